@@ -1,0 +1,41 @@
+# Two commands are all a reader needs: `make book` and `make test`. Both set up .venv first, and only when needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export OMP_WAIT_POLICY = PASSIVE
+export PYTHONHASHSEED = 0
+
+.PHONY: book test lint types benchmark clean
+
+book: $(VENV)/.installed
+	$(BIN)/robustbook book
+
+test: lint types
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
+
+lint: $(VENV)/.peers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.peers
+	$(BIN)/mypy
+
+benchmark: $(VENV)/.peers
+	$(BIN)/python -m benchmarks
+
+# The stamp is written last, so that an interrupted installation is repeated.
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed; say which with make PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+# Peer libraries that the tests and benchmarks compare with. Without their dependencies: torchattacks asks for a release
+# of requests that nothing else here works with, and runs with the newer one.
+$(VENV)/.peers: $(VENV)/.installed tests/peers.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/peers.lock
+	touch $@
+
+clean:
+	rm -rf book/_build book/runs .robustbook

@@ -1,0 +1,46 @@
+"""Everything a user can cause, as one family of exceptions: start at `UserError`, the rest are its kinds."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something a user can cause and mend; its message is one line that says what to do.
+
+    The command line prints that line and exits 2; a notebook shows it in place of a traceback.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(str(message).split()))
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows of this error: the line alone."""
+        return [f"error: {self}"]
+
+
+class UnknownNameError(UserError):
+    """A name that is not one of those that exist; the message suggests the nearest one or lists them all."""
+
+    def __init__(self, kind: str, name: str, options: Iterable[str]) -> None:
+        known = list(options)
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"there is {', '.join(known) or 'none yet'}"
+        super().__init__(f"unknown {kind} {name!r}: {hint}")
+
+
+class ParameterError(UserError):
+    """A parameter of the wrong type or outside its range."""
+
+
+class MissingDataError(UserError):
+    """Data that is not on this machine; the message says which command would get it."""
+
+
+class DamagedFileError(UserError):
+    """A file whose content does not fit its digest or its format; it is never used."""
+
+
+class BusyError(UserError):
+    """The same run is going on in another process."""

@@ -1,0 +1,9 @@
+"""Networks: how they are built, trained and kept.
+
+Read `architectures` (what a network is made of), then `training` (one loop, four ways to make the loss), then `checkpoints`
+(nothing is trained twice).
+"""
+
+from robustbook.models.architectures import ARCHITECTURES, Scale, build, parameter_count
+
+__all__ = ["ARCHITECTURES", "Scale", "build", "parameter_count"]

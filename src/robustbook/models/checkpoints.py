@@ -1,0 +1,108 @@
+"""Trained weights kept by content: the same training on the same data is never done twice, and damage is never used.
+
+A checkpoint's name is the hash of everything that determines it (specification, data digest, training code, torch version). Its
+file holds the digest of its own weights, is written to a temporary name and renamed, and is made under a lock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class DamagedCheckpoint(Exception):
+    """A checkpoint file that cannot be read, or whose weights do not have the digest written beside them."""
+
+
+def cache_folder() -> Path:
+    """The folder of checkpoints: below `ROBUSTBOOK_CACHE`, else in the user's cache folder."""
+    if chosen := os.environ.get("ROBUSTBOOK_CACHE"):
+        return Path(chosen).expanduser() / "checkpoints"
+    from platformdirs import user_cache_path
+
+    return user_cache_path("robustbook") / "checkpoints"
+
+
+def cached(specification: Mapping[str, Any], model: nn.Module, train: Callable[[nn.Module], nn.Module]) -> nn.Module:
+    """`model` with the weights of `specification`: read from the cache, else made by `train(model)` and kept there.
+
+    `specification` is plain values (JSON) that, with the code of `robustbook.models`, determine the weights. A damaged file is
+    reported by a warning and made again. Two processes that want the same checkpoint train it once: the second one waits.
+    Where the cache folder cannot be written, the network is trained and not kept.
+    """
+    from filelock import FileLock
+
+    path = cache_folder() / f"{key(specification)}.safetensors"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{path}.lock")
+        lock.acquire()
+    except OSError:
+        warnings.warn(f"checkpoints cannot be kept in {path.parent}", stacklevel=2)
+        return train(model)
+    with lock:
+        if path.exists():
+            try:
+                model.load_state_dict(read(path))
+                return model.eval()
+            except DamagedCheckpoint as damage:
+                warnings.warn(f"damaged checkpoint is made again: {damage}", stacklevel=2)
+        trained = train(model)
+        write(path, trained.state_dict())
+    return trained
+
+
+def key(specification: Mapping[str, Any]) -> str:
+    """Hash that names a checkpoint: specification, code that builds and trains, version of torch."""
+    from robustbook.models import architectures, training
+
+    code = [inspect.getsource(module) for module in (architectures, training)]
+    content = json.dumps([specification, code, torch.__version__], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:32]
+
+
+def write(path: Path, weights: Mapping[str, Tensor]) -> None:
+    """Write weights with their digest; the file appears whole or not at all."""
+    from safetensors.torch import save
+
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(save(tensors, metadata={"digest": digest(tensors)}))
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """Weights of a checkpoint file; DamagedCheckpoint if it is truncated, altered or no checkpoint at all."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as stream:
+            expected = (stream.metadata() or {}).get("digest")
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - not a mapping
+    except (SafetensorError, OSError) as failure:
+        raise DamagedCheckpoint(f"{path.name} cannot be read ({failure})") from failure
+    if digest(tensors) != expected:
+        raise DamagedCheckpoint(f"{path.name} does not have the digest written in it")
+    return tensors
+
+
+def digest(weights: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names, types, shapes and bytes of the tensors, in the order of their names."""
+    content = hashlib.sha256()
+    for name in sorted(weights):
+        tensor = weights[name]
+        content.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        content.update(tensor.cpu().contiguous().numpy().tobytes())
+    return content.hexdigest()

@@ -1,0 +1,303 @@
+"""What a notebook shows on its page: figures, sentences, tables, claims with their verdicts, and provenance.
+
+Read `figure`, `prose` and `table` first (the body of a page), then `claims_box`, `verdict` and `verdicts` (its
+argument), then `provenance` (its last box). Every function returns an object that Jupyter displays when it is the last
+value of a cell (use `display(...)` for several); equal input gives equal bytes, and nothing here computes a result.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import html
+import io
+import math
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, Literal
+
+from robustbook.results import VERDICTS, Claim, Metric, Results, Verdict
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from IPython.display import HTML, Markdown
+    from markdown_it import MarkdownIt
+    from matplotlib.figure import Figure
+
+Kind = Literal["plot", "picture"]
+RASTER_DPI = 150
+HEAVY_SVG = 400_000
+"""A picture whose SVG has more bytes than this is shown as PNG."""
+
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+BADGES: dict[Verdict, tuple[str, str]] = {
+    "reproduced": ("✓", "pm-reproduced"),
+    "partly": ("◐", "pm-partly"),
+    "not reproduced": ("✗", "pm-not-reproduced"),
+    "not tested at this scale": ("–", "pm-not-tested"),
+}
+"""Sign and CSS class of each verdict; the words are always written beside the sign."""
+
+
+# Text ---------------------------------------------------------------------------------------------------------------
+
+
+@functools.cache
+def _markdown() -> MarkdownIt:
+    """A Markdown parser without raw HTML, whose dollar math becomes what MathJax looks for."""
+    from markdown_it import MarkdownIt
+    from mdit_py_plugins.dollarmath import dollarmath_plugin
+
+    def delimited(content: str, options: Mapping[str, Any]) -> str:
+        return rf"\({html.escape(content)}\)"
+
+    return MarkdownIt("commonmark", {"html": False}).use(dollarmath_plugin, renderer=delimited, allow_digits=False)
+
+
+def inline(text: str) -> str:
+    """HTML of one line of Markdown (emphasis, code, links, `$math$`); HTML in it is escaped."""
+    return str(_markdown().renderInline(" ".join(text.split())))
+
+
+def number(value: object, digits: int = 3) -> str:
+    """A number for the eye: `digits` significant figures, thousands apart, a true minus; other values as text."""
+    if value is None or (isinstance(value, Real) and math.isnan(value)):
+        return "–"
+    if isinstance(value, bool) or type(value).__name__ == "bool":
+        return "yes" if value else "no"
+    if isinstance(value, Integral):
+        return f"{int(value):,}".replace(",", "\u202f").replace("-", "−")
+    if isinstance(value, Real):
+        return _real(float(value), digits)
+    return str(value)
+
+
+def _real(value: float, digits: int) -> str:
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if value == 0:
+        return "0"
+    magnitude = math.floor(math.log10(abs(float(f"{value:.{digits - 1}e}"))))
+    if -4 <= magnitude < 6:
+        text = f"{value:,.{max(digits - 1 - magnitude, 0)}f}".replace(",", "\u202f")
+    else:
+        mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+        text = f"{mantissa}·10{str(int(exponent)).translate(SUPERSCRIPTS)}"
+    return text.replace("-", "−")
+
+
+def interval(metric: Metric, digits: int = 3) -> str:
+    """A metric in a sentence: `0.812 [0.790, 0.834]`, without the bracket where it has no interval."""
+    if metric.low is None or metric.high is None:
+        return number(metric.value, digits)
+    return f"{number(metric.value, digits)} [{number(metric.low, digits)}, {number(metric.high, digits)}]"
+
+
+def prose(markdown: str) -> Markdown:
+    """A paragraph whose numbers were computed: the Markdown text, shown as text of the page."""
+    from IPython.display import Markdown
+
+    return Markdown(markdown)
+
+
+# Figures ------------------------------------------------------------------------------------------------------------
+
+
+def figure(fig: Figure, *, alt: str, caption: str, kind: Kind = "plot") -> HTML:
+    """Show a Matplotlib figure with a caption that states its finding, and close it.
+
+    `alt` describes the figure to a reader who cannot see it (plain text); `caption` is one line of Markdown. A "plot"
+    (lines, points, maps of values) is transparent and follows the page into dark mode; a "picture" (data images,
+    saliency maps) keeps its colours on a white card.
+
+    Raises ValueError if `alt` or `caption` is empty or `kind` is unknown.
+    """
+    from matplotlib import pyplot
+
+    if not alt.strip() or not caption.strip():
+        raise ValueError("a figure needs an alt text and a caption")
+    if kind not in ("plot", "picture"):
+        raise ValueError(f"kind must be 'plot' or 'picture', got {kind!r}")
+    width = round(fig.get_size_inches()[0] * 96)
+    media, data = _encode(fig, kind)
+    pyplot.close(fig)
+    source = f"data:{media};base64,{base64.b64encode(data).decode('ascii')}"
+    theme = ' class="dark-light"' if kind == "plot" else ""
+    return _html(
+        f'<figure class="pm-figure pm-{kind}">\n<div class="pm-scroll" tabindex="0">'
+        f'<img{theme} style="--pm-width: {width}px" alt="{html.escape(" ".join(alt.split()))}" src="{source}"></div>\n'
+        f"<figcaption>{inline(caption)}</figcaption>\n</figure>"
+    )
+
+
+def _encode(fig: Figure, kind: Kind) -> tuple[str, bytes]:
+    """Media type and bytes of a figure: SVG, or PNG for a picture whose SVG would be heavy."""
+    svg = _saved(fig, "svg", kind)
+    if kind == "picture" and len(svg) > HEAVY_SVG:
+        return "image/png", _saved(fig, "png", kind)
+    return "image/svg+xml", svg
+
+
+def _saved(fig: Figure, form: Literal["svg", "png"], kind: Kind) -> bytes:
+    import matplotlib as mpl
+
+    metadata: dict[str, None] = {"Date": None, "Creator": None} if form == "svg" else {"Software": None}
+    colour = "none" if kind == "plot" else "white"
+    buffer = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "perturb-and-measure", "svg.fonttype": "path"}):
+        fig.savefig(buffer, format=form, dpi=RASTER_DPI, metadata=metadata, facecolor=colour, edgecolor="none")
+    return buffer.getvalue()
+
+
+def _html(text: str) -> HTML:
+    from IPython.display import HTML
+
+    return HTML(text)
+
+
+# Tables -------------------------------------------------------------------------------------------------------------
+
+
+def table(
+    frame: pd.DataFrame,
+    *,
+    caption: str,
+    digits: int = 3,
+    formats: Mapping[str, Callable[[Any], str]] | None = None,
+    index: bool = False,
+) -> HTML:
+    """Show a table that a screen reader can walk and that scrolls sideways on a phone.
+
+    Numbers have `digits` significant figures unless `formats` gives the column a function of its own; `index` shows the
+    row index as row headings. Texts, column names and `caption` are one line of Markdown each.
+
+    Raises ValueError if the caption is empty.
+    """
+    if not caption.strip():
+        raise ValueError("a table needs a caption")
+    shown = frame.reset_index() if index else frame
+    columns = [str(name) for name in shown.columns]
+    heads = "".join(f'<th scope="col"{_side(shown[name])}>{inline(str(name))}</th>' for name in shown.columns)
+    formatters = [(formats or {}).get(name, lambda value: number(value, digits)) for name in columns]
+    headings = frame.index.nlevels if index else 0
+    rows = "\n".join(_row(values, formatters, headings) for values in shown.itertuples(index=False, name=None))
+    return _html(
+        f'<div class="pm-scroll" tabindex="0"><table class="pm-table">\n<caption>{inline(caption)}</caption>\n'
+        f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>"
+    )
+
+
+def _side(column: pd.Series[Any]) -> str:
+    """Numbers stand flush right, and so does the head of their column."""
+    return ' class="pm-number"' if all(_is_number(value) for value in column) else ""
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _row(values: Iterable[object], formatters: Iterable[Callable[[Any], str]], headings: int) -> str:
+    cells = []
+    for position, (value, write) in enumerate(zip(values, formatters, strict=True)):
+        text = html.escape(write(value)) if _is_number(value) else inline(write(value))
+        side = ' class="pm-number"' if _is_number(value) else ""
+        cells.append(f'<th scope="row">{text}</th>' if position < headings else f"<td{side}>{text}</td>")
+    return f"<tr>{''.join(cells)}</tr>"
+
+
+# Claims -------------------------------------------------------------------------------------------------------------
+
+
+def badge(verdict: Verdict) -> str:
+    """HTML of a verdict: its sign and its words."""
+    sign, style = BADGES[verdict]
+    return f'<span class="pm-badge {style}"><span aria-hidden="true">{sign}</span> {verdict}</span>'
+
+
+def _terms(pairs: Iterable[tuple[str, str | None]]) -> str:
+    """Definition list of the pairs that have a value."""
+    items = "".join(f"<div><dt>{name}</dt><dd>{inline(text)}</dd></div>" for name, text in pairs if text)
+    return f'<dl class="pm-terms">{items}</dl>'
+
+
+def claims_box(claims: Iterable[Claim]) -> HTML:
+    """What the paper claims and, declared before any result, the rule and the control that decide each claim."""
+    items = "\n".join(
+        f'<li class="pm-claim" id="claim-{html.escape(claim.id.lower())}">'
+        f'<p class="pm-statement"><span class="pm-id">{html.escape(claim.id)}</span> {inline(claim.statement)} '
+        f'<span class="pm-source">{inline(claim.source)}</span></p>'
+        + _terms([("Measured", claim.measure), ("Rule", claim.rule), ("Control", claim.control)])
+        + _terms([("Published", claim.published)] if claim.published else [])
+        + "</li>"
+        for claim in claims
+    )
+    return _html(
+        '<section class="pm-box pm-claims" aria-label="Claims of the paper">\n'
+        '<p class="pm-box-title">What the paper claims, and what decides it here</p>\n'
+        f"<ol>\n{items}\n</ol>\n</section>"
+    )
+
+
+def _verdict_item(claim: Claim, results: Results, tag: str) -> str:
+    judgement = claim.verdict(results)
+    return (
+        f'<{tag} class="pm-verdict" id="verdict-{html.escape(claim.id.lower())}">'
+        f'<p class="pm-statement"><span class="pm-id">{html.escape(claim.id)}</span> {inline(claim.statement)}</p>'
+        f'<p class="pm-evidence">{badge(judgement.verdict)} {inline(judgement.evidence)}</p></{tag}>'
+    )
+
+
+def verdict(claim: Claim, results: Results) -> HTML:
+    """The verdict on one claim, computed by its rule from the measured rows, with the numbers behind it."""
+    return _html(_verdict_item(claim, results, "div"))
+
+
+def verdicts(claims: Iterable[Claim], results: Results) -> HTML:
+    """The verdicts on all claims of a study, with their evidence and a count of each verdict."""
+    claims = tuple(claims)
+    found = [claim.verdict(results).verdict for claim in claims]
+    counts = " ".join(
+        f'<span class="pm-count">{found.count(name)} × {badge(name)}</span>' for name in VERDICTS if name in found
+    )
+    items = "\n".join(_verdict_item(claim, results, "li") for claim in claims)
+    return _html(
+        '<section class="pm-box pm-verdicts" aria-label="Verdicts">\n'
+        f'<p class="pm-box-title">Did it hold?</p>\n<p class="pm-counts">{counts}</p>\n'
+        f"<ol>\n{items}\n</ol>\n</section>"
+    )
+
+
+# Provenance ---------------------------------------------------------------------------------------------------------
+
+
+def provenance(record: Any) -> HTML:
+    """Where the page's numbers come from: a record's parameters, data, code hash, versions and device.
+
+    Shows neither times nor paths: they differ from run to run. They are in the record's `timing`, or nowhere.
+    """
+    source = record.provenance
+    study, run = html.escape(record.study), html.escape(record.run)
+    parameters = [(f"<code>{html.escape(name)}</code>", f"`{value}`") for name, value in record.parameters.items()]
+    data = [(html.escape(title), f"`{digest[:12]}`") for title, digest in source.data.items()]
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(source.versions.items()))
+    machine = [
+        ("Hash", f"`{source.hash[:12]}`"),
+        ("Versions", versions),
+        ("Device", f"{source.device}, {source.threads} threads"),
+    ]
+    return _html(
+        '<section class="pm-box pm-provenance" aria-label="Provenance">\n'
+        '<p class="pm-box-title">Where these numbers come from</p>\n'
+        f"<p>Study <code>{study}</code>, run <code>{run}</code>. The hash covers the code cells, the parameters, the "
+        "modules that compute and the data; <code>robustbook status</code> tells whether any of them changed since, "
+        f"and <code>robustbook check {study}</code> runs the study again and compares.</p>\n"
+        + _fold("Parameters", parameters)
+        + _fold("Data (start of its SHA-256 digest)", data)
+        + _fold("Software and machine", machine)
+        + "</section>"
+    )
+
+
+def _fold(title: str, pairs: list[tuple[str, str]]) -> str:
+    return f"<details><summary>{title}</summary>{_terms(pairs)}</details>\n" if pairs else ""

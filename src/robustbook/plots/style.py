@@ -1,0 +1,136 @@
+"""The one look of all figures: a seaborn theme, and a colour, a marker and a label for every method that a page names.
+
+Read `METHODS` first (who has which colour), then `use_style`, then the three look-ups `colour`, `marker` and `label`.
+The colours are those of Okabe and Ito (2008), which colour-blind readers can tell apart; every colour comes with a
+marker of its own, so that no figure rests on colour alone.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import Any
+
+FIGURE_WIDTH = 7.0
+"""Width of a page-wide figure in inches."""
+
+BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+PURPLE, SKY, OCHRE, GREY = "#CC79A7", "#56B4E9", "#A6761D", "#6E6E6E"
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one method is drawn and named."""
+
+    label: str
+    colour: str
+    marker: str
+
+
+METHODS: dict[str, Look] = {
+    # trainings
+    "natural": Look("natural", BLUE, "o"),
+    "fgsm": Look("FGSM", ORANGE, "s"),
+    "gradient-regularised": Look("gradient-regularised", GREEN, "^"),
+    "minmax": Look("MinMax (PGD-7)", VERMILLION, "D"),
+    "distilled": Look("distilled", PURPLE, "P"),
+    "scaled": Look("scaled last layer", GREY, "X"),
+    # posteriors
+    "deterministic": Look("deterministic", BLUE, "o"),
+    "mean-field vi": Look("mean-field VI", VERMILLION, "D"),
+    "mc dropout": Look("MC dropout", ORANGE, "s"),
+    "ensemble": Look("deep ensemble", GREEN, "^"),
+    "laplace": Look("last-layer Laplace", PURPLE, "P"),
+    "hmc": Look("HMC", SKY, "v"),
+    "weight noise": Look("weight noise", GREY, "X"),
+    # pruning criteria
+    "oracle": Look("oracle", BLUE, "o"),
+    "taylor-fo": Look("Taylor, first order", VERMILLION, "D"),
+    "taylor-fo-fg": Look("Taylor, first order, per example", ORANGE, "s"),
+    "taylor-so": Look("Taylor, second order", GREEN, "^"),
+    "obd": Look("optimal brain damage", PURPLE, "P"),
+    "weight-norm": Look("weight norm", SKY, "v"),
+    "bn-scale": Look("batch-norm scale", OCHRE, "<"),
+    # saliency generators
+    "rise": Look("RISE", BLUE, "o"),
+    "occlusion": Look("occlusion", ORANGE, "s"),
+    "gradient": Look("gradient", GREEN, "^"),
+    "integrated gradients": Look("integrated gradients", VERMILLION, "D"),
+    "gradient x input": Look("gradient × input", PURPLE, "P"),
+    "grad-cam": Look("Grad-CAM", SKY, "v"),
+    "lrp": Look("LRP", OCHRE, "<"),
+    "edges": Look("edge map", "#444444", ">"),
+    # the control of every ranking
+    "random": Look("random", GREY, "X"),
+}
+
+
+def look(name: str) -> Look:
+    """How `name` is drawn; case, underscores and blanks at the ends do not matter.
+
+    Raises KeyError that suggests the nearest name if the method is unknown.
+    """
+    key = " ".join(name.lower().replace("_", " ").split())
+    for candidate in (key, key.replace(" ", "-")):
+        if candidate in METHODS:
+            return METHODS[candidate]
+    near = difflib.get_close_matches(key, METHODS, n=1)
+    raise KeyError(f"no method is called {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+
+
+def colour(name: str) -> str:
+    """The colour of a method, the same in all studies."""
+    return look(name).colour
+
+
+def marker(name: str) -> str:
+    """The Matplotlib marker of a method, the same in all studies."""
+    return look(name).marker
+
+
+def label(name: str) -> str:
+    """The method's name as legends and axes write it."""
+    return look(name).label
+
+
+PALETTE: dict[str, str] = {name: entry.colour for name, entry in METHODS.items()}
+"""Colour of each method by its key: what seaborn's `palette=` takes."""
+
+MARKERS: dict[str, str] = {name: entry.marker for name, entry in METHODS.items()}
+"""Marker of each method by its key: what seaborn's `markers=` takes."""
+
+_RC: dict[Any, Any] = {
+    "figure.figsize": (FIGURE_WIDTH, 4.2),
+    "figure.dpi": 96,
+    "figure.constrained_layout.use": True,
+    "font.family": "DejaVu Sans",
+    "font.size": 11,
+    "axes.titlesize": 11.5,
+    "axes.labelsize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.facecolor": "none",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#555555",
+    "grid.color": "#d9d9d9",
+    "grid.linewidth": 0.7,
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
+    "xtick.color": "#333333",
+    "ytick.color": "#333333",
+    "legend.fontsize": 10,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "lines.markersize": 6.5,
+}
+
+
+def use_style() -> None:
+    """Set the book's theme for every figure that is drawn from here on."""
+    import matplotlib as mpl
+    import seaborn as sns
+
+    cycle = [BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, OCHRE, GREY]
+    sns.set_theme(context="notebook", style="ticks", palette=cycle)
+    mpl.rcParams.update(_RC)

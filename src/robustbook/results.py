@@ -1,0 +1,135 @@
+"""What a study measures and what it claims: metric rows, their collection, and claims with rules.
+
+Read `Metric` (one tidy row) first, then `Results` (a study's rows), then `Claim` (a sentence of a paper, with the rule that
+decides it from the rows alone).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Factor = str | int | float | bool
+Verdict = Literal["reproduced", "partly", "not reproduced", "not tested at this scale"]
+VERDICTS: tuple[Verdict, ...] = ("reproduced", "partly", "not reproduced", "not tested at this scale")
+
+
+class Metric(BaseModel):
+    """One measured number: `value` with its 95 % interval `[low, high]` where one exists.
+
+    `over` says what the interval is over ("seeds", "images", "networks") and `n` how many of them; `unit` is the unit
+    ("share", "nats", "1/nats", "passes", ""); `factors` are the conditions it varies over (network, training, epsilon, ...).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1)
+    value: float
+    low: float | None = None
+    high: float | None = None
+    n: int | None = Field(default=None, ge=1)
+    over: str = ""
+    unit: str = ""
+    factors: dict[str, Factor] = {}
+
+    @field_validator("value", "low", "high")
+    @classmethod
+    def _finite(cls, number: float | None) -> float | None:
+        if number is not None and not math.isfinite(number):
+            raise ValueError(f"a metric must be finite, got {number}")
+        return number
+
+    def matches(self, name: str, factors: dict[str, Factor]) -> bool:
+        """Whether this row has the given name and all the given factor values."""
+        return self.name == name and all(self.factors.get(key) == value for key, value in factors.items())
+
+
+class Results:
+    """A study's metric rows, in the order in which they were measured."""
+
+    def __init__(self, metrics: Iterable[Metric] = ()) -> None:
+        self.metrics: list[Metric] = list(metrics)
+
+    def __iter__(self) -> Iterator[Metric]:
+        return iter(self.metrics)
+
+    def __len__(self) -> int:
+        return len(self.metrics)
+
+    def add(
+        self,
+        name: str,
+        value: float,
+        interval: tuple[float, float] | None = None,
+        *,
+        n: int | None = None,
+        over: str = "",
+        unit: str = "",
+        **factors: Factor,
+    ) -> Metric:
+        """Record one number and return its row.
+
+        Raises ValueError if a number is not finite, or if a row with the same name and factors exists already.
+        """
+        low, high = interval if interval is not None else (None, None)
+        metric = Metric(
+            name=name, value=float(value), low=low, high=high, n=n, over=over, unit=unit, factors=dict(factors)
+        )
+        if any(row.name == name and row.factors == metric.factors for row in self.metrics):
+            raise ValueError(f"metric {name!r} with factors {metric.factors} was recorded already")
+        self.metrics.append(metric)
+        return metric
+
+    def select(self, name: str, **factors: Factor) -> list[Metric]:
+        """All rows with this name whose factors include the given values."""
+        return [metric for metric in self.metrics if metric.matches(name, factors)]
+
+    def one(self, name: str, **factors: Factor) -> Metric:
+        """The single row with this name and these factors; KeyError says how many there were otherwise."""
+        found = self.select(name, **factors)
+        if len(found) != 1:
+            raise KeyError(f"expected one metric {name!r} with {factors}, found {len(found)}")
+        return found[0]
+
+    def table(self, name: str | None = None, **factors: Factor) -> pd.DataFrame:
+        """Tidy table: one line a row, one column a factor, and name, value, low, high, n, over, unit."""
+        rows = [metric for metric in self.metrics if metric.matches(name or metric.name, factors)]
+        return pd.DataFrame([{**row.model_dump(exclude={"factors"}), **row.factors} for row in rows])
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a rule says of a claim: a verdict and the numbers behind it in one sentence."""
+
+    verdict: Verdict
+    evidence: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of a paper, declared before its result is known.
+
+    `judge` is the rule as code: it sees the metric rows and nothing else; `rule` is the same rule in words, and
+    `control` the measurement that could overturn it.
+    """
+
+    id: str
+    statement: str
+    source: str
+    measure: str
+    rule: str
+    control: str
+    judge: Callable[[Results], Judgement]
+    published: str | None = None
+
+    def verdict(self, results: Results) -> Judgement:
+        """The judgement, or "not tested at this scale" where rows that the rule needs were not measured."""
+        try:
+            return self.judge(results)
+        except KeyError as missing:
+            return Judgement("not tested at this scale", f"This run did not measure what the rule needs: {missing.args[0]}.")

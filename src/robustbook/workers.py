@@ -1,0 +1,57 @@
+"""Independent pieces of work side by side: one thread per worker, results in the order of the items.
+
+Every piece runs with one thread whatever the number of workers, so that the numbers are the same for one worker and for many.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
+
+
+def worker_count() -> int:
+    """Workers to use: `ROBUSTBOOK_WORKERS`, else the number of cores this process may use."""
+    if chosen := os.environ.get("ROBUSTBOOK_WORKERS"):
+        return max(1, int(chosen))
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def map_in_workers(function: Callable[[Item], Outcome], items: Sequence[Item], workers: int | None = None) -> list[Outcome]:
+    """`[function(item) for item in items]`, computed by `workers` processes (default: `worker_count()`).
+
+    `function` and the items must be importable and picklable; the first error of a piece is raised, the rest is cancelled.
+    """
+    workers = min(workers or worker_count(), len(items))
+    if workers <= 1:
+        return _in_this_process(function, items)
+    # "spawn", since a fork of a process whose OpenMP threads are running can hang.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
+        futures = [pool.submit(function, item) for item in items]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _in_this_process(function: Callable[[Item], Outcome], items: Sequence[Item]) -> list[Outcome]:
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return [function(item) for item in items]
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
