@@ -1,4 +1,4 @@
-"""Exercises with a check and a hidden solution: `report` (what a cell shows), then `cells` and `outcomes` (what tests read).
+"""Exercises with a check and a folded solution: `report` (what a cell shows), then `cells` and `outcomes` (for tests).
 
 An exercise is a Markdown cell that asks, and two code cells of the notebook that name it and end with `report`::
 
@@ -11,9 +11,9 @@ An exercise is a Markdown cell that asks, and two code cells of the notebook tha
     exercises.report(study.check_full_swap, answer)
 
 A check takes the answer (a number, a text, a function) and raises AssertionError with a hint if it is wrong, so that
-`assert isinstance(answer, float), "give a number"` is all that it needs. `report` never raises: the untouched stub, which
-is part of every run, shows "Not solved yet", and its page stays whole. The solution runs too and is folded away on the page.
-An exercise to implement something has a stub such as `def psi(model, images): ...`, and its check calls the function.
+`assert isinstance(answer, float), "give a number"` is all that it needs. `report` never raises: the untouched stub,
+which is part of every run, shows "Not solved yet", and its page stays whole. The solution runs too and is folded away on
+the page. An exercise to implement something has a stub such as `def psi(model, images): ...`; its check calls it.
 """
 
 from __future__ import annotations
