@@ -1,0 +1,74 @@
+"""The last step of a notebook, `finish`: judge the claims, say what was computed from what, write the record."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import BaseModel
+
+from robustbook.results import Claim, Results
+from robustbook.run.records import ClaimRecord, Record
+
+if TYPE_CHECKING:
+    from robustbook.data import ImageSet
+
+
+def judged(claim: Claim, results: Results) -> ClaimRecord:
+    """A claim together with the verdict of its rule on these results."""
+    judgement = claim.verdict(results)
+    return ClaimRecord(
+        id=claim.id,
+        statement=claim.statement,
+        source=claim.source,
+        measure=claim.measure,
+        rule=claim.rule,
+        control=claim.control,
+        published=claim.published,
+        verdict=judgement.verdict,
+        evidence=judgement.evidence,
+    )
+
+
+def peak_memory() -> dict[str, float]:
+    """Largest resident memory of this process so far in bytes, where the system tells."""
+    try:
+        import resource
+    except ImportError:
+        return {}
+    unit = 1 if os.uname().sysname == "Darwin" else 1024
+    return {"peak_memory_bytes": float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)}
+
+
+def finish(
+    study: str,
+    parameters: BaseModel,
+    results: Results,
+    data: Sequence[ImageSet] = (),
+    timing: Mapping[str, float] | None = None,
+) -> Record:
+    """The record of this run: `results` with a verdict per claim of `study`, and what they were computed from.
+
+    `timing` holds measured seconds by name; comparisons leave it out. Under the runner the record is also written to
+    the file that ROBUSTBOOK_RECORD names; in plain JupyterLab nothing is written.
+    """
+    from robustbook import studies
+    from robustbook.run import provenance
+
+    values = parameters.model_dump(mode="json")
+    record = Record(
+        study=study,
+        run=os.environ.get("ROBUSTBOOK_RUN", "quick"),
+        overrides={},
+        parameters=values,
+        metrics=list(results),
+        claims=[judged(claim, results) for claim in studies.get(study).CLAIMS],
+        provenance=provenance.of_this_process(study, values, {images.title: images.digest for images in data}),
+        timing={**peak_memory(), **(timing or {})},
+    )
+    target = os.environ.get("ROBUSTBOOK_RECORD")
+    if target:
+        Path(target).write_bytes(record.to_bytes())
+    return record
