@@ -12,7 +12,7 @@ An exercise is a Markdown cell that asks, and two code cells of the notebook tha
 
 A check takes the answer (a number, a text, a function) and raises AssertionError with a hint if it is wrong, so that
 `assert isinstance(answer, float), "give a number"` is all that it needs. `report` never raises: the untouched stub,
-which is part of every run, shows "Not solved yet", and its page stays whole. The solution runs too and is folded away on
+which is part of every run, shows "Not solved yet", and its page stays whole. The solution runs too, folded away on
 the page. An exercise to implement something has a stub such as `def psi(model, images): ...`; its check calls it.
 """
 
