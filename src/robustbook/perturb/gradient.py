@@ -33,7 +33,7 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """max_{i != t} Z_i - Z_t (n,): positive where the prediction is wrong (Carlini & Wagner 2017, f6 without its floor)."""
+    """max_{i != t} Z_i - Z_t (n,): positive where the prediction is wrong (Carlini & Wagner 2017, f6, no floor)."""
     own = logits.gather(1, labels[:, None]).squeeze(1)
     others = logits.scatter(1, labels[:, None], -torch.inf)
     return others.amax(dim=1) - own
@@ -52,7 +52,9 @@ def ascend(
     observe: Observer | None = None,
     chunk: int = CHUNK,
 ) -> Tensor:
-    """Last points (N, C, H, W) of gradient-sign ascent on `objective` in the L-infinity ball around `images` and [0, 1].
+    """Last points (N, C, H, W) of gradient-sign ascent on `objective`, in the L-infinity ball and [0, 1].
+
+    The ball is the one around `images` (N, C, H, W) with radius `epsilon`.
 
     `targets` (N, ...) go to the objective with the logits. `epsilon` and `step_size` are in pixel units, one number or
     one for each image (N,). `starts` (N, C, H, W) are projected first; without them the ascent starts at the images.
@@ -238,7 +240,7 @@ def margin_pgd(
     stop_when_fooled: bool = False,
     chunk: int = CHUNK,
 ) -> Tensor:
-    """`pgd` on the margin max_{i != t} Z_i - Z_t: the Carlini-Wagner loss inside an L-infinity ball (Madry et al. 2018).
+    """`pgd` on the margin max_{i != t} Z_i - Z_t: the Carlini-Wagner loss in an L-infinity ball (Madry et al. 2018).
 
     The margin does not saturate where the softmax does, so scaled logits do not mask its gradient.
     """
