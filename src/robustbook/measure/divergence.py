@@ -1,0 +1,113 @@
+"""The metric psi of Yu et al. (2019): one over the largest divergence of a prediction inside a ball.
+
+Read `normalise_logits` and `kl_divergence` first, then `worst_divergence` (the ascent), then `psi`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import Module
+
+from robustbook.perturb.gradient import ascend, random_starts
+from robustbook.perturb.network import CHUNK, Passes, compute_logits
+
+SMALLEST_DEVIATION = 1e-30
+
+
+def normalise_logits(logits: Tensor) -> Tensor:
+    """`logits` (..., K) with mean 0 and population deviation 1 over the classes; constant logits become 0.
+
+    Yu et al. (2019), section on re-parameterisation: a positive factor or a shift of all logits cancels.
+    """
+    centred = logits - logits.mean(dim=-1, keepdim=True)
+    # Dividing by the largest entry first keeps the squares in range, however small or large the logits are.
+    size = centred.detach().abs().amax(dim=-1, keepdim=True).clamp_min(SMALLEST_DEVIATION)
+    centred = centred / size
+    variance = centred.square().mean(dim=-1, keepdim=True)
+    return centred * torch.where(variance > 0, variance, torch.ones_like(variance)).rsqrt()
+
+
+def kl_divergence(p_logits: Tensor, q_logits: Tensor) -> Tensor:
+    """D_KL(softmax(p_logits) || softmax(q_logits)) in nats, for logits (..., K); the result has shape (...)."""
+    log_p, log_q = p_logits.log_softmax(dim=-1), q_logits.log_softmax(dim=-1)
+    return (log_p.exp() * (log_p - log_q)).sum(dim=-1)
+
+
+@dataclass(frozen=True)
+class WorstCase:
+    """The largest divergence that an ascent found: `kl` (N,) in nats, the `images` (N, C, H, W) there, and its cost."""
+
+    kl: Tensor
+    images: Tensor
+    passes: Passes
+
+
+def worst_divergence(
+    model: Module,
+    images: Tensor,
+    *,
+    epsilon: float | Tensor,
+    steps: int,
+    step_size: float | Tensor,
+    generator: Generator,
+    restarts: int = 1,
+    normalise: bool = True,
+    chunk: int = CHUNK,
+) -> WorstCase:
+    """Largest D_KL(P(x) || P(x + delta)) that gradient-sign ascent finds with max|delta| <= epsilon (Yu et al. 2019).
+
+    P is the softmax of the normalised logits (of the logits as they are with `normalise=False`). The gradient is zero
+    at delta = 0, so each of the `restarts` starts at a uniform point of the ball drawn from `generator`. The best of
+    all points visited is kept: with the same generator seed, more steps or restarts never lower `kl`. An image costs
+    1 + restarts * (steps + 1) forward and restarts * steps backward passes.
+
+    Raises ValueError as `ascend` does, and if `restarts` is less than 1.
+    """
+    if restarts < 1:
+        raise ValueError(f"restarts must be at least 1, got {restarts}")
+    clean = _log_probabilities(compute_logits(model, images, chunk=chunk), normalise)
+    best = _Best(images)
+
+    def divergence(logits: Tensor, log_p: Tensor) -> Tensor:
+        return kl_divergence(log_p, normalise_logits(logits) if normalise else logits)
+
+    for _ in range(restarts):
+        ascend(
+            model,
+            images,
+            clean,
+            divergence,
+            epsilon=epsilon,
+            steps=steps,
+            step_size=step_size,
+            starts=random_starts(images, epsilon, generator),
+            observe=best,
+            chunk=chunk,
+        )
+    count = len(images)
+    return WorstCase(best.values, best.points, Passes(count * (1 + restarts * (steps + 1)), count * restarts * steps))
+
+
+def psi(kl: Tensor) -> Tensor:
+    """The robustness metric 1 / `kl` (Yu et al. 2019); infinite where no divergence was found."""
+    return 1 / kl
+
+
+class _Best:
+    """Observer that keeps, for each image, the visited point with the highest value (the image itself has value 0)."""
+
+    def __init__(self, images: Tensor) -> None:
+        self.points = images.clone()
+        self.values = images.new_zeros(len(images))
+
+    def __call__(self, rows: Tensor, points: Tensor, logits: Tensor, values: Tensor) -> None:
+        better = values > self.values[rows]
+        update = rows[better]
+        self.values[update], self.points[update] = values[better], points[better]
+
+
+def _log_probabilities(logits: Tensor, normalise: bool) -> Tensor:
+    return (normalise_logits(logits) if normalise else logits).log_softmax(dim=-1)
