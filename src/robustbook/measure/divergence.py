@@ -14,20 +14,19 @@ from torch.nn import Module
 from robustbook.perturb.gradient import ascend, random_starts
 from robustbook.perturb.network import CHUNK, Passes, compute_logits
 
-SMALLEST_DEVIATION = 1e-30
-
 
 def normalise_logits(logits: Tensor) -> Tensor:
     """`logits` (..., K) with mean 0 and population deviation 1 over the classes; constant logits become 0.
 
     Yu et al. (2019), section on re-parameterisation: a positive factor or a shift of all logits cancels.
     """
-    centred = logits - logits.mean(dim=-1, keepdim=True)
-    # Dividing by the largest entry first keeps the squares in range, however small or large the logits are.
-    size = centred.detach().abs().amax(dim=-1, keepdim=True).clamp_min(SMALLEST_DEVIATION)
-    centred = centred / size
+    # Only the direction of the logits matters, so their size goes first: no square can overflow or vanish.
+    size = logits.detach().abs().amax(dim=-1, keepdim=True)
+    unit = logits / torch.where(size > 0, size, torch.ones_like(size))
+    centred = unit - unit.mean(dim=-1, keepdim=True)
     variance = centred.square().mean(dim=-1, keepdim=True)
-    return centred * torch.where(variance > 0, variance, torch.ones_like(variance)).rsqrt()
+    constant = variance <= (4 * torch.finfo(logits.dtype).eps) ** 2
+    return centred * torch.where(constant, torch.zeros_like(variance), variance.clamp_min(1e-30).rsqrt())
 
 
 def kl_divergence(p_logits: Tensor, q_logits: Tensor) -> Tensor:
