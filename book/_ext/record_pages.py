@@ -1,0 +1,256 @@
+"""What the book says of runs, from their records alone: study cards, the scoreboard, parameter tables, titles of run pages."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from docutils import nodes
+from sphinx.util.docutils import SphinxDirective
+
+from robustbook import page, studies
+from robustbook.errors import UserError
+from robustbook.results import VERDICTS
+from robustbook.run.project import REFERENCE, Project, RunId
+from robustbook.run.records import ClaimRecord, Record, load
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+RECORD_PAGES = ("index", "how-to-rerun", "scoreboard")
+"""Pages that show records; they are read again in every build."""
+
+
+def project(app: Sphinx) -> Project:
+    """The project whose book is being built."""
+    return Project(Path(app.srcdir).parent)
+
+
+def page_name(app: Sphinx, run: RunId) -> str:
+    """Sphinx's name of a run's page."""
+    return project(app).page(run).relative_to(app.srcdir).with_suffix("").as_posix()
+
+
+def records(app: Sphinx, study: str) -> dict[RunId, Record | str]:
+    """Each published run of a study with its record, or with the reason why it cannot be read."""
+    found: dict[RunId, Record | str] = {}
+    for run in project(app).runs(study):
+        try:
+            found[run] = load(project(app).record(run))
+        except UserError as error:
+            found[run] = str(error)
+    return found
+
+
+class RecordDirective(SphinxDirective):
+    """What the directives below share: raw HTML, and links to pages that exist."""
+
+    def raw(self, text: str) -> nodes.raw:
+        """The HTML as a node."""
+        return nodes.raw("", text, format="html")
+
+    def address(self, run: RunId) -> str | None:
+        """Relative address of a run's page, None if it is not in the book."""
+        name = page_name(self.env.app, run)
+        return self.env.app.builder.get_relative_uri(self.env.docname, name) if name in self.env.found_docs else None
+
+
+class StudyCards(RecordDirective):
+    """`{study-cards}` with a YAML list of `study`, `paper`, `question`: one card a study, a link where it has a page."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """One list of cards."""
+        cards = "\n".join(self._card(entry) for entry in yaml.safe_load("\n".join(self.content)))
+        return [self.raw(f'<ul class="pm-cards">\n{cards}\n</ul>')]
+
+    def _card(self, entry: dict[str, str]) -> str:
+        run = RunId(entry["study"], REFERENCE)
+        address = self.address(run)
+        title = page.inline(entry["title"])
+        head = f'<a href="{address}">{title}</a>' if address else title
+        record = records(self.env.app, run.study).get(run) if address else None
+        foot = counts(record.claims) if isinstance(record, Record) else '<span class="pm-source">In preparation</span>'
+        return (
+            f'<li class="pm-card{"" if address else " pm-coming"}"><p class="pm-card-title">{head}</p>'
+            f'<p class="pm-source">{page.inline(entry["paper"])}</p><p>{page.inline(entry["question"])}</p>'
+            f'<p class="pm-counts">{foot}</p></li>'
+        )
+
+
+def counts(claims: list[ClaimRecord]) -> str:
+    """How many claims have each verdict."""
+    found = Counter(claim.verdict for claim in claims)
+    return " ".join(
+        f'<span class="pm-count">{found[name]} × {page.badge(name)}</span>' for name in VERDICTS if found[name]
+    )
+
+
+class Scoreboard(RecordDirective):
+    """`{scoreboard}`: all claims of all studies with verdict, evidence, the published value and the control."""
+
+    def run(self) -> list[nodes.Node]:
+        """One section a study."""
+        return [node for study in studies.names() if (node := self._section(study))]
+
+    def _section(self, study: str) -> nodes.section | None:
+        found = records(self.env.app, study)
+        reference = found.pop(RunId(study, REFERENCE), None)
+        if reference is None and not found:
+            return None
+        section = nodes.section(ids=[nodes.make_id(study)], names=[study])
+        section += nodes.title(text=studies.get(study).TITLE)
+        section += self.raw(self._body(study, reference, found))
+        return section
+
+    def _body(self, study: str, reference: Record | str | None, others: dict[RunId, Record | str]) -> str:
+        notes = [
+            f'<p class="pm-problem">{html.escape(text)}</p>'
+            for text in (reference, *others.values())
+            if isinstance(text, str)
+        ]
+        readable = {run: record for run, record in others.items() if isinstance(record, Record)}
+        if isinstance(reference, Record):
+            shown, run = reference, RunId(study, REFERENCE)
+        elif readable:
+            run, shown = next(iter(readable.items()))
+            readable.pop(run)
+        else:
+            return "\n".join(notes)
+        rows = "\n".join(self._row(claim, run, readable) for claim in shown.claims)
+        link = self._link(run, f"Run {run.run}")
+        return (
+            f'{"".join(notes)}<p class="pm-counts">{link}: {counts(shown.claims)}</p>\n'
+            '<div class="pm-scroll" tabindex="0"><table class="pm-table pm-scoreboard"><thead><tr>'
+            + "".join(
+                f'<th scope="col">{name}</th>' for name in ("Claim", "Verdict", "Our evidence", "Published", "Control")
+            )
+            + f"</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>"
+        )
+
+    def _row(self, claim: ClaimRecord, run: RunId, others: dict[RunId, Record]) -> str:
+        name = f'<span class="pm-id">{html.escape(claim.id)}</span>'
+        anchor = f"#verdict-{claim.id.lower()}"
+        elsewhere = "".join(
+            f'<p class="pm-elsewhere">{self._link(other, other.run, anchor)} {page.badge(same.verdict)}</p>'
+            for other, record in others.items()
+            for same in record.claims
+            if same.id == claim.id
+        )
+        return (
+            f'<tr id="{run.study}-{html.escape(claim.id.lower())}">'
+            f'<th scope="row" data-label="Claim">{self._link(run, name, anchor)} {page.inline(claim.statement)}</th>'
+            f'<td data-label="Verdict">{page.badge(claim.verdict)}{elsewhere}</td>'
+            f'<td data-label="Our evidence">{page.inline(claim.evidence)}</td>'
+            f'<td data-label="Published">{page.inline(claim.published or "–")}</td>'
+            f'<td data-label="Control">{page.inline(claim.control)}</td></tr>'
+        )
+
+    def _link(self, run: RunId, text: str, anchor: str = "") -> str:
+        address = self.address(run)
+        return f'<a href="{address}{anchor}">{text}</a>' if address else text
+
+
+class Parameters(RecordDirective):
+    """`{parameters}`: of every study, each parameter with type, default, range, reference value and meaning."""
+
+    def run(self) -> list[nodes.Node]:
+        """One section a study."""
+        return [self._section(study) for study in studies.names()]
+
+    def _section(self, study: str) -> nodes.section:
+        import pandas as pd
+
+        reference = records(self.env.app, study).get(RunId(study, REFERENCE))
+        values = reference.parameters if isinstance(reference, Record) else {}
+        fields = studies.get(study).Parameters.model_json_schema()["properties"]
+        rows = [
+            {
+                "Parameter": f"`{name}`",
+                "Quick (default)": f"`{json.dumps(field.get('default'))}`",
+                "Reference": f"`{json.dumps(values[name])}`" if name in values else "–",
+                "Range": limits(field),
+                "Meaning": field.get("description", ""),
+            }
+            for name, field in fields.items()
+        ]
+        section = nodes.section(ids=[nodes.make_id(f"parameters-{study}")], names=[f"parameters-{study}"])
+        section += nodes.title("", "", nodes.literal(text=study))
+        table = page.table(pd.DataFrame(rows), caption=f"Parameters of `{study}`")
+        section += self.raw(str(table.data))
+        return section
+
+
+def limits(field: dict[str, Any]) -> str:
+    """The values that a parameter may take, from its JSON schema."""
+    if "enum" in field:
+        return ", ".join(f"`{value}`" for value in field["enum"])
+    low = field.get("minimum", field.get("exclusiveMinimum"))
+    high = field.get("maximum", field.get("exclusiveMaximum"))
+    parts = [
+        f"{'≥' if 'minimum' in field else '>'} {low}" if low is not None else "",
+        f"{'≤' if 'maximum' in field else '<'} {high}" if high is not None else "",
+    ]
+    return ", ".join(part for part in parts if part) or "–"
+
+
+# Run pages ----------------------------------------------------------------------------------------------------------
+
+
+def run_of(app: Sphinx, docname: str) -> RunId | None:
+    """The run that a page shows, None for the book's other pages and the reference runs."""
+    parts = docname.split("/")
+    return RunId(parts[1], parts[2]) if len(parts) == 3 and parts[0] == "runs" else None
+
+
+def mark_run_page(app: Sphinx, doctree: nodes.document) -> None:
+    """Say below a run page's title which run it is and which parameters it was given; name solutions as such."""
+    for cell in doctree.findall(nodes.container):
+        if "tag_solution" in cell.get("classes", []) and "prompt_show" in cell:
+            cell["prompt_show"], cell["prompt_hide"] = "Show the solution", "Hide the solution"
+    run = run_of(app, app.env.docname)
+    title = next(iter(doctree.findall(nodes.title)), None)
+    if run is None or title is None:
+        return
+    record = records(app, run.study).get(run)
+    given = record.overrides if isinstance(record, Record) else {}
+    changed = ", ".join(f"<code>{html.escape(f'{name} = {json.dumps(value)}')}</code>" for name, value in given.items())
+    reference = page_name(app, RunId(run.study, REFERENCE))
+    link = (
+        f'<a href="{app.builder.get_relative_uri(app.env.docname, reference)}">reference run</a>'
+        if reference in app.env.found_docs
+        else "reference run"
+    )
+    text = (
+        f'<p class="pm-run">This is the run <strong>{run.run}</strong>, not the {link} on the papers\' data. '
+        f"{f'It was given {changed}.' if changed else 'It has the default parameters.'}</p>"
+    )
+    title.parent.insert(1, nodes.raw("", text, format="html"))
+
+
+def name_run_page(app: Sphinx, doctree: nodes.document) -> None:
+    """List a run page in the table of contents under the name of its run."""
+    run = run_of(app, app.env.docname)
+    if run is not None:
+        app.env.titles[app.env.docname] = nodes.title(text=f"Run: {run.run}")
+
+
+def outdated(app: Sphinx, *changes: Any) -> list[str]:
+    """Pages that show records are read again: a record may have changed."""
+    return [name for name in RECORD_PAGES if name in app.env.found_docs]
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the directives and the marks on run pages."""
+    app.add_directive("study-cards", StudyCards)
+    app.add_directive("scoreboard", Scoreboard)
+    app.add_directive("parameters", Parameters)
+    app.connect("doctree-read", mark_run_page, priority=400)
+    app.connect("doctree-read", name_run_page, priority=600)
+    app.connect("env-get-outdated", outdated)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
