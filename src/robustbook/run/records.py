@@ -136,4 +136,4 @@ def load(path: Path) -> Record:
 
 
 def _damaged(path: Path, why: str) -> DamagedFileError:
-    return DamagedFileError(f"record {path.parent.name}/{path.name} is damaged ({why}): run it again with --force")
+    return DamagedFileError(f"record {path.parent.name}/{path.name} is damaged ({why}): run it again")
