@@ -1,4 +1,4 @@
-"""What the book says of runs, from their records alone: study cards, the scoreboard, parameter tables, titles of run pages."""
+"""What the book says of runs, from their records alone: study cards, the scoreboard, parameters, marks on run pages."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sphinx.util.docutils import SphinxDirective
 from robustbook import page, studies
 from robustbook.errors import UserError
 from robustbook.results import VERDICTS
+from robustbook.run import status
 from robustbook.run.project import REFERENCE, Project, RunId
 from robustbook.run.records import ClaimRecord, Record, load
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 RECORD_PAGES = ("index", "how-to-rerun", "scoreboard")
 """Pages that show records; they are read again in every build."""
+
+
+COLUMNS = ("Claim", "Verdict", "Our evidence", "Published", "Control")
 
 
 def project(app: Sphinx) -> Project:
@@ -60,7 +64,7 @@ class RecordDirective(SphinxDirective):
 
 
 class StudyCards(RecordDirective):
-    """`{study-cards}` with a YAML list of `study`, `paper`, `question`: one card a study, a link where it has a page."""
+    """`{study-cards}`: a card per entry (study, title, paper, question) of a YAML list, linked where it has a page."""
 
     has_content = True
 
@@ -203,13 +207,15 @@ def limits(field: dict[str, Any]) -> str:
 
 
 def run_of(app: Sphinx, docname: str) -> RunId | None:
-    """The run that a page shows, None for the book's other pages and the reference runs."""
-    parts = docname.split("/")
-    return RunId(parts[1], parts[2]) if len(parts) == 3 and parts[0] == "runs" else None
+    """The run that a page shows, None for the book's other pages."""
+    folder, _, rest = docname.partition("/")
+    if folder == "studies" and "/" not in rest:
+        return RunId(rest, REFERENCE)
+    return RunId(*rest.split("/")) if folder == "runs" and rest.count("/") == 1 else None
 
 
 def mark_run_page(app: Sphinx, doctree: nodes.document) -> None:
-    """Say below a run page's title which run it is and which parameters it was given; name solutions as such."""
+    """Say below a run's title which run it is, and whether its sources changed since; name solutions as such."""
     for cell in doctree.findall(nodes.container):
         if "tag_solution" in cell.get("classes", []) and "prompt_show" in cell:
             cell["prompt_show"], cell["prompt_hide"] = "Show the solution", "Hide the solution"
@@ -217,27 +223,37 @@ def mark_run_page(app: Sphinx, doctree: nodes.document) -> None:
     title = next(iter(doctree.findall(nodes.title)), None)
     if run is None or title is None:
         return
+    notes = [] if run.run == REFERENCE else [_which_run(app, run)]
+    state = status.of(project(app), run)
+    if state.state in ("stale", "damaged"):
+        notes.append(f'<p class="pm-run"><strong>This page is {state.state}</strong>: {"; ".join(state.reasons)}.</p>')
+    title.parent.insert(1, nodes.raw("", "\n".join(notes), format="html"))
+
+
+def _which_run(app: Sphinx, run: RunId) -> str:
     record = records(app, run.study).get(run)
     given = record.overrides if isinstance(record, Record) else {}
     changed = ", ".join(f"<code>{html.escape(f'{name} = {json.dumps(value)}')}</code>" for name, value in given.items())
-    reference = page_name(app, RunId(run.study, REFERENCE))
-    link = (
-        f'<a href="{app.builder.get_relative_uri(app.env.docname, reference)}">reference run</a>'
-        if reference in app.env.found_docs
-        else "reference run"
-    )
-    text = (
-        f'<p class="pm-run">This is the run <strong>{run.run}</strong>, not the {link} on the papers\' data. '
-        f"{f'It was given {changed}.' if changed else 'It has the default parameters.'}</p>"
-    )
-    title.parent.insert(1, nodes.raw("", text, format="html"))
+    name = page_name(app, RunId(run.study, REFERENCE))
+    link = "reference run"
+    if name in app.env.found_docs:
+        link = f'<a href="{app.builder.get_relative_uri(app.env.docname, name)}">{link}</a>'
+    said = f"It was given {changed}." if changed else "It has the default parameters."
+    return f'<p class="pm-run">This is the run <strong>{run.run}</strong>, not the {link}. {said}</p>'
 
 
 def name_run_page(app: Sphinx, doctree: nodes.document) -> None:
-    """List a run page in the table of contents under the name of its run."""
-    run = run_of(app, app.env.docname)
-    if run is not None:
-        app.env.titles[app.env.docname] = nodes.title(text=f"Run: {run.run}")
+    """List a page of another run in the table of contents under the name of its run."""
+    docname = app.env.docname
+    run = run_of(app, docname)
+    if run is None or run.run == REFERENCE:
+        return
+    name = f"Run: {run.run}"
+    app.env.titles[docname] = nodes.title(text=name)
+    entry = next(iter(app.env.tocs[docname].findall(nodes.reference)), None)
+    if entry is not None:
+        entry.clear()
+        entry += nodes.Text(name)
 
 
 def outdated(app: Sphinx, *changes: Any) -> list[str]:

@@ -227,8 +227,14 @@ def claims_box(claims: Iterable[Claim]) -> HTML:
         f'<li class="pm-claim" id="claim-{html.escape(claim.id.lower())}">'
         f'<p class="pm-statement"><span class="pm-id">{html.escape(claim.id)}</span> {inline(claim.statement)} '
         f'<span class="pm-source">{inline(claim.source)}</span></p>'
-        + _terms([("Measured", claim.measure), ("Rule", claim.rule), ("Control", claim.control)])
-        + _terms([("Published", claim.published)] if claim.published else [])
+        + _terms(
+            [
+                ("Measured", claim.measure),
+                ("Rule", claim.rule),
+                ("Control", claim.control),
+                ("Published", claim.published),
+            ]
+        )
         + "</li>"
         for claim in claims
     )
