@@ -125,35 +125,46 @@ def divergence_bound(
     """Sound upper bound (N,) in nats of the largest D_KL(P(x) || P(x + delta)) with max|delta| <= epsilon.
 
     So psi lies in [1 / bound, 1 / attained]. P is the softmax of the normalised logits, or of the logits as they are
-    with `normalise=False`. The bound comes from boxes of the centred logits and of the logits' differences from the
-    predicted class; see `box_divergence`. Method "crown" also tries "ibp" and keeps the smaller bound.
+    with `normalise=False`. The bound comes from boxes of linear forms of the logits (see `box_divergence`); those of
+    method "crown" are cut with those of "ibp".
 
     Raises ValueError as `logit_bounds` does.
     """
     bounds = []
     for part in images.split(chunk):
         with frozen(model), torch.no_grad():
-            logits = model(part)
-        forms = torch.cat(
-            [
-                centring(logits.shape[1]).expand(len(part), -1, -1).to(part),
-                -differences(logits.argmax(1), logits.shape[1]).to(part),
-            ],
-            1,
-        )
+            logits = model(part).double()
+        clean = normalise_logits(logits) if normalise else logits
+        forms = _divergence_forms(clean, normalise).to(part)
         box = logit_bounds(model, part, epsilon=epsilon, forms=forms, method=method)
-        bounds.append(_divergence(logits, box, normalise))
+        bounds.append(_divergence(clean, box, normalise).to(part.dtype))
     return torch.cat(bounds)
 
 
-def _divergence(logits: Tensor, box: Box, normalise: bool) -> Tensor:
-    classes, top = logits.shape[1], logits.argmax(dim=1)
-    lower, upper = box.lower.double(), box.upper.double()
-    centred = box_divergence.Ranges(lower[:, :classes], upper[:, :classes])
-    gaps = box_divergence.Ranges(*(box_divergence.insert_zero(bound[:, classes:], top) for bound in (lower, upper)))
-    if normalise:
-        return box_divergence.normalised(normalise_logits(logits.double()), centred, gaps).to(logits.dtype)
-    return box_divergence.plain(logits.double(), centred, gaps).to(logits.dtype)
+def _divergence_forms(clean: Tensor, normalise: bool) -> Tensor:
+    """The forms (N, S, K) of the logits that bound the divergence from the `clean` logits (N, K).
+
+    The centred logits; their gaps to the predicted class; and, if logits are normalised, their component h along the
+    clean logits and what is left of both without it.
+    """
+    count, classes = clean.shape
+    centred = centring(classes).to(clean).expand(count, -1, -1)
+    gaps = -differences(clean.argmax(dim=1), classes).to(clean)
+    if not normalise:
+        return torch.cat([centred, gaps], dim=1)
+    along = clean[:, None] / classes
+    tangent = centred - clean[:, :, None] * along
+    tangent_gaps = gaps - (gaps @ clean[:, :, None]) * along
+    return torch.cat([centred, tangent_gaps, tangent, along], dim=1)
+
+
+def _divergence(clean: Tensor, box: Box, normalise: bool) -> Tensor:
+    classes, top = clean.shape[1], clean.argmax(dim=1)
+    ranges = box_divergence.Ranges(box.lower.double(), box.upper.double())
+    centred, gaps = ranges[:, :classes], ranges[:, classes : 2 * classes - 1].insert_zero(top)
+    if not normalise:
+        return box_divergence.plain(clean, centred, gaps)
+    return box_divergence.normalised(clean, centred, gaps, ranges[:, 2 * classes - 1 : -1], ranges[:, -1:])
 
 
 class _Boxes:

@@ -26,17 +26,21 @@ class Ranges:
     lower: Tensor
     upper: Tensor
 
-    def __getitem__(self, rows: slice) -> Ranges:
-        return Ranges(self.lower[rows], self.upper[rows])
+    def __getitem__(self, part: slice | tuple[slice, slice]) -> Ranges:
+        return Ranges(self.lower[part], self.upper[part])
 
+    def insert_zero(self, position: Tensor) -> Ranges:
+        """One coordinate more, which is always 0, at `position` (N,)."""
+        rows, width = self.lower.shape
+        keep = torch.arange(width + 1, device=position.device) != position[:, None]
+        ends = self.lower.new_zeros(2, rows, width + 1)
+        ends[0][keep], ends[1][keep] = self.lower.reshape(-1), self.upper.reshape(-1)
+        return Ranges(ends[0], ends[1])
 
-def insert_zero(values: Tensor, position: Tensor) -> Tensor:
-    """`values` (N, K - 1) with a 0 put in at `position` (N,): (N, K)."""
-    count, classes = len(values), values.shape[1] + 1
-    full = values.new_zeros(count, classes)
-    keep = torch.arange(classes, device=values.device) != position[:, None]
-    full[keep] = values.reshape(-1)
-    return full
+    def within(self, other: Ranges) -> Ranges:
+        """What both ranges allow; where rounding leaves nothing, the two ends are exchanged."""
+        lower, upper = torch.maximum(self.lower, other.lower), torch.minimum(self.upper, other.upper)
+        return Ranges(torch.minimum(lower, upper), torch.maximum(lower, upper))
 
 
 def plain(logits: Tensor, centred: Ranges, gaps: Ranges) -> Tensor:
@@ -47,24 +51,22 @@ def plain(logits: Tensor, centred: Ranges, gaps: Ranges) -> Tensor:
     return torch.minimum(_over_centred(logits, centred, None), _over_gaps(logits, gaps)).clamp_min(0)
 
 
-def normalised(logits: Tensor, centred: Ranges, gaps: Ranges) -> Tensor:
-    """Bound (N,) for normalised logits z = sqrt(K) c / |c|, at the clean normalised `logits` (N, K).
+def normalised(logits: Tensor, centred: Ranges, gaps: Ranges, tangent: Ranges, along: Ranges) -> Tensor:
+    """Bound (N,) for normalised logits z = sqrt(K) c / |c|, at the clean normalised `logits` z0 (N, K).
 
-    `centred` and `gaps` are ranges of the logits before normalisation, as in `plain`. What is used of z: its ranges,
-    sum 0, |z|^2 = K.
+    With c the centred logits before normalisation and h = c . z0 / K: `centred` holds c, `along` (N, 1) h, `tangent`
+    c - h z0, and `gaps` the differences of `tangent` from the predicted class (0 there). What is used of z: its ranges, sum 0,
+    |z|^2 = K.
     """
-    box = normalised_ranges(centred)
-    return (
-        torch.stack(
-            [
-                _over_centred(logits, box, float(logits.shape[1])),
-                _over_gaps(logits, normalised_gaps(centred, gaps)),
-                largest_by_tangent(logits, box),
-            ]
-        )
-        .amin(dim=0)
-        .clamp_min(0)
-    )
+    shrink = _shrink(tangent, along)
+    box = normalised_ranges(centred).within(_from_tangent(logits, tangent, along, shrink))
+    clean_gaps = logits - logits.amax(dim=1, keepdim=True)
+    bounds = [
+        _over_centred(logits, box, float(logits.shape[1])),
+        _over_gaps(logits, _from_tangent(clean_gaps, gaps, along, shrink)),
+        largest_by_tangent(logits, box),
+    ]
+    return torch.stack(bounds).amin(dim=0).clamp_min(0)
 
 
 def normalised_ranges(centred: Ranges) -> Ranges:
@@ -87,15 +89,32 @@ def normalised_ranges(centred: Ranges) -> Ranges:
     return Ranges(lower.clamp(-limit, limit), upper.clamp(-limit, limit))
 
 
-def normalised_gaps(centred: Ranges, gaps: Ranges) -> Ranges:
-    """Ranges of the gaps divided by the deviation |c| / sqrt(K), which has a range of its own."""
-    least, most = _squares(centred)
-    low = least.mean(1, keepdim=True).sqrt().clamp_min(1e-30)
-    high = most.mean(1, keepdim=True).sqrt().clamp_min(1e-30)
-    limit = (2 * gaps.lower.shape[1]) ** 0.5
-    upper = torch.where(gaps.upper > 0, gaps.upper / low, gaps.upper / high)
-    lower = torch.where(gaps.lower < 0, gaps.lower / low, gaps.lower / high)
-    return Ranges(lower.clamp(-limit, limit), upper.clamp(-limit, limit))
+def _shrink(tangent: Ranges, along: Ranges) -> Tensor:
+    """Least value (N, 1) of 1 / sqrt(1 + |t / h|^2 / K), the length of z along the clean logits."""
+    _, most = _squares(_quotient(tangent, along))
+    return (1 + most.mean(dim=1, keepdim=True)).rsqrt()
+
+
+def _from_tangent(clean: Tensor, tangent: Ranges, along: Ranges, shrink: Tensor) -> Ranges:
+    """Ranges of (clean + t / h) r with r in [`shrink`, 1]: what normalised logits, or their gaps, can be.
+
+    Exact to first order: moving along the clean logits changes no normalised logit. Where h may be 0 or less the limit
+    sqrt(2 K) of any gap is all that is known.
+    """
+    moved = _quotient(tangent, along)
+    upper, lower = clean + moved.upper, clean + moved.lower
+    limit = torch.full_like(upper, (2 * upper.shape[1]) ** 0.5)
+    known = along.lower > 0
+    upper = torch.where(known, torch.maximum(upper, upper * shrink), limit)
+    lower = torch.where(known, torch.minimum(lower, lower * shrink), -limit)
+    return Ranges(torch.maximum(lower, -limit), torch.minimum(upper, limit))
+
+
+def _quotient(tangent: Ranges, along: Ranges) -> Ranges:
+    """Ranges of t / h where h is positive; of no meaning elsewhere."""
+    small, large = along.lower.clamp_min(1e-12), along.upper.clamp_min(1e-12)
+    upper = tangent.upper / torch.where(tangent.upper > 0, small, large)
+    return Ranges(tangent.lower / torch.where(tangent.lower < 0, small, large), upper)
 
 
 def _squares(ranges: Ranges) -> tuple[Tensor, Tensor]:

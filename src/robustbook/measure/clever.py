@@ -58,7 +58,7 @@ def lipschitz_estimate(largest: Array) -> float:
     top = float(largest.max())
     if np.ptp(largest) <= 1e-9 * abs(top):
         return top
-    _, location, _ = weibull_max.fit(largest, 1.0, loc=top, scale=float(largest.std()))
+    _, location, _ = weibull_max.fit(largest, 1.0)
     return max(float(location), top)
 
 
