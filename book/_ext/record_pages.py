@@ -15,7 +15,7 @@ from sphinx.util.docutils import SphinxDirective
 from robustbook import page, studies
 from robustbook.errors import UserError
 from robustbook.results import VERDICTS
-from robustbook.run import status
+from robustbook.run import parameters, status
 from robustbook.run.project import REFERENCE, Project, RunId
 from robustbook.run.records import ClaimRecord, Record, load
 
@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
 RECORD_PAGES = ("index", "how-to-rerun", "scoreboard")
 """Pages that show records; they are read again in every build."""
-
-
-COLUMNS = ("Claim", "Verdict", "Our evidence", "Published", "Control")
 
 
 def project(app: Sphinx) -> Project:
@@ -113,46 +110,36 @@ class Scoreboard(RecordDirective):
         return section
 
     def _body(self, study: str, reference: Record | str | None, others: dict[RunId, Record | str]) -> str:
-        notes = [
-            f'<p class="pm-problem">{html.escape(text)}</p>'
-            for text in (reference, *others.values())
-            if isinstance(text, str)
-        ]
+        problems = [text for text in (reference, *others.values()) if isinstance(text, str)]
+        notes = "".join(f'<p class="pm-problem">{html.escape(text)}</p>' for text in problems)
         readable = {run: record for run, record in others.items() if isinstance(record, Record)}
         if isinstance(reference, Record):
-            shown, run = reference, RunId(study, REFERENCE)
-        elif readable:
-            run, shown = next(iter(readable.items()))
-            readable.pop(run)
-        else:
-            return "\n".join(notes)
-        rows = "\n".join(self._row(claim, run, readable) for claim in shown.claims)
-        link = self._link(run, f"Run {run.run}")
-        return (
-            f'{"".join(notes)}<p class="pm-counts">{link}: {counts(shown.claims)}</p>\n'
-            '<div class="pm-scroll" tabindex="0"><table class="pm-table pm-scoreboard"><thead><tr>'
-            + "".join(
-                f'<th scope="col">{name}</th>' for name in ("Claim", "Verdict", "Our evidence", "Published", "Control")
-            )
-            + f"</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>"
-        )
+            readable = {RunId(study, REFERENCE): reference, **readable}
+        if not readable:
+            return notes
+        (run, shown), *rest = readable.items()
+        items = "\n".join(self._item(claim, run, dict(rest)) for claim in shown.claims)
+        head = f'<p class="pm-counts">{self._link(run, f"Run: {run.run}")} {counts(shown.claims)}</p>'
+        return f'{notes}{head}\n<ul class="pm-scoreboard">\n{items}\n</ul>'
 
-    def _row(self, claim: ClaimRecord, run: RunId, others: dict[RunId, Record]) -> str:
-        name = f'<span class="pm-id">{html.escape(claim.id)}</span>'
+    def _item(self, claim: ClaimRecord, run: RunId, others: dict[RunId, Record]) -> str:
         anchor = f"#verdict-{claim.id.lower()}"
         elsewhere = "".join(
-            f'<p class="pm-elsewhere">{self._link(other, other.run, anchor)} {page.badge(same.verdict)}</p>'
+            f' <span class="pm-elsewhere">{self._link(other, other.run, anchor)} {page.badge(same.verdict)}</span>'
             for other, record in others.items()
             for same in record.claims
             if same.id == claim.id
         )
+        name = self._link(run, f'<span class="pm-id">{html.escape(claim.id)}</span>', anchor)
+        facts = [
+            ("Evidence", claim.evidence),
+            ("Published", claim.published or "no number"),
+            ("Control", claim.control),
+        ]
         return (
-            f'<tr id="{run.study}-{html.escape(claim.id.lower())}">'
-            f'<th scope="row" data-label="Claim">{self._link(run, name, anchor)} {page.inline(claim.statement)}</th>'
-            f'<td data-label="Verdict">{page.badge(claim.verdict)}{elsewhere}</td>'
-            f'<td data-label="Our evidence">{page.inline(claim.evidence)}</td>'
-            f'<td data-label="Published">{page.inline(claim.published or "–")}</td>'
-            f'<td data-label="Control">{page.inline(claim.control)}</td></tr>'
+            f'<li class="pm-box" id="{run.study}-{html.escape(claim.id.lower())}">'
+            f'<p class="pm-statement">{name} {page.inline(claim.statement)}</p>'
+            f'<p class="pm-counts">{page.badge(claim.verdict)}{elsewhere}</p>{page.terms(facts)}</li>'
         )
 
     def _link(self, run: RunId, text: str, anchor: str = "") -> str:
@@ -172,35 +159,21 @@ class Parameters(RecordDirective):
 
         reference = records(self.env.app, study).get(RunId(study, REFERENCE))
         values = reference.parameters if isinstance(reference, Record) else {}
-        fields = studies.get(study).Parameters.model_json_schema()["properties"]
         rows = [
             {
-                "Parameter": f"`{name}`",
-                "Quick (default)": f"`{json.dumps(field.get('default'))}`",
-                "Reference": f"`{json.dumps(values[name])}`" if name in values else "–",
-                "Range": limits(field),
-                "Meaning": field.get("description", ""),
+                "Parameter": f"`{entry.name}`",
+                "Default": f"`{entry.default}`",
+                "Reference": f"`{parameters.to_text(values[entry.name])}`" if entry.name in values else "–",
+                "Range": entry.range,
+                "Meaning": entry.help,
             }
-            for name, field in fields.items()
+            for entry in parameters.describe(studies.get(study).Parameters)
         ]
         section = nodes.section(ids=[nodes.make_id(f"parameters-{study}")], names=[f"parameters-{study}"])
         section += nodes.title("", "", nodes.literal(text=study))
         table = page.table(pd.DataFrame(rows), caption=f"Parameters of `{study}`")
         section += self.raw(str(table.data))
         return section
-
-
-def limits(field: dict[str, Any]) -> str:
-    """The values that a parameter may take, from its JSON schema."""
-    if "enum" in field:
-        return ", ".join(f"`{value}`" for value in field["enum"])
-    low = field.get("minimum", field.get("exclusiveMinimum"))
-    high = field.get("maximum", field.get("exclusiveMaximum"))
-    parts = [
-        f"{'≥' if 'minimum' in field else '>'} {low}" if low is not None else "",
-        f"{'≤' if 'maximum' in field else '<'} {high}" if high is not None else "",
-    ]
-    return ", ".join(part for part in parts if part) or "–"
 
 
 # Run pages ----------------------------------------------------------------------------------------------------------

@@ -183,8 +183,9 @@ def table(
     headings = frame.index.nlevels if index else 0
     rows = "\n".join(_row(values, formatters, headings) for values in shown.itertuples(index=False, name=None))
     return _html(
-        f'<div class="pm-scroll" tabindex="0"><table class="pm-table">\n<caption>{inline(caption)}</caption>\n'
-        f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>"
+        '<figure class="pm-tabular">\n<div class="pm-scroll" tabindex="0"><table class="pm-table">\n'
+        f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>\n"
+        f"<figcaption>{inline(caption)}</figcaption>\n</figure>"
     )
 
 
@@ -215,10 +216,10 @@ def badge(verdict: Verdict) -> str:
     return f'<span class="pm-badge {style}"><span aria-hidden="true">{sign}</span> {verdict}</span>'
 
 
-def _terms(pairs: Iterable[tuple[str, str | None]]) -> str:
-    """Definition list of the pairs that have a value."""
+def terms(pairs: Iterable[tuple[str, str | None]]) -> str:
+    """HTML list of the names (HTML) and texts (one line of Markdown) of the pairs that have a text."""
     items = "".join(f"<div><dt>{name}</dt><dd>{inline(text)}</dd></div>" for name, text in pairs if text)
-    return f'<dl class="pm-terms">{items}</dl>'
+    return f'<dl class="pm-terms simple">{items}</dl>'
 
 
 def claims_box(claims: Iterable[Claim]) -> HTML:
@@ -227,7 +228,7 @@ def claims_box(claims: Iterable[Claim]) -> HTML:
         f'<li class="pm-claim" id="claim-{html.escape(claim.id.lower())}">'
         f'<p class="pm-statement"><span class="pm-id">{html.escape(claim.id)}</span> {inline(claim.statement)} '
         f'<span class="pm-source">{inline(claim.source)}</span></p>'
-        + _terms(
+        + terms(
             [
                 ("Measured", claim.measure),
                 ("Rule", claim.rule),
@@ -306,4 +307,4 @@ def provenance(record: Any) -> HTML:
 
 
 def _fold(title: str, pairs: list[tuple[str, str]]) -> str:
-    return f"<details><summary>{title}</summary>{_terms(pairs)}</details>\n" if pairs else ""
+    return f"<details><summary>{title}</summary>{terms(pairs)}</details>\n" if pairs else ""

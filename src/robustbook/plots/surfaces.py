@@ -123,10 +123,11 @@ def relief(
         ax.plot(points[:, 0], points[:, 1], _height(surface, heights, points), color=PATH, linewidth=2.2, zorder=4)
     low, high = scale or limits([surface], quantity)
     ax.set(xlabel="α", ylabel="β", zlim=(low, high))
-    ax.set_zlabel(AXIS[quantity], labelpad=2)
+    ax.set_zlabel(AXIS[quantity], labelpad=1)
     ax.tick_params(pad=0)
+    ax.locator_params(nbins=4)
     ax.view_init(elev=28, azim=-55)
-    ax.set_box_aspect(None, zoom=0.82)
+    ax.set_box_aspect(None, zoom=0.78)
 
 
 def boundary_lines(surface: Surface) -> list[npt.NDArray[np.float64]]:
