@@ -191,8 +191,9 @@ class _Boxes:
         open_rows, units = torch.nonzero((lower < 0) & (upper > 0), as_tuple=True)
         for rows, unit in zip(open_rows.split(ROWS), units.split(ROWS), strict=True):
             form = F.one_hot(unit, lower.shape[1]).to(lower).view(-1, *box.lower.shape[1:])
-            lower[rows, unit] = torch.maximum(lower[rows, unit], self._pull(form, rows, index))
-            upper[rows, unit] = torch.minimum(upper[rows, unit], -self._pull(-form, rows, index))
+            least, most = self._range(form, rows, index)
+            lower[rows, unit] = torch.maximum(lower[rows, unit], least)
+            upper[rows, unit] = torch.minimum(upper[rows, unit], most)
         # Rounding must not leave an empty interval.
         lower, upper = torch.minimum(lower, upper), torch.maximum(lower, upper)
         return Box(lower.view_as(box.lower), upper.view_as(box.upper))
@@ -202,28 +203,36 @@ class _Boxes:
         count = len(self.before[0].lower)
         each = forms.to(self.before[0].lower).expand(count, *forms.shape[-2:])
         rows = torch.arange(count, device=each.device).repeat_interleave(each.shape[1])
-        flat, last, stop = each.reshape(-1, each.shape[-1]), len(self.layers), 0 if backward else self._last_relu()
-        lower = [
-            self._pull(form, row, last, stop) for form, row in zip(flat.split(ROWS), rows.split(ROWS), strict=True)
-        ]
-        upper = [
-            -self._pull(-form, row, last, stop) for form, row in zip(flat.split(ROWS), rows.split(ROWS), strict=True)
-        ]
-        return Box(torch.cat(lower).view(each.shape[:2]), torch.cat(upper).view(each.shape[:2]))
+        flat, stop = each.reshape(-1, each.shape[-1]), 0 if backward else self._last_relu()
+        parts = zip(flat.split(ROWS), rows.split(ROWS), strict=True)
+        ends = [self._range(form, row, len(self.layers), stop) for form, row in parts]
+        lower, upper = (torch.cat(end).view(each.shape[:2]) for end in zip(*ends, strict=True))
+        return Box(lower, upper)
 
     def _last_relu(self) -> int:
         """How many layers there are up to and with the last ReLU."""
         return max((index + 1 for index, layer in enumerate(self.layers) if isinstance(layer, nn.ReLU)), default=0)
 
-    def _pull(self, form: Tensor, rows: Tensor, last: int, stop: int = 0) -> Tensor:
-        """Smallest value (R,) of the forms (R, ...) of what enters layer `last`, pulled back to what enters `stop`."""
-        constant = form.new_zeros(len(form))
+    def _range(self, form: Tensor, rows: Tensor, last: int, stop: int = 0) -> tuple[Tensor, Tensor]:
+        """Least and largest value (R,) of the forms (R, ...) of what enters layer `last`, read off what enters `stop`.
+
+        Up to the first ReLU on the way back the form is exact, so both ends share it.
+        """
+        shift = form.new_zeros(len(form))
+        while last > stop and not isinstance(self.layers[last - 1], nn.ReLU):
+            last -= 1
+            form, constant = _back(self.layers[last], form, self.before[last], rows)
+            shift = shift + constant
+        return shift + self._least(form, rows, last, stop), shift - self._least(-form, rows, last, stop)
+
+    def _least(self, form: Tensor, rows: Tensor, last: int, stop: int) -> Tensor:
+        shift = form.new_zeros(len(form))
         for index in range(last - 1, stop - 1, -1):
-            form, shift = _back(self.layers[index], form, self.before[index], rows)
-            constant = constant + shift
+            form, constant = _back(self.layers[index], form, self.before[index], rows)
+            shift = shift + constant
         box = self.before[stop][rows]
         least = form.clamp_min(0) * box.lower + form.clamp_max(0) * box.upper
-        return constant + least.flatten(1).sum(dim=1)
+        return shift + least.flatten(1).sum(dim=1)
 
 
 def _through(layer: Module, box: Box) -> Box:

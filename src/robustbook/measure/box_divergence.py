@@ -55,8 +55,8 @@ def normalised(logits: Tensor, centred: Ranges, gaps: Ranges, tangent: Ranges, a
     """Bound (N,) for normalised logits z = sqrt(K) c / |c|, at the clean normalised `logits` z0 (N, K).
 
     With c the centred logits before normalisation and h = c . z0 / K: `centred` holds c, `along` (N, 1) h, `tangent`
-    c - h z0, and `gaps` the differences of `tangent` from the predicted class (0 there). What is used of z: its ranges, sum 0,
-    |z|^2 = K.
+    c - h z0, and `gaps` the differences of `tangent` from the predicted class (0 there). What is used of z: its
+    ranges, sum 0, |z|^2 = K.
     """
     shrink = _shrink(tangent, along)
     box = normalised_ranges(centred).within(_from_tangent(logits, tangent, along, shrink))
