@@ -62,7 +62,7 @@ def inline(text: str) -> str:
 
 def number(value: object, digits: int = 3) -> str:
     """A number for the eye: `digits` significant figures, thousands apart, a true minus; other values as text."""
-    if value is None or (isinstance(value, Real) and math.isnan(value)):
+    if _is_missing(value):
         return "–"
     if isinstance(value, bool) or type(value).__name__ == "bool":
         return "yes" if value else "no"
@@ -198,10 +198,15 @@ def _is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
+def _is_missing(value: object) -> bool:
+    return value is None or (isinstance(value, Real) and math.isnan(value))
+
+
 def _row(values: Iterable[object], formatters: Iterable[Callable[[Any], str]], headings: int) -> str:
     cells = []
     for position, (value, write) in enumerate(zip(values, formatters, strict=True)):
-        text = html.escape(write(value)) if _is_number(value) else inline(write(value))
+        shown = write(value) if not _is_missing(value) else number(None)
+        text = html.escape(shown) if _is_number(value) else inline(shown)
         side = ' class="pm-number"' if _is_number(value) else ""
         cells.append(f'<th scope="row">{text}</th>' if position < headings else f"<td{side}>{text}</td>")
     return f"<tr>{''.join(cells)}</tr>"
