@@ -151,7 +151,7 @@ def betting(theta: float, gamma: float) -> Rule:
     """Stop when a betting confidence sequence is no wider than 2 theta, and estimate its middle.
 
     The sequence holds p at all times together with probability 1 - gamma (Waudby-Smith and Ramdas 2024), so that
-    looking after every outcome costs nothing. Against each m it holds two bettors, one on m + theta and one on m - theta.
+    looking after every outcome costs nothing. Against each m it holds two bettors, on m + theta and on m - theta.
 
     Raises ParameterError if `theta` or `gamma` is not between 0 and 1.
     """
