@@ -20,8 +20,8 @@ from robustbook.bayes.weights import WeightSamples, apply_layer, forward, layer_
 from robustbook.errors import ParameterError
 from robustbook.measure.sequential import Estimate, Rule
 
-CHUNK = 8
-"""Posterior samples that an oracle runs together: their weights stay in the cache from one step to the next."""
+CACHE = 8 * 2**20
+"""Bytes of weights that run together: they stay in the processor's cache from one step of an attack to the next."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,10 +96,11 @@ class Reach:
         return Reach(torch.minimum(self.distance, other.distance), torch.minimum(self.margin, other.margin))
 
 
-def _by_chunks(samples: WeightSamples, chunk: int, oracle: Callable[[WeightSamples, int], Reach]) -> Reach:
-    """An oracle on `chunk` samples at a time; it gets them and the number of the first."""
-    starts = range(0, len(samples), chunk)
-    found = [oracle(samples.take(slice(start, start + chunk)), start) for start in starts]
+def _by_chunks(samples: WeightSamples, chunk: int | None, oracle: Callable[[WeightSamples], Reach]) -> Reach:
+    """An oracle on `chunk` samples at a time, by default as many as stay in the cache."""
+    size = sum(tensor[0].numel() * tensor.element_size() for tensor in samples.weights.values())
+    chunk = chunk or min(max(CACHE // size, 2), 64)
+    found = [oracle(samples.take(slice(start, start + chunk))) for start in range(0, len(samples), chunk)]
     return Reach(torch.cat([each.distance for each in found]), torch.cat([each.margin for each in found]))
 
 
@@ -170,30 +171,30 @@ def attack(
     step_size: float,
     objective: Objective = "margin",
     generator: Generator | None = None,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
 ) -> Reach:
     """The farthest points that gradient-sign ascent visits in the boxes: witnesses, so a lower bound of the reach.
 
     Each sample is attacked by itself, from the image or, with a `generator`, from a uniform point of the box. Every
     step moves by `step_size` (pixel units) along the sign of the objective's gradient; all `steps` + 1 points count. A
-    sample and an image cost `steps` + 2 forward and `steps` backward passes, the answer at the image included.
+    sample and an image cost `steps` + 1 forward and `steps` backward passes, and one more forward from a random start.
 
     Raises ParameterError if `steps` or `step_size` is negative.
     """
     if steps < 0 or step_size < 0:
         raise ParameterError(f"steps and step_size must not be negative, got {steps} and {step_size}")
 
-    def one(part: WeightSamples, _start: int) -> Reach:
-        at = answer(part.logits(region.images))
+    def one(part: WeightSamples) -> Reach:
         points = _start_points(region, len(part), generator)
-        reach = Reach(torch.zeros(at.classes.shape), torch.full(at.classes.shape, -torch.inf))
-        for step in range(steps + 1):
+        trace = forward(part, points)
+        at = answer(trace.logits if generator is None else part.logits(region.images))
+        reach = at.reach(trace.logits)
+        for _ in range(steps):
+            gradient = pull_back(part, trace, _slope(objective, trace.logits, at))
+            moved = gradient.sign_().mul_(step_size).add_(points)
+            points = torch.clamp(moved, region.low, region.high, out=moved)
             trace = forward(part, points)
             reach = reach.farther(at.reach(trace.logits))
-            if step < steps:
-                gradient = pull_back(part, trace, _slope(objective, trace.logits, at))
-                moved = gradient.sign_().mul_(step_size).add_(points)
-                points = torch.clamp(moved, region.low, region.high, out=moved)
         return reach
 
     return _by_chunks(samples, chunk, one)
@@ -207,7 +208,7 @@ def _start_points(region: Region, count: int, generator: Generator | None) -> Te
     return region.low + share * (region.high - region.low)
 
 
-def fgsm(samples: WeightSamples, region: Region, *, chunk: int = CHUNK) -> Reach:
+def fgsm(samples: WeightSamples, region: Region, *, chunk: int | None = None) -> Reach:
     """One step of `epsilon` along the sign of the cross-entropy's gradient, the paper's main attack."""
     return attack(samples, region, steps=1, step_size=region.epsilon, objective="cross-entropy", chunk=chunk)
 
@@ -219,7 +220,7 @@ def pgd(
     steps: int,
     generator: Generator,
     restarts: int = 1,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
 ) -> Reach:
     """The best of `attack` on the margin from the image and on the distance from `restarts` random starts.
 
@@ -262,7 +263,7 @@ ROUNDING = 1e-5
 
 
 @torch.no_grad()
-def certify(samples: WeightSamples, region: Region, *, method: Method = "linear", chunk: int = CHUNK) -> Reach:
+def certify(samples: WeightSamples, region: Region, *, method: Method = "linear", chunk: int | None = None) -> Reach:
     """Upper bounds of the reach that no point of the boxes exceeds.
 
     "interval" propagates boxes through the layers (Gowal et al. 2018); "linear" bounds every ReLU by two lines and the
@@ -271,7 +272,7 @@ def certify(samples: WeightSamples, region: Region, *, method: Method = "linear"
     Raises TypeError if the network has other layers than Linear, Conv2d, ReLU and Flatten, or does not end with Linear.
     """
 
-    def one(part: WeightSamples, _start: int) -> Reach:
+    def one(part: WeightSamples) -> Reach:
         bounds = _intervals(part, region)
         differences = _interval_differences(part, bounds[-1])
         if method == "linear":
