@@ -22,11 +22,10 @@ import html
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 Role = Literal["exercise", "solution"]
-Answer = TypeVar("Answer")
-_MIME = "application/vnd.robustbook.exercise+json"
+_SOLVED, _UNSOLVED = "pm-exercise pm-solved", "pm-exercise pm-unsolved"
 
 
 @dataclass(frozen=True)
@@ -36,26 +35,24 @@ class Outcome:
     correct: bool
     message: str
 
-    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
-        """What Jupyter shows, and the same for programs."""
-        style, head = ("pm-solved", "Correct") if self.correct else ("pm-unsolved", "Not solved yet")
-        text = f"<strong>{head}.</strong> {html.escape(self.message)}".strip()
-        return {
-            _MIME: {"correct": self.correct},
-            "text/html": f'<p class="pm-exercise {style}" role="status">{text}</p>',
-            "text/plain": f"{head}. {self.message}".strip(),
-        }
+    def __str__(self) -> str:
+        return f"{'Correct' if self.correct else 'Not solved yet'}. {self.message}".strip()
+
+    def _repr_html_(self) -> str:
+        head, _, rest = str(self).partition(".")
+        style = _SOLVED if self.correct else _UNSOLVED
+        return f'<p class="{style}" role="status"><strong>{head}.</strong>{html.escape(rest)}</p>'
 
 
-def report(check: Callable[[Answer], object], answer: Answer) -> Outcome:
-    """Run `check(answer)` and say how it went; a hint is the message of its AssertionError.
+def report(check: Callable[[Any], object], answer: object) -> Outcome:
+    """Run `check(answer)` and say how it went; a hint is the first line of its AssertionError.
 
     Any other error that the answer causes is reported by its name, for an unfinished function fails in many ways.
     """
     try:
         check(answer)
     except AssertionError as hint:
-        return Outcome(False, str(hint))
+        return Outcome(False, next(iter(str(hint).strip().splitlines()), "The answer is not right yet."))
     except Exception as error:
         return Outcome(False, f"The check stopped with {type(error).__name__}: {error}")
     return Outcome(True, "")
@@ -114,7 +111,7 @@ def _role(cell: Mapping[str, Any]) -> Role | None:
 
 
 def _passed(cell: Mapping[str, Any]) -> bool:
-    for output in cell.get("outputs", []):
-        if _MIME in output.get("data", {}):
-            return bool(output["data"][_MIME]["correct"])
+    shown = "".join("".join(output.get("data", {}).get("text/html", "")) for output in cell.get("outputs", []))
+    if _SOLVED in shown or _UNSOLVED in shown:
+        return _UNSOLVED not in shown
     raise ValueError(f"a cell of exercise {cell['metadata']['exercise']!r} shows no outcome: end it with report(...)")

@@ -14,6 +14,8 @@ from typing import Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from robustbook.stats import Interval
+
 Factor = str | int | float | bool
 Verdict = Literal["reproduced", "partly", "not reproduced", "not tested at this scale"]
 VERDICTS: tuple[Verdict, ...] = ("reproduced", "partly", "not reproduced", "not tested at this scale")
@@ -53,7 +55,10 @@ class Results:
     """A study's metric rows, in the order in which they were measured."""
 
     def __init__(self, metrics: Iterable[Metric] = ()) -> None:
-        self.metrics: list[Metric] = list(metrics)
+        self.metrics: list[Metric] = []
+        self._keys: set[tuple[str, frozenset[tuple[str, Factor]]]] = set()
+        for metric in metrics:
+            self._append(metric)
 
     def __iter__(self) -> Iterator[Metric]:
         return iter(self.metrics)
@@ -64,7 +69,7 @@ class Results:
     def add(
         self,
         name: str,
-        value: float,
+        value: float | Interval,
         interval: tuple[float, float] | None = None,
         *,
         n: int | None = None,
@@ -72,18 +77,25 @@ class Results:
         unit: str = "",
         **factors: Factor,
     ) -> Metric:
-        """Record one number and return its row.
+        """Record one number and return its row; an `Interval` brings its limits and `n` with it.
 
         Raises ValueError if a number is not finite, or if a row with the same name and factors exists already.
         """
+        if isinstance(value, Interval):
+            interval, n, value = value.bounds, value.n, value.value
         low, high = interval if interval is not None else (None, None)
         metric = Metric(
             name=name, value=float(value), low=low, high=high, n=n, over=over, unit=unit, factors=dict(factors)
         )
-        if any(row.name == name and row.factors == metric.factors for row in self.metrics):
-            raise ValueError(f"metric {name!r} with factors {metric.factors} was recorded already")
-        self.metrics.append(metric)
+        self._append(metric)
         return metric
+
+    def _append(self, metric: Metric) -> None:
+        key = (metric.name, frozenset(metric.factors.items()))
+        if key in self._keys:
+            raise ValueError(f"metric {metric.name!r} with factors {metric.factors} was recorded already")
+        self._keys.add(key)
+        self.metrics.append(metric)
 
     def select(self, name: str, **factors: Factor) -> list[Metric]:
         """All rows with this name whose factors include the given values."""
@@ -132,4 +144,6 @@ class Claim:
         try:
             return self.judge(results)
         except KeyError as missing:
-            return Judgement("not tested at this scale", f"This run did not measure what the rule needs: {missing.args[0]}.")
+            return Judgement(
+                "not tested at this scale", f"This run did not measure what the rule needs: {missing.args[0]}."
+            )

@@ -14,20 +14,19 @@ from torch.nn import Module
 from robustbook.perturb.gradient import ascend, random_starts
 from robustbook.perturb.network import CHUNK, Passes, compute_logits
 
-SMALLEST_DEVIATION = 1e-30
-
 
 def normalise_logits(logits: Tensor) -> Tensor:
     """`logits` (..., K) with mean 0 and population deviation 1 over the classes; constant logits become 0.
 
     Yu et al. (2019), section on re-parameterisation: a positive factor or a shift of all logits cancels.
     """
-    centred = logits - logits.mean(dim=-1, keepdim=True)
-    # Dividing by the largest entry first keeps the squares in range, however small or large the logits are.
-    size = centred.detach().abs().amax(dim=-1, keepdim=True).clamp_min(SMALLEST_DEVIATION)
-    centred = centred / size
+    # Only the direction of the logits matters, so their size goes first: no square can overflow or vanish.
+    size = logits.detach().abs().amax(dim=-1, keepdim=True)
+    unit = logits / torch.where(size > 0, size, torch.ones_like(size))
+    centred = unit - unit.mean(dim=-1, keepdim=True)
     variance = centred.square().mean(dim=-1, keepdim=True)
-    return centred * torch.where(variance > 0, variance, torch.ones_like(variance)).rsqrt()
+    constant = variance <= (4 * torch.finfo(logits.dtype).eps) ** 2
+    return centred * torch.where(constant, torch.zeros_like(variance), variance.clamp_min(1e-30).rsqrt())
 
 
 def kl_divergence(p_logits: Tensor, q_logits: Tensor) -> Tensor:
@@ -68,11 +67,11 @@ def worst_divergence(
     """
     if restarts < 1:
         raise ValueError(f"restarts must be at least 1, got {restarts}")
-    clean = _log_probabilities(compute_logits(model, images, chunk=chunk), normalise)
+    clean = _prediction(compute_logits(model, images, chunk=chunk), normalise).log_softmax(dim=-1)
     best = _Best(images)
 
     def divergence(logits: Tensor, log_p: Tensor) -> Tensor:
-        return kl_divergence(log_p, normalise_logits(logits) if normalise else logits)
+        return kl_divergence(log_p, _prediction(logits, normalise))
 
     for _ in range(restarts):
         ascend(
@@ -106,8 +105,9 @@ class _Best:
     def __call__(self, rows: Tensor, points: Tensor, logits: Tensor, values: Tensor) -> None:
         better = values > self.values[rows]
         update = rows[better]
-        self.values[update], self.points[update] = values[better], points[better]
+        self.values[update], self.points[update] = values[better].to(self.values), points[better]
 
 
-def _log_probabilities(logits: Tensor, normalise: bool) -> Tensor:
-    return (normalise_logits(logits) if normalise else logits).log_softmax(dim=-1)
+def _prediction(logits: Tensor, normalise: bool) -> Tensor:
+    """The logits that are compared, in float64: a divergence near 0 is the difference of much larger numbers."""
+    return normalise_logits(logits.double()) if normalise else logits.double()

@@ -215,7 +215,7 @@ def pgd(
 
 
 def _stop_where_fooled(labels: Tensor) -> Observer:
-    def observe(rows: Tensor, _points: Tensor, logits: Tensor, _values: Tensor) -> Tensor:
+    def observe(rows: Tensor, points: Tensor, logits: Tensor, values: Tensor) -> Tensor:
         return logits.argmax(dim=1) != labels[rows]
 
     return observe

@@ -94,10 +94,10 @@ def label(name: str) -> str:
 
 
 PALETTE: dict[str, str] = {name: entry.colour for name, entry in METHODS.items()}
-"""Colour of each method by its key: what seaborn's `palette=` takes."""
+"""Colour of each method by its key, which is what seaborn's `palette=` takes."""
 
 MARKERS: dict[str, str] = {name: entry.marker for name, entry in METHODS.items()}
-"""Marker of each method by its key: what seaborn's `markers=` takes."""
+"""Marker of each method by its key, which is what seaborn's `markers=` takes."""
 
 _RC: dict[Any, Any] = {
     "figure.figsize": (FIGURE_WIDTH, 4.2),

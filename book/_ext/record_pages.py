@@ -1,0 +1,245 @@
+"""What the book says of runs, from their records alone: study cards, the scoreboard, parameters, marks on run pages."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from docutils import nodes
+from sphinx.util.docutils import SphinxDirective
+
+from robustbook import page, studies
+from robustbook.errors import UserError
+from robustbook.results import VERDICTS
+from robustbook.run import parameters, status
+from robustbook.run.project import REFERENCE, Project, RunId
+from robustbook.run.records import ClaimRecord, Record, load
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+RECORD_PAGES = ("index", "how-to-rerun", "scoreboard")
+"""Pages that show records; they are read again in every build."""
+
+
+def project(app: Sphinx) -> Project:
+    """The project whose book is being built."""
+    return Project(Path(app.srcdir).parent)
+
+
+def page_name(app: Sphinx, run: RunId) -> str:
+    """Sphinx's name of a run's page."""
+    return project(app).page(run).relative_to(app.srcdir).with_suffix("").as_posix()
+
+
+def records(app: Sphinx, study: str) -> dict[RunId, Record | str]:
+    """Each published run of a study with its record, or with the reason why it cannot be read."""
+    found: dict[RunId, Record | str] = {}
+    for run in project(app).runs(study):
+        try:
+            found[run] = load(project(app).record(run))
+        except UserError as error:
+            found[run] = str(error)
+    return found
+
+
+class RecordDirective(SphinxDirective):
+    """What the directives below share: raw HTML, and links to pages that exist."""
+
+    def raw(self, text: str) -> nodes.raw:
+        """The HTML as a node."""
+        return nodes.raw("", text, format="html")
+
+    def address(self, run: RunId) -> str | None:
+        """Relative address of a run's page, None if it is not in the book."""
+        name = page_name(self.env.app, run)
+        return self.env.app.builder.get_relative_uri(self.env.docname, name) if name in self.env.found_docs else None
+
+
+class StudyCards(RecordDirective):
+    """`{study-cards}`: a card per entry (study, title, paper, question) of a YAML list, linked where it has a page."""
+
+    has_content = True
+
+    def run(self) -> list[nodes.Node]:
+        """One list of cards."""
+        cards = "\n".join(self._card(entry) for entry in yaml.safe_load("\n".join(self.content)))
+        return [self.raw(f'<ul class="pm-cards">\n{cards}\n</ul>')]
+
+    def _card(self, entry: dict[str, str]) -> str:
+        run = RunId(entry["study"], REFERENCE)
+        address = self.address(run)
+        title = page.inline(studies.get(run.study).TITLE if run.study in studies.names() else entry["title"])
+        head = f'<a href="{address}">{title}</a>' if address else title
+        record = records(self.env.app, run.study).get(run) if address else None
+        foot = counts(record.claims) if isinstance(record, Record) else '<span class="pm-source">In preparation</span>'
+        return (
+            f'<li class="pm-card{"" if address else " pm-coming"}"><p class="pm-card-title">{head}</p>'
+            f'<p class="pm-source">{page.inline(entry["paper"])}</p><p>{page.inline(entry["question"])}</p>'
+            f'<p class="pm-counts">{foot}</p></li>'
+        )
+
+
+def counts(claims: list[ClaimRecord]) -> str:
+    """How many claims have each verdict."""
+    found = Counter(claim.verdict for claim in claims)
+    return " ".join(
+        f'<span class="pm-count">{found[name]} × {page.badge(name)}</span>' for name in VERDICTS if found[name]
+    )
+
+
+class Scoreboard(RecordDirective):
+    """`{scoreboard}`: all claims of all studies with verdict, evidence, the published value and the control."""
+
+    def run(self) -> list[nodes.Node]:
+        """One section a study."""
+        return [node for study in studies.names() if (node := self._section(study))]
+
+    def _section(self, study: str) -> nodes.section | None:
+        found = records(self.env.app, study)
+        reference = found.pop(RunId(study, REFERENCE), None)
+        if reference is None and not found:
+            return None
+        section = nodes.section(ids=[nodes.make_id(study)], names=[study])
+        section += nodes.title(text=studies.get(study).TITLE)
+        section += self.raw(self._body(study, reference, found))
+        return section
+
+    def _body(self, study: str, reference: Record | str | None, others: dict[RunId, Record | str]) -> str:
+        problems = [text for text in (reference, *others.values()) if isinstance(text, str)]
+        notes = "".join(f'<p class="pm-problem">{html.escape(text)}</p>' for text in problems)
+        readable = {run: record for run, record in others.items() if isinstance(record, Record)}
+        if isinstance(reference, Record):
+            readable = {RunId(study, REFERENCE): reference, **readable}
+        if not readable:
+            return notes
+        (run, shown), *rest = readable.items()
+        items = "\n".join(self._item(claim, run, dict(rest)) for claim in shown.claims)
+        head = f'<p class="pm-counts">{self._link(run, f"Run: {run.run}")} {counts(shown.claims)}</p>'
+        return f'{notes}{head}\n<ul class="pm-scoreboard">\n{items}\n</ul>'
+
+    def _item(self, claim: ClaimRecord, run: RunId, others: dict[RunId, Record]) -> str:
+        anchor = f"#verdict-{claim.id.lower()}"
+        elsewhere = "".join(
+            f' <span class="pm-elsewhere">{self._link(other, other.run, anchor)} {page.badge(same.verdict)}</span>'
+            for other, record in others.items()
+            for same in record.claims
+            if same.id == claim.id
+        )
+        name = self._link(run, f'<span class="pm-id">{html.escape(claim.id)}</span>', anchor)
+        facts = [
+            ("Evidence", claim.evidence),
+            ("Published", claim.published or "no number"),
+            ("Control", claim.control),
+        ]
+        return (
+            f'<li class="pm-box" id="{run.study}-{html.escape(claim.id.lower())}">'
+            f'<p class="pm-statement">{name} {page.inline(claim.statement)}</p>'
+            f'<p class="pm-counts">{page.badge(claim.verdict)}{elsewhere}</p>{page.terms(facts)}</li>'
+        )
+
+    def _link(self, run: RunId, text: str, anchor: str = "") -> str:
+        address = self.address(run)
+        return f'<a href="{address}{anchor}">{text}</a>' if address else text
+
+
+class Parameters(RecordDirective):
+    """`{parameters}`: of every study, each parameter with type, default, range, reference value and meaning."""
+
+    def run(self) -> list[nodes.Node]:
+        """One section a study."""
+        return [self._section(study) for study in studies.names()]
+
+    def _section(self, study: str) -> nodes.section:
+        import pandas as pd
+
+        reference = records(self.env.app, study).get(RunId(study, REFERENCE))
+        values = reference.parameters if isinstance(reference, Record) else {}
+        rows = [
+            {
+                "Parameter": f"`{entry.name}`",
+                "Default": f"`{entry.default}`",
+                "Reference": f"`{parameters.to_text(values[entry.name])}`" if entry.name in values else "–",
+                "Values": ", ".join(part for part in (entry.kind, entry.range) if part),
+                "Meaning": entry.help,
+            }
+            for entry in parameters.describe(studies.get(study).Parameters)
+        ]
+        section = nodes.section(ids=[nodes.make_id(f"parameters-{study}")], names=[f"parameters-{study}"])
+        section += nodes.title("", "", nodes.literal(text=study))
+        table = page.table(pd.DataFrame(rows), caption=f"Parameters of `{study}`")
+        section += self.raw(str(table.data))
+        return section
+
+
+# Run pages ----------------------------------------------------------------------------------------------------------
+
+
+def run_of(app: Sphinx, docname: str) -> RunId | None:
+    """The run that a page shows, None for the book's other pages."""
+    folder, _, rest = docname.partition("/")
+    if folder == "studies" and "/" not in rest:
+        return RunId(rest, REFERENCE)
+    return RunId(*rest.split("/")) if folder == "runs" and rest.count("/") == 1 else None
+
+
+def mark_run_page(app: Sphinx, doctree: nodes.document) -> None:
+    """Say below a run's title which run it is, and whether its sources changed since; name solutions as such."""
+    for cell in doctree.findall(nodes.container):
+        if "tag_solution" in cell.get("classes", []) and "prompt_show" in cell:
+            cell["prompt_show"], cell["prompt_hide"] = "Show the solution", "Hide the solution"
+    run = run_of(app, app.env.docname)
+    title = next(iter(doctree.findall(nodes.title)), None)
+    if run is None or title is None:
+        return
+    notes = [] if run.run == REFERENCE else [_which_run(app, run)]
+    state = status.of(project(app), run)
+    if state.state in ("stale", "damaged"):
+        notes.append(f'<p class="pm-run"><strong>This page is {state.state}</strong>: {"; ".join(state.reasons)}.</p>')
+    title.parent.insert(1, nodes.raw("", "\n".join(notes), format="html"))
+
+
+def _which_run(app: Sphinx, run: RunId) -> str:
+    record = records(app, run.study).get(run)
+    given = record.overrides if isinstance(record, Record) else {}
+    changed = ", ".join(f"<code>{html.escape(f'{name} = {json.dumps(value)}')}</code>" for name, value in given.items())
+    name = page_name(app, RunId(run.study, REFERENCE))
+    link = "reference run"
+    if name in app.env.found_docs:
+        link = f'<a href="{app.builder.get_relative_uri(app.env.docname, name)}">{link}</a>'
+    said = f"It was given {changed}." if changed else "It has the default parameters."
+    return f'<p class="pm-run">This is the run <strong>{run.run}</strong>, not the {link}. {said}</p>'
+
+
+def name_run_page(app: Sphinx, doctree: nodes.document) -> None:
+    """List a page of another run in the table of contents under the name of its run."""
+    docname = app.env.docname
+    run = run_of(app, docname)
+    if run is None or run.run == REFERENCE:
+        return
+    name = f"Run: {run.run}"
+    app.env.titles[docname] = nodes.title(text=name)
+    entry = next(iter(app.env.tocs[docname].findall(nodes.reference)), None)
+    if entry is not None:
+        entry.clear()
+        entry += nodes.Text(name)
+
+
+def outdated(app: Sphinx, *changes: Any) -> list[str]:
+    """Pages that show records are read again: a record may have changed."""
+    return [name for name in RECORD_PAGES if name in app.env.found_docs]
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the directives and the marks on run pages."""
+    app.add_directive("study-cards", StudyCards)
+    app.add_directive("scoreboard", Scoreboard)
+    app.add_directive("parameters", Parameters)
+    app.connect("doctree-read", mark_run_page, priority=400)
+    app.connect("doctree-read", name_run_page, priority=600)
+    app.connect("env-get-outdated", outdated)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

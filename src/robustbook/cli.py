@@ -1,0 +1,358 @@
+"""The command `robustbook`, a thin front of `robustbook.run` and `robustbook.data`; `main` tells errors in one line.
+
+What is slow to import is imported inside the commands, so that help is instant.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from robustbook.errors import RunFailedError, UserError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from robustbook.run.status import Status
+
+app = typer.Typer(
+    name="robustbook",
+    help="Perturb and Measure: run the studies, render the book.\n\nExample: robustbook run loss_metric -p epsilon 0.2",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data_app = typer.Typer(help="Data sets: what is here, get one, check one.\n\nExample: robustbook data get mnist")
+app.add_typer(data_app, name="data", no_args_is_help=True)
+
+Study = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study, as `robustbook list` shows it.")]
+ParameterSet = Annotated[str, typer.Option("-r", "--run", metavar="RUN", help="Parameter set in notebooks/runs/.")]
+DataName = Annotated[
+    str, typer.Argument(metavar="NAME", help="Name of a data set, as `robustbook data list` shows it.")
+]
+
+
+STOPPED = "stopped: nothing half-done was published"
+
+
+class PairsCommand(TyperCommand):
+    """A command whose `-p` takes a name and a value."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Join the two words after every `-p` before the parser sees them."""
+        return super().parse_args(ctx, joined_pairs(args))
+
+
+def joined_pairs(args: Sequence[str]) -> list[str]:
+    """The arguments with `-p NAME VALUE` as `-p NAME=VALUE`, which may be typed as well."""
+    joined, rest = [], list(args)
+    while rest:
+        word = rest.pop(0)
+        joined.append(word)
+        if word in ("-p", "--parameter") and rest:
+            name = rest.pop(0)
+            joined.append(f"{name}={rest.pop(0)}" if rest and "=" not in name else name)
+    return joined
+
+
+def split_pairs(words: Sequence[str]) -> list[tuple[str, str]]:
+    """(name, value) of every `NAME=VALUE`; UserError for a name without a value."""
+    for word in words:
+        if "=" not in word:
+            raise UserError(f"-p takes a name and a value, got only {word!r}")
+    return [(name, value) for name, _, value in (word.partition("=") for word in words)]
+
+
+@app.command("list")
+def list_studies() -> None:
+    """Studies, their runs, and whether each is fresh.
+
+    Example: robustbook list
+    """
+    from robustbook.run import project, status
+
+    table = new_table("study", "title", "run", "state")
+    for found in status.overview(project.find()):
+        title = status.study_module(found.run.study).TITLE if found.run.run == project.REFERENCE else ""
+        table.add_row(found.run.study if title else "", title, found.run.run, found.state)
+    show(table)
+
+
+@app.command()
+def describe(study: Study) -> None:
+    """Parameters of a study: type, range, default, meaning.
+
+    Example: robustbook describe loss_metric
+    """
+    from robustbook.run import parameters, status
+
+    module = status.study_module(study)
+    table = new_table("parameter", "type", "range", "default", "meaning")
+    for item in parameters.describe(module.Parameters):
+        table.add_row(item.name, item.kind, item.range, item.default, item.help)
+    print(f"{study}: {module.TITLE}")
+    show(table)
+
+
+@app.command(cls=PairsCommand)
+def run(
+    study: Study,
+    parameter_set: ParameterSet = "quick",
+    file: Annotated[Path | None, typer.Option("-f", "--file", metavar="FILE", help="YAML file of parameters.")] = None,
+    pairs: Annotated[
+        list[str] | None,
+        typer.Option("-p", "--parameter", metavar="NAME VALUE", help="One parameter; may be repeated."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the run: a-z, 0-9 and '-'.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Run even if the published run is fresh.")] = False,
+    if_stale: Annotated[
+        bool, typer.Option("--if-stale", help="For build tools: a fresh run is marked as new and nothing is said.")
+    ] = False,
+) -> None:
+    """Run a study and publish its page and record; a run that is fresh is left as it is.
+
+    Example: robustbook run loss_metric -p epsilon 0.2 --name wide
+    """
+    from robustbook.run import execute, parameters, project, runner, status
+
+    here = project.find()
+    module = status.study_module(study)
+    given, mine = parameters.collect(
+        here, study, module.Parameters, parameter_set=parameter_set, file=file, typed=split_pairs(pairs or [])
+    )
+    which = parameters.run_name(here, study, parameter_set, mine, name)
+    try:
+        done = runner.perform(here, which, {**given, **mine}, execute.reporter(str(which)), force=force)
+    except RunFailedError as failure:
+        print(
+            f"{which} {failure}\nThe whole log: {here.relative(here.log(which))}. Nothing was published.",
+            file=sys.stderr,
+        )
+        raise typer.Exit(1) from failure
+    page = here.page(which)
+    if if_stale:
+        os.utime(page)
+        os.utime(here.record(which))
+    if done == "was fresh":
+        if not if_stale:
+            print(f"{which} is fresh: {here.relative(page)} (--force runs it again)")
+        return
+    told = "has the notebook's new text" if done == "refreshed" else "is done"
+    print(f"{which} {told}: {here.relative(page)} (robustbook book renders it)")
+
+
+@app.command("status")
+def show_status() -> None:
+    """State of every run: fresh, stale and why, missing, damaged.
+
+    Example: robustbook status
+    """
+    from robustbook.run import project, status
+
+    for found in status.overview(project.find()):
+        print(f"{found.run}: {found}")
+
+
+@app.command()
+def refresh() -> None:
+    """Give published pages the present text of their notebooks; nothing is computed.
+
+    Example: robustbook refresh
+    """
+    from robustbook.run import project, publish, status
+
+    here = project.find()
+    publish.recover(here)
+    for found in status.overview(here):
+        if found.state == "prose differs":
+            refresh_one(found)
+
+
+def refresh_one(found: Status) -> None:
+    """Refresh one page whose text differs, and say so."""
+    from robustbook.run import project, publish, status
+
+    here = project.find()
+    publish.check_writable(here, found.run)
+    with publish.locked(here, found.run):
+        again = status.of(here, found.run)
+        if again.state == "prose differs" and again.record is not None:
+            status.refresh(here, found.run, again.record)
+            print(f"{found.run} has the notebook's new text")
+
+
+@app.command()
+def check(
+    study: Study,
+    run: ParameterSet = "reference",
+    rtol: Annotated[float | None, typer.Option(min=0, help="Relative tolerance (0.02 unless given).")] = None,
+    atol: Annotated[float | None, typer.Option(min=0, help="Absolute tolerance (0.005 unless given).")] = None,
+) -> None:
+    """Run again and compare with the published record; exit 1 where numbers or verdicts differ.
+
+    Two numbers agree where they differ by at most rtol times the larger one or by at most atol.
+
+    Example: robustbook check loss_metric -r quick
+    """
+    from robustbook.run import compare, execute, project, runner, status
+
+    status.study_module(study)
+    which = project.RunId(study, run)
+    before, now = runner.rerun(project.find(), which, execute.reporter(f"check {which}"))
+    relative = compare.RELATIVE if rtol is None else rtol
+    absolute = compare.ABSOLUTE if atol is None else atol
+    found = compare.differences(before, now, relative=relative, absolute=absolute)
+    within = f"within {relative:g} (relative) or {absolute:g} (absolute)"
+    if not found:
+        print(f"{which} repeats: {len(now.metrics)} numbers {within}, {len(now.claims)} verdicts equal")
+        return
+    table = new_table("what", "published", "now")
+    for item in found:
+        table.add_row(item.what, item.committed, item.now)
+    show(table)
+    print(f"{which} differs in {len(found)} of {len(now.metrics)} numbers and {len(now.claims)} verdicts, not {within}")
+    raise typer.Exit(1)
+
+
+@app.command()
+def claims() -> None:
+    """Every claim with its verdict, from the reference run's record where there is one, else the quick run's.
+
+    Example: robustbook claims
+    """
+    from robustbook.run import project, status
+
+    here, table = project.find(), new_table("study", "claim", "verdict", "run", "statement")
+    for study in dict.fromkeys(found.run.study for found in status.overview(here)):
+        states = [status.of(here, project.RunId(study, name)) for name in (project.REFERENCE, project.QUICK)]
+        readable = [found for found in states if found.record is not None]
+        if not readable:
+            for claim in status.study_module(study).CLAIMS:
+                table.add_row(study, claim.id, "not run yet", "", claim.statement)
+        for found in readable[:1]:
+            stale = " (stale)" if found.state == "stale" else ""
+            for judged in found.record.claims if found.record else []:
+                table.add_row(study, judged.id, judged.verdict, found.run.run + stale, judged.statement)
+    show(table)
+
+
+@app.command()
+def book(
+    cores: Annotated[int | None, typer.Option(min=1, help="Processors to use (all unless given).")] = None,
+) -> None:
+    """Run what is out of date at `quick`, render the book, print the path of its front page.
+
+    Example: robustbook book
+    """
+    from robustbook.run import project, publish
+
+    here = project.find()
+    publish.recover(here)
+    command = [sys.executable, "-m", "snakemake", "html", "--snakefile", str(here.root / "Snakefile")]
+    command += ["--directory", str(here.root), "--cores", str(cores or os.cpu_count() or 1)]
+    command += ["--nolock", "--rerun-incomplete", "--quiet", "all"]
+    with publish.only_one(here, "book", "rendering the book"):
+        ended = subprocess.run(command, env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}, check=False)
+    if ended.returncode:
+        print("the book was not rendered: see the messages above", file=sys.stderr)
+        raise typer.Exit(1)
+    print(here.root / "book" / "_build" / "html" / "index.html")
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """Data sets that the studies use, and whether they are on this machine.
+
+    Example: robustbook data list
+    """
+    from robustbook.data import store
+
+    print(f"data root: {store.data_root()}")
+    table = new_table("name", "title", "state", "licence")
+    for entry in store.inventory():
+        table.add_row(entry.name, entry.title, entry.state, entry.licence)
+    show(table)
+
+
+@data_app.command("get")
+def data_get(name: DataName) -> None:
+    """Download a data set into the data root (the only command that uses the network) and verify it.
+
+    Example: robustbook data get mnist
+    """
+    from robustbook.data import store
+
+    root = store.get(name)
+    print(f"{name} is in {root}" if root else f"{name} is part of the installation")
+
+
+@data_app.command("verify")
+def data_verify(name: DataName) -> None:
+    """Check the files of a data set against their pinned digests.
+
+    Example: robustbook data verify mnist
+    """
+    from robustbook.data import store
+
+    checked = store.verify(name)
+    print(f"{name} is sound: {checked} files checked" if checked else f"{name} is part of the installation")
+
+
+def new_table(*columns: str) -> Table:
+    """A plain table whose cells wrap and are not read as markup."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def show(table: Table) -> None:
+    """Print a table at the terminal's width, or wide where there is no terminal."""
+    from rich.console import Console
+
+    Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 160).print(table)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status: 2 for what a user can mend, 1 for a failure, 130 if stopped."""
+    try:
+        words = list(sys.argv[1:] if arguments is None else arguments)
+        code = int(app(words, prog_name="robustbook", standalone_mode=False) or 0)
+        return told(STOPPED, code) if code == 130 else code
+    except UserError as error:
+        return told(f"error: {error}", 2)
+    except (KeyboardInterrupt, typer.Abort):
+        return told(STOPPED, 130)
+    except Exception as error:
+        return told_of(error)
+
+
+def told(message: str, code: int) -> int:
+    """Say it on stderr and return the exit status."""
+    print(message, file=sys.stderr)
+    return code
+
+
+def told_of(error: Exception) -> int:
+    """The exit status for a usage error, a failed run or a full disk, each said clearly; anything else is raised."""
+    said = getattr(error, "format_message", None)
+    if type(error).__name__ == "NoArgsIsHelpError" and said is not None:
+        return told(said(), 2)
+    if said is not None:
+        return told("error: " + " ".join(said().split()), 2)
+    if isinstance(error, OSError):
+        return told(f"error: {error}", 1)
+    if isinstance(error, RunFailedError):
+        return told(str(error), 1)
+    raise error

@@ -1,0 +1,77 @@
+"""Compare two records of the same run: `differences` lists rows and verdicts that do not agree within tolerances."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from robustbook.results import Metric
+from robustbook.run.records import Record
+
+RELATIVE, ABSOLUTE = 0.02, 0.005
+"""Default tolerances: two per cent of the larger value, or 0.005 in the metric's unit where that is more.
+
+Another processor adds in another order, and training carries that on; half a point of accuracy is below every interval
+that decides a claim.
+"""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Something that two records disagree on; an empty side has nothing of that name."""
+
+    what: str
+    committed: str
+    now: str
+
+
+def differences(
+    committed: Record, now: Record, *, relative: float = RELATIVE, absolute: float = ABSOLUTE
+) -> list[Difference]:
+    """Metric rows whose value or interval is outside the tolerances or on one side only, and verdicts that changed.
+
+    Two numbers agree where |a - b| <= max(relative * max(|a|, |b|), absolute).
+    """
+    before, after = _by_key(committed.metrics), _by_key(now.metrics)
+    found = []
+    for key in sorted(before.keys() | after.keys()):
+        left, right = before.get(key), after.get(key)
+        if left is None or right is None or not _agree(left, right, relative, absolute):
+            found.append(Difference(key, _shown(left), _shown(right)))
+    verdicts = {claim.id: claim.verdict for claim in committed.claims}
+    changed = {claim.id: claim.verdict for claim in now.claims}
+    names = sorted(verdicts.keys() | changed.keys())
+    return found + [
+        Difference(f"verdict {name}", str(verdicts.get(name, "")), str(changed.get(name, "")))
+        for name in names
+        if verdicts.get(name) != changed.get(name)
+    ]
+
+
+def _by_key(metrics: Iterable[Metric]) -> dict[str, Metric]:
+    return {_key(metric): metric for metric in metrics}
+
+
+def _key(metric: Metric) -> str:
+    factors = ", ".join(f"{name}={json.dumps(value)}" for name, value in sorted(metric.factors.items()))
+    return f"{metric.name} ({factors})" if factors else metric.name
+
+
+def _agree(left: Metric, right: Metric, relative: float, absolute: float) -> bool:
+    pairs = ((left.value, right.value), (left.low, right.low), (left.high, right.high))
+    return left.n == right.n and all(_close(one, other, relative, absolute) for one, other in pairs)
+
+
+def _close(one: float | None, other: float | None, relative: float, absolute: float) -> bool:
+    if one is None or other is None:
+        return one is other
+    return math.isclose(one, other, rel_tol=relative, abs_tol=absolute)
+
+
+def _shown(metric: Metric | None) -> str:
+    if metric is None:
+        return ""
+    interval = f" [{metric.low:.4g}, {metric.high:.4g}]" if metric.low is not None and metric.high is not None else ""
+    return f"{metric.value:.4g}{interval}" + (f" (n = {metric.n})" if metric.n else "")

@@ -1,0 +1,323 @@
+"""Parameters as text: what a study takes (`describe`), what a user gave (`collect`), the run's name (`run_name`).
+
+Nothing that a user types is evaluated: text becomes a value of the field's type and pydantic checks it strictly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Union
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from robustbook.errors import ParameterError, UnknownNameError, UserError
+from robustbook.run.project import QUICK, REFERENCE, Project, RunId
+
+Values = dict[str, Any]
+_NOTHING = ("none", "null")
+_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+@dataclass(frozen=True)
+class Description:
+    """One parameter as `robustbook describe` shows it."""
+
+    name: str
+    kind: str
+    range: str
+    default: str
+    help: str
+
+
+def describe(model: type[BaseModel]) -> list[Description]:
+    """Every parameter of a study, in the order of its model."""
+    return [
+        Description(name, _kind(field.annotation), _range(field), to_text(_default(field)), field.description or "")
+        for name, field in model.model_fields.items()
+    ]
+
+
+def to_text(value: Any) -> str:
+    """A parameter's value as a user would type it after `-p NAME`."""
+    if isinstance(value, list | tuple):
+        return ",".join(to_text(item) for item in value)
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    return str(value)
+
+
+def collect(
+    project: Project,
+    study: str,
+    model: type[BaseModel],
+    *,
+    parameter_set: str = QUICK,
+    file: Path | None = None,
+    typed: Sequence[tuple[str, str]] = (),
+) -> tuple[Values, Values]:
+    """What the named set gives and what the user gave on top (a YAML file, then typed pairs), both checked.
+
+    Raises UserError for an unknown set, file or name, ParameterError for a value of the wrong type or out of range.
+    """
+    given = from_set(project, study, parameter_set)
+    mine = from_file(file, study) if file is not None else {}
+    names = [name for name, _ in typed]
+    for name in names:
+        if names.count(name) > 1:
+            raise ParameterError(f"parameter {name!r} was given twice")
+    mine |= from_typed(model, typed)
+    validate(model, {**given, **mine})
+    return parsed(model, given), parsed(model, mine)
+
+
+def from_set(project: Project, study: str, name: str) -> Values:
+    """The parameters of a study in `notebooks/runs/<name>.yml`; a set that leaves a study out has its defaults."""
+    path = project.parameter_set(name)
+    if name not in project.parameter_sets():
+        raise UnknownNameError("parameter set", name, project.parameter_sets())
+    return _mapping(_read_yaml(path).get(study), f"{study} in {path.name}")
+
+
+def from_file(path: Path, study: str) -> Values:
+    """A user's file: a flat mapping of parameters, or one mapping a study."""
+    content = _read_yaml(path)
+    nested = content.get(study)
+    if isinstance(nested, dict):
+        return _mapping(nested, f"{study} in {path.name}")
+    return _mapping(content, path.name)
+
+
+def from_typed(model: type[BaseModel], pairs: Iterable[tuple[str, str]]) -> Values:
+    """Values of `-p NAME VALUE` pairs, each read as its field's type."""
+    return {name: _from_text(text, _field(model, name).annotation, name, model) for name, text in pairs}
+
+
+def parsed(model: type[BaseModel], values: Mapping[str, Any]) -> Values:
+    """JSON values of the given parameters alone, after validation."""
+    checked = validate(model, values).model_dump(mode="json")
+    return {name: checked[name] for name in values}
+
+
+def validate(model: type[BaseModel], values: Mapping[str, Any]) -> BaseModel:
+    """The study's parameters with these values, strictly: no text for numbers, no fractions for whole numbers.
+
+    Raises UnknownNameError or ParameterError in one line that names the parameter and what it may be.
+    """
+    ready = {}
+    for name, value in values.items():
+        annotation = _field(model, name).annotation
+        ready[name] = _from_text(value, annotation, name, model) if _wants_reading(value, annotation) else value
+    try:
+        return model.model_validate_json(json.dumps(ready, default=str), strict=True)
+    except ValidationError as error:
+        raise ParameterError("; ".join(_explained(model, item) for item in error.errors())) from error
+
+
+def run_name(project: Project, study: str, parameter_set: str, mine: Values, chosen: str | None) -> RunId:
+    """The run's name: the chosen one, else one derived from the user's parameters, else that of the parameter set.
+
+    Names of parameter sets stand for exactly those sets, so they cannot be given to other parameters.
+    """
+    if chosen is None:
+        return RunId(study, derived_name(parameter_set, mine) if mine else parameter_set)
+    reserved = {REFERENCE, QUICK, *project.parameter_sets()}
+    if chosen in reserved and (mine or chosen != parameter_set):
+        raise UserError(f"run name {chosen!r} stands for the parameter set of that name: choose another --name")
+    return RunId(study, chosen)
+
+
+def derived_name(parameter_set: str, mine: Values) -> str:
+    """A run's name made of its parameters, `epsilon-0-2`; what a name cannot say exactly is told apart by a hash."""
+    said = [f"{name}-{_spoken(value)}" for name, value in sorted(mine.items())]
+    name = "-".join(([] if parameter_set == QUICK else [parameter_set]) + said).replace("_", "-")
+    if all(_exact(value) for value in mine.values()) and len(name) <= 60:
+        return name
+    mark = hashlib.sha256(json.dumps(mine, sort_keys=True).encode()).hexdigest()[:8]
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    return f"{slug[:51].strip('-')}-{mark}"
+
+
+def _exact(value: Any) -> bool:
+    """Whether a name can say the value without being taken for another one."""
+    return value is None or isinstance(value, int | float) or re.fullmatch(r"[a-z0-9]+", str(value)) is not None
+
+
+def _spoken(value: Any) -> str:
+    return to_text(value).replace("-", "minus-").replace("+", "").replace(".", "-")
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"there is no file {str(path)!r}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path.name} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" (line {mark.line + 1})" if mark else ""
+        raise UserError(f"{path.name} is no valid YAML{where}: {getattr(error, 'problem', error)}") from error
+    return _mapping(content, path.name)
+
+
+def _mapping(content: Any, where: str) -> dict[str, Any]:
+    if content is None:
+        return {}
+    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
+        raise UserError(f"{where} must map parameter names to values, got {type(content).__name__}")
+    return content
+
+
+def _field(model: type[BaseModel], name: str) -> FieldInfo:
+    if name not in model.model_fields:
+        raise UnknownNameError("parameter", name, model.model_fields)
+    return model.model_fields[name]
+
+
+def _default(field: FieldInfo) -> Any:
+    return field.get_default(call_default_factory=True)
+
+
+def _wants_reading(value: Any, annotation: Any) -> bool:
+    """Whether a YAML value is text for a field that is none: YAML 1.1 takes `1e-3` for text."""
+    return isinstance(value, str) and str not in _members(annotation) and not _literals(annotation)
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    """The alternatives of an annotation: those of a union, else itself."""
+    if typing.get_origin(annotation) in (Union, types.UnionType):
+        return typing.get_args(annotation)
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _members(typing.get_args(annotation)[0])
+    return (annotation,)
+
+
+def _literals(annotation: Any) -> tuple[Any, ...]:
+    return tuple(
+        option
+        for member in _members(annotation)
+        if typing.get_origin(member) is Literal
+        for option in typing.get_args(member)
+    )
+
+
+def _item(annotation: Any) -> Any:
+    """The type of a tuple's or list's items; None where the annotation is neither."""
+    for member in _members(annotation):
+        if typing.get_origin(member) in (tuple, list):
+            return typing.get_args(member)[0]
+    return None
+
+
+def _from_text(text: str, annotation: Any, name: str, model: type[BaseModel]) -> Any:
+    """Typed text as a value of the field's type; what does not fit is a ParameterError."""
+    try:
+        return _read(text.strip(), annotation)
+    except ValueError:
+        raise ParameterError(f"parameter {name!r} must be {_wanted(model, name)}, got {text!r}") from None
+
+
+def _read(text: str, annotation: Any) -> Any:
+    members = _members(annotation)
+    if type(None) in members and text.lower() in _NOTHING:
+        return None
+    item = _item(annotation)
+    if item is not None:
+        inner = text.strip("[]() ")
+        return [_read(part.strip(), item) for part in inner.split(",") if part.strip()]
+    for option in _literals(annotation):
+        if str(option) == text:
+            return option
+    if bool in members:
+        return _truth(text)
+    if float in members or int in members:
+        return _number(text, whole=float not in members)
+    return text
+
+
+def _truth(text: str) -> bool:
+    words = {"true": True, "yes": True, "false": False, "no": False}
+    if text.lower() not in words:
+        raise ValueError(text)
+    return words[text.lower()]
+
+
+def _number(text: str, *, whole: bool) -> int | float:
+    if whole:
+        return int(text)
+    number = float(text)
+    if number != number or number in (float("inf"), float("-inf")):
+        raise ValueError(text)
+    return number
+
+
+def _kind(annotation: Any) -> str:
+    """A type in words of the command line."""
+    options = _literals(annotation)
+    if options:
+        return "one of " + ", ".join(to_text(option) for option in options)
+    item = _item(annotation)
+    if item is not None:
+        return f"a list, each {_kind(item)}"
+    members = _members(annotation)
+    words = [_WORDS.get(member, "none" if member is type(None) else str(member)) for member in members]
+    return " or ".join(words)
+
+
+def _bounds(metadata: Iterable[Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for item in metadata:
+        found |= _bounds(getattr(item, "metadata", ()))
+        for key in ("ge", "gt", "le", "lt", "min_length", "max_length"):
+            if getattr(item, key, None) is not None:
+                found[key] = getattr(item, key)
+    return found
+
+
+def _range(field: FieldInfo) -> str:
+    """The limits of a number, or of a list's length and items, in words; empty where there are none."""
+    bounds = _bounds(field.metadata)
+    item = _item(field.annotation)
+    inner = _bounds(typing.get_args(item)[1:]) if typing.get_origin(item) is typing.Annotated else {}
+    length = _between(bounds.get("min_length"), bounds.get("max_length"))
+    parts = [_interval(bounds), _interval(inner), f"length {length}" if length else ""]
+    return ", ".join(part for part in parts if part)
+
+
+def _between(low: Any, high: Any) -> str:
+    if low is not None and high is not None:
+        return f"{low} to {high}"
+    return f"at least {low}" if low is not None else f"at most {high}" if high is not None else ""
+
+
+def _interval(bounds: Mapping[str, Any]) -> str:
+    if "ge" in bounds and "le" in bounds:
+        return f"{bounds['ge']} to {bounds['le']}"
+    words = {"gt": "above", "ge": "at least", "le": "at most", "lt": "below"}
+    return " and ".join(f"{word} {bounds[key]}" for key, word in words.items() if key in bounds)
+
+
+def _wanted(model: type[BaseModel], name: str) -> str:
+    field = model.model_fields[name]
+    limits = _range(field)
+    kind = _kind(field.annotation)
+    return f"{kind} ({limits})" if limits else kind
+
+
+def _explained(model: type[BaseModel], error: Mapping[str, Any]) -> str:
+    """One of pydantic's errors as a sentence about the parameter."""
+    if not error["loc"]:
+        return str(error["msg"]).removeprefix("Value error, ")
+    name = str(error["loc"][0])
+    if error["type"] == "value_error":
+        return f"parameter {name!r}: {str(error['msg']).removeprefix('Value error, ')}"
+    return f"parameter {name!r} must be {_wanted(model, name)}, got {to_text(error['input'])!r}"

@@ -1,0 +1,144 @@
+"""Publish a page and its record together or not at all: `staging` collects them, `publish` commits, `recover` mends.
+
+A staging folder ends in `.tmp` while a run fills it. Renaming it to `.ready` is the commit; the two files are then
+moved into place, by this process or, if it was killed in between, by whichever command comes next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from robustbook.errors import BusyError, UserError
+from robustbook.run.project import Project, RunId
+
+PAGE, RECORD = "page.ipynb", "record.json"
+
+
+def locked(project: Project, run: RunId) -> AbstractContextManager[None]:
+    """Hold a run's lock; BusyError, naming the other process, where somebody has it. A killed process holds none."""
+    return only_one(project, run.stem, f"run {run}")
+
+
+@contextmanager
+def only_one(project: Project, name: str, what: str) -> Iterator[None]:
+    """Hold the project's lock `name` while `what` goes on; BusyError where another process holds it."""
+    folder = project.work / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    owner = folder / f"{name}.pid"
+    lock = FileLock(folder / f"{name}.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        who = owner.read_text(encoding="utf-8").strip() if owner.exists() else "unknown"
+        raise BusyError(f"{what} is going on already (process {who}): wait for it or stop it") from None
+    try:
+        owner.write_text(f"{os.getpid()}\n", encoding="utf-8")
+        yield
+    finally:
+        owner.unlink(missing_ok=True)
+        lock.release()
+
+
+@contextmanager
+def staging(project: Project, run: RunId) -> Iterator[Path]:
+    """An empty staging folder of the run, whose lock the caller holds; gone afterwards unless it was published."""
+    folder = project.work / "staging" / f"{run.stem}.tmp"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_writable(project: Project, run: RunId) -> None:
+    """UserError unless the run's output, log and staging folders can be written; tried, not guessed from modes."""
+    for folder in (project.page(run).parent, project.work / "staging", project.log(run).parent):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise UserError(f"cannot write to {project.relative(folder)} ({reason}): nothing was started") from error
+
+
+def publish(project: Project, run: RunId, folder: Path, page: bytes, record: bytes) -> None:
+    """Put page and record in their places as one step, by way of a staging folder; the caller holds the run's lock."""
+    _write(folder / PAGE, page)
+    _write(folder / RECORD, record)
+    for other in set(folder.iterdir()) - {folder / PAGE, folder / RECORD}:
+        shutil.rmtree(other) if other.is_dir() else other.unlink()
+    _sync(folder)
+    ready = folder.with_suffix(".ready")
+    folder.rename(ready)
+    _sync(ready.parent)
+    _complete(project, run, ready)
+
+
+def recover(project: Project) -> list[RunId]:
+    """Finish what a killed command had committed and throw away what it had not; returns the runs it finished.
+
+    Runs that a living process holds are left alone.
+    """
+    finished = []
+    for folder in sorted((project.work / "staging").glob("*")):
+        try:
+            run = RunId(*folder.stem.split(".", 1))
+            with locked(project, run):
+                if folder.suffix == ".ready" and folder.exists():
+                    _complete(project, run, folder)
+                    finished.append(run)
+                elif folder.suffix == ".tmp":
+                    shutil.rmtree(folder, ignore_errors=True)
+        except (UserError, TypeError, OSError):
+            continue
+    return finished
+
+
+def _complete(project: Project, run: RunId, ready: Path) -> None:
+    for name, target in ((PAGE, project.page(run)), (RECORD, project.record(run))):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if (ready / name).exists():
+            _move(ready / name, target)
+    _sync(project.page(run).parent)
+    shutil.rmtree(ready)
+
+
+def _move(source: Path, target: Path) -> None:
+    """Replace a file in one step, also where the two lie on different file systems."""
+    try:
+        os.replace(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        near = target.with_name(f".{target.name}.new")
+        _write(near, source.read_bytes())
+        os.replace(near, target)
+        source.unlink()
+
+
+def _write(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync(folder: Path) -> None:
+    """Make a folder's entries last, where the system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
