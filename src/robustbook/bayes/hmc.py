@@ -196,6 +196,12 @@ class Network:
         }
         return WeightSamples(self.architecture, shaped)
 
+    def positions(self, samples: WeightSamples) -> Tensor:
+        """The positions (C, D) of given networks: what `weights` undoes."""
+        names = [name for name, _ in self.architecture.named_parameters()]
+        parts = [samples.weights[name].expand(len(samples), *samples.weights[name].shape[1:]) for name in names]
+        return torch.cat([part.flatten(1) for part in parts], dim=1) / self.prior_sd
+
     def potential(self, positions: Tensor) -> Tensor:
         """Minus the log joint density of data and weights (C,), without the prior's constant."""
         fit = log_likelihood(self.weights(positions).logits(self.images), self.labels)
@@ -220,16 +226,22 @@ def network_posterior(
     steps: int,
     step_size: float,
     seed: int,
-    start_scale: float = 0.1,
+    start: WeightSamples | None = None,
     thin: int = 1,
 ) -> Run:
-    """Sample the posterior of a network with `chains` chains from small random starts; see `sample`."""
+    """Sample the posterior of a network with `chains` chains, from the networks `start` or draws of the prior.
+
+    See `sample` for the other arguments. Raises ParameterError if `start` does not hold one network a chain.
+    """
     _check(chains=chains)
+    if start is not None and len(start) != chains:
+        raise ParameterError(f"{chains} chains need as many starts, got {len(start)}")
     generator = torch.Generator().manual_seed(seed)
-    start = start_scale * torch.randn(chains, target.dimension, generator=generator)
+    drawn = torch.randn(chains, target.dimension, generator=generator)
+    positions = drawn if start is None else target.positions(start)
     found = sample(
         target.potential,
-        start,
+        positions,
         draws=draws,
         warmup=warmup,
         steps=steps,
