@@ -76,13 +76,15 @@ def data_root() -> Path:
 
 
 def _sources() -> dict[str, tuple[DataSource, ...]]:
-    from robustbook.data import cifar10, digits, mnist
+    from robustbook.data import cifar10, digits, gtsrb, mnist, signs
 
     return {
         "digits": (digits.SOURCE,),
         "mnist": (mnist.SOURCE,),
         "cifar10": (cifar10.OFFICIAL, cifar10.JPEG),
         "cifar10-jpeg": (cifar10.JPEG,),
+        "gtsrb": (gtsrb.SOURCE,),
+        "signs": (signs.SOURCE,),
     }
 
 
