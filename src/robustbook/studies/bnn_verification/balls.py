@@ -34,6 +34,7 @@ DELTA = 0.25
 """Threshold of Problem 1 on ten classes, as published."""
 PRIORS, TEMPERATURES, RATES = (0.1, 0.3, 1.0, 3.0), (0.1, 1.0), (0.1, 0.25, 0.5, 0.75, 0.9)
 SWEEP_HIDDEN = 32
+SWEEP_WARMUP, SWEEP_DRAWS = 30, 25
 
 Flags = NDArray[np.bool_]
 
@@ -288,7 +289,9 @@ def _point(item: tuple[Setting, Parameters]) -> Point:
     seed = parameters.first_seed
     changes: dict[str, Any] = dict(setting.changes)
     if setting.method == "HMC":
-        posterior: Posterior = posteriors.fit_hmc(task, parameters, 2, seed, **changes).run.posterior
+        posterior: Posterior = posteriors.fit_hmc(
+            task, parameters, 2, seed, warmup=SWEEP_WARMUP, draws=SWEEP_DRAWS, **changes
+        ).run.posterior
     else:
         posterior = posteriors.fit(setting.method, task, parameters, seed, **changes)
     found = measure(setting.method, seed + 1, posterior, task, parameters)

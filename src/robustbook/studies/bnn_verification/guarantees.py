@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from robustbook.bayes.weights import WeightSamples
 from robustbook.measure import sequential
 from robustbook.measure.sequential import Rule
-from robustbook.measure.verification import ball, fgsm
+from robustbook.measure.verification import Region, ball, fgsm
 from robustbook.results import Results
 from robustbook.stats import binomial_interval
 from robustbook.studies.bnn_verification import posteriors
@@ -19,8 +21,8 @@ from robustbook.studies.bnn_verification.parameters import Parameters
 PROBABILITIES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.14, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.86, 0.9, 0.95, 0.98, 0.99, 1.0)
 SIMULATED = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
 CHEAP_HIDDEN = 32
-CHEAP_IMAGES = 6
-CHEAP_EPSILON = 0.15
+CHEAP_EPSILONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+"""Budget of the ball around each image of the cheap task, so that reference probabilities differ."""
 STREAMS_SHARE = 0.5
 """Of the reference samples, the share whose outcomes are cut into runs; the others give the reference p."""
 
@@ -93,12 +95,18 @@ def posterior_streams(parameters: Parameters) -> Streams:
     task = posteriors.two_classes(parameters, hidden=CHEAP_HIDDEN)
     posterior = posteriors.fit("mean-field VI", task, parameters, parameters.first_seed)
     generator = torch.Generator().manual_seed(parameters.first_seed)
-    region = ball(task.test.take(CHEAP_IMAGES, parameters.first_seed).images, CHEAP_EPSILON)
+    images = task.test.take(len(CHEAP_EPSILONS), parameters.first_seed).images
+    regions = [ball(image[None], epsilon) for image, epsilon in zip(images, CHEAP_EPSILONS, strict=True)]
     total = int(parameters.reference_samples / STREAMS_SHARE)
-    blocks = [fgsm(posterior.draw(min(2000, total - n), generator), region).flips for n in range(0, total, 2000)]
+    blocks = [_flips(posterior.draw(min(2000, total - n), generator), regions) for n in range(0, total, 2000)]
     flips = torch.cat(blocks).numpy().T
     count = parameters.reference_samples
     return Streams(flips[:, count:], flips[:, :count].mean(axis=1))
+
+
+def _flips(samples: WeightSamples, regions: list[Region]) -> Tensor:
+    """Whether FGSM flips the decision of each sample in each one-image region (S, I)."""
+    return torch.cat([fgsm(samples, region).flips for region in regions], dim=1)
 
 
 def record_posterior(results: Results, streams: Streams, parameters: Parameters) -> None:
