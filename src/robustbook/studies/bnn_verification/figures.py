@@ -35,7 +35,7 @@ def _axes(columns: int, height: float, rows: int = 1, share: bool = True) -> tup
 
 def draw_costs(results: Results) -> Figure:
     """Mean samples to decision against p for each rule and the lower limit, one panel a pair of guarantees."""
-    figure, axes = _axes(2, 3.7, share=False)
+    figure, axes = _axes(2, 4.0, share=False)
     for axis, pair in zip(axes, ("published", "tight"), strict=True):
         for rule, (shade, sign) in RULE_LOOKS.items():
             rows = results.select("mean samples", rule=rule, pair=pair)
@@ -54,7 +54,7 @@ def draw_costs(results: Results) -> Figure:
         gamma = results.one("promised failure", pair=pair).value
         axis.set(title=f"θ = {theta:g}, γ = {gamma:g}", xlabel="true probability p", ylim=(0, None))
     axes[0].set_ylabel("mean posterior samples")
-    axes[0].legend(fontsize=8, loc="lower center")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5, fontsize=8.5)
     return figure
 
 
@@ -88,8 +88,8 @@ def draw_oracles(results: Results) -> Figure:
             rows = results.select("probability by oracle", oracle=oracle, posterior=name, problem=problem)
             x, y = [row.factors["epsilon"] for row in rows], [row.value for row in rows]
             axis.plot(x, y, color=shade, marker=sign, linestyle=line, label=oracle, markersize=4.5)
-        what = f"moves by > {DELTA:g}" if problem == 1 else "decision changes"
-        axis.set_title(f"{label(name)}: {what}", fontsize=8.5)
+        what = f"> {DELTA:g}" if problem == 1 else "flips"
+        axis.set_title(f"{label(name)}, {what}", fontsize=9.5)
         axis.set_ylim(bottom=0)
     axes[0].legend(fontsize=8)
     figure.supxlabel("budget ε of five pixels (pixel units)", fontsize=10)
@@ -113,6 +113,8 @@ def draw_images(results: Results) -> Figure:
 
 def draw_brackets(results: Results, task: str, problem: int = 2) -> Figure:
     """Attacked and certified ends of the violation probability against the budget, one panel a posterior."""
+    from matplotlib.ticker import NullFormatter
+
     names = [name for name in METHODS if results.select("violation bracket", posterior=name, task=task)]
     figure, axes = _axes(len(names), 2.9)
     for axis, name in zip(axes, names, strict=True):
@@ -128,6 +130,8 @@ def draw_brackets(results: Results, task: str, problem: int = 2) -> Figure:
         _draw_outer(axis, x, ends["attacked"], "low", colour(name))
         _draw_outer(axis, x, ends["certified"], "high", colour(name))
         axis.set_xscale("log")
+        axis.set_xticks([0.002, 0.01, 0.05], ["0.002", "0.01", "0.05"], fontsize=8)
+        axis.xaxis.set_minor_formatter(NullFormatter())
         axis.set_title(label(name), fontsize=9.5)
         axis.set_ylim(-0.03, 1.03)
     axes[0].set_ylabel("probability of a violation")
