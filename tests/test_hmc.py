@@ -134,7 +134,9 @@ def test_samples_are_joint_positions_of_the_chains():
 def test_chains_start_where_they_are_told():
     target = small_network()
     weights = target.weights(torch.randn(2, target.dimension, generator=generator()))
-    torch.testing.assert_close(target.weights(target.positions(weights)).logits(target.images), weights.logits(target.images))
+    torch.testing.assert_close(
+        target.weights(target.positions(weights)).logits(target.images), weights.logits(target.images)
+    )
     with pytest.raises(ParameterError, match="3 chains need as many starts, got 2"):
         hmc.network_posterior(target, chains=3, draws=2, warmup=0, steps=2, step_size=0.1, seed=0, start=weights)
 
