@@ -67,3 +67,5 @@ SOURCE = DataSource(
     files={split: (FILE,) for split in ("train", "validation", "test")},
     read=_read,
 )
+
+SOURCES = {SOURCE.name: (SOURCE,)}

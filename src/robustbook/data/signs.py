@@ -112,3 +112,5 @@ SOURCE = DataSource(
     files={},
     read=_read,
 )
+
+SOURCES = {SOURCE.name: (SOURCE,)}
