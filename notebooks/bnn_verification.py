@@ -288,7 +288,7 @@ apart = sequential.simultaneous_theta(int(calls["Chernoff"].value / count), coun
 display(
     page.table(
         figures.rule_table(results),
-        caption=f"Estimated violation probability (decision changes, ε = {boxes.SHOWN_EPSILON:g}) of a variational posterior, half-width {theta:g} each, and what it took.",
+        caption=f"Estimated probability that the dropout posterior moves by more than {boxes.DELTA:g} (five pixels, ε = {boxes.SHOWN_EPSILON:g}), half-width {theta:g} each, and what it took.",
     )
 )
 page.prose(

@@ -233,7 +233,7 @@ def rule_table(results: Results) -> pd.DataFrame:
     rows = []
     for rule in RULE_LOOKS:
         found = results.select("estimate", rule=rule)
-        line: dict[str, object] = {"rule": rule, "oracle calls": results.one("oracle calls", rule=rule).value}
+        line: dict[str, object] = {"rule": rule, "oracle calls": int(results.one("oracle calls", rule=rule).value)}
         for row in found:
             line[f"image {int(row.factors['image']) + 1}"] = f"{row.value:.3f} (n = {row.n})"
         rows.append(line)
