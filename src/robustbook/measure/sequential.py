@@ -340,7 +340,7 @@ def simulate(rule: Rule, p: float, runs: int, rng: np.random.Generator) -> Simul
 
 def replay(rule: Rule, outcomes: NDArray[np.bool_], p: float) -> Simulation:
     """Run a rule on given streams of outcomes (R, horizon or more), and compare its estimates with `p`."""
-    k = np.cumsum(outcomes[:, : rule.horizon], axis=1, dtype=np.int32)
+    k = np.cumsum(outcomes[:, : rule.horizon], axis=1)
     stopped = rule.stops[np.arange(1, rule.horizon + 1)[None, :], k]
     counts = stopped.argmax(axis=1) + 1
     estimates = rule.estimates[counts, np.take_along_axis(k, counts[:, None] - 1, axis=1).squeeze(1)]

@@ -53,11 +53,12 @@ def record_costs(results: Results, parameters: Parameters) -> None:
 
 
 def record_simulations(results: Results, parameters: Parameters) -> None:
-    """Share of simulated Bernoulli runs that miss p by more than theta; all rules see the same streams."""
+    """Share of simulated Bernoulli runs that miss p by more than theta, for each rule, pair and p."""
     for pair, rules in pairs(parameters).items():
-        for p in SIMULATED:
-            rng = np.random.default_rng([parameters.first_seed, int(1000 * p)])
-            for name, misses in _misses(rules, p, parameters.runs, rng).items():
+        for name, rule in rules.items():
+            for p in SIMULATED:
+                rng = np.random.default_rng([parameters.first_seed, int(1000 * p)])
+                misses = _misses(rule, p, parameters.runs, rng)
                 share = binomial_interval(misses, parameters.runs)
                 results.add(
                     "simulated failure",
@@ -72,15 +73,10 @@ def record_simulations(results: Results, parameters: Parameters) -> None:
                 )
 
 
-def _misses(rules: dict[str, Rule], p: float, runs: int, rng: np.random.Generator, block: int = 2500) -> dict[str, int]:
-    """Failures of each rule among `runs` simulated runs, `block` at a time to save memory."""
-    misses = dict.fromkeys(rules, 0)
-    longest = max(rule.horizon for rule in rules.values())
-    for start in range(0, runs, block):
-        outcomes = rng.random((min(block, runs - start), longest), dtype=np.float32) < p
-        for name, rule in rules.items():
-            misses[name] += int(sequential.replay(rule, outcomes, p).misses.sum())
-    return misses
+def _misses(rule: Rule, p: float, runs: int, rng: np.random.Generator, block: int = 5000) -> int:
+    """Failures among `runs` simulated runs, `block` at a time to save memory."""
+    sizes = [min(block, runs - start) for start in range(0, runs, block)]
+    return sum(int(sequential.simulate(rule, p, size, rng).misses.sum()) for size in sizes)
 
 
 @dataclass(frozen=True, eq=False)
