@@ -514,5 +514,5 @@ exercises.report(checks.check_interval_linear, answer)
 # ## Provenance
 
 # %% tags=["remove-input"]
-record = finish("loss_metric", parameters, results, data_sets)
+record = finish("loss_metric", parameters, results, data_sets, timing=evaluation.seconds_per_image(measured))
 page.provenance(record)
