@@ -413,6 +413,7 @@ page.verdicts(study.CLAIMS, results)
 # ## Limits
 #
 # - The guarantee is about the samples that are drawn. For HMC they are draws from a finite set of chains: its own error is told by R-hat and effective sample size, not by $\theta$ and $\gamma$.
+# - Where the mixing table shows an R-hat well above 1.1, the chains have not reached the posterior in the steps that this run allows, and the HMC columns describe the chains, not the posterior: a full-batch chain over hundreds of thousands of weights needs far more.
 # - Training sets are small subsets, so that HMC can use full batches. Accuracies differ between methods and are reported beside every comparison.
 # - In Problem 2 the decision is the most probable class; the paper samples the class. Images with a prediction near one half are affected.
 # - Exact search covers one hidden layer, one or two logits and few pixels. Elsewhere there is a bracket, wide for large budgets and wide networks.
