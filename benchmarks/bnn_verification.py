@@ -1,0 +1,136 @@
+"""Times the oracles and HMC of `bnn_verification`: `python -m benchmarks.bnn_verification` prints ours over theirs.
+
+Batched attacks against a loop over the networks, HMC against Pyro's at equal leapfrog steps, and (not a time) the samples
+of the stopping rules against Massart's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from benchmarks.timing import Comparison, compare
+from robustbook.bayes import hmc
+from robustbook.bayes.weights import WeightSamples, stack
+from robustbook.measure import sequential
+from robustbook.measure.verification import Region, attack, ball
+
+STEPS, STEP_SIZE, SAMPLES = 10, 0.05, 50
+LEAPFROG, DRAWS = 20, 20
+
+
+def network(seed: int, inputs: int = 784, hidden: int = 512, outputs: int = 10) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Flatten(), nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, outputs)).eval()
+
+
+def loop(networks: list[nn.Sequential], region: Region) -> Tensor:
+    """Largest margin that PGD reaches, one network after the other, with autograd."""
+    return torch.stack([one_network(model, region) for model in networks])
+
+
+def one_network(model: nn.Sequential, region: Region) -> Tensor:
+    with torch.no_grad():
+        classes = model(region.images).argmax(1)
+    points, best = region.images.clone(), torch.full((len(region.images),), -torch.inf)
+    for step in range(STEPS + 1):
+        points.requires_grad_(step < STEPS)
+        logits = model(points)
+        own = logits.gather(1, classes[:, None]).squeeze(1)
+        margin = logits.scatter(1, classes[:, None], -torch.inf).amax(1) - own
+        best = torch.maximum(best, margin.detach())
+        if step < STEPS:
+            (gradient,) = torch.autograd.grad(margin.sum(), points)
+            points = torch.clamp(points.detach() + STEP_SIZE * gradient.sign(), region.low, region.high)
+    return best
+
+
+def attacks(repeats: int) -> list[Comparison]:
+    """PGD on 50 networks of 784-512-10: all at once against one after the other, for one image and for sixteen."""
+    networks = [network(seed) for seed in range(SAMPLES)]
+    for model in networks:
+        model.requires_grad_(False)
+    samples = stack(networks)
+    found = []
+    for images, limit in ((1, 1.0), (16, 0.4)):
+        region = ball(torch.rand(images, 1, 28, 28, generator=torch.Generator().manual_seed(0)), 0.1)
+        assert torch.allclose(batched(samples, region), loop(networks, region), atol=1e-4)
+        found.append(
+            compare(
+                f"PGD-{STEPS}, {SAMPLES} networks x {images} images / loop",
+                lambda region=region: batched(samples, region),
+                lambda region=region: loop(networks, region),
+                limit=limit,
+                repeats=repeats,
+            )
+        )
+    return found
+
+
+def batched(samples: WeightSamples, region: Region) -> Tensor:
+    return attack(samples, region, steps=STEPS, step_size=STEP_SIZE).margin
+
+
+def rules() -> list[str]:
+    """Samples of the rules beyond the paper, as shares of Massart's, at p up to 0.1."""
+    p = np.linspace(0, 0.1, 11)
+    made = sequential.rules(0.075, 0.075, 0.05)
+    costs = {name: sequential.operating(rule, p).mean_count for name, rule in made.items()}
+    shares = {name: (costs[name] / costs["Massart"]).max() for name in ("betting", "group-sequential")}
+    return [
+        f"{name}: at most {share:.2f} of Massart's samples at p <= 0.1 (limit 0.6)" for name, share in shares.items()
+    ]
+
+
+def sampling(repeats: int) -> Comparison:
+    """One chain of HMC on 196-128-2 with 200 images against Pyro's, with the same steps and step size."""
+    import pyro
+    import pyro.distributions as dist
+    from pyro.infer.mcmc import HMC, MCMC
+
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(200, 1, 14, 14, generator=generator)
+    labels = (images.sum((1, 2, 3)) > 98).long()
+    target = hmc.Network(network(0, 196, 128, 2), images, labels, prior_sd=1.0)
+    shapes = {name: tuple(part.shape) for name, part in target.architecture.named_parameters()}
+
+    def model() -> None:
+        weights = {
+            name: pyro.sample(name, dist.Normal(torch.zeros(shape), 1.0).to_event(len(shape)))
+            for name, shape in shapes.items()
+        }
+        logits = torch.func.functional_call(target.architecture, weights, images)
+        pyro.sample("labels", dist.Categorical(logits=logits).to_event(1), obs=labels)
+
+    def theirs() -> None:
+        kernel = HMC(model, step_size=0.002, num_steps=LEAPFROG, adapt_step_size=False)
+        MCMC(kernel, num_samples=DRAWS, warmup_steps=0, disable_progbar=True).run()
+
+    def ours() -> None:
+        hmc.network_posterior(target, chains=1, draws=DRAWS, warmup=0, steps=LEAPFROG, step_size=0.002, seed=0)
+
+    return compare(f"HMC, {DRAWS} x {LEAPFROG} leapfrog steps / Pyro", ours, theirs, limit=1.0, repeats=repeats)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", type=Path, help="also write the ratios to this file")
+    options = parser.parse_args()
+    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
+    print("\n".join(rules()), flush=True)
+    rows = [*attacks(options.repeats), sampling(options.repeats)]
+    print("\n".join(str(row) for row in rows))
+    if options.json:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

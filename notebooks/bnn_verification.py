@@ -1,0 +1,534 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Statistical guarantees for Bayesian networks
+#
+# *A reproduction of {cite:t}`cardelli2019statistical`.*
+#
+# A Bayesian neural network is not one network but a distribution over networks. Asking "is it robust here?" therefore has a probability for an answer: the
+# probability that a network drawn from the posterior can be moved by a small change of the input. Cardelli and colleagues estimate it by drawing networks, checking each,
+# and stopping as soon as a statistical guarantee is reached. This chapter rebuilds the method without the known faults of its public code, puts a proved bound
+# opposite every attack, and asks how few samples the same guarantee can cost.
+
+# %% tags=["remove-input"]
+from robustbook import exercises, page
+from robustbook.studies import bnn_verification as study
+
+page.claims_box(study.CLAIMS)
+
+# %% [markdown]
+# ## The question
+#
+# A network with weights $w$ gives class probabilities $\sigma(f^w(x))$. Around an image $x^*$ lies a set $T$ of inputs: an $L_\infty$ ball, or a box on chosen pixels. Two things
+# may go wrong for one $w$:
+#
+# - **Problem 1**: some $x \in T$ moves the probabilities by more than $\delta$, $\lVert \sigma(f^w(x^*)) - \sigma(f^w(x)) \rVert_2 > \delta$;
+# - **Problem 2**: some $x \in T$ gets another decision (here: another most probable class).
+#
+# With $w$ drawn from the posterior, the violation happens with a probability $p$. We want $\hat p$ with $P(|\hat p - p| > \theta) \le \gamma$, agreed before the first sample.
+# *Robustness* below is $1 - p$.
+
+# %% [markdown]
+# ## Set-up
+
+# %%
+import torch
+from IPython.display import display
+
+from robustbook.measure import sequential
+from robustbook.plots import style
+from robustbook.results import Results
+from robustbook.run import finish
+from robustbook.studies.bnn_verification import balls, boxes, figures, guarantees, posteriors
+from robustbook.studies.bnn_verification import exercises as checks
+
+style.use_style()
+results = Results()
+
+# %% [markdown]
+# ## Parameters
+#
+# The values below make the quick run. `robustbook describe bnn_verification` lists ranges and meanings. Budgets and thresholds of the five-pixel boxes are the paper's.
+
+# %% tags=["parameters"]
+dataset: str = "digits"  # data set of the ones, sevens and ten classes: digits or mnist
+two_hidden: int = 32  # hidden units for 1 against 7 (the paper's: 512)
+two_train_images: int = 100  # training images of 1 against 7, for all methods
+ten_hidden: int = 32  # hidden units for ten classes (the paper's: 512)
+ten_train_images: int = 300  # training images of ten classes, for all methods
+sign_dataset: str = "signs"  # traffic signs: signs (drawn), gtsrb, or none
+sign_filters: int = 4  # 3 x 3 filters of the sign network (the paper's: 25)
+sign_hidden: int = 16  # hidden units of the sign network (the paper's: 256)
+sign_train_images: int = 200  # training images of the sign network
+sign_epochs: int = 20  # training epochs of the sign networks
+sign_samples: int = 20  # posterior samples per sign posterior
+prior_sd: float = 1.0  # standard deviation of the weights' prior (the paper's: 1)
+dropout: float = 0.5  # dropout rate before the last layer (the paper's: 0.5)
+chains: int = 4  # HMC chains on 1 against 7
+warmup: int = 50  # HMC transitions that adapt the step size
+draws: int = 40  # HMC transitions that are kept, per chain
+leapfrog: int = 25  # leapfrog steps per HMC transition (the paper's: 10)
+vi_epochs: int = 120  # epochs of variational training
+epochs: int = 40  # epochs of dropout, deterministic and ensemble training
+members: int = 5  # networks of an ensemble
+seeds: int = 3  # trainings (for HMC: chains) of each posterior on ten classes
+samples: int = 40  # posterior samples per posterior where no rule stops
+images: int = 6  # test images of the five-pixel boxes
+ten_images: int = 24  # test images of the ten-class task
+epsilon: float = 0.1  # budget of the comparison on ten classes, L-infinity, pixel units
+steps: int = 10  # steps of PGD (the paper's: 10)
+restarts: int = 2  # random starts of PGD
+theta: float = 0.075  # half-width of the guarantee (the paper's: 0.075)
+gamma: float = 0.075  # failure probability of the guarantee (the paper's: 0.075)
+alpha: float = 0.05  # share of it for the Clopper-Pearson interval (the paper's: 0.05)
+tight_theta: float = 0.05  # half-width of the second, tighter guarantee
+tight_gamma: float = 0.01  # failure probability of the tighter guarantee
+tight_alpha: float = 0.0067  # share for the interval in the tighter guarantee
+runs: int = 10_000  # simulated runs per rule and p
+reference_samples: int = 20_000  # posterior samples behind a reference p
+first_seed: int = 0  # seed of the first training of each kind
+
+# %% tags=["remove-cell"]
+parameters = study.Parameters(**{name: globals()[name] for name in study.Parameters.model_fields})
+
+# %% [markdown]
+# ## Data and posteriors
+#
+# Three tasks: 1 against 7 with a single logit (five free pixels, so that everything can be decided exactly), all ten digits (whole-image balls), and two traffic signs (a convolutional network;
+# training and test show different physical signs). Within a task **all methods get the same training images**, so that HMC can use every one of them in every step and its target
+# is the posterior that it claims to be.
+
+# %%
+two, ten = posteriors.two_classes(parameters), posteriors.ten_classes(parameters)
+tasks = [two, ten] + ([posteriors.signs(parameters)] if sign_dataset != "none" else [])
+data_sets = list({each.title: each for task in tasks for each in (task.train, task.test)}.values())
+
+# %% tags=["remove-input"]
+page.prose(
+    f"Data: {' and '.join(each.title for each in data_sets)}. "
+    + " ".join(
+        f"*{task.name}*: {len(task.train)} training images of {' × '.join(map(str, task.train.image_shape))}, "
+        f"{sum(part.numel() for part in task.build(0).parameters()):,} weights and biases."
+        for task in tasks
+    )
+)
+
+# %% [markdown]
+# **HMC** samples the joint posterior $p(w \mid D) \propto p(D \mid w)\, \mathcal N(w; 0, s^2 I)$ by following Hamilton's equations with leapfrog steps and accepting or rejecting the end
+# by Metropolis' rule {cite:p}`neal2011mcmc`; the step size is adapted in the warm-up, and each chain starts at a draw of its own variational fit.
+#
+# ```{literalinclude} ../../src/robustbook/bayes/hmc.py
+# :pyobject: transition
+# ```
+#
+# **Mean-field variational inference** fits independent Gaussians {cite:p}`kingma2015variational`; **MC dropout** {cite:p}`gal2016dropout` draws masks, which here are weight samples with columns of zeros; a **deterministic** network and a
+# **deep ensemble** {cite:p}`lakshminarayanan2017simple` are controls. All are one protocol: `draw(count, generator)` gives *joint* samples of all weights. (The paper's code saved each layer's samples separately and
+# recombined them at random.)
+
+# %% [markdown]
+# ## How many samples?
+#
+# A rule is a table: after $n$ samples with $k$ violations, stop or go on. Four rules give the same promise.
+#
+# *Chernoff* (the paper's equation 3) fixes $n > \ln(2/\gamma) / (2\theta^2)$. *Massart* (equation 4) uses that $p$ is probably inside the Clopper–Pearson interval $[a, b]$ of level $1 - \alpha$,
+# with $F = (3b + \theta)(3(1 - b) - \theta)$ for $b < \tfrac12$ and similarly above,
+#
+# $$n > \frac{2}{9\theta^2} \ln\frac{2}{\gamma - \alpha}\, F .$$
+#
+# ```{literalinclude} ../../src/robustbook/measure/sequential.py
+# :pyobject: massart_count
+# ```
+#
+# *Betting* {cite:p}`waudbysmith2024estimating`: to reject a value $m$, bet on $m + \theta$ against it. If $p = m$ the bet is fair and the capital
+#
+# $$W_n(m) = \prod_{i \le n} \frac{q(x_i)}{m(x_i)}, \qquad q = m + \theta,$$
+#
+# exceeds $2/\gamma$ *at any time* with probability at most $\gamma / 2$ (Ville). So one may look after every sample, and stop when the values that are left span $2\theta$.
+#
+# ```{literalinclude} ../../src/robustbook/measure/sequential.py
+# :pyobject: betting_lower
+# ```
+#
+# *Group-sequential*: no inequality at all. Look after every eight samples, stop when the likelihood ratio between the estimate and estimate $\pm\,\theta$ is large enough, and choose "enough" so that the failure,
+# computed exactly from binomial probabilities and bounded over all $p$, is at most $\gamma$.
+
+# %%
+guarantees.record_costs(results, parameters)
+guarantees.record_simulations(results, parameters)
+
+# %% tags=["remove-input"]
+small = [row for row in results.select("samples relative to Massart", pair="published") if row.factors["p"] <= 0.1]
+share = {
+    rule: max(row.value for row in small if row.factors["rule"] == rule) for rule in ("betting", "group-sequential")
+}
+middle = {rule: results.one("mean samples", rule=rule, pair="published", p=0.5).value for rule in figures.RULE_LOOKS}
+page.figure(
+    figures.draw_costs(results),
+    alt="Two panels of mean posterior samples against the true probability for four stopping rules and Wald's lower limit.",
+    caption=f"At p ≤ 0.1 betting needs at most {share['betting']:.0%} of Massart's samples and the exact group-sequential rule at most {share['group-sequential']:.0%}. "
+    f"At p = 0.5: Chernoff {middle['Chernoff']:.0f}, Massart {middle['Massart']:.0f}, betting {middle['betting']:.0f}, group-sequential "
+    f"{middle['group-sequential']:.0f}. Exact expectations, no simulation.",
+)
+
+# %% tags=["remove-input"]
+whole = dict.fromkeys(("lower limit", *figures.RULE_LOOKS), lambda value: f"{value:.0f}")
+display(
+    page.table(
+        figures.cost_table(results, "published"),
+        caption="Mean samples for $\\theta = \\gamma = 0.075$ as published (or this run's values)."
+        if (theta, gamma) == (0.075, 0.075)
+        else f"Mean samples for $\\theta = {theta:g}$, $\\gamma = {gamma:g}$.",
+        formats=whole,
+    )
+)
+page.table(
+    figures.cost_table(results, "tight"),
+    caption=f"The same for the tighter pair, $\\theta = {tight_theta:g}$, $\\gamma = {tight_gamma:g}$.",
+    formats=whole,
+)
+
+# %% [markdown]
+# ### Is the promise kept?
+#
+# Simulated streams at ten values of $p$; a bound over *all* $p$ from exact binomial sums; and a real posterior: whether FGSM flips the decision of samples of a cheap variational network, with a reference
+# $p$ from many more samples.
+
+# %%
+streams = guarantees.posterior_streams(parameters)
+guarantees.record_posterior(results, streams, parameters)
+
+# %% tags=["remove-input"]
+references = [row.value for row in results.select("reference probability")]
+display(
+    page.table(
+        figures.failure_table(results),
+        caption=f"How often the estimate is off by more than θ ({runs:,} simulated runs per p). Posterior: {len(references)} images with reference "
+        f"probabilities from {min(references):.2g} to {max(references):.2g}, each from {reference_samples:,} samples.",
+    )
+)
+display(page.verdict(study.CLAIMS[0], results))
+page.verdict(study.CLAIMS[1], results)
+
+# %% [markdown]
+# ## Five pixels, exactly
+#
+# The paper verifies 1-against-7 networks with a reachability tool that, as used, is not sound: it too can miss violations. For one hidden layer and five free pixels an exact answer is within reach. On a box, every
+# ReLU lies between two lines; this gives a linear upper bound of the logit whose maximum sits in a corner {cite:p}`zhang2018efficient`. If the bound does not decide, the box is split.
+#
+# ```{literalinclude} ../../src/robustbook/measure/verification.py
+# :pyobject: maximum
+# ```
+#
+# Opposite stand the attacks, FGSM as in the paper and PGD with restarts. They run on all samples and images together, as batched matrix products.
+
+# %%
+measured = boxes.measure_all(parameters)
+boxes.record_grid(results, measured)
+boxes.record_oracles(results, measured)
+boxes.record_fits(results, measured)
+
+# %% tags=["remove-input"]
+edge = [
+    max(results.select("violation probability", problem=1, posterior=name), key=lambda row: row.value)
+    for name in posteriors.METHODS
+]
+most, least = max(edge, key=lambda row: row.value), min(edge, key=lambda row: row.value)
+page.figure(
+    figures.draw_heat_maps(results),
+    alt="Five heat maps, one per posterior, of the exact violation probability over budget and threshold.",
+    caption=f"Exact probability that five pixels move the prediction, mean over {images} images. The largest value of a map is {most.value:.2f} for "
+    f"{style.label(most.factors['posterior'])} and {least.value:.2f} for {style.label(least.factors['posterior'])}.",
+)
+
+# %% tags=["remove-input"]
+gap = results.one("widest gap of exact bounds")
+beyond = results.one("attacks beyond the exact bound")
+display(
+    page.prose(
+        f"Branch and bound looked at {results.one('boxes of branch and bound').value:,.0f} boxes and left a gap of at most {gap.value:.2g} in logits. Attacks that got "
+        f"farther than it allows: {beyond.value:.0f}."
+    )
+)
+page.verdict(study.CLAIMS[2], results)
+
+# %% tags=["remove-input"]
+missed = {oracle: results.one(f"exact minus {oracle}", problem=2) for oracle in ("FGSM", "PGD")}
+display(
+    page.figure(
+        figures.draw_oracles(results),
+        alt="Six panels of violation probability against budget found by exact search, PGD and FGSM; above: probabilities move, below: decisions flip.",
+        caption=f"Above: the probability moves by more than {boxes.DELTA:g} (Problem 1); below: the decision flips (Problem 2). What attacks overlook (Problem 2, mean over posteriors and budgets): FGSM {page.interval(missed['FGSM'])}, PGD with restarts "
+        f"{page.interval(missed['PGD'])} of probability.",
+    )
+)
+page.verdict(study.CLAIMS[5], results)
+
+# %% [markdown]
+# ### Sampling and verification stop together
+#
+# In a table of a rule one can read how many further samples it needs *in any case*. So many are drawn and verified at once, and no oracle is asked in vain; an image whose rule has stopped is asked no more.
+
+# %%
+boxes.stop_early(results, parameters)
+
+# %% tags=["remove-input"]
+calls = {rule: results.one("oracle calls", rule=rule) for rule in figures.RULE_LOOKS}
+count = calls["Chernoff"].n
+apart = sequential.simultaneous_theta(int(calls["Chernoff"].value / count), count, gamma)
+display(
+    page.table(
+        figures.rule_table(results),
+        caption=f"Estimated probability that the dropout posterior moves by more than {boxes.DELTA:g} (five pixels, ε = {boxes.SHOWN_EPSILON:g}), half-width {theta:g} each, and what it took.",
+    )
+)
+page.prose(
+    f"The {count} images share their posterior samples, so their estimates are dependent: each statement holds with probability {1 - gamma:.3g} by itself, not all of them together. With Chernoff's samples, "
+    f"all {count} hold at once with that probability for a half-width of {apart:.3f} (Hoeffding's bound, γ shared out over the images, valid under any dependence)."
+)
+
+# %% [markdown]
+# ## Whole images: brackets
+#
+# On a ball around the whole image nothing is exact. But $p$ is still held from both sides: an attack that succeeds proves a violation, a certificate excludes one. Between
+# **attacked** and **certified** lies everything that is not known. The certificate is interval propagation {cite:p}`gowal2018effectiveness` tightened by linear bounds of the logit differences.
+
+# %%
+compared = balls.measure_ten(parameters)
+balls.record_comparison(results, compared)
+balls.record_brackets(results, compared, "ten classes")
+
+
+# %% tags=["remove-input"]
+def closed(task, smallest):
+    """Bracket of each posterior at the smallest budget, as text."""
+    parts = []
+    for name in posteriors.METHODS:
+        rows = {
+            row.factors["end"]: row
+            for row in results.select("violation bracket", task=task, posterior=name, epsilon=smallest, problem=2)
+        }
+        if rows:
+            parts.append(f"{style.label(name)} [{rows['attacked'].value:.2f}, {rows['certified'].value:.2f}]")
+    return ", ".join(parts)
+
+
+broken = sum(row.value for row in results.select("brackets broken", task="ten classes"))
+page.figure(
+    figures.draw_brackets(results, "ten classes"),
+    alt="Brackets of the violation probability against the budget on ten classes, one panel per posterior.",
+    caption=f"Probability that the decision changes lies in the shaded bracket ({ten.train.title}). At ε = {balls.BRACKETS[0]:g}: {closed('ten classes', balls.BRACKETS[0])}. "
+    f"Pairs of sample and image attacked in spite of a certificate: {broken:.0f}. Dotted: 95 % intervals of the ends over samples.",
+)
+
+# %% [markdown]
+# ### Do inference methods differ?
+
+# %% tags=["remove-input"]
+display(
+    page.figure(
+        figures.draw_images(results),
+        alt="Strip plot of the robustness of each test image for five posteriors.",
+        caption=f"Share of posterior samples that keep their decision under PGD at ε = {epsilon:g}, one dot per image ({ten_images}), mean over {seeds} seeds. Means: "
+        + ", ".join(
+            f"{style.label(name)} {results.one('robustness', posterior=name).value:.2f}" for name in posteriors.METHODS
+        )
+        + ".",
+    )
+)
+display(
+    page.table(
+        figures.method_table(results),
+        caption=f"Ten classes: 95 % intervals over {seeds} seeds (for HMC: chains). Accuracies are not matched; read both columns.",
+    )
+)
+display(
+    page.table(
+        figures.mixing_table(results),
+        caption="Mixing of the HMC chains: rank-normalised R-hat and bulk effective sample size, over predictions of test images and 200 weights.",
+    )
+)
+page.verdict(study.CLAIMS[3], results)
+
+# %% [markdown]
+# ### Accuracy against robustness
+
+# %%
+points = balls.sweep(parameters)
+balls.record_sweep(results, points)
+
+# %% tags=["remove-input"]
+rho = results.one("rank correlation of accuracy and robustness", family="all")
+display(
+    page.figure(
+        figures.draw_sweep(results),
+        alt="Scatter plot of robustness against single-sample accuracy for HMC, variational, dropout and deterministic posteriors at many settings.",
+        caption=f"Prior widths, temperatures and dropout rates on a network of {balls.SWEEP_HIDDEN} hidden units: Spearman's ρ = {rho.value:.2f} "
+        f"[{rho.low:.2f}, {rho.high:.2f}] over {rho.n} posteriors right of the dotted line (twice the accuracy of chance).",
+    )
+)
+page.verdict(study.CLAIMS[4], results)
+
+# %% [markdown]
+# ## Traffic signs
+#
+# The paper's convolutional network on two signs. HMC with full batches is out of reach here (the paper ran three leapfrog steps on mini-batches); the other four posteriors are bracketed.
+
+# %%
+if sign_dataset != "none":
+    balls.record_signs(results, balls.measure_signs(parameters))
+
+# %% tags=["remove-input"]
+if sign_dataset != "none":
+    accuracies = {
+        name: results.one("accuracy", task="signs", posterior=name, of="single sample").value
+        for name in posteriors.SIGN_METHODS
+    }
+    display(
+        page.figure(
+            figures.draw_brackets(results, "signs"),
+            alt="Brackets of the violation probability against the budget on traffic signs, one panel per posterior.",
+            caption=f"{tasks[-1].train.title}: at ε = {balls.SIGN_BRACKETS[0]:g} {closed('signs', balls.SIGN_BRACKETS[0])}. Single-sample accuracy: "
+            + ", ".join(f"{style.label(name)} {value:.2f}" for name, value in accuracies.items())
+            + ".",
+        )
+    )
+
+# %% [markdown]
+# ## Did the claims hold?
+
+# %% tags=["remove-input"]
+page.verdicts(study.CLAIMS, results)
+
+# %% [markdown]
+# ## Limits
+#
+# - The guarantee is about the samples that are drawn. For HMC they are draws from a finite set of chains: its own error is told by R-hat and effective sample size, not by $\theta$ and $\gamma$.
+# - Where the mixing table shows an R-hat well above 1.1, the chains have not reached the posterior in the steps that this run allows, and the HMC columns describe the chains, not the posterior: a full-batch chain over hundreds of thousands of weights needs far more.
+# - Training sets are small subsets, so that HMC can use full batches. Accuracies differ between methods and are reported beside every comparison.
+# - In Problem 2 the decision is the most probable class; the paper samples the class. Images with a prediction near one half are affected.
+# - Exact search covers one hidden layer, one or two logits and few pixels. Elsewhere there is a bracket, wide for large budgets and wide networks.
+# - Certificates are computed in single precision with a margin for rounding; they are not verified in exact arithmetic.
+# - Heat maps and brackets are means over few images; the intervals of the ends are over posterior samples, not over images.
+
+# %% [markdown]
+# ## Exercises
+#
+# Each exercise has a check. Open the notebook, replace `answer`, run the cell. Solutions are folded below each.
+#
+# ### 1. Predict: Chernoff's number
+#
+# How many samples does Chernoff's bound ask for at $\theta = \gamma = 0.05$?
+
+# %% tags=["exercise"] exercise="chernoff"
+answer = None  # a whole number
+exercises.report(checks.check_chernoff, answer)
+
+# %% tags=["solution", "hide-cell"] exercise="chernoff"
+answer = sequential.chernoff_count(0.05, 0.05)  # ln(40) / 0.005 = 737.8
+exercises.report(checks.check_chernoff, answer)
+
+# %% [markdown]
+# ### 2. Predict: which end is it?
+#
+# The share of posterior samples for which the *attack* fails, and the share for which the *certificate* succeeds: which is an upper, which a lower end of the robustness probability $1 - p$?
+
+# %% tags=["exercise"] exercise="ends"
+answer = None  # such as {"attack": "lower", "certificate": "lower"}
+exercises.report(checks.check_ends, answer)
+
+# %% tags=["solution", "hide-cell"] exercise="ends"
+answer = {"attack": "upper", "certificate": "lower"}  # a failed attack proves nothing
+exercises.report(checks.check_ends, answer)
+
+# %% [markdown]
+# ### 3. Change a parameter and explain: half the width
+#
+# Halving $\theta$ makes Chernoff's number four times as large. By what factor does the mean number of samples of the *betting* rule grow at $p = 0.05$, from $\theta = 0.075$ to $0.0375$ (with $\gamma = 0.075$)? Why is it not four?
+
+# %% tags=["exercise"] exercise="half-width"
+answer = None  # the ratio as a float
+exercises.report(checks.check_halved_width, answer)
+
+# %% tags=["solution", "hide-cell"] exercise="half-width"
+wide, narrow = (sequential.operating(sequential.betting(each, 0.075), 0.05).mean_count[0] for each in (0.075, 0.0375))
+answer = float(narrow / wide)
+# At p = 0.05 the wide interval ends at 0: its lower half is free. The narrow one has to be earned on both sides.
+exercises.report(checks.check_halved_width, answer)
+
+# %% [markdown]
+# ### 4. Implement: the bettor
+#
+# Write the capital of a bettor who starts with 1 and bets on $m + \theta$ against $m$, after a list of outcomes 0 and 1. Its expectation must stay 1 if $p = m$.
+
+# %% tags=["exercise"] exercise="capital"
+answer = None  # a function (outcomes, m, theta) -> capital
+exercises.report(checks.check_capital, answer)
+
+
+# %% tags=["solution", "hide-cell"] exercise="capital"
+def capital(outcomes, m, theta):
+    """Product of the odds q(x) / m(x)."""
+    value = 1.0
+    for outcome in outcomes:
+        value *= (m + theta) / m if outcome else (1 - m - theta) / (1 - m)
+    return value
+
+
+answer = capital
+exercises.report(checks.check_capital, answer)
+
+# %% [markdown]
+# ### 5. Implement: joint draws
+#
+# The paper's code drew each layer's weights from the stored samples with an index of its own, and so lost their dependence. Write a function that draws from stored `WeightSamples` without that fault
+# (`samples.weights` maps names to tensors whose first dimension counts the samples; `WeightSamples(samples.architecture, weights)` makes new ones).
+
+# %% tags=["exercise"] exercise="joint"
+answer = None  # a function (samples, count, generator) -> WeightSamples
+exercises.report(checks.check_joint, answer)
+
+
+# %% tags=["solution", "hide-cell"] exercise="joint"
+def joint(samples, count, generator):
+    """One index for all weights of a draw."""
+    return samples.take(torch.randint(len(samples), (count,), generator=generator))
+
+
+answer = joint
+exercises.report(checks.check_joint, answer)
+
+# %% [markdown]
+# ### 6. Implement: the largest value of a linear function on a box
+#
+# The step from which interval bounds are made. Given `weight`, `low` and `high` (vectors), return the largest value of $w \cdot x$ over the box, without trying its corners.
+
+# %% tags=["exercise"] exercise="box-maximum"
+answer = None  # a function (weight, low, high) -> largest value
+exercises.report(checks.check_interval_margin, answer)
+
+
+# %% tags=["solution", "hide-cell"] exercise="box-maximum"
+def box_maximum(weight, low, high):
+    """The middle, and the radius through the absolute weights."""
+    return weight @ (low + high) / 2 + weight.abs() @ (high - low) / 2
+
+
+answer = box_maximum
+exercises.report(checks.check_interval_margin, answer)
+
+# %% [markdown]
+# ## Provenance
+
+# %% tags=["remove-input"]
+record = finish("bnn_verification", parameters, results, data_sets)
+page.provenance(record)

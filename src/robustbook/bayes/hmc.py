@@ -1,0 +1,284 @@
+"""Hamiltonian Monte Carlo, several chains at once: `sample` for any potential, and `network_posterior` for networks.
+
+Read `sample` first (Neal 2011; the step size is adapted during warm-up as in Hoffman and Gelman 2014), then `leapfrog`,
+then `Network`, the exact joint posterior of a network's weights, and `diagnose`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor, nn
+
+from robustbook.bayes.protocol import Empirical, log_likelihood
+from robustbook.bayes.weights import WeightSamples
+from robustbook.errors import ParameterError, UserError
+
+Potential = Callable[[Tensor], Tensor]
+"""`(positions (C, D)) -> (C,)`: minus the log density of each chain's position, up to a constant."""
+
+DIVERGENCE = 1000.0
+"""An energy error beyond this, after warm-up, says that the trajectory left the posterior (as in Stan)."""
+
+
+class ChainDivergedError(UserError):
+    """A chain's trajectory left the posterior after warm-up; the message names the chain and the draw."""
+
+
+@dataclass(frozen=True, eq=False)
+class Chains:
+    """Kept positions (C, T, D), mean acceptance probability of each chain (C,) after warm-up, and the step size."""
+
+    draws: Tensor
+    acceptance: Tensor
+    step_size: float
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where the chains are: positions (C, D), the potential (C,) and its gradient (C, D) there."""
+
+    position: Tensor
+    potential: Tensor
+    gradient: Tensor
+
+
+def evaluate(potential: Potential, position: Tensor) -> Point:
+    """The potential and its gradient at `position` (C, D)."""
+    leaf = position.detach().requires_grad_()
+    value = potential(leaf)
+    (gradient,) = torch.autograd.grad(value.sum(), leaf)
+    return Point(position, value.detach(), gradient)
+
+
+def leapfrog(
+    potential: Potential, start: Point, momentum: Tensor, step_size: float, steps: int
+) -> tuple[Point, Tensor]:
+    """Follow Hamilton's equations for `steps` steps from `start` with `momentum` (C, D) and unit mass."""
+    point, momentum = start, momentum - step_size / 2 * start.gradient
+    for step in range(steps):
+        point = evaluate(potential, point.position + step_size * momentum)
+        momentum = momentum - (step_size if step < steps - 1 else step_size / 2) * point.gradient
+    return point, momentum
+
+
+def transition(
+    potential: Potential, start: Point, step_size: float, steps: int, generator: Generator
+) -> tuple[Point, Tensor, Tensor]:
+    """One step of the chains: the next points, the probabilities of acceptance (C,), and the energy errors (C,)."""
+    momentum = torch.randn(start.position.shape, generator=generator, dtype=start.position.dtype)
+    end, last = leapfrog(potential, start, momentum, step_size, steps)
+    kinetic = (last.square().sum(1) - momentum.square().sum(1)) / 2
+    error = end.potential - start.potential + kinetic
+    probability = torch.exp(-error).nan_to_num(0.0).clamp(max=1)
+    accepted = torch.rand(len(error), generator=generator, dtype=error.dtype) < probability
+    moved = Point(
+        torch.where(accepted[:, None], end.position, start.position),
+        torch.where(accepted, end.potential, start.potential),
+        torch.where(accepted[:, None], end.gradient, start.gradient),
+    )
+    return moved, probability, error
+
+
+def sample(
+    potential: Potential,
+    start: Tensor,
+    *,
+    draws: int,
+    warmup: int,
+    steps: int,
+    step_size: float,
+    generator: Generator,
+    target: float = 0.8,
+    jitter: float = 0.2,
+    thin: int = 1,
+) -> Chains:
+    """Run C chains from `start` (C, D): `warmup` transitions that adapt the step size, then `draws` kept ones.
+
+    Every transition makes `steps` leapfrog steps and is accepted or rejected by Metropolis' rule; during warm-up the
+    step size moves until the mean acceptance is `target` (with `warmup` 0 it stays), then it varies by `jitter` either
+    way so that no trajectory can be a full period. Every `thin`-th position is kept.
+
+    Raises ParameterError if a count is out of range, ChainDivergedError if a chain diverges after warm-up.
+    """
+    _check(draws=draws, steps=steps, thin=thin)
+    adaptation = DualAveraging(step_size, target)
+    point = evaluate(potential, start)
+    for _ in range(warmup):
+        point, probability, _ = transition(potential, point, adaptation.step_size, steps, generator)
+        adaptation.update(float(probability.mean()))
+    final = adaptation.final if warmup else step_size
+    kept, acceptance = [], torch.zeros(len(start), dtype=start.dtype)
+    for draw in range(draws * thin):
+        varied = final * (1 + jitter * (2 * float(torch.rand((), generator=generator)) - 1))
+        point, probability, error = transition(potential, point, varied, steps, generator)
+        _check_energy(error, draw)
+        acceptance += probability
+        if (draw + 1) % thin == 0:
+            kept.append(point.position)
+    return Chains(torch.stack(kept, dim=1), acceptance / (draws * thin), final)
+
+
+def _check(**counts: int) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            raise ParameterError(f"{name} must be at least 1, got {count}")
+
+
+def _check_energy(error: Tensor, draw: int) -> None:
+    broken = ~(error <= DIVERGENCE)
+    if bool(broken.any()):
+        chain = int(broken.nonzero()[0])
+        raise ChainDivergedError(
+            f"chain {chain + 1} diverged at draw {draw + 1}: energy error {float(error[chain]):.3g}; "
+            "a smaller step size, fewer leapfrog steps or a longer warm-up may help"
+        )
+
+
+class DualAveraging:
+    """Finds the step size at which the mean acceptance is `target` (Hoffman and Gelman 2014, algorithm 5)."""
+
+    def __init__(self, step_size: float, target: float) -> None:
+        self.target = target
+        self.step_size = step_size
+        self._centre = math.log(10 * step_size)
+        self._shortfall = self._log_final = 0.0
+        self._count = 0
+
+    def update(self, acceptance: float) -> None:
+        """Take the mean acceptance of one more transition into account."""
+        self._count += 1
+        weight = 1 / (self._count + 10)
+        self._shortfall = (1 - weight) * self._shortfall + weight * (self.target - acceptance)
+        log_step = self._centre - math.sqrt(self._count) / 0.05 * self._shortfall
+        share = self._count**-0.75
+        self._log_final = share * log_step + (1 - share) * self._log_final
+        self.step_size = math.exp(log_step)
+
+    @property
+    def final(self) -> float:
+        """The averaged step size, to be used after warm-up."""
+        return math.exp(self._log_final)
+
+
+# Networks -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """The joint posterior of all weights and biases of `architecture` given `images` (N, C, H, W) and `labels` (N,).
+
+    All data enter every evaluation, and weights have independent N(0, prior_sd^2) priors. Positions are in units of the
+    prior's standard deviation. `temperature` divides the whole log density (1 is the Bayesian posterior).
+    """
+
+    architecture: nn.Sequential
+    images: Tensor
+    labels: Tensor
+    prior_sd: float = 1.0
+    temperature: float = 1.0
+
+    @property
+    def dimension(self) -> int:
+        """Number of weights and biases."""
+        return sum(parameter.numel() for parameter in self.architecture.parameters())
+
+    def weights(self, positions: Tensor) -> WeightSamples:
+        """The networks at positions (C, D)."""
+        parts = dict(self.architecture.named_parameters())
+        split = positions.split([part.numel() for part in parts.values()], dim=1)
+        shaped = {
+            name: (self.prior_sd * values).unflatten(1, part.shape)
+            for (name, part), values in zip(parts.items(), split, strict=True)
+        }
+        return WeightSamples(self.architecture, shaped)
+
+    def positions(self, samples: WeightSamples) -> Tensor:
+        """The positions (C, D) of given networks: what `weights` undoes."""
+        names = [name for name, _ in self.architecture.named_parameters()]
+        parts = [samples.weights[name].expand(len(samples), *samples.weights[name].shape[1:]) for name in names]
+        return torch.cat([part.flatten(1) for part in parts], dim=1) / self.prior_sd
+
+    def potential(self, positions: Tensor) -> Tensor:
+        """Minus the log joint density of data and weights (C,), without the prior's constant."""
+        fit = log_likelihood(self.weights(positions).logits(self.images), self.labels)
+        return (positions.square().sum(1) / 2 - fit) / self.temperature
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """HMC on a network: the posterior of all chains' samples together, the samples by chain, and the chains."""
+
+    posterior: Empirical
+    by_chain: list[WeightSamples]
+    chains: Chains
+
+
+def network_posterior(
+    target: Network,
+    *,
+    chains: int,
+    draws: int,
+    warmup: int,
+    steps: int,
+    step_size: float,
+    seed: int,
+    start: WeightSamples | None = None,
+    thin: int = 1,
+) -> Run:
+    """Sample the posterior of a network with `chains` chains, from the networks `start` or draws of the prior.
+
+    See `sample` for the other arguments. Raises ParameterError if `start` does not hold one network a chain.
+    """
+    _check(chains=chains)
+    if start is not None and len(start) != chains:
+        raise ParameterError(f"{chains} chains need as many starts, got {len(start)}")
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randn(chains, target.dimension, generator=generator)
+    positions = drawn if start is None else target.positions(start)
+    found = sample(
+        target.potential,
+        positions,
+        draws=draws,
+        warmup=warmup,
+        steps=steps,
+        step_size=step_size,
+        generator=generator,
+        thin=thin,
+    )
+    with torch.no_grad():
+        together = target.weights(found.draws.flatten(0, 1))
+    rows = torch.arange(chains * draws).split(draws)
+    by_chain = [together.take(slice(int(part[0]), int(part[-1]) + 1)) for part in rows]
+    return Run(Empirical(together), by_chain, found)
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Worst R-hat and smallest bulk effective sample size over some quantities, and the median of each."""
+
+    worst_r_hat: float
+    median_r_hat: float
+    least_ess: float
+    median_ess: float
+
+
+def diagnose(values: Tensor) -> Diagnosis:
+    """Rank-normalised split R-hat and bulk effective sample size of `values` (C, T, Q) (Vehtari et al. 2021, by arviz).
+
+    Quantities that never change are left out; ParameterError if none is left or there are fewer than four draws.
+    """
+    import arviz
+
+    moving = values.double()[:, :, values.flatten(0, 1).std(dim=0) > 1e-12]
+    if moving.shape[2] == 0 or moving.shape[1] < 4:
+        raise ParameterError(f"a diagnosis needs four draws of something that changes, got {tuple(values.shape)}")
+    data = arviz.convert_to_dataset({"value": moving.numpy()})
+    r_hat = arviz.rhat(data, method="rank")["value"].to_numpy()
+    ess = arviz.ess(data, method="bulk")["value"].to_numpy()
+    import numpy as np
+
+    return Diagnosis(float(r_hat.max()), float(np.median(r_hat)), float(ess.min()), float(np.median(ess)))

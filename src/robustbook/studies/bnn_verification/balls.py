@@ -1,0 +1,321 @@
+"""Whole-image balls: ten classes and traffic signs, where the probability of a violation is held in a bracket.
+
+Read `measure` (one method and seed, in a process of its own), then `record_...`, then `sweep` (accuracy against
+robustness over the posteriors' settings).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Generator
+
+from robustbook.bayes.hmc import Diagnosis
+from robustbook.bayes.protocol import Empirical, Posterior, decisions
+from robustbook.bayes.weights import WeightSamples
+from robustbook.data import ImageSet
+from robustbook.measure.sequential import clopper_pearson
+from robustbook.measure.verification import ball, certify, pgd
+from robustbook.results import Results
+from robustbook.stats import mean_interval_t, spearman
+from robustbook.studies.bnn_verification import posteriors
+from robustbook.studies.bnn_verification.boxes import record_mixing
+from robustbook.studies.bnn_verification.parameters import Parameters
+from robustbook.workers import map_in_workers
+
+BRACKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1)
+"""Budgets of the brackets on ten classes; the paper's begin at 0.05."""
+SIGN_BRACKETS = (0.002, 0.005, 0.01, 0.02, 0.05)
+BRACKET_IMAGES = 8
+DELTA = 0.25
+"""Threshold of Problem 1 on ten classes, as published."""
+PRIORS, TEMPERATURES, RATES = (0.1, 0.3, 1.0, 3.0), (0.1, 1.0), (0.1, 0.25, 0.5, 0.75, 0.9)
+SWEEP_HIDDEN = 32
+SWEEP_WARMUP, SWEEP_DRAWS = 30, 25
+
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Bracket:
+    """Which pairs of sample and image (S, N) an attack moves, and which a certificate cannot exclude, per problem."""
+
+    attacked: dict[int, Flags]
+    possible: dict[int, Flags]
+    interval_possible: Flags
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """One posterior from one seed: accuracy, decisions kept under PGD and right answers (S, N), and brackets by budget."""
+
+    method: str
+    seed: int
+    accuracy: posteriors.Accuracy
+    kept: Flags
+    right: Flags
+    brackets: dict[float, Bracket]
+    mixing: dict[str, Diagnosis]
+
+
+def test_images(task: posteriors.Task, parameters: Parameters) -> ImageSet:
+    """The test images on which every posterior of the task is measured."""
+    count = parameters.ten_images if task.name == "ten classes" else BRACKET_IMAGES
+    return task.test.take(count, parameters.first_seed)
+
+
+def measure_ten(parameters: Parameters) -> list[Measured]:
+    """All methods and seeds on ten classes, side by side."""
+    items = [("HMC", parameters.first_seed, parameters)]
+    seeds = range(parameters.first_seed, parameters.first_seed + parameters.seeds)
+    items += [(method, seed, parameters) for method in posteriors.METHODS[1:] for seed in seeds]
+    return [found for part in map_in_workers(_ten, items) for found in part]
+
+
+def _ten(item: tuple[str, int, Parameters]) -> list[Measured]:
+    """One method and seed; HMC gives one measurement a chain."""
+    method, seed, parameters = item
+    task = posteriors.ten_classes(parameters)
+    if method != "HMC":
+        posterior = posteriors.fit(method, task, parameters, seed)
+        return [measure(method, seed, posterior, task, parameters)]
+    sampled = posteriors.fit_hmc(task, parameters, parameters.seeds, seed)
+    mixing = {"predictions": sampled.predictions, "weights": sampled.weights}
+    chains = enumerate(sampled.run.by_chain)
+    return [measure("HMC", seed + c, Empirical(part), task, parameters, mixing) for c, part in chains]
+
+
+def measure(
+    method: str,
+    seed: int,
+    posterior: Posterior,
+    task: posteriors.Task,
+    parameters: Parameters,
+    mixing: dict[str, Diagnosis] | None = None,
+) -> Measured:
+    """Attack samples of a posterior on the test images; the first seed's are bracketed at several budgets too."""
+    first = seed == parameters.first_seed
+    count = parameters.samples if task.name == "ten classes" else parameters.sign_samples
+    samples = posterior.draw(1 if method == "deterministic" else count, Generator().manual_seed(seed))
+    images = test_images(task, parameters)
+    generator = Generator().manual_seed(seed)
+    region = ball(images.images, parameters.epsilon)
+    reach = pgd(samples, region, steps=parameters.steps, restarts=parameters.restarts, generator=generator)
+    budgets = BRACKETS if task.name == "ten classes" else SIGN_BRACKETS
+    few = task.test.take(BRACKET_IMAGES, parameters.first_seed)
+    return Measured(
+        method,
+        seed,
+        posteriors.accuracy(samples, task, parameters),
+        ~reach.flips.numpy(),
+        (decisions(samples.logits(images.images)) == images.labels).numpy(),
+        {epsilon: _bracket(samples, few, epsilon, parameters) for epsilon in budgets} if first else {},
+        mixing or {} if first else {},
+    )
+
+
+def _bracket(samples: WeightSamples, images: ImageSet, epsilon: float, parameters: Parameters) -> Bracket:
+    region = ball(images.images, epsilon)
+    generator = Generator().manual_seed(parameters.first_seed)
+    attacked = pgd(samples, region, steps=parameters.steps, restarts=parameters.restarts, generator=generator)
+    certified, plain = certify(samples, region), certify(samples, region, method="interval")
+    return Bracket(
+        {1: attacked.moves(DELTA).numpy(), 2: attacked.flips.numpy()},
+        {1: certified.moves(DELTA).numpy(), 2: certified.flips.numpy()},
+        plain.flips.numpy(),
+    )
+
+
+def record_brackets(results: Results, measured: list[Measured], task: str) -> None:
+    """Attacked and certified ends of the violation probability, each with its own 95 % interval on its outer side.
+
+    The intervals are over posterior samples, for the mean over the images: samples are independent, images share them.
+    """
+    for each in measured:
+        for epsilon, bracket in each.brackets.items():
+            for problem in (1, 2):
+                ends = (("attacked", bracket.attacked[problem]), ("certified", bracket.possible[problem]))
+                for end, flags in ends:
+                    _record_end(
+                        results, flags, end=end, problem=problem, epsilon=epsilon, posterior=each.method, task=task
+                    )
+            _record_end(
+                results,
+                bracket.interval_possible,
+                end="certified by intervals",
+                problem=2,
+                epsilon=epsilon,
+                posterior=each.method,
+                task=task,
+            )
+            broken = sum(int((bracket.attacked[p] & ~bracket.possible[p]).sum()) for p in (1, 2))
+            results.add("brackets broken", broken, posterior=each.method, epsilon=epsilon, task=task)
+
+
+def _record_end(results: Results, flags: Flags, **factors: Any) -> None:
+    """One end of a bracket, mean over images, with an interval over samples."""
+    shares = flags.mean(axis=1)
+    if len(shares) == 1:
+        results.add("violation bracket", shares.mean(), n=1, over="samples", unit="share", **factors)
+        return
+    low, high = _bounded_interval(shares)
+    results.add("violation bracket", shares.mean(), (low, high), n=len(shares), over="samples", unit="share", **factors)
+
+
+def _bounded_interval(shares: NDArray[np.float64]) -> tuple[float, float]:
+    """Interval for the mean of values in [0, 1]: Clopper-Pearson's at the same mean, which is wider than needed."""
+    low, high = clopper_pearson(shares.sum(), len(shares))
+    return float(low), float(high)
+
+
+def record_comparison(results: Results, measured: list[Measured]) -> None:
+    """Accuracy and robustness of each method over seeds, and paired differences to MC dropout."""
+    methods = [method for method in posteriors.METHODS if any(each.method == method for each in measured)]
+    by_method = {method: [each for each in measured if each.method == method] for method in methods}
+    for method, found in by_method.items():
+        _record_mean(results, "accuracy", [each.accuracy.sample for each in found], method, of="single sample")
+        _record_mean(results, "accuracy", [each.accuracy.predictive for each in found], method, of="predictive mean")
+        _record_mean(results, "robustness", [float(each.kept.mean()) for each in found], method)
+        _record_mean(results, "robustness of right answers", [_kept_if_right(each) for each in found], method)
+        for each in found:
+            record_mixing(results, each.mixing, "ten classes")
+        kept = np.mean([each.kept.mean(axis=0) for each in found], axis=0)
+        for image, value in enumerate(kept):
+            results.add("robustness of an image", value, posterior=method, image=image, task="ten classes")
+    for method in (name for name in methods if name != "MC dropout"):
+        _record_differences(results, by_method[method], by_method["MC dropout"], method)
+
+
+def _kept_if_right(each: Measured) -> float:
+    """Share of right answers that are kept under attack (0 if there is none)."""
+    return float(each.kept[each.right].mean()) if each.right.any() else 0.0
+
+
+def _record_mean(results: Results, name: str, values: list[float], method: str, **factors: Any) -> None:
+    mean = mean_interval_t(values)
+    results.add(
+        name,
+        mean.value,
+        (mean.low, mean.high),
+        n=mean.n,
+        over="seeds",
+        unit="share",
+        posterior=method,
+        task="ten classes",
+        **factors,
+    )
+
+
+def _record_differences(results: Results, ours: list[Measured], theirs: list[Measured], method: str) -> None:
+    """Differences to MC dropout on the same images, paired by the order of the seeds; intervals over seeds."""
+    pairs = list(zip(ours, theirs, strict=True))
+    differences = {
+        "robustness difference": [float(a.kept.mean() - b.kept.mean()) for a, b in pairs],
+        "robustness difference of right answers": [_kept_if_right(a) - _kept_if_right(b) for a, b in pairs],
+        "accuracy difference": [a.accuracy.sample - b.accuracy.sample for a, b in pairs],
+    }
+    for name, values in differences.items():
+        mean = mean_interval_t(values)
+        results.add(name, mean.value, (mean.low, mean.high), n=mean.n, over="seeds", unit="share", posterior=method)
+
+
+def measure_signs(parameters: Parameters) -> list[Measured]:
+    """All methods but HMC on the sign network, which has too many weights for full-batch HMC here."""
+    return map_in_workers(_sign, [(method, parameters) for method in posteriors.SIGN_METHODS])
+
+
+def _sign(item: tuple[str, Parameters]) -> Measured:
+    method, parameters = item
+    task = posteriors.signs(parameters)
+    posterior = posteriors.fit(method, task, parameters, parameters.first_seed)
+    return measure(method, parameters.first_seed, posterior, task, parameters)
+
+
+def record_signs(results: Results, measured: list[Measured]) -> None:
+    """Accuracies and brackets of the sign posteriors."""
+    for each in measured:
+        for kind, value in (("single sample", each.accuracy.sample), ("predictive mean", each.accuracy.predictive)):
+            results.add("accuracy", value, task="signs", posterior=each.method, of=kind, unit="share")
+    record_brackets(results, measured, "signs")
+
+
+# Accuracy against robustness ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One posterior of the sweep: a method and the values of what is varied for it."""
+
+    method: str
+    changes: tuple[tuple[str, float], ...]
+
+    @property
+    def text(self) -> str:
+        """The varied values as text, such as "prior_sd 0.3, temperature 1"."""
+        return ", ".join(f"{name} {value:g}" for name, value in self.changes)
+
+
+def settings() -> list[Setting]:
+    """The posteriors of the sweep."""
+    variational = [
+        Setting("mean-field VI", (("prior_sd", sd), ("temperature", t))) for sd in PRIORS for t in TEMPERATURES
+    ]
+    sampled = [Setting("HMC", (("prior_sd", sd), ("temperature", 1.0))) for sd in PRIORS]
+    sampled.append(Setting("HMC", (("prior_sd", 1.0), ("temperature", 0.1))))
+    dropped = [Setting("MC dropout", (("rate", rate),)) for rate in RATES]
+    return [*sampled, *variational, *dropped, Setting("deterministic", ())]
+
+
+@dataclass(frozen=True)
+class Point:
+    """Single-sample accuracy and mean robustness of one posterior of the sweep."""
+
+    setting: Setting
+    accuracy: float
+    robustness: float
+
+
+def sweep(parameters: Parameters) -> list[Point]:
+    """Accuracy and robustness of all posteriors of the sweep, on a small network."""
+    return map_in_workers(_point, [(setting, parameters) for setting in settings()])
+
+
+def _point(item: tuple[Setting, Parameters]) -> Point:
+    setting, parameters = item
+    task = posteriors.ten_classes(parameters, hidden=SWEEP_HIDDEN, small=True)
+    seed = parameters.first_seed
+    changes: dict[str, Any] = dict(setting.changes)
+    if setting.method == "HMC":
+        posterior: Posterior = posteriors.fit_hmc(
+            task, parameters, 2, seed, warmup=SWEEP_WARMUP, draws=SWEEP_DRAWS, **changes
+        ).run.posterior
+    else:
+        posterior = posteriors.fit(setting.method, task, parameters, seed, **changes)
+    found = measure(setting.method, seed + 1, posterior, task, parameters)
+    return Point(setting, found.accuracy.sample, float(found.kept.mean()))
+
+
+def record_sweep(results: Results, points: list[Point], chance: float = 0.1) -> None:
+    """All points, and the rank correlation of those with at least twice the accuracy of chance."""
+    for point in points:
+        factors: dict[str, Any] = {"posterior": point.setting.method, "setting": point.setting.text}
+        results.add("accuracy in the sweep", point.accuracy, unit="share", **factors)
+        results.add("robustness in the sweep", point.robustness, unit="share", **factors)
+    used = [point for point in points if point.accuracy >= 2 * chance]
+    for family in ("all", "mean-field VI", "MC dropout", "HMC"):
+        chosen = [point for point in used if family in ("all", point.setting.method)]
+        values = [(point.accuracy, point.robustness) for point in chosen]
+        if len(chosen) < 4 or any(len(set(column)) < 2 for column in zip(*values, strict=True)):
+            continue
+        rho = spearman(*zip(*values, strict=True), seed=0)
+        results.add(
+            "rank correlation of accuracy and robustness",
+            rho.value,
+            (rho.low, rho.high),
+            n=rho.n,
+            over="posteriors",
+            family=family,
+        )

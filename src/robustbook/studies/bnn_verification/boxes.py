@@ -1,0 +1,253 @@
+"""Five pixels of a one or a seven: every oracle on the same posterior samples, with an exact answer among them.
+
+Read `measure` (one posterior, in a process of its own), then `record_...` (rows of the record), then `stop_early`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Generator, Tensor
+
+from robustbook.bayes.hmc import Diagnosis
+from robustbook.bayes.protocol import Posterior
+from robustbook.bayes.weights import WeightSamples
+from robustbook.measure.verification import Exact, Reach, Region, exact, fgsm, pgd, pixel_box, verify
+from robustbook.results import Results
+from robustbook.stats import bootstrap_mean
+from robustbook.studies.bnn_verification import posteriors
+from robustbook.studies.bnn_verification.guarantees import pairs
+from robustbook.studies.bnn_verification.parameters import DELTAS, EPSILONS, Parameters
+from robustbook.workers import map_in_workers
+
+TOLERANCE = 1e-3
+"""Logits: branch and bound stops when its bounds are this close."""
+DELTA = 5e-2
+"""Threshold of Problem 1 where one is shown."""
+SHOWN_EPSILON = 0.45
+RULE_IMAGES = 4
+
+Table = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Reached:
+    """Reach of one oracle as arrays (S, N)."""
+
+    distance: Table
+    margin: Table
+
+
+def _arrays(reach: Reach) -> Reached:
+    return Reached(reach.distance.double().numpy(), reach.margin.double().numpy())
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """One posterior on all boxes: accuracy, and by budget the reach that each oracle found."""
+
+    method: str
+    accuracy: posteriors.Accuracy
+    exact_low: dict[float, Reached]
+    exact_high: dict[float, Reached]
+    fgsm: dict[float, Reached]
+    pgd: dict[float, Reached]
+    boxes: int
+    mixing: dict[str, Diagnosis]
+    acceptance: float
+
+
+def box_pixels(side: int) -> list[tuple[int, int]]:
+    """Five pixels in a row: those of the paper at 14 x 14, a row as near the middle of smaller images."""
+    row, first = (5, 5) if side == 14 else (side // 2 - 1, side // 2 - 2)
+    return [(row, first + offset) for offset in range(5)]
+
+
+def region_of(task: posteriors.Task, parameters: Parameters, epsilon: float) -> Region:
+    """The five-pixel boxes around the test images."""
+    images = task.test.take(parameters.images, parameters.first_seed).images
+    return pixel_box(images, epsilon, box_pixels(images.shape[-1]))
+
+
+def measure_all(parameters: Parameters) -> list[Measured]:
+    """All posteriors on 1 against 7, side by side."""
+    return map_in_workers(measure, [(method, parameters) for method in posteriors.METHODS])
+
+
+def measure(item: tuple[str, Parameters]) -> Measured:
+    """Fit one posterior and ask every oracle about the same samples of it."""
+    method, parameters = item
+    task = posteriors.two_classes(parameters)
+    seed = parameters.first_seed
+    mixing, acceptance = {}, 1.0
+    if method == "HMC":
+        sampled = posteriors.fit_hmc(task, parameters, parameters.chains, seed)
+        posterior: Posterior = sampled.run.posterior
+        mixing = {"predictions": sampled.predictions, "weights": sampled.weights}
+        acceptance = float(sampled.run.chains.acceptance.mean())
+    else:
+        posterior = posteriors.fit(method, task, parameters, seed)
+    samples = posterior.draw(_count(method, parameters), Generator().manual_seed(seed))
+    found = {epsilon: _ask(samples, region_of(task, parameters, epsilon), parameters) for epsilon in EPSILONS}
+    return Measured(
+        method,
+        posteriors.accuracy(samples, task, parameters),
+        {epsilon: _arrays(each.exact.low) for epsilon, each in found.items()},
+        {epsilon: _arrays(each.exact.high) for epsilon, each in found.items()},
+        {epsilon: _arrays(each.fgsm) for epsilon, each in found.items()},
+        {epsilon: _arrays(each.pgd) for epsilon, each in found.items()},
+        sum(each.exact.boxes for each in found.values()),
+        mixing,
+        acceptance,
+    )
+
+
+def _count(method: str, parameters: Parameters) -> int:
+    """Samples to look at: a single network has one."""
+    return 1 if method == "deterministic" else parameters.samples
+
+
+@dataclass(frozen=True, eq=False)
+class _Oracles:
+    exact: Exact
+    fgsm: Reach
+    pgd: Reach
+
+
+def _ask(samples: WeightSamples, region: Region, parameters: Parameters) -> _Oracles:
+    generator = Generator().manual_seed(parameters.first_seed)
+    strong = pgd(samples, region, steps=parameters.steps, restarts=parameters.restarts, generator=generator)
+    return _Oracles(exact(samples, region, tolerance=TOLERANCE), fgsm(samples, region), strong)
+
+
+def moves(reached: Reached, problem: int, delta: float = DELTA) -> NDArray[np.bool_]:
+    """Problem 1: probabilities move by more than `delta`; Problem 2: the decision changes (S, N)."""
+    return reached.distance > delta if problem == 1 else reached.margin > 0
+
+
+def record_grid(results: Results, measured: list[Measured]) -> None:
+    """Violation probability over the grid of budgets and thresholds, mean over images, and the order on the grid."""
+    for each in measured:
+        for epsilon in EPSILONS:
+            for delta in DELTAS:
+                shares = moves(each.exact_low[epsilon], 1, delta).mean(axis=0)
+                results.add(
+                    "violation probability",
+                    shares.mean(),
+                    posterior=each.method,
+                    epsilon=epsilon,
+                    delta=delta,
+                    problem=1,
+                )
+            flips = moves(each.exact_low[epsilon], 2).mean(axis=0)
+            results.add("violation probability", flips.mean(), posterior=each.method, epsilon=epsilon, problem=2)
+    _record_order(results, measured)
+
+
+def _record_order(results: Results, measured: list[Measured]) -> None:
+    """Comparisons of neighbouring budgets in which a violation vanishes, and the rise from first to last."""
+    exact_order = [_vanished(each.exact_low, each.exact_high, delta) for each in measured for delta in DELTAS]
+    fgsm_order = [_vanished(each.fgsm, each.fgsm, delta) for each in measured for delta in DELTAS]
+    for oracle, found in (("exact", exact_order), ("FGSM", fgsm_order)):
+        counts = np.concatenate([part.ravel() for part in found])
+        results.add("violations of monotonicity", counts.sum(), n=counts.size, over="comparisons", oracle=oracle)
+    rises = [
+        (moves(each.exact_low[EPSILONS[-1]], 1).mean(0) - moves(each.exact_high[EPSILONS[0]], 1).mean(0))
+        for each in measured
+    ]
+    rise = bootstrap_mean(np.mean(rises, axis=0), seed=0)
+    results.add(
+        "rise of the violation probability over the budgets", rise.value, (rise.low, rise.high), n=rise.n, over="images"
+    )
+
+
+def _vanished(low: dict[float, Reached], high: dict[float, Reached], delta: float) -> NDArray[np.bool_]:
+    """Per comparison of neighbouring budgets (E - 1, N): whether the share of moved samples falls for certain."""
+    before = np.stack([moves(low[epsilon], 1, delta).mean(0) for epsilon in EPSILONS[:-1]])
+    after = np.stack([moves(high[epsilon], 1, delta).mean(0) for epsilon in EPSILONS[1:]])
+    return after < before - 1e-12
+
+
+def record_oracles(results: Results, measured: list[Measured]) -> None:
+    """Violation probability by oracle and budget, and how much the attacks overlook (mean over budgets and posteriors)."""
+    for each in measured:
+        for epsilon in EPSILONS:
+            for problem in (1, 2):
+                for oracle, table in (("exact", each.exact_low), ("FGSM", each.fgsm), ("PGD", each.pgd)):
+                    shares = moves(table[epsilon], problem).mean(axis=0)
+                    results.add(
+                        "probability by oracle",
+                        shares.mean(),
+                        oracle=oracle,
+                        posterior=each.method,
+                        epsilon=epsilon,
+                        problem=problem,
+                    )
+    for problem in (1, 2):
+        for oracle in ("FGSM", "PGD"):
+            _record_missed(results, measured, problem, oracle)
+
+
+def _record_missed(results: Results, measured: list[Measured], problem: int, oracle: str) -> None:
+    gaps = []
+    for each in measured:
+        attacked = each.fgsm if oracle == "FGSM" else each.pgd
+        for epsilon in EPSILONS:
+            certain = moves(each.exact_low[epsilon], problem)
+            gaps.append((certain & ~moves(attacked[epsilon], problem)).mean(axis=0))
+    mean = bootstrap_mean(np.mean(gaps, axis=0), seed=problem)
+    results.add(f"exact minus {oracle}", mean.value, (mean.low, mean.high), n=mean.n, over="images", problem=problem)
+
+
+def record_fits(results: Results, measured: list[Measured]) -> None:
+    """Accuracies of all posteriors, and the mixing of HMC."""
+    for each in measured:
+        for kind, value in (("single sample", each.accuracy.sample), ("predictive mean", each.accuracy.predictive)):
+            results.add("accuracy", value, task="1 against 7", posterior=each.method, of=kind, unit="share")
+        record_mixing(results, each.mixing, "1 against 7")
+    gaps = [
+        np.max(each.exact_high[epsilon].margin - each.exact_low[epsilon].margin)
+        for each in measured
+        for epsilon in EPSILONS
+    ]
+    results.add("widest gap of exact bounds", max(gaps), unit="logits", n=len(gaps), over="posteriors and budgets")
+    results.add("boxes of branch and bound", sum(each.boxes for each in measured))
+    orders = [_in_order(each, epsilon) for each in measured for epsilon in EPSILONS]
+    results.add("attacks beyond the exact bound", sum(orders), n=len(orders), over="posteriors and budgets")
+
+
+def _in_order(each: Measured, epsilon: float) -> int:
+    """Pairs of sample and image in which an attack got farther than exact verification allows (none, if all is right)."""
+    top = each.exact_high[epsilon].margin + 1e-3
+    return int((each.fgsm[epsilon].margin > top).sum() + (each.pgd[epsilon].margin > top).sum())
+
+
+def record_mixing(results: Results, mixing: dict[str, Diagnosis], task: str) -> None:
+    """R-hat and effective sample sizes of an HMC run."""
+    for quantity, found in mixing.items():
+        results.add("worst R-hat", found.worst_r_hat, task=task, quantity=quantity)
+        results.add("median R-hat", found.median_r_hat, task=task, quantity=quantity)
+        results.add("least effective sample size", found.least_ess, task=task, quantity=quantity, unit="samples")
+        results.add("median effective sample size", found.median_ess, task=task, quantity=quantity, unit="samples")
+
+
+def stop_early(results: Results, parameters: Parameters) -> None:
+    """Every rule on the dropout posterior with the exact oracle for Problem 1: sampling and verification stop together."""
+    task = posteriors.two_classes(parameters)
+    posterior = posteriors.fit("MC dropout", task, parameters, parameters.first_seed)
+    count = min(RULE_IMAGES, parameters.images)
+    region = region_of(task, parameters, SHOWN_EPSILON).take(torch.arange(count))
+
+    def oracle(samples: WeightSamples, boxes: Region) -> Tensor:
+        return exact(samples, boxes, tolerance=TOLERANCE).low.moves(DELTA)
+
+    for name, rule in pairs(parameters)["published"].items():
+        generator = Generator().manual_seed(parameters.first_seed)
+        found = verify(posterior, region, oracle, rule, generator)
+        results.add("oracle calls", found.calls, rule=name, n=count, over="images")
+        for image, estimate in enumerate(found.estimates):
+            interval = estimate.interval
+            results.add("estimate", estimate.value, interval, n=estimate.count, over="samples", rule=name, image=image)

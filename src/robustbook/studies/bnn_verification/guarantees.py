@@ -1,0 +1,132 @@
+"""Stopping rules compared: what they cost and how often they fail, simulated, exactly, and on a real posterior."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from robustbook.bayes.weights import WeightSamples
+from robustbook.measure import sequential
+from robustbook.measure.sequential import Rule
+from robustbook.measure.verification import Region, ball, fgsm
+from robustbook.results import Results
+from robustbook.stats import binomial_interval
+from robustbook.studies.bnn_verification import posteriors
+from robustbook.studies.bnn_verification.parameters import Parameters
+
+PROBABILITIES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.14, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.86, 0.9, 0.95, 0.98, 0.99, 1.0)
+SIMULATED = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
+CHEAP_HIDDEN = 32
+CHEAP_EPSILONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+"""Budget of the ball around each image of the cheap task, so that reference probabilities differ."""
+STREAMS_SHARE = 0.5
+"""Of the reference samples, the share whose outcomes are cut into runs; the others give the reference p."""
+
+
+def pairs(parameters: Parameters) -> dict[str, dict[str, Rule]]:
+    """The four rules for the published and for the tighter pair of theta and gamma."""
+    return {
+        "published": sequential.rules(parameters.theta, parameters.gamma, parameters.alpha),
+        "tight": sequential.rules(parameters.tight_theta, parameters.tight_gamma, parameters.tight_alpha),
+    }
+
+
+def record_costs(results: Results, parameters: Parameters) -> None:
+    """Exact mean samples, the lower limit of any rule, and the worst failure over all p."""
+    for pair, rules in pairs(parameters).items():
+        theta, gamma = rules["Chernoff"].theta, rules["Chernoff"].gamma
+        results.add("promised failure", gamma, unit="share", pair=pair)
+        results.add("promised half-width", theta, pair=pair)
+        massart = sequential.operating(rules["Massart"], PROBABILITIES).mean_count
+        for p, limit in zip(PROBABILITIES, sequential.fewest_outcomes(theta, gamma, PROBABILITIES), strict=True):
+            results.add("lower limit of samples", limit, unit="samples", pair=pair, p=p)
+        for name, rule in rules.items():
+            costs = sequential.operating(rule, PROBABILITIES).mean_count
+            for p, cost, reference in zip(PROBABILITIES, costs, massart, strict=True):
+                results.add("mean samples", cost, unit="samples", rule=name, pair=pair, p=p)
+                results.add("samples relative to Massart", cost / reference, rule=name, pair=pair, p=p)
+            results.add("worst failure", sequential.worst_failure(rule), unit="share", rule=name, pair=pair)
+
+
+def record_simulations(results: Results, parameters: Parameters) -> None:
+    """Share of simulated Bernoulli runs that miss p by more than theta, for each rule, pair and p."""
+    for pair, rules in pairs(parameters).items():
+        for name, rule in rules.items():
+            for p in SIMULATED:
+                rng = np.random.default_rng([parameters.first_seed, int(1000 * p)])
+                misses = _misses(rule, p, parameters.runs, rng)
+                share = binomial_interval(misses, parameters.runs)
+                results.add(
+                    "simulated failure",
+                    share.value,
+                    (share.low, share.high),
+                    n=parameters.runs,
+                    over="runs",
+                    unit="share",
+                    rule=name,
+                    pair=pair,
+                    p=p,
+                )
+
+
+def _misses(rule: Rule, p: float, runs: int, rng: np.random.Generator, block: int = 5000) -> int:
+    """Failures among `runs` simulated runs, `block` at a time to save memory."""
+    sizes = [min(block, runs - start) for start in range(0, runs, block)]
+    return sum(int(sequential.simulate(rule, p, size, rng).misses.sum()) for size in sizes)
+
+
+@dataclass(frozen=True, eq=False)
+class Streams:
+    """Outcomes (I, R) of many posterior samples on I images, and the reference probability of each from as many others."""
+
+    outcomes: NDArray[np.bool_]
+    references: NDArray[np.float64]
+
+
+def posterior_streams(parameters: Parameters) -> Streams:
+    """Whether FGSM flips the decision, for many samples of a cheap variational posterior on 1 against 7.
+
+    Any yes-or-no outcome of a posterior sample would do; this one costs three passes.
+    """
+    task = posteriors.two_classes(parameters, hidden=CHEAP_HIDDEN)
+    posterior = posteriors.fit("mean-field VI", task, parameters, parameters.first_seed)
+    generator = torch.Generator().manual_seed(parameters.first_seed)
+    images = task.test.take(len(CHEAP_EPSILONS), parameters.first_seed).images
+    regions = [ball(image[None], epsilon) for image, epsilon in zip(images, CHEAP_EPSILONS, strict=True)]
+    total = int(parameters.reference_samples / STREAMS_SHARE)
+    blocks = [_flips(posterior.draw(min(2000, total - n), generator), regions) for n in range(0, total, 2000)]
+    flips = torch.cat(blocks).numpy().T
+    count = parameters.reference_samples
+    return Streams(flips[:, count:], flips[:, :count].mean(axis=1))
+
+
+def _flips(samples: WeightSamples, regions: list[Region]) -> Tensor:
+    """Whether FGSM flips the decision of each sample in each one-image region (S, I)."""
+    return torch.cat([fgsm(samples, region).flips for region in regions], dim=1)
+
+
+def record_posterior(results: Results, streams: Streams, parameters: Parameters) -> None:
+    """Share of runs on real posterior samples that miss the reference p by more than theta, all images together."""
+    for image, reference in enumerate(streams.references):
+        results.add("reference probability", reference, n=parameters.reference_samples, over="samples", image=image)
+    for name, rule in pairs(parameters)["published"].items():
+        runs = streams.outcomes.shape[1] // rule.horizon
+        cut = streams.outcomes[:, : runs * rule.horizon].reshape(-1, runs, rule.horizon)
+        replays = [sequential.replay(rule, part, p) for part, p in zip(cut, streams.references, strict=True)]
+        misses, total = sum(int(replay.misses.sum()) for replay in replays), runs * len(replays)
+        share = binomial_interval(misses, total)
+        results.add(
+            "failure on a posterior",
+            share.value,
+            (share.low, share.high),
+            n=total,
+            over="runs",
+            unit="share",
+            rule=name,
+        )
+        counts = np.concatenate([replay.counts for replay in replays])
+        results.add("samples on a posterior", counts.mean(), n=total, over="runs", unit="samples", rule=name)

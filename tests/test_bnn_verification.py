@@ -1,0 +1,346 @@
+"""The study `bnn_verification`: its rules decide as written, its steps measure what they say, its exercises are fair."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+
+from robustbook import exercises
+from robustbook.data import gtsrb
+from robustbook.data import signs as drawn_signs
+from robustbook.results import Results
+from robustbook.studies.bnn_verification import CLAIMS, Parameters, balls, boxes, guarantees, posteriors
+from robustbook.studies.bnn_verification import exercises as checks
+
+ROOT = Path(__file__).parents[1]
+JUDGES = {claim.id: claim for claim in CLAIMS}
+SMALL = Parameters(
+    two_hidden=8,
+    ten_hidden=8,
+    ten_train_images=100,
+    warmup=15,
+    draws=10,
+    leapfrog=5,
+    vi_epochs=20,
+    epochs=10,
+    samples=10,
+    images=3,
+    ten_images=4,
+    steps=4,
+    restarts=1,
+    runs=200,
+    reference_samples=1000,
+    sign_samples=4,
+    sign_train_images=60,
+    sign_epochs=5,
+)
+
+
+def results_of(*rows: dict) -> Results:
+    results = Results()
+    for row in rows:
+        results.add(**row)
+    return results
+
+
+def row(name: str, value: float, low: float | None = None, high: float | None = None, n: int = 5, **factors) -> dict:
+    interval = None if low is None else (low, high)
+    return {"name": name, "value": value, "interval": interval, "n": n, **factors}
+
+
+def verdict(claim: str, *rows: dict) -> str:
+    return JUDGES[claim].verdict(results_of(*rows)).verdict
+
+
+# Rules --------------------------------------------------------------------------------------------------------------
+
+
+def guarantee_rows(simulated: float, bound: float, high: float) -> list[dict]:
+    return [
+        row("promised failure", 0.075, pair="published"),
+        row("simulated failure", 0.0, 0.0, 0.01, rule="Massart", pair="published", p=0.1),
+        row("simulated failure", simulated, 0.0, 0.2, rule="Massart", pair="published", p=0.5),
+        row("worst failure", bound, rule="Massart", pair="published"),
+        row("failure on a posterior", high / 2, 0.0, high, rule="Massart"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ((0.01, 0.02, 0.03), "reproduced"),
+        ((0.01, 0.02, 0.09), "partly"),
+        ((0.08, 0.02, 0.03), "not reproduced"),
+        ((0.01, 0.08, 0.03), "not reproduced"),
+    ],
+)
+def test_the_guarantee_is_judged_by_simulation_bound_and_posterior(values, expected):
+    assert verdict("C5.1", *guarantee_rows(*values)) == expected
+
+
+@pytest.mark.parametrize(
+    ("outer", "expected"),
+    [((94, 232), "reproduced"), ((94, 292), "partly"), ((292, 292), "not reproduced")],
+)
+def test_massart_is_judged_where_p_is_small_or_large(outer, expected):
+    rows = [
+        row("mean samples", value, rule="Massart", pair="published", p=p)
+        for p, value in zip((0.05, 0.9), outer, strict=True)
+    ]
+    rows += [row("mean samples", 292, rule=rule, pair="published", p=0.5) for rule in ("Massart", "Chernoff")]
+    assert verdict("C5.2", *rows) == expected
+
+
+@pytest.mark.parametrize(
+    ("violations", "low", "expected"),
+    [(0, 0.1, "reproduced"), (0, -0.1, "partly"), (1, 0.1, "not reproduced")],
+)
+def test_one_exact_violation_of_the_order_refutes(violations, low, expected):
+    rows = [
+        row("violations of monotonicity", violations, oracle="exact"),
+        row("violations of monotonicity", 4, oracle="FGSM"),
+        row("rise of the violation probability over the budgets", 0.2, low, 0.3),
+    ]
+    assert verdict("C5.3", *rows) == expected
+
+
+def method_rows(
+    lows: tuple[float, float], right: float = 0.1, gap: float = 0.01, r_hat: float = 1.05, n: int = 5
+) -> list[dict]:
+    rows = [row("worst R-hat", r_hat, task="ten classes", quantity="predictions")]
+    for name, low in zip(("HMC", "mean-field VI"), lows, strict=True):
+        rows.append(row("robustness difference", low + 0.1, low, low + 0.2, n=n, posterior=name))
+        rows.append(row("robustness difference of right answers", right + 0.1, right, right + 0.2, n=n, posterior=name))
+        rows.append(row("accuracy difference", gap, gap - 0.01, gap + 0.01, n=n, posterior=name))
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (method_rows((0.1, 0.1)), "reproduced"),
+        (method_rows((0.1, -0.1)), "partly"),
+        (method_rows((0.1, 0.1), gap=0.1), "partly"),
+        (method_rows((0.1, 0.1), right=-0.2), "partly"),
+        (method_rows((0.1, 0.1), r_hat=1.5), "partly"),
+        (method_rows((-0.1, -0.1)), "not reproduced"),
+        (method_rows((0.1, 0.1), n=2), "not tested at this scale"),
+    ],
+)
+def test_methods_are_judged_at_matched_accuracy_and_with_mixed_chains(rows, expected):
+    assert verdict("C5.4", *rows) == expected
+
+
+@pytest.mark.parametrize(
+    ("high", "within", "expected"),
+    [(-0.1, -0.5, "reproduced"), (-0.1, 0.5, "partly"), (0.1, -0.5, "not reproduced")],
+)
+def test_the_trade_off_must_hold_overall_and_within_families(high, within, expected):
+    name = "rank correlation of accuracy and robustness"
+    rows = [row(name, high - 0.2, high - 0.4, high, family="all"), row(name, within, -1, 1, family="MC dropout")]
+    assert verdict("C5.5", *rows) == expected
+
+
+@pytest.mark.parametrize(
+    ("lows", "expected"), [((0.1, 0.1), "reproduced"), ((0.1, 0.0), "partly"), ((0.0, 0.0), "not reproduced")]
+)
+def test_fgsm_is_judged_on_both_problems(lows, expected):
+    rows = [row("exact minus FGSM", low + 0.1, low, 1, problem=q) for q, low in zip((1, 2), lows, strict=True)]
+    rows += [row("exact minus PGD", 0, 0, 0, problem=q) for q in (1, 2)]
+    assert verdict("C5.6", *rows) == expected
+
+
+@pytest.mark.parametrize("claim", JUDGES)
+def test_a_claim_without_its_rows_is_not_tested(claim):
+    assert verdict(claim) == "not tested at this scale"
+
+
+# Steps --------------------------------------------------------------------------------------------------------------
+
+
+def test_ones_and_sevens_have_two_labels_and_five_pixels_inside():
+    task = posteriors.two_classes(SMALL)
+    assert task.test.class_names == ("1", "7")
+    assert set(task.train.labels.tolist()) == {0, 1}
+    for side in (8, 14):
+        pixels = boxes.box_pixels(side)
+        assert len(set(pixels)) == 5
+        assert all(0 <= value < side for pixel in pixels for value in pixel)
+    assert boxes.box_pixels(14) == [(5, column) for column in range(5, 10)]
+
+
+def test_a_folded_network_has_the_difference_of_both_logits():
+    task = posteriors.two_classes(SMALL)
+    trained = task.trainable(3)
+    logits = trained(task.test.images)
+    torch.testing.assert_close(task.folded(trained)(task.test.images), logits[:, 1:] - logits[:, :1])
+
+
+@pytest.mark.parametrize("method", posteriors.METHODS[1:])
+def test_every_method_learns_ones_and_sevens(method):
+    task = posteriors.two_classes(SMALL)
+    posterior = posteriors.fit(method, task, SMALL.model_copy(update={"epochs": 60, "vi_epochs": 150}), 0)
+    samples = posterior.draw(20, torch.Generator().manual_seed(0))
+    assert posteriors.accuracy(samples, task, SMALL).predictive > 0.9
+
+
+def test_measured_boxes_are_in_order_and_recorded_once():
+    measured = [boxes.measure((method, SMALL)) for method in ("HMC", "mean-field VI", "MC dropout", "deterministic")]
+    results = Results()
+    boxes.record_grid(results, measured)
+    boxes.record_oracles(results, measured)
+    boxes.record_fits(results, measured)
+    assert results.one("violations of monotonicity", oracle="exact").value == 0
+    assert results.one("attacks beyond the exact bound").value == 0
+    assert results.one("widest gap of exact bounds").value <= boxes.TOLERANCE + 1e-9
+    assert results.one("worst R-hat", task="1 against 7", quantity="predictions").value > 0.9
+    for problem in (1, 2):
+        assert results.one("exact minus FGSM", problem=problem).value >= 0
+    for each in measured:
+        for epsilon in boxes.EPSILONS:
+            low, high = each.exact_low[epsilon].distance, each.exact_high[epsilon].distance
+            assert (low <= high).all()
+            assert (each.fgsm[epsilon].distance <= high + 1e-5).all()
+
+
+def test_rules_stop_early_on_a_posterior():
+    results = Results()
+    boxes.stop_early(results, SMALL)
+    chernoff = results.one("oracle calls", rule="Chernoff")
+    assert chernoff.value == 292 * chernoff.n
+    for rule in ("Massart", "betting", "group-sequential"):
+        assert results.one("oracle calls", rule=rule).value <= chernoff.value
+
+
+def test_brackets_hold_and_differences_are_paired():
+    task = posteriors.ten_classes(SMALL)
+    measured = [
+        balls.measure(method, seed, posteriors.fit(method, task, SMALL, seed), task, SMALL)
+        for method in ("mean-field VI", "MC dropout")
+        for seed in (0, 1, 2)
+    ]
+    results = Results()
+    balls.record_comparison(results, measured)
+    balls.record_brackets(results, measured, "ten classes")
+    assert sum(found.value for found in results.select("brackets broken")) == 0
+    for low in results.select("violation bracket", end="attacked"):
+        high = results.one("violation bracket", **{**low.factors, "end": "certified"})
+        assert low.value <= high.value
+        assert (low.low or 0) <= low.value
+    difference = results.one("robustness difference", posterior="mean-field VI")
+    means = [results.one("robustness", posterior=name).value for name in ("mean-field VI", "MC dropout")]
+    assert difference.value == pytest.approx(means[0] - means[1])
+    assert difference.n == 3
+
+
+def test_streams_of_a_posterior_keep_the_promise():
+    results = Results()
+    streams = guarantees.posterior_streams(SMALL)
+    guarantees.record_posterior(results, streams, SMALL)
+    assert streams.outcomes.shape == (len(guarantees.CHEAP_EPSILONS), 1000)
+    assert all(found.value <= 0.2 for found in results.select("failure on a posterior"))
+    halves = streams.outcomes.mean(axis=1) - streams.references
+    assert np.abs(halves).max() < 0.1
+
+
+def test_the_sweep_varies_priors_temperatures_and_rates():
+    found = {(setting.method, name) for setting in balls.settings() for name, _ in setting.changes}
+    assert {("HMC", "prior_sd"), ("mean-field VI", "temperature"), ("MC dropout", "rate")} <= found
+    points = [
+        balls.Point(setting, 0.5 + index / 100, 1 - index / 100) for index, setting in enumerate(balls.settings())
+    ]
+    results = Results()
+    balls.record_sweep(results, points)
+    assert results.one("rank correlation of accuracy and robustness", family="all").value == pytest.approx(-1)
+
+
+def test_signs_are_measured_too():
+    found = balls._sign(("MC dropout", SMALL))
+    results = Results()
+    balls.record_signs(results, [found])
+    assert len(results.select("violation bracket", task="signs")) == 5 * len(balls.SIGN_BRACKETS)
+
+
+# Data ---------------------------------------------------------------------------------------------------------------
+
+
+def test_drawn_signs_are_the_same_every_time_and_tell_apart():
+    one, two = (drawn_signs._read((), "train") for _ in range(2))
+    assert one.digest == two.digest
+    assert torch.equal(one.images, two.images)
+    assert one.labels.bincount().tolist() == [300, 300]
+    assert one.digest != drawn_signs._read((), "test").digest
+    background = np.array([0.5, 0.5, 0.5])
+    round_sign, triangle = (
+        drawn_signs.draw(drawn_signs.Sign(kind, 9.5, 9.5, 8.0, 0.0, background)) for kind in (False, True)
+    )
+    np.testing.assert_allclose(round_sign[0, 0], background)
+    np.testing.assert_allclose(round_sign[10, 3], [0.75, 0.1, 0.12])
+    np.testing.assert_allclose(triangle[2, 3], background)
+
+
+def test_validation_tracks_share_no_frame_with_training():
+    tracks = np.repeat(np.arange(75), 30)
+    kept = gtsrb.validation(tracks)
+    assert not set(tracks[kept]) & set(tracks[~kept])
+    assert kept.mean() == pytest.approx(0.2)
+
+
+@pytest.mark.data
+def test_gtsrb_has_its_counts(data_root):
+    from robustbook.data import load
+
+    counts = {split: load("gtsrb", split).labels.bincount().tolist() for split in ("train", "validation", "test")}
+    assert counts == {"train": [1800, 1200], "validation": [450, 300], "test": [750, 480]}
+    assert load("gtsrb", "test").image_shape == (3, 28, 28)
+
+
+# Notebook -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"theta": 0.0}, {"gamma": 1.5}, {"seeds": 2}, {"dataset": "cifar10"}, {"unknown": 1}]
+)
+def test_parameters_out_of_range_are_refused(wrong):
+    with pytest.raises(ValidationError):
+        Parameters(**wrong)
+
+
+def test_the_parameters_cell_says_what_the_parameters_are():
+    names: dict = {}
+    text = (ROOT / "notebooks" / "bnn_verification.py").read_text()
+    cell = text.split('# %% tags=["parameters"]\n')[1].split("\n# %%")[0]
+    exec(cell, names)
+    values = {name: value for name, value in names.items() if not name.startswith("__")}
+    assert values == Parameters().model_dump()
+
+
+def test_stubs_fail_and_solutions_pass():
+    found = exercises.cells(ROOT / "notebooks" / "bnn_verification.py")
+    assert len(found) >= 4
+    from robustbook.measure import sequential
+
+    for name, exercise in found.items():
+        for source, correct in ((exercise.stub, False), (exercise.solution, True)):
+            space = {"exercises": exercises, "checks": checks, "torch": torch, "sequential": sequential}
+            body, last = source.rsplit("exercises.report", 1)
+            exec(body, space)
+            outcome = eval("exercises.report" + last, space)
+            assert outcome.correct is correct, (name, outcome.message)
+            if not correct:
+                assert "stopped with" not in outcome.message
+
+
+def test_wrong_answers_get_hints():
+    drawn_apart = lambda samples, count, generator: type(samples)(  # noqa: E731
+        samples.architecture,
+        {name: tensor[torch.randint(2, (count,), generator=generator)] for name, tensor in samples.weights.items()},
+    )
+    assert "one index for all weights" in exercises.report(checks.check_joint, drawn_apart).message
+    assert not exercises.report(checks.check_interval_margin, lambda w, a, b: w @ b).correct
+    assert not exercises.report(checks.check_ends, {"attack": "lower", "certificate": "lower"}).correct
+    assert not exercises.report(checks.check_halved_width, 4.0).correct

@@ -1,0 +1,190 @@
+"""Hamiltonian Monte Carlo: known Gaussians, energy and reversibility, Pyro's potential and moments, divergence."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from robustbook.bayes import hmc
+from robustbook.errors import ParameterError
+
+COVARIANCE = torch.tensor([[2.0, 0.9], [0.9, 1.0]], dtype=torch.float64)
+MEAN = torch.tensor([1.0, -2.0], dtype=torch.float64)
+PRECISION = torch.linalg.inv(COVARIANCE)
+
+
+def gaussian(position):
+    centred = position - MEAN
+    return ((centred @ PRECISION) * centred).sum(1) / 2
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def small_network():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    images = torch.rand(12, 1, 2, 2)
+    return hmc.Network(network, images, (images.sum((1, 2, 3)) > 2).long(), prior_sd=0.7)
+
+
+def test_a_gaussian_has_its_mean_and_covariance():
+    chains = hmc.sample(
+        gaussian,
+        torch.zeros(8, 2, dtype=torch.float64),
+        draws=1500,
+        warmup=200,
+        steps=8,
+        step_size=0.1,
+        generator=generator(),
+    )
+    draws = chains.draws.flatten(0, 1)
+    torch.testing.assert_close(draws.mean(0), MEAN, atol=0.06, rtol=0)
+    torch.testing.assert_close(draws.T.cov(), COVARIANCE, atol=0.12, rtol=0)
+    assert 0.6 < float(chains.acceptance.mean()) < 0.98
+
+
+def test_acceptance_rises_to_one_as_the_step_size_falls():
+    rates = []
+    for step_size in (0.9, 0.3, 0.05):
+        chains = hmc.sample(
+            gaussian,
+            torch.zeros(4, 2, dtype=torch.float64),
+            draws=100,
+            warmup=0,
+            steps=6,
+            step_size=step_size,
+            generator=generator(),
+        )
+        rates.append(float(chains.acceptance.mean()))
+    assert rates[0] < rates[1] < rates[2]
+    assert rates[2] > 0.999
+
+
+def test_leapfrog_is_reversible_and_its_energy_error_is_of_second_order():
+    start = hmc.evaluate(gaussian, torch.randn(5, 2, generator=generator(), dtype=torch.float64))
+    momentum = torch.randn(5, 2, generator=generator(1), dtype=torch.float64)
+    end, last = hmc.leapfrog(gaussian, start, momentum, 0.1, 10)
+    back, _ = hmc.leapfrog(gaussian, end, -last, 0.1, 10)
+    torch.testing.assert_close(back.position, start.position)
+
+    def energy_error(step_size, steps):
+        end, last = hmc.leapfrog(gaussian, start, momentum, step_size, steps)
+        return (end.potential - start.potential + (last.square() - momentum.square()).sum(1) / 2).abs().mean()
+
+    assert 3 < float(energy_error(0.1, 10) / energy_error(0.05, 20)) < 5
+
+
+def test_metropolis_correction_removes_the_bias_of_large_steps():
+    def draws_of(step_size):
+        chains = hmc.sample(
+            lambda position: position.square().sum(1) / 2,
+            torch.zeros(16, 1, dtype=torch.float64),
+            draws=2500,
+            warmup=0,
+            steps=2,
+            step_size=step_size,
+            generator=generator(3),
+        )
+        return float(chains.draws.var())
+
+    # Without the correction the variance of a unit Gaussian would be 1 / (1 - step_size^2 / 4) = 1.78.
+    assert draws_of(1.3) == pytest.approx(1, abs=0.05)
+
+
+def test_a_divergent_chain_is_named_and_stops_the_run():
+    with pytest.raises(hmc.ChainDivergedError, match=r"chain 1 diverged at draw \d+: energy error"):
+        hmc.sample(
+            gaussian,
+            torch.zeros(2, 2, dtype=torch.float64),
+            draws=50,
+            warmup=0,
+            steps=30,
+            step_size=3.0,
+            generator=generator(),
+        )
+
+
+@pytest.mark.parametrize("wrong", [{"draws": 0}, {"steps": 0}, {"chains": 0}])
+def test_counts_below_one_are_refused(wrong):
+    settings = {"chains": 2, "draws": 2, "warmup": 0, "steps": 2, "step_size": 0.1, "seed": 0} | wrong
+    with pytest.raises(ParameterError, match="must be at least 1"):
+        hmc.network_posterior(small_network(), **settings)
+
+
+def test_the_same_seed_gives_the_same_networks():
+    settings = {"chains": 2, "draws": 3, "warmup": 5, "steps": 3, "step_size": 0.05, "seed": 4}
+    one, two = (hmc.network_posterior(small_network(), **settings) for _ in range(2))
+    for name, tensor in one.posterior.samples.weights.items():
+        assert torch.equal(tensor, two.posterior.samples.weights[name])
+
+
+def test_samples_are_joint_positions_of_the_chains():
+    target = small_network()
+    run = hmc.network_posterior(target, chains=2, draws=3, warmup=0, steps=3, step_size=0.05, seed=0)
+    again = target.potential(run.chains.draws[1])
+    network = run.by_chain[1].network(2)
+    fit = -nn.functional.cross_entropy(network(target.images), target.labels, reduction="sum")
+    prior = sum(parameter.square().sum() for parameter in network.parameters()) / (2 * target.prior_sd**2)
+    assert float((prior - fit).detach()) == pytest.approx(float(again[2]), rel=1e-5)
+
+
+def test_chains_start_where_they_are_told():
+    target = small_network()
+    weights = target.weights(torch.randn(2, target.dimension, generator=generator()))
+    torch.testing.assert_close(
+        target.weights(target.positions(weights)).logits(target.images), weights.logits(target.images)
+    )
+    with pytest.raises(ParameterError, match="3 chains need as many starts, got 2"):
+        hmc.network_posterior(target, chains=3, draws=2, warmup=0, steps=2, step_size=0.1, seed=0, start=weights)
+
+
+def test_diagnosis_tells_mixed_chains_from_stuck_ones():
+    mixed = torch.randn(4, 200, 3, generator=generator())
+    stuck = mixed + 3 * torch.arange(4)[:, None, None]
+    assert hmc.diagnose(mixed).worst_r_hat < 1.02
+    assert hmc.diagnose(mixed).least_ess > 400
+    assert hmc.diagnose(stuck).worst_r_hat > 1.5
+    with pytest.raises(ParameterError, match="something that changes"):
+        hmc.diagnose(torch.ones(2, 10, 1))
+
+
+@pytest.mark.peer
+def test_potential_and_moments_agree_with_pyro():
+    import pyro
+    import pyro.distributions as dist
+    from pyro.infer.mcmc import HMC, MCMC
+    from pyro.infer.mcmc.util import initialize_model
+
+    target = small_network()
+    shapes = {name: tuple(part.shape) for name, part in target.architecture.named_parameters()}
+
+    def model():
+        weights = {
+            name: pyro.sample(name, dist.Normal(torch.zeros(shape), target.prior_sd).to_event(len(shape)))
+            for name, shape in shapes.items()
+        }
+        logits = torch.func.functional_call(target.architecture, weights, target.images)
+        pyro.sample("labels", dist.Categorical(logits=logits).to_event(1), obs=target.labels)
+
+    _, potential, _, _ = initialize_model(model)
+    positions = torch.randn(3, target.dimension, generator=generator())
+    ours = target.potential(positions)
+    samples = target.weights(positions)
+    theirs = torch.stack([potential({name: samples.weights[name][i] for name in shapes}) for i in range(3)])
+    torch.testing.assert_close(ours - ours[0], theirs - theirs[0], atol=1e-3, rtol=1e-4)
+
+    pyro.set_rng_seed(0)
+    kernel = HMC(model, step_size=0.1, num_steps=8)
+    peer = MCMC(kernel, num_samples=250, warmup_steps=60, disable_progbar=True)
+    peer.run()
+    logits = [
+        torch.func.functional_call(target.architecture, dict(zip(shapes, parts, strict=True)), target.images)
+        for parts in zip(*(peer.get_samples()[name] for name in shapes), strict=True)
+    ]
+    expected = torch.softmax(torch.stack(logits), -1)[..., 1].mean(0)
+    run = hmc.network_posterior(target, chains=4, draws=400, warmup=100, steps=8, step_size=0.1, seed=0)
+    found = torch.softmax(run.posterior.samples.logits(target.images), -1)[..., 1].mean(0)
+    torch.testing.assert_close(found, expected.detach(), atol=0.05, rtol=0)
