@@ -1,0 +1,55 @@
+"""Study `taylor_pruning`: does a Taylor expansion know which filter matters? (Molchanov et al. 2019)
+
+Read `parameters` and `claims` first, then `networks`, `agreement`, `curves` and `tuning` in the order of the page, then
+`figures` and `checks` (of the exercises).
+"""
+
+from robustbook.studies.taylor_pruning.agreement import (
+    add_correlations,
+    add_placement,
+    add_single_network,
+    measure_lenet3,
+    measure_preact_resnet,
+    measure_published_resnet20,
+)
+from robustbook.studies.taylor_pruning.claims import CLAIMS, PLACEMENTS
+from robustbook.studies.taylor_pruning.curves import add_curves, add_subsets, measure_curves, measure_subsets
+from robustbook.studies.taylor_pruning.networks import load_images, tasks
+from robustbook.studies.taylor_pruning.parameters import Parameters
+from robustbook.studies.taylor_pruning.tuning import (
+    add_sanity,
+    add_streams,
+    add_tuning,
+    measure_sanity,
+    measure_streams,
+    measure_tuning,
+)
+
+TITLE = "Does a Taylor expansion know which filter matters?"
+PAPER = "molchanov2019importance"
+
+__all__ = [
+    "CLAIMS",
+    "PAPER",
+    "PLACEMENTS",
+    "TITLE",
+    "Parameters",
+    "add_correlations",
+    "add_curves",
+    "add_placement",
+    "add_sanity",
+    "add_single_network",
+    "add_streams",
+    "add_subsets",
+    "add_tuning",
+    "load_images",
+    "measure_curves",
+    "measure_lenet3",
+    "measure_preact_resnet",
+    "measure_published_resnet20",
+    "measure_sanity",
+    "measure_streams",
+    "measure_subsets",
+    "measure_tuning",
+    "tasks",
+]
