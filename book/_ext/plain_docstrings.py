@@ -23,20 +23,28 @@ def as_rst(lines: list[str]) -> list[str]:
 
     Indented blocks after a line that ends in `::` are left as they are.
     """
-    converted, literal_indent = [], None
+    converted: list[str] = []
+    text: list[str] = []
+    block_indent = None
     for line in lines:
         indent = len(line) - len(line.lstrip())
-        if literal_indent is not None and (not line.strip() or indent > literal_indent):
-            converted.append(line)
+        in_block = block_indent is not None and (not line.strip() or indent > block_indent)
+        if in_block:
+            converted += [*_marked(text), line]
+            text = []
             continue
-        literal_indent = indent if line.rstrip().endswith("::") else None
-        converted.append(_line(line))
-    return converted
+        text.append(line)
+        block_indent = indent if line.rstrip().endswith("::") else None
+    return converted + _marked(text)
 
 
-def _line(line: str) -> str:
-    parts = _CODE.split(line.replace("``", "`"))
-    return "".join(f"`{part}`" if _CODE.fullmatch(part) else _SPECIAL.sub(r"\\\1", part) for part in parts)
+def _marked(lines: list[str]) -> list[str]:
+    """Running text with its marks converted; a code mark may span two lines."""
+    parts = _CODE.split("\n".join(lines).replace("``", "`"))
+    marked = (f"\0`{part}`\0" if _CODE.fullmatch(part) else _SPECIAL.sub(r"\\\1", part) for part in parts)
+    # A literal needs white space or its escape on both sides.
+    text = re.sub(r"(^|(?<=\s))\0|\0(?=\s|$)", "", "".join(marked)).replace("\0", "\\ ")
+    return text.split("\n") if lines else []
 
 
 def convert(app: Sphinx, what: str, name: str, item: object, options: Any, lines: list[str]) -> None:

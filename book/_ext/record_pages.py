@@ -1,4 +1,4 @@
-"""What the book says of runs, from their records alone: study cards, the scoreboard, parameter tables, titles of run pages."""
+"""What the book says of runs, from their records alone: study cards, the scoreboard, parameters, marks on run pages."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sphinx.util.docutils import SphinxDirective
 from robustbook import page, studies
 from robustbook.errors import UserError
 from robustbook.results import VERDICTS
+from robustbook.run import parameters, status
 from robustbook.run.project import REFERENCE, Project, RunId
 from robustbook.run.records import ClaimRecord, Record, load
 
@@ -60,7 +61,7 @@ class RecordDirective(SphinxDirective):
 
 
 class StudyCards(RecordDirective):
-    """`{study-cards}` with a YAML list of `study`, `paper`, `question`: one card a study, a link where it has a page."""
+    """`{study-cards}`: a card per entry (study, title, paper, question) of a YAML list, linked where it has a page."""
 
     has_content = True
 
@@ -109,46 +110,36 @@ class Scoreboard(RecordDirective):
         return section
 
     def _body(self, study: str, reference: Record | str | None, others: dict[RunId, Record | str]) -> str:
-        notes = [
-            f'<p class="pm-problem">{html.escape(text)}</p>'
-            for text in (reference, *others.values())
-            if isinstance(text, str)
-        ]
+        problems = [text for text in (reference, *others.values()) if isinstance(text, str)]
+        notes = "".join(f'<p class="pm-problem">{html.escape(text)}</p>' for text in problems)
         readable = {run: record for run, record in others.items() if isinstance(record, Record)}
         if isinstance(reference, Record):
-            shown, run = reference, RunId(study, REFERENCE)
-        elif readable:
-            run, shown = next(iter(readable.items()))
-            readable.pop(run)
-        else:
-            return "\n".join(notes)
-        rows = "\n".join(self._row(claim, run, readable) for claim in shown.claims)
-        link = self._link(run, f"Run {run.run}")
-        return (
-            f'{"".join(notes)}<p class="pm-counts">{link}: {counts(shown.claims)}</p>\n'
-            '<div class="pm-scroll" tabindex="0"><table class="pm-table pm-scoreboard"><thead><tr>'
-            + "".join(
-                f'<th scope="col">{name}</th>' for name in ("Claim", "Verdict", "Our evidence", "Published", "Control")
-            )
-            + f"</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>"
-        )
+            readable = {RunId(study, REFERENCE): reference, **readable}
+        if not readable:
+            return notes
+        (run, shown), *rest = readable.items()
+        items = "\n".join(self._item(claim, run, dict(rest)) for claim in shown.claims)
+        head = f'<p class="pm-counts">{self._link(run, f"Run: {run.run}")} {counts(shown.claims)}</p>'
+        return f'{notes}{head}\n<ul class="pm-scoreboard">\n{items}\n</ul>'
 
-    def _row(self, claim: ClaimRecord, run: RunId, others: dict[RunId, Record]) -> str:
-        name = f'<span class="pm-id">{html.escape(claim.id)}</span>'
+    def _item(self, claim: ClaimRecord, run: RunId, others: dict[RunId, Record]) -> str:
         anchor = f"#verdict-{claim.id.lower()}"
         elsewhere = "".join(
-            f'<p class="pm-elsewhere">{self._link(other, other.run, anchor)} {page.badge(same.verdict)}</p>'
+            f' <span class="pm-elsewhere">{self._link(other, other.run, anchor)} {page.badge(same.verdict)}</span>'
             for other, record in others.items()
             for same in record.claims
             if same.id == claim.id
         )
+        name = self._link(run, f'<span class="pm-id">{html.escape(claim.id)}</span>', anchor)
+        facts = [
+            ("Evidence", claim.evidence),
+            ("Published", claim.published or "no number"),
+            ("Control", claim.control),
+        ]
         return (
-            f'<tr id="{run.study}-{html.escape(claim.id.lower())}">'
-            f'<th scope="row" data-label="Claim">{self._link(run, name, anchor)} {page.inline(claim.statement)}</th>'
-            f'<td data-label="Verdict">{page.badge(claim.verdict)}{elsewhere}</td>'
-            f'<td data-label="Our evidence">{page.inline(claim.evidence)}</td>'
-            f'<td data-label="Published">{page.inline(claim.published or "–")}</td>'
-            f'<td data-label="Control">{page.inline(claim.control)}</td></tr>'
+            f'<li class="pm-box" id="{run.study}-{html.escape(claim.id.lower())}">'
+            f'<p class="pm-statement">{name} {page.inline(claim.statement)}</p>'
+            f'<p class="pm-counts">{page.badge(claim.verdict)}{elsewhere}</p>{page.terms(facts)}</li>'
         )
 
     def _link(self, run: RunId, text: str, anchor: str = "") -> str:
@@ -168,16 +159,15 @@ class Parameters(RecordDirective):
 
         reference = records(self.env.app, study).get(RunId(study, REFERENCE))
         values = reference.parameters if isinstance(reference, Record) else {}
-        fields = studies.get(study).Parameters.model_json_schema()["properties"]
         rows = [
             {
-                "Parameter": f"`{name}`",
-                "Quick (default)": f"`{json.dumps(field.get('default'))}`",
-                "Reference": f"`{json.dumps(values[name])}`" if name in values else "–",
-                "Range": limits(field),
-                "Meaning": field.get("description", ""),
+                "Parameter": f"`{entry.name}`",
+                "Default": f"`{entry.default}`",
+                "Reference": f"`{parameters.to_text(values[entry.name])}`" if entry.name in values else "–",
+                "Range": entry.range,
+                "Meaning": entry.help,
             }
-            for name, field in fields.items()
+            for entry in parameters.describe(studies.get(study).Parameters)
         ]
         section = nodes.section(ids=[nodes.make_id(f"parameters-{study}")], names=[f"parameters-{study}"])
         section += nodes.title("", "", nodes.literal(text=study))
@@ -186,30 +176,19 @@ class Parameters(RecordDirective):
         return section
 
 
-def limits(field: dict[str, Any]) -> str:
-    """The values that a parameter may take, from its JSON schema."""
-    if "enum" in field:
-        return ", ".join(f"`{value}`" for value in field["enum"])
-    low = field.get("minimum", field.get("exclusiveMinimum"))
-    high = field.get("maximum", field.get("exclusiveMaximum"))
-    parts = [
-        f"{'≥' if 'minimum' in field else '>'} {low}" if low is not None else "",
-        f"{'≤' if 'maximum' in field else '<'} {high}" if high is not None else "",
-    ]
-    return ", ".join(part for part in parts if part) or "–"
-
-
 # Run pages ----------------------------------------------------------------------------------------------------------
 
 
 def run_of(app: Sphinx, docname: str) -> RunId | None:
-    """The run that a page shows, None for the book's other pages and the reference runs."""
-    parts = docname.split("/")
-    return RunId(parts[1], parts[2]) if len(parts) == 3 and parts[0] == "runs" else None
+    """The run that a page shows, None for the book's other pages."""
+    folder, _, rest = docname.partition("/")
+    if folder == "studies" and "/" not in rest:
+        return RunId(rest, REFERENCE)
+    return RunId(*rest.split("/")) if folder == "runs" and rest.count("/") == 1 else None
 
 
 def mark_run_page(app: Sphinx, doctree: nodes.document) -> None:
-    """Say below a run page's title which run it is and which parameters it was given; name solutions as such."""
+    """Say below a run's title which run it is, and whether its sources changed since; name solutions as such."""
     for cell in doctree.findall(nodes.container):
         if "tag_solution" in cell.get("classes", []) and "prompt_show" in cell:
             cell["prompt_show"], cell["prompt_hide"] = "Show the solution", "Hide the solution"
@@ -217,27 +196,37 @@ def mark_run_page(app: Sphinx, doctree: nodes.document) -> None:
     title = next(iter(doctree.findall(nodes.title)), None)
     if run is None or title is None:
         return
+    notes = [] if run.run == REFERENCE else [_which_run(app, run)]
+    state = status.of(project(app), run)
+    if state.state in ("stale", "damaged"):
+        notes.append(f'<p class="pm-run"><strong>This page is {state.state}</strong>: {"; ".join(state.reasons)}.</p>')
+    title.parent.insert(1, nodes.raw("", "\n".join(notes), format="html"))
+
+
+def _which_run(app: Sphinx, run: RunId) -> str:
     record = records(app, run.study).get(run)
     given = record.overrides if isinstance(record, Record) else {}
     changed = ", ".join(f"<code>{html.escape(f'{name} = {json.dumps(value)}')}</code>" for name, value in given.items())
-    reference = page_name(app, RunId(run.study, REFERENCE))
-    link = (
-        f'<a href="{app.builder.get_relative_uri(app.env.docname, reference)}">reference run</a>'
-        if reference in app.env.found_docs
-        else "reference run"
-    )
-    text = (
-        f'<p class="pm-run">This is the run <strong>{run.run}</strong>, not the {link} on the papers\' data. '
-        f"{f'It was given {changed}.' if changed else 'It has the default parameters.'}</p>"
-    )
-    title.parent.insert(1, nodes.raw("", text, format="html"))
+    name = page_name(app, RunId(run.study, REFERENCE))
+    link = "reference run"
+    if name in app.env.found_docs:
+        link = f'<a href="{app.builder.get_relative_uri(app.env.docname, name)}">{link}</a>'
+    said = f"It was given {changed}." if changed else "It has the default parameters."
+    return f'<p class="pm-run">This is the run <strong>{run.run}</strong>, not the {link}. {said}</p>'
 
 
 def name_run_page(app: Sphinx, doctree: nodes.document) -> None:
-    """List a run page in the table of contents under the name of its run."""
-    run = run_of(app, app.env.docname)
-    if run is not None:
-        app.env.titles[app.env.docname] = nodes.title(text=f"Run: {run.run}")
+    """List a page of another run in the table of contents under the name of its run."""
+    docname = app.env.docname
+    run = run_of(app, docname)
+    if run is None or run.run == REFERENCE:
+        return
+    name = f"Run: {run.run}"
+    app.env.titles[docname] = nodes.title(text=name)
+    entry = next(iter(app.env.tocs[docname].findall(nodes.reference)), None)
+    if entry is not None:
+        entry.clear()
+        entry += nodes.Text(name)
 
 
 def outdated(app: Sphinx, *changes: Any) -> list[str]:

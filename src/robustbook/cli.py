@@ -1,4 +1,4 @@
-"""The command `robustbook`, a thin front of `robustbook.run` and `robustbook.data`; `main` turns every error into one line.
+"""The command `robustbook`, a thin front of `robustbook.run` and `robustbook.data`; `main` tells errors in one line.
 
 What is slow to import is imported inside the commands, so that help is instant.
 """
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from robustbook.errors import UserError
+from robustbook.errors import RunFailedError, UserError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,7 +35,12 @@ app.add_typer(data_app, name="data", no_args_is_help=True)
 
 Study = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study, as `robustbook list` shows it.")]
 ParameterSet = Annotated[str, typer.Option("-r", "--run", metavar="RUN", help="Parameter set in notebooks/runs/.")]
-DataName = Annotated[str, typer.Argument(metavar="NAME", help="Name of a data set, as `robustbook data list` shows it.")]
+DataName = Annotated[
+    str, typer.Argument(metavar="NAME", help="Name of a data set, as `robustbook data list` shows it.")
+]
+
+
+STOPPED = "stopped: nothing half-done was published"
 
 
 class PairsCommand(TyperCommand):
@@ -124,7 +129,14 @@ def run(
         here, study, module.Parameters, parameter_set=parameter_set, file=file, typed=split_pairs(pairs or [])
     )
     which = parameters.run_name(here, study, parameter_set, mine, name)
-    done = runner.perform(here, which, {**given, **mine}, execute.reporter(str(which)), force=force)
+    try:
+        done = runner.perform(here, which, {**given, **mine}, execute.reporter(str(which)), force=force)
+    except RunFailedError as failure:
+        print(
+            f"{which} {failure}\nThe whole log: {here.relative(here.log(which))}. Nothing was published.",
+            file=sys.stderr,
+        )
+        raise typer.Exit(1) from failure
     page = here.page(which)
     if if_stale:
         os.utime(page)
@@ -246,7 +258,7 @@ def book(
     publish.recover(here)
     command = [sys.executable, "-m", "snakemake", "html", "--snakefile", str(here.root / "Snakefile")]
     command += ["--directory", str(here.root), "--cores", str(cores or os.cpu_count() or 1)]
-    command += ["--nolock", "--rerun-incomplete", "--quiet", "progress", "rules", "host"]
+    command += ["--nolock", "--rerun-incomplete", "--quiet", "all"]
     with publish.only_one(here, "book", "rendering the book"):
         ended = subprocess.run(command, env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}, check=False)
     if ended.returncode:
@@ -312,14 +324,15 @@ def show(table: Table) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 2 for what a user can mend, 1 for other failures, 130 if stopped."""
+    """Run the command line and return its exit status: 2 for what a user can mend, 1 for a failure, 130 if stopped."""
     try:
         words = list(sys.argv[1:] if arguments is None else arguments)
-        return int(app(words, prog_name="robustbook", standalone_mode=False) or 0)
+        code = int(app(words, prog_name="robustbook", standalone_mode=False) or 0)
+        return told(STOPPED, code) if code == 130 else code
     except UserError as error:
         return told(f"error: {error}", 2)
     except (KeyboardInterrupt, typer.Abort):
-        return told("stopped: nothing was published", 130)
+        return told(STOPPED, 130)
     except Exception as error:
         return told_of(error)
 
@@ -331,7 +344,7 @@ def told(message: str, code: int) -> int:
 
 
 def told_of(error: Exception) -> int:
-    """The exit status for a usage error, a failed run or a full disk, each said clearly; anything else is a bug and raised."""
+    """The exit status for a usage error, a failed run or a full disk, each said clearly; anything else is raised."""
     said = getattr(error, "format_message", None)
     if type(error).__name__ == "NoArgsIsHelpError" and said is not None:
         return told(said(), 2)
@@ -339,6 +352,6 @@ def told_of(error: Exception) -> int:
         return told("error: " + " ".join(said().split()), 2)
     if isinstance(error, OSError):
         return told(f"error: {error}", 1)
-    if type(error).__name__ == "RunFailedError":
+    if isinstance(error, RunFailedError):
         return told(str(error), 1)
     raise error

@@ -1,4 +1,4 @@
-"""Everything a user can cause, as one family of exceptions: start at `UserError`, the rest are its kinds."""
+"""Errors that a command tells in a line: `UserError` and its kinds, which users can mend, and `RunFailedError`."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class ParameterError(UserError):
     """A parameter of the wrong type or outside its range."""
 
 
-class MissingDataError(UserError):
-    """Data that is not on this machine; the message says which command would get it."""
-
-
 class DamagedFileError(UserError):
     """A file whose content does not fit its digest or its format; it is never used."""
 
 
 class BusyError(UserError):
     """The same run is going on in another process."""
+
+
+class RunFailedError(Exception):
+    """A run that stopped by itself: the message says where and why, in a block for the terminal."""

@@ -45,14 +45,14 @@ class Outcome:
 
 
 def report(check: Callable[[Any], object], answer: object) -> Outcome:
-    """Run `check(answer)` and say how it went; a hint is the message of its AssertionError.
+    """Run `check(answer)` and say how it went; a hint is the first line of its AssertionError.
 
     Any other error that the answer causes is reported by its name, for an unfinished function fails in many ways.
     """
     try:
         check(answer)
     except AssertionError as hint:
-        return Outcome(False, str(hint))
+        return Outcome(False, next(iter(str(hint).strip().splitlines()), "The answer is not right yet."))
     except Exception as error:
         return Outcome(False, f"The check stopped with {type(error).__name__}: {error}")
     return Outcome(True, "")

@@ -62,7 +62,7 @@ def inline(text: str) -> str:
 
 def number(value: object, digits: int = 3) -> str:
     """A number for the eye: `digits` significant figures, thousands apart, a true minus; other values as text."""
-    if value is None or (isinstance(value, Real) and math.isnan(value)):
+    if _is_missing(value):
         return "–"
     if isinstance(value, bool) or type(value).__name__ == "bool":
         return "yes" if value else "no"
@@ -183,8 +183,9 @@ def table(
     headings = frame.index.nlevels if index else 0
     rows = "\n".join(_row(values, formatters, headings) for values in shown.itertuples(index=False, name=None))
     return _html(
-        f'<div class="pm-scroll" tabindex="0"><table class="pm-table">\n<caption>{inline(caption)}</caption>\n'
-        f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>"
+        '<figure class="pm-tabular">\n<div class="pm-scroll" tabindex="0"><table class="pm-table">\n'
+        f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>\n"
+        f"<figcaption>{inline(caption)}</figcaption>\n</figure>"
     )
 
 
@@ -197,10 +198,15 @@ def _is_number(value: object) -> bool:
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
+def _is_missing(value: object) -> bool:
+    return value is None or (isinstance(value, Real) and math.isnan(value))
+
+
 def _row(values: Iterable[object], formatters: Iterable[Callable[[Any], str]], headings: int) -> str:
     cells = []
     for position, (value, write) in enumerate(zip(values, formatters, strict=True)):
-        text = html.escape(write(value)) if _is_number(value) else inline(write(value))
+        shown = write(value) if not _is_missing(value) else number(None)
+        text = html.escape(shown) if _is_number(value) else inline(shown)
         side = ' class="pm-number"' if _is_number(value) else ""
         cells.append(f'<th scope="row">{text}</th>' if position < headings else f"<td{side}>{text}</td>")
     return f"<tr>{''.join(cells)}</tr>"
@@ -215,10 +221,10 @@ def badge(verdict: Verdict) -> str:
     return f'<span class="pm-badge {style}"><span aria-hidden="true">{sign}</span> {verdict}</span>'
 
 
-def _terms(pairs: Iterable[tuple[str, str | None]]) -> str:
-    """Definition list of the pairs that have a value."""
+def terms(pairs: Iterable[tuple[str, str | None]]) -> str:
+    """HTML list of the names (HTML) and texts (one line of Markdown) of the pairs that have a text."""
     items = "".join(f"<div><dt>{name}</dt><dd>{inline(text)}</dd></div>" for name, text in pairs if text)
-    return f'<dl class="pm-terms">{items}</dl>'
+    return f'<dl class="pm-terms simple">{items}</dl>'
 
 
 def claims_box(claims: Iterable[Claim]) -> HTML:
@@ -227,8 +233,14 @@ def claims_box(claims: Iterable[Claim]) -> HTML:
         f'<li class="pm-claim" id="claim-{html.escape(claim.id.lower())}">'
         f'<p class="pm-statement"><span class="pm-id">{html.escape(claim.id)}</span> {inline(claim.statement)} '
         f'<span class="pm-source">{inline(claim.source)}</span></p>'
-        + _terms([("Measured", claim.measure), ("Rule", claim.rule), ("Control", claim.control)])
-        + _terms([("Published", claim.published)] if claim.published else [])
+        + terms(
+            [
+                ("Measured", claim.measure),
+                ("Rule", claim.rule),
+                ("Control", claim.control),
+                ("Published", claim.published),
+            ]
+        )
         + "</li>"
         for claim in claims
     )
@@ -300,4 +312,4 @@ def provenance(record: Any) -> HTML:
 
 
 def _fold(title: str, pairs: list[tuple[str, str]]) -> str:
-    return f"<details><summary>{title}</summary>{_terms(pairs)}</details>\n" if pairs else ""
+    return f"<details><summary>{title}</summary>{terms(pairs)}</details>\n" if pairs else ""

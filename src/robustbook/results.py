@@ -53,7 +53,10 @@ class Results:
     """A study's metric rows, in the order in which they were measured."""
 
     def __init__(self, metrics: Iterable[Metric] = ()) -> None:
-        self.metrics: list[Metric] = list(metrics)
+        self.metrics: list[Metric] = []
+        self._keys: set[tuple[str, frozenset[tuple[str, Factor]]]] = set()
+        for metric in metrics:
+            self._append(metric)
 
     def __iter__(self) -> Iterator[Metric]:
         return iter(self.metrics)
@@ -80,10 +83,15 @@ class Results:
         metric = Metric(
             name=name, value=float(value), low=low, high=high, n=n, over=over, unit=unit, factors=dict(factors)
         )
-        if any(row.name == name and row.factors == metric.factors for row in self.metrics):
-            raise ValueError(f"metric {name!r} with factors {metric.factors} was recorded already")
-        self.metrics.append(metric)
+        self._append(metric)
         return metric
+
+    def _append(self, metric: Metric) -> None:
+        key = (metric.name, frozenset(metric.factors.items()))
+        if key in self._keys:
+            raise ValueError(f"metric {metric.name!r} with factors {metric.factors} was recorded already")
+        self._keys.add(key)
+        self.metrics.append(metric)
 
     def select(self, name: str, **factors: Factor) -> list[Metric]:
         """All rows with this name whose factors include the given values."""

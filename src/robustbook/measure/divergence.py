@@ -67,11 +67,11 @@ def worst_divergence(
     """
     if restarts < 1:
         raise ValueError(f"restarts must be at least 1, got {restarts}")
-    clean = _log_probabilities(compute_logits(model, images, chunk=chunk), normalise)
+    clean = _prediction(compute_logits(model, images, chunk=chunk), normalise).log_softmax(dim=-1)
     best = _Best(images)
 
     def divergence(logits: Tensor, log_p: Tensor) -> Tensor:
-        return kl_divergence(log_p, normalise_logits(logits) if normalise else logits)
+        return kl_divergence(log_p, _prediction(logits, normalise))
 
     for _ in range(restarts):
         ascend(
@@ -105,8 +105,9 @@ class _Best:
     def __call__(self, rows: Tensor, points: Tensor, logits: Tensor, values: Tensor) -> None:
         better = values > self.values[rows]
         update = rows[better]
-        self.values[update], self.points[update] = values[better], points[better]
+        self.values[update], self.points[update] = values[better].to(self.values), points[better]
 
 
-def _log_probabilities(logits: Tensor, normalise: bool) -> Tensor:
-    return (normalise_logits(logits) if normalise else logits).log_softmax(dim=-1)
+def _prediction(logits: Tensor, normalise: bool) -> Tensor:
+    """The logits that are compared, in float64: a divergence near 0 is the difference of much larger numbers."""
+    return normalise_logits(logits.double()) if normalise else logits.double()

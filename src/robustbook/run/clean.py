@@ -14,11 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from robustbook.errors import DamagedFileError
+from robustbook.errors import DamagedFileError, RunFailedError
 from robustbook.run import notebook
-from robustbook.run.execute import RunFailedError
 from robustbook.run.notebook import Node
-from robustbook.run.parameters import to_text
 from robustbook.run.project import REFERENCE, RunId
 
 _TEXT = ("text/", "image/svg+xml", "application/json")
@@ -32,7 +30,7 @@ _LABELS = re.compile(
 )
 
 
-def clean(executed: Node, run: RunId, overrides: Mapping[str, Any], root: Path) -> Node:
+def clean(executed: Node, run: RunId, root: Path) -> Node:
     """The page of an executed notebook: stable ids and counts, no times, stderr, widget state or paths.
 
     Raises RunFailedError where an output still shows a path of this machine.
@@ -40,11 +38,11 @@ def clean(executed: Node, run: RunId, overrides: Mapping[str, Any], root: Path) 
     masks = path_masks(root)
     cells = [_cell(cell, masks) for cell in executed.cells]
     _refuse_paths(cells, notebook.sections(executed))
-    return _page(cells, executed, run, overrides)
+    return _page(cells, executed, run)
 
 
 def refresh(source: Node, page: Node, run: RunId, overrides: Mapping[str, Any]) -> Node:
-    """The page that `source` makes with the outputs that `page` has; their code cells must be the same but for comments."""
+    """The page that `source` makes with the outputs of `page`; their code must be the same but for comments."""
     prepared = notebook.prepare(source, overrides)
     outputs = [cell.outputs for cell in page.cells if cell.cell_type == "code"]
     code = [cell for cell in prepared.cells if cell.cell_type == "code"]
@@ -52,7 +50,7 @@ def refresh(source: Node, page: Node, run: RunId, overrides: Mapping[str, Any]) 
         raise ValueError(f"the page has {len(outputs)} code cells, its notebook {len(code)}")
     for cell, kept in zip(code, outputs, strict=True):
         cell.outputs = kept
-    return _page([_cell(cell, []) for cell in prepared.cells], prepared, run, overrides)
+    return _page([_cell(cell, []) for cell in prepared.cells], prepared, run)
 
 
 def to_bytes(page: Node) -> bytes:
@@ -74,11 +72,11 @@ def read(path: Path) -> Node:
         raise DamagedFileError(f"page {path.parent.name}/{path.name} is damaged: run it again") from error
 
 
-def _page(cells: list[Node], source: Node, run: RunId, overrides: Mapping[str, Any]) -> Node:
+def _page(cells: list[Node], source: Node, run: RunId) -> Node:
     from nbformat.v4 import new_notebook
 
     if run.run != REFERENCE:
-        cells = _own_labels(_own_title(cells, run, overrides), run)
+        cells = _own_labels(cells, run)
     for index, cell in enumerate(cells):
         cell["id"] = f"cell-{index}"
     _count(cells)
@@ -125,15 +123,14 @@ def _data(kind: str, value: Any, masks: list[tuple[re.Pattern[str], str]]) -> An
 def path_masks(root: Path) -> list[tuple[re.Pattern[str], str]]:
     """Patterns of this machine's own places with the names that a page shows for them, longest place first."""
     places = {
-        str(root): "<project>",
-        sys.prefix: "<python>",
-        sys.base_prefix: "<python>",
-        tempfile.gettempdir(): "<temporary>",
         str(Path.home()): "~",
+        tempfile.gettempdir(): "<temporary>",
+        sys.base_prefix: "<python>",
+        sys.prefix: "<python>",
+        os.environ.get("ROBUSTBOOK_CACHE", ""): "<cache>",
+        os.environ.get("ROBUSTBOOK_DATA", ""): "<data>",
+        str(root): "<project>",
     }
-    for name in ("ROBUSTBOOK_DATA", "ROBUSTBOOK_CACHE"):
-        if os.environ.get(name):
-            places[os.environ[name]] = f"<{name.removeprefix('ROBUSTBOOK_').lower()}>"
     ordered = sorted((place for place in places if len(place) > 3), key=len, reverse=True)
     return [(re.compile(rf"(?<![\w+/.]){re.escape(place)}(?![\w+-])"), places[place]) for place in ordered]
 
@@ -149,7 +146,9 @@ def _refuse_paths(cells: list[Node], sections: list[str]) -> None:
         for text in _texts(cell):
             found = _PATH.search(text)
             if found:
-                raise RunFailedError(f'section "{section}" shows a path of this machine, {found[0]!r}: print its name only')
+                raise RunFailedError(
+                    f'shows a path of this machine in section "{section}", {found[0]!r}: print its name only'
+                )
 
 
 def _texts(cell: Node) -> list[str]:
@@ -158,18 +157,6 @@ def _texts(cell: Node) -> list[str]:
         shown = {"text/plain": output.text} if output.output_type == "stream" else output.data
         texts += [value for kind, value in shown.items() if kind.startswith(_TEXT) and isinstance(value, str)]
     return texts
-
-
-def _own_title(cells: list[Node], run: RunId, overrides: Mapping[str, Any]) -> list[Node]:
-    """Say in the first heading which run the page is, and below it which parameters it was given."""
-    given = ", ".join(f"`{name}` = {to_text(value)}" for name, value in sorted(overrides.items()))
-    note = f"\n\n*This page is the run `{run.run}`{' with ' + given if given else ', with the default parameters'}.*\n"
-    for cell in cells:
-        if cell.cell_type == "markdown" and re.search(r"^# ", cell.source, re.MULTILINE):
-            title = re.compile(r"^# (.+?)\s*$", re.MULTILINE)
-            cell.source = title.sub(lambda found: f"# {found[1]}: run {run.run}{note}", cell.source, count=1)
-            break
-    return cells
 
 
 def _own_labels(cells: list[Node], run: RunId) -> list[Node]:

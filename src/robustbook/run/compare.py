@@ -1,4 +1,4 @@
-"""Compare two records of the same run: `differences` lists the rows and verdicts that do not agree within tolerances."""
+"""Compare two records of the same run: `differences` lists rows and verdicts that do not agree within tolerances."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from robustbook.run.records import Record
 RELATIVE, ABSOLUTE = 0.02, 0.005
 """Default tolerances: two per cent of the larger value, or 0.005 in the metric's unit where that is more.
 
-Another processor adds in another order, and training carries that on; half a point of accuracy is below every interval that
-decides a claim.
+Another processor adds in another order, and training carries that on; half a point of accuracy is below every interval
+that decides a claim.
 """
 
 
@@ -42,10 +42,12 @@ def differences(
             found.append(Difference(key, _shown(left), _shown(right)))
     verdicts = {claim.id: claim.verdict for claim in committed.claims}
     changed = {claim.id: claim.verdict for claim in now.claims}
-    for name in sorted(verdicts.keys() | changed.keys()):
-        if verdicts.get(name) != changed.get(name):
-            found.append(Difference(f"verdict {name}", str(verdicts.get(name, "")), str(changed.get(name, ""))))
-    return found
+    names = sorted(verdicts.keys() | changed.keys())
+    return found + [
+        Difference(f"verdict {name}", str(verdicts.get(name, "")), str(changed.get(name, "")))
+        for name in names
+        if verdicts.get(name) != changed.get(name)
+    ]
 
 
 def _by_key(metrics: Iterable[Metric]) -> dict[str, Metric]:

@@ -1,6 +1,6 @@
 """Execute a notebook in a kernel of this very interpreter: `execute` is the entry, `Reporter` shows how far it is.
 
-Papermill's client runs the cells; the kernel is described here and not looked up, so no globally installed kernel is used.
+Papermill's client runs the cells; the kernel is described here and not looked up, so no installed kernel is used.
 """
 
 from __future__ import annotations
@@ -18,16 +18,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-from robustbook.errors import UserError
+from robustbook.errors import RunFailedError, UserError
 from robustbook.run import notebook
 from robustbook.run.notebook import Node
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _HEAD = 8
-
-
-class RunFailedError(Exception):
-    """A run that stopped: the message says where and why, in a block for the terminal."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +83,11 @@ class LiveReporter:
 
         columns = (TextColumn("{task.fields[title]}"), BarColumn(bar_width=20), MofNCompleteColumn())
         self.progress = Progress(
-            *columns, TimeElapsedColumn(), TextColumn("{task.fields[section]}"), console=Console(stderr=True), transient=True
+            *columns,
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[section]}"),
+            console=Console(stderr=True),
+            transient=True,
         )
         self.task = self.progress.add_task("run", total=None, title=title, section="starting")
         self.progress.start()
@@ -109,8 +109,8 @@ def reporter(title: str) -> Reporter:
 def execute(node: Node, *, folder: Path, environment: Mapping[str, str], log: Path, progress: Reporter) -> None:
     """Run all cells of `node` in place, in a new kernel that starts in `folder`.
 
-    Raises UserError where a cell did (its line is the message), RunFailedError for any other failure. The whole output is
-    in `log`. A stop by SIGINT or SIGTERM shuts the kernel down and goes on as KeyboardInterrupt.
+    Raises UserError where a cell did (its line is the message), RunFailedError for any other failure. All output is
+    written to `log`. A stop by SIGINT or SIGTERM shuts the kernel down and goes on as KeyboardInterrupt.
     """
     broken = ""
     try:
@@ -209,14 +209,14 @@ def stopped_by_signals() -> Iterator[None]:
 
 def find_failure(node: Node, broken: str = "") -> Failure | None:
     """The first cell that raised, or the one that was running when the kernel was lost; None where all went well."""
+    last = 0
     for index, cell in enumerate(node.cells):
-        if cell.cell_type != "code":
-            continue
-        errors = [output for output in cell.outputs if output.output_type == "error"]
-        lost = broken and cell.metadata.get("papermill", {}).get("duration") is None
-        if errors or lost:
-            return _failure(node, index, errors[0] if errors else None, broken)
-    return _failure(node, len(node.cells) - 1, None, broken) if broken else None
+        errors = [output for output in cell.get("outputs", []) if output.output_type == "error"]
+        if errors:
+            return _failure(node, index, errors[0], broken)
+        if cell.metadata.get("papermill", {}).get("duration") is not None:
+            last = index
+    return _failure(node, last, None, broken) if broken else None
 
 
 def _failure(node: Node, index: int, output: Node | None, broken: str) -> Failure:

@@ -1,4 +1,4 @@
-"""Parameters as text: what a study takes (`describe`), what a user gave (`collect`), and the run's name (`derived_name`).
+"""Parameters as text: what a study takes (`describe`), what a user gave (`collect`), the run's name (`run_name`).
 
 Nothing that a user types is evaluated: text becomes a value of the field's type and pydantic checks it strictly.
 """

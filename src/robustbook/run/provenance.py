@@ -1,6 +1,6 @@
-"""What a run was computed from: `closure` finds the modules, `code_digest` and `strip` hash what computes, not how it is told.
+"""What a run was computed from: `closure` finds the modules, `strip` leaves what computes, `total` hashes it all.
 
-Comments, docstrings and blank lines are left out by position in the text, so that every Python version gives the same hash.
+Comments, docstrings and blank lines are left out by their places in the text, so every Python version gives one hash.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _QUIET = {tokenize.NL, tokenize.COMMENT, tokenize.INDENT, tokenize.DEDENT, token
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The code of a study at one moment: `code` hashes the notebook's code cells, `sources` each module that computes."""
+    """The code of a study at one moment: `code` hashes the notebook's code cells, `sources` each computing module."""
 
     code: str
     sources: dict[str, str]
@@ -38,6 +38,7 @@ def strip(source: str) -> str:
     What Python cannot read (a cell with a magic) stays as it is.
     """
     try:
+        ast.parse(source)
         spans = sorted(_silent_spans(source))
     except (tokenize.TokenError, SyntaxError):
         return source

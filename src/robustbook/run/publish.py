@@ -1,7 +1,7 @@
-"""Publish a page and its record together or not at all: `Staging` collects them, `publish` commits, `recover` mends.
+"""Publish a page and its record together or not at all: `staging` collects them, `publish` commits, `recover` mends.
 
-A staging folder ends in `.tmp` while a run fills it. Renaming it to `.ready` is the commit; the two files are then moved
-into place, by this process or, if it was killed in between, by whichever command comes next.
+A staging folder ends in `.tmp` while a run fills it. Renaming it to `.ready` is the commit; the two files are then
+moved into place, by this process or, if it was killed in between, by whichever command comes next.
 """
 
 from __future__ import annotations
@@ -48,16 +48,20 @@ def only_one(project: Project, name: str, what: str) -> Iterator[None]:
         lock.release()
 
 
-def open_staging(project: Project, run: RunId) -> Path:
-    """An empty staging folder of the run, whose lock the caller holds."""
+@contextmanager
+def staging(project: Project, run: RunId) -> Iterator[Path]:
+    """An empty staging folder of the run, whose lock the caller holds; gone afterwards unless it was published."""
     folder = project.work / "staging" / f"{run.stem}.tmp"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    return folder
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def check_writable(project: Project, run: RunId) -> None:
-    """UserError unless the run's output, log and staging folders can be written; tried, not guessed from their modes."""
+    """UserError unless the run's output, log and staging folders can be written; tried, not guessed from modes."""
     for folder in (project.page(run).parent, project.work / "staging", project.log(run).parent):
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -68,15 +72,15 @@ def check_writable(project: Project, run: RunId) -> None:
             raise UserError(f"cannot write to {project.relative(folder)} ({reason}): nothing was started") from error
 
 
-def publish(project: Project, run: RunId, staging: Path, page: bytes, record: bytes) -> None:
-    """Put page and record in their places as one step; the caller holds the run's lock."""
-    _write(staging / PAGE, page)
-    _write(staging / RECORD, record)
-    for other in set(staging.iterdir()) - {staging / PAGE, staging / RECORD}:
+def publish(project: Project, run: RunId, folder: Path, page: bytes, record: bytes) -> None:
+    """Put page and record in their places as one step, by way of a staging folder; the caller holds the run's lock."""
+    _write(folder / PAGE, page)
+    _write(folder / RECORD, record)
+    for other in set(folder.iterdir()) - {folder / PAGE, folder / RECORD}:
         shutil.rmtree(other) if other.is_dir() else other.unlink()
-    _sync(staging)
-    ready = staging.with_suffix(".ready")
-    staging.rename(ready)
+    _sync(folder)
+    ready = folder.with_suffix(".ready")
+    folder.rename(ready)
     _sync(ready.parent)
     _complete(project, run, ready)
 

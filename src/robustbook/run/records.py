@@ -1,4 +1,4 @@
-"""The record of a run, the one source of its numbers: `Record`, its canonical bytes, and `load`, which trusts nothing."""
+"""The record of a run, the one source of its numbers: `Record`, its canonical bytes, `load`, which trusts nothing."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     study: str
     run: str
     overrides: dict[str, Any]

@@ -1,4 +1,4 @@
-"""One whole run, from parameters to the published page: `perform`; `rerun` computes the same thing and publishes nothing."""
+"""One whole run, from parameters to the published page: `perform`; `rerun` computes the same and publishes nothing."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from robustbook.errors import UserError
+from robustbook.errors import RunFailedError, UserError
 from robustbook.run import clean, execute, notebook, provenance, publish, records, status
-from robustbook.run.execute import Reporter, RunFailedError
+from robustbook.run.execute import Reporter
 from robustbook.run.project import Project, RunId
 from robustbook.run.records import Record
 
@@ -32,8 +32,8 @@ def perform(
 ) -> Done:
     """Publish the run, doing no more than is needed: nothing where it is fresh, its text where only that changed.
 
-    `force` runs it in any case. Raises UserError for what a user can mend, RunFailedError where the notebook fails; what was
-    published before then stays as it is.
+    `force` runs it in any case. Raises UserError for what a user can mend, RunFailedError where the notebook fails;
+    what was published before then stays as it is.
     """
     publish.recover(project)
     publish.check_writable(project, run)
@@ -45,9 +45,9 @@ def perform(
             if found.state == "prose differs":
                 status.refresh(project, run, found.record)
                 return "refreshed"
-        staging = publish.open_staging(project, run)
-        product = compute(project, run, overrides, staging, progress)
-        publish.publish(project, run, staging, product.page, product.record.to_bytes())
+        with publish.staging(project, run) as folder:
+            product = compute(project, run, overrides, folder, progress)
+            publish.publish(project, run, folder, product.page, product.record.to_bytes())
     return "ran"
 
 
@@ -69,8 +69,8 @@ def compute(project: Project, run: RunId, overrides: Mapping[str, Any], staging:
         log=project.log(run),
         progress=progress,
     )
-    page = clean.to_bytes(clean.clean(node, run, overrides, project.root))
     seconds = time.monotonic() - start
+    page = clean.to_bytes(clean.clean(node, run, project.root))
     return Product(page, completed(staging / publish.RECORD, run, overrides, page, seconds))
 
 
@@ -92,10 +92,10 @@ def kernel_environment(run: RunId, staging: Path, snapshot: Path) -> dict[str, s
 def completed(path: Path, run: RunId, overrides: Mapping[str, Any], page: bytes, seconds: float) -> Record:
     """The record that the notebook wrote, with what only the runner knows."""
     if not path.exists():
-        raise RunFailedError(f"the notebook of {run.study} wrote no record: its last cell calls robustbook.run.finish")
+        raise RunFailedError("wrote no record: its last cell calls robustbook.run.finish")
     record = records.load(path)
     if record.study != run.study:
-        raise RunFailedError(f"the notebook of {run.study} finished as {record.study!r}")
+        raise RunFailedError(f"finished as the study {record.study!r}")
     return record.model_copy(
         update={
             "overrides": dict(overrides),
@@ -115,6 +115,5 @@ def rerun(project: Project, run: RunId, progress: Reporter) -> tuple[Record, Rec
         raise UserError(f"run {run} has no record to compare with: robustbook run {run.study} makes one")
     before = records.load(committed)
     publish.recover(project)
-    with publish.locked(project, run):
-        staging = publish.open_staging(project, run)
-        return before, compute(project, run, before.overrides, staging, progress).record
+    with publish.locked(project, run), publish.staging(project, run) as folder:
+        return before, compute(project, run, before.overrides, folder, progress).record

@@ -1,4 +1,4 @@
-"""Whether a published run still fits its sources: `of` one run, `overview` of all; `refresh` brings a page's text up to date."""
+"""Whether a published run still fits its sources: `of` one run, `overview` of all; `refresh` gives a page new text."""
 
 from __future__ import annotations
 
@@ -104,7 +104,8 @@ def refresh(project: Project, run: RunId, record: Record) -> None:
     """Publish the page with its notebook's present text; nothing is computed. The caller holds the run's lock."""
     page = clean.to_bytes(refreshed(project, run, record))
     renewed = record.model_copy(update={"page_digest": records.sha256(page)})
-    publish.publish(project, run, publish.open_staging(project, run), page, renewed.to_bytes())
+    with publish.staging(project, run) as folder:
+        publish.publish(project, run, folder, page, renewed.to_bytes())
 
 
 def all_runs(project: Project, study: str) -> list[RunId]:

@@ -1,0 +1,63 @@
+# What is made of what: quick runs of all studies, then the book. `robustbook book` asks for the rule `html`.
+#
+# The runner decides what a run needs (a new run, new text, nothing) and publishes page and record in one step; here it
+# is only said when to ask it. `update` keeps published files until they are replaced.
+import os
+import sys
+from pathlib import Path
+
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+
+STUDIES = sorted(path.stem for path in Path("notebooks").glob("*.py"))
+SIDE_BY_SIDE = max(1, min(len(STUDIES), workflow.cores or 1))
+THREADS = max(1, min(2, (workflow.cores or 1) // SIDE_BY_SIDE))
+ROBUSTBOOK = f"{sys.executable} -m robustbook"
+
+PACKAGE = sorted(str(path) for path in Path("src/robustbook").rglob("*.py"))
+COMPUTING = [path for path in PACKAGE if Path(path).parts[2] not in ("page.py", "cli.py", "__main__.py", "plots", "run")]
+BOOK = sorted(
+    str(path)
+    for path in Path("book").rglob("*")
+    if path.is_file() and path.parts[1] != "_build" and "__pycache__" not in path.parts
+)
+QUICK = [f"book/runs/{study}/quick.{kind}" for study in STUDIES for kind in ("ipynb", "json")]
+
+
+wildcard_constraints:
+    study="[a-z][a-z0-9_]*",
+
+
+rule html:
+    input:
+        sorted({*QUICK, *BOOK}),
+        PACKAGE,
+        expand("notebooks/{study}.py", study=STUDIES),
+        sorted(str(path) for path in Path("notebooks/runs").glob("*.yml")),
+        "_config.yml",
+        "_toc.yml",
+    output:
+        touch("book/_build/html/.rendered"),
+    params:
+        robustbook=ROBUSTBOOK,
+        jupyter_book=Path(sys.executable).with_name("jupyter-book"),
+        root=os.getcwd(),
+    shell:
+        # All pages are written again: each lists all others, and says whether its sources changed.
+        "{params.robustbook} refresh && rm -rf book/_build/html/runs && "
+        "{params.jupyter_book:q} build book --path-output book --config _config.yml --toc {params.root:q}/_toc.yml"
+        " --all -q -W -n --keep-going"
+
+
+rule quick:
+    input:
+        COMPUTING,
+        "notebooks/{study}.py",
+        "notebooks/runs/quick.yml",
+    output:
+        update("book/runs/{study}/quick.ipynb"),
+        update("book/runs/{study}/quick.json"),
+    threads: THREADS
+    params:
+        robustbook=ROBUSTBOOK,
+    shell:
+        "OMP_NUM_THREADS={threads} {params.robustbook} run {wildcards.study} -r quick --if-stale"

@@ -1,0 +1,88 @@
+"""The L2 attack of Carlini and Wagner (2017): the smallest change of an image that is misclassified."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from robustbook.perturb.gradient import margin
+from robustbook.perturb.network import CHUNK, frozen
+
+INSIDE = 0.999999
+"""Images are pulled this far towards grey before the inverse tanh, which is infinite at black and white."""
+
+
+def carlini_wagner(
+    model: Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    steps: int = 200,
+    learning_rate: float = 0.01,
+    searches: int = 6,
+    first_constant: float = 1e-2,
+    confidence: float = 0.0,
+    chunk: int = CHUNK,
+) -> Tensor:
+    """Misclassified images (N, C, H, W) in [0, 1] close to `images` in L2; the images themselves where none was found.
+
+    Minimises |x' - x|^2 + c max(Z_t - max_{i != t} Z_i, -`confidence`) with x' = (tanh w + 1) / 2, by `steps` of Adam
+    in w, for each of `searches` constants c: ten times larger until an attack succeeds, then by bisection, image by
+    image. An image costs `searches` * `steps` forward and backward passes. The model's mode and its `.grad` fields are
+    left as they were.
+
+    Raises ValueError if `steps` or `searches` is less than 1, or `images` leave [0, 1].
+    """
+    if steps < 1 or searches < 1:
+        raise ValueError(f"steps and searches must be at least 1, got {steps} and {searches}")
+    if len(images) and (float(images.min()) < 0 or float(images.max()) > 1):
+        raise ValueError("images must lie in [0, 1]")
+    with frozen(model):
+        parts = [
+            _Search(model, part, classes, confidence, first_constant).run(searches, steps, learning_rate)
+            for part, classes in zip(images.split(chunk), labels.split(chunk), strict=True)
+        ]
+    return torch.cat(parts)
+
+
+class _Search:
+    """The search for the constant c of each image of one chunk; `best` and `distance` are what was found so far."""
+
+    def __init__(self, model: Module, images: Tensor, labels: Tensor, confidence: float, first_constant: float) -> None:
+        self.model, self.images, self.labels, self.confidence = model, images, labels, confidence
+        self.best, self.distance = images.clone(), images.new_full((len(images),), torch.inf)
+        self.constant = images.new_full((len(images),), first_constant)
+        self.low, self.high = torch.zeros_like(self.constant), torch.full_like(self.constant, torch.inf)
+
+    def run(self, searches: int, steps: int, learning_rate: float) -> Tensor:
+        for _ in range(searches):
+            self._narrow(self._minimise(steps, learning_rate))
+        return self.best
+
+    def _minimise(self, steps: int, learning_rate: float) -> Tensor:
+        """Adam in tanh space; returns the mask (n,) of images for which it met a misclassified point."""
+        variable = torch.atanh((2 * self.images - 1) * INSIDE).requires_grad_()
+        optimiser = torch.optim.Adam([variable], lr=learning_rate)
+        succeeded = torch.zeros(len(self.images), dtype=torch.bool, device=self.images.device)
+        for _ in range(steps):
+            points = (variable.tanh() + 1) / 2
+            lead = margin(self.model(points), self.labels)
+            squares = (points - self.images).square().flatten(1).sum(dim=1)
+            loss = squares + self.constant * (self.confidence - lead).clamp_min(0)
+            succeeded |= self._keep(points.detach(), lead.detach(), squares.detach())
+            (variable.grad,) = torch.autograd.grad(loss.sum(), variable)
+            optimiser.step()
+        return succeeded
+
+    def _keep(self, points: Tensor, lead: Tensor, squares: Tensor) -> Tensor:
+        fooled = (lead > 0) & (lead >= self.confidence)
+        closer = fooled & (squares < self.distance)
+        self.best[closer], self.distance[closer] = points[closer], squares[closer]
+        return fooled
+
+    def _narrow(self, succeeded: Tensor) -> None:
+        self.high = torch.where(succeeded, self.constant, self.high)
+        self.low = torch.where(succeeded, self.low, self.constant)
+        middle = (self.low + self.high) / 2
+        self.constant = torch.where(torch.isinf(self.high), self.constant * 10, middle)

@@ -1,0 +1,13 @@
+"""Loss visualisation in input space and the robustness metric psi (Yu et al. 2019).
+
+Read in this order: `parameters`, `claims` (declared before any result), `zoo` (the networks), `landscape` (surfaces),
+`evaluation` (one network measured), `summaries` (rows of the record), `controls`, `figures`, `exercises`.
+"""
+
+from robustbook.studies.loss_metric.claims import CLAIMS
+from robustbook.studies.loss_metric.parameters import Parameters
+
+TITLE = "Loss surfaces in input space and a KL robustness metric"
+PAPER = "yu2019interpreting"
+
+__all__ = ["CLAIMS", "PAPER", "TITLE", "Parameters"]

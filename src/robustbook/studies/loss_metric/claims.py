@@ -1,0 +1,219 @@
+"""The seven claims of Yu et al. (2019), declared with their rules before any result was known.
+
+Each `judge_...` sees the metric rows of a run and nothing else. Thresholds are the reproduction's own: the paper states none.
+"""
+
+from __future__ import annotations
+
+from robustbook.results import Claim, Judgement, Metric, Results, Verdict
+
+MINIMAL_SEEDS = 3
+RANK_QUALITY = 0.8
+INVARIANCE = 1e-5
+FOOLED_RATIO = 1.25
+LEVEL_RATIO = 0.95
+
+
+def _within(metric: Metric) -> str:
+    """A value with its interval, for a sentence."""
+    return f"{metric.value:.3g} [{metric.low:.3g}, {metric.high:.3g}]" if metric.low is not None else f"{metric.value:.3g}"
+
+
+def judge_y1(results: Results) -> Judgement:
+    """The decision surface separates right from wrong on every plane; no level of the cross-entropy does."""
+    agreement = results.one("decision surface agreement", classes="all")
+    error = results.one("smallest cross-entropy threshold error", classes="all")
+    planes = results.one("planes where cross-entropy errs", classes="all")
+    control = results.one("smallest cross-entropy threshold error", classes="two")
+    evidence = (
+        f"S has the right sign on {agreement.value:.1%} of cells; the best cross-entropy level still errs on {error.value:.2%} of cells "
+        f"[{error.low:.2%}, {error.high:.2%}] (over {error.n} planes) and on {planes.value:.0%} of planes. "
+        f"With two classes it errs on {control.value:.2%}."
+    )
+    if agreement.value < 1 or control.value > 0 or error.value == 0:
+        return Judgement("not reproduced", evidence)
+    return Judgement("reproduced" if (error.low or 0) > 0 and planes.value > 0.5 else "partly", evidence)
+
+
+def judge_y2(results: Results) -> Judgement:
+    """Distances to the boundary and slopes are ordered MinMax, gradient-regularised, natural in every seed."""
+    seeds = results.one("seeds where boundary distances are ordered")
+    slopes = results.one("seeds where slopes are ordered", logits="normalised", direction="adversarial")
+    plain = results.one("seeds where slopes are ordered", logits="plain", direction="adversarial")
+    if (seeds.n or 0) < MINIMAL_SEEDS:
+        return Judgement("not tested at this scale", f"The rule needs {MINIMAL_SEEDS} seeds; this run has {seeds.n}.")
+    evidence = (
+        f"Boundary distances are ordered MinMax > gradient-regularised > natural in {seeds.value:.0f} of {seeds.n} seeds; "
+        f"slopes the other way round in {slopes.value:.0f} with normalised logits ({plain.value:.0f} with plain ones)."
+    )
+    if seeds.value < (seeds.n or 0):
+        return Judgement("not reproduced", evidence)
+    return Judgement("reproduced" if slopes.value == slopes.n else "partly", evidence)
+
+
+def judge_y3(results: Results) -> Judgement:
+    """psi ranks networks as the strong references do, and better than clean accuracy does."""
+    agreements = [
+        results.one("rank agreement", measure="median psi", reference=reference)
+        for reference in ("strong robust accuracy", "minimal distance")
+    ]
+    worst = min(agreements, key=lambda metric: metric.value)
+    gain = results.one("rank agreement gain", over_measure="clean accuracy", reference=worst.factors["reference"])
+    null = results.one("rank agreement", measure="1 / mean adversarial CE", reference=worst.factors["reference"])
+    evidence = (
+        f"Spearman's rho of median psi with {worst.factors['reference']} is {_within(worst)} over {worst.n} kinds of network; "
+        f"clean accuracy trails by {_within(gain)}; the null metric 1 / mean adversarial CE reaches {null.value:.3g}."
+    )
+    if (worst.low or 0) <= 0 or gain.value <= 0:
+        return Judgement("not reproduced", evidence)
+    return Judgement("reproduced" if worst.value >= RANK_QUALITY and (gain.low or 0) > 0 else "partly", evidence)
+
+
+def judge_y4(results: Results) -> Judgement:
+    """Rankings by psi change less with the test settings than rankings by adversarial accuracy."""
+    psi = results.one("rank stability", measure="median psi")
+    accuracy = results.one("rank stability", measure="robust accuracy")
+    null = results.one("rank stability", measure="1 / mean adversarial CE")
+    gain = results.one("rank stability gain", over_measure="robust accuracy")
+    against_null = results.one("rank stability gain", over_measure="1 / mean adversarial CE")
+    evidence = (
+        f"Mean Kendall's tau between settings: psi {_within(psi)}, adversarial accuracy {_within(accuracy)}, difference {_within(gain)}; "
+        f"the null metric 1 / mean adversarial CE has {null.value:.3g} (psi ahead by {_within(against_null)})."
+    )
+    if gain.value <= 0:
+        return Judgement("not reproduced", evidence)
+    ahead_of_both = (gain.low or 0) > 0 and (against_null.low or 0) > 0
+    return Judgement("reproduced" if ahead_of_both else "partly", evidence)
+
+
+def judge_y5(results: Results) -> Judgement:
+    """Scaling the last layer leaves psi with normalised logits alone and moves psi without normalisation."""
+    change = results.one("largest relative change of psi under scaling", logits="normalised", precision="double")
+    single = results.one("largest relative change of psi under scaling", logits="normalised", precision="single")
+    ratio = results.one("ratio of median psi between scales", logits="plain")
+    evidence = (
+        f"Scaling logits by 0.1 to 10 changes psi by at most {change.value:.1g} (relative; {single.value:.1g} in single precision); without "
+        f"normalisation median psi changes {ratio.value:.3g}-fold."
+    )
+    if change.value > INVARIANCE:
+        return Judgement("not reproduced", evidence)
+    return Judgement("reproduced" if ratio.value >= 10 else "partly", evidence)
+
+
+def judge_y6(results: Results) -> Judgement:
+    """psi reaches rank quality 0.8 with fewer passes than adversarial accuracy does."""
+    psi = results.one("passes to rank quality", measure="median psi")
+    accuracy = results.one("passes to rank quality", measure="robust accuracy")
+    difference = results.one("difference of passes to rank quality")
+    evidence = (
+        f"For rho of {RANK_QUALITY} with the minimal distance psi needs {psi.value:.0f} passes an image, adversarial accuracy {accuracy.value:.0f}; "
+        f"difference {_within(difference)} (a measure that never gets there counts as {psi.factors['never']} passes)."
+    )
+    if difference.value >= 0:
+        return Judgement("not reproduced", evidence)
+    return Judgement("reproduced" if (difference.high or 0) < 0 else "partly", evidence)
+
+
+def judge_y7(results: Results) -> Judgement:
+    """More search never raises psi, it levels off, and a network with masked gradients does not fool it."""
+    drop = results.one("largest fall of the divergence with more search")
+    level = results.one("psi at long over usual ascent")
+    gap = results.one("psi attained over its sound lower bound", budget=1.0)
+    fooled = [metric for metric in results.select("psi of masked over natural") if _is_fooled(metric, results)]
+    ratios = "; ".join(f"{metric.factors['network']}: {_within(metric)}" for metric in results.select("psi of masked over natural"))
+    evidence = (
+        f"More steps or restarts never lower the divergence by more than {drop.value:.1g}; {level.factors['long']} instead of "
+        f"{level.factors['usual']} steps leave {level.value:.3g} of psi. psi of masked over natural networks: {ratios} "
+        f"({len(fooled)} called robust and broken all the same). The attained psi is {gap.value:.3g} times its sound lower bound."
+    )
+    verdict: Verdict
+    if fooled or drop.value > 1e-6:
+        verdict = "not reproduced"
+    else:
+        verdict = "reproduced" if level.value >= LEVEL_RATIO else "partly"
+    return Judgement(verdict, evidence)
+
+
+def _is_fooled(ratio: Metric, results: Results) -> bool:
+    """psi calls the masked network clearly more robust, while a transferred or black-box attack breaks it as easily."""
+    network = ratio.factors["network"]
+    masked = results.one("robust accuracy without gradients", network=network).value
+    natural = results.one("robust accuracy without gradients", network="natural").value
+    return (ratio.low or 0) > FOOLED_RATIO and masked <= natural + 0.05
+
+
+CLAIMS = (
+    Claim(
+        id="Y1",
+        statement="The decision surface shows the decision boundary that the cross-entropy surface hides.",
+        source="introduction",
+        measure="On planes through test images (adversarial x random direction): share of cells where the sign of S agrees with the "
+        "prediction being right, and the smallest error of any single cross-entropy level.",
+        rule="Reproduced if S agrees on every cell, the mean error of the best level has an interval above 0 and errs on most planes that "
+        "have right and wrong cells; not reproduced if it never errs.",
+        control="A network with two classes, where cross-entropy is a function of S: the best level must have error 0.",
+        judge=judge_y1,
+    ),
+    Claim(
+        id="Y2",
+        statement="Defended networks have flatter and wider decision surfaces.",
+        source="loss visualisation; detail recalled, unverified",
+        measure="Distance to S = 0 and mean slope of S (normalised logits) up to epsilon along the adversarial direction, median over images, "
+        "mean over architectures.",
+        rule="Reproduced if in every seed the distance is ordered MinMax > gradient-regularised > natural and the slope the other way round; "
+        "partly if only the distances are; needs 3 seeds.",
+        control="The same with plain logits, and along a random direction of the same length.",
+        judge=judge_y2,
+    ),
+    Claim(
+        id="Y3",
+        statement="The metric evaluates networks of different structure and size on one scale.",
+        source="abstract",
+        measure="Spearman's rho, over all networks of the zoo, of median psi with robust accuracy under the strong attack and with the minimal "
+        "adversarial distance; interval by resampling kinds of network.",
+        rule="Reproduced if the smaller rho is at least 0.8, its interval lies above 0 and so does that of its lead over clean accuracy; not "
+        "reproduced if the interval holds 0 or clean accuracy does as well.",
+        control="Two null metrics: clean accuracy and 1 / mean adversarial cross-entropy.",
+        judge=judge_y3,
+    ),
+    Claim(
+        id="Y4",
+        statement="The metric does not depend on the test settings as adversarial accuracy does.",
+        source="abstract",
+        measure="Mean Kendall's tau between the rankings of all networks under every pair of settings (4 strengths x 3 budgets); psi also at "
+        "other step sizes.",
+        rule="Reproduced if psi's mean tau exceeds that of adversarial accuracy and of the null metric with intervals above 0; not reproduced if "
+        "it is not above adversarial accuracy's; partly otherwise.",
+        control="1 / mean adversarial cross-entropy under the same settings: continuous as psi is, but not psi.",
+        judge=judge_y4,
+    ),
+    Claim(
+        id="Y5",
+        statement="The metric is invariant to a re-parameterisation that scales the logits.",
+        source="introduction",
+        measure="Largest relative change of psi per image when the last layer is multiplied by 0.1, 1 and 10, in double precision.",
+        rule="Reproduced if it is at most 1e-5 while psi without normalisation changes at least tenfold; not reproduced if it is larger.",
+        control="psi with plain logits, and FGSM accuracy of the scaled networks.",
+        judge=judge_y5,
+    ),
+    Claim(
+        id="Y6",
+        statement="The metric is fast to obtain.",
+        source="abstract",
+        measure="Forward and backward passes per image until the ranking of networks reaches rho 0.8 with the minimal adversarial distance.",
+        rule="Reproduced if psi needs fewer passes than adversarial accuracy, with an interval below 0 (resampling kinds of network); not "
+        "reproduced if it needs as many or more.",
+        control="Adversarial accuracy at the same numbers of steps.",
+        judge=judge_y6,
+    ),
+    Claim(
+        id="Y7",
+        statement="The metric identifies an upper bound of the divergence of the prediction.",
+        source="abstract",
+        measure="psi over steps and restarts; its sound bracket from bound propagation; psi of networks with masked gradients.",
+        rule="Reproduced if more search never raises psi, long ascent leaves at least 0.95 of it, and no masked network is called robust (psi more "
+        "than 1.25 times the natural network's, interval included) while a transferred or black-box attack breaks it; not reproduced if one is.",
+        control="Defensive distillation and logits scaled by 100, attacked by transfer and by random search.",
+        judge=judge_y7,
+    ),
+)

@@ -1,0 +1,378 @@
+"""From per-image measurements to metric rows: one network, one kind of network, and rankings of all networks.
+
+Read `record_networks` and `record_kinds` first, then `record_rankings` (claims Y3, Y4, Y6), then the shorter ones below.
+A kind is an architecture with a training; its networks differ by seed alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+from robustbook.results import Results
+from robustbook.stats import Interval, bootstrap_mean, bootstrap_median, bootstrap_rows
+from robustbook.studies.loss_metric.claims import RANK_QUALITY
+from robustbook.studies.loss_metric.evaluation import BUDGETS, OTHER_PSI_STEPS, Evaluation, Settings
+from robustbook.studies.loss_metric.landscape import Slice, boundary_distance, mean_slope
+from robustbook.studies.loss_metric.parameters import Parameters
+
+Array = NDArray[np.float64]
+Rows = NDArray[np.int64]
+RESAMPLES = 1000
+SMALLEST_KL = 1e-12
+
+
+def psi_of(kl: Array) -> Array:
+    """psi per image; a divergence of zero (no change at all was found) counts as the smallest one that can be told apart."""
+    result: Array = 1 / np.maximum(kl, SMALLEST_KL)
+    return result
+
+
+def factors_of(evaluation: Evaluation) -> dict[str, str | int]:
+    """The factors that name a network in a metric row."""
+    network = evaluation.network
+    return {
+        "dataset": network.dataset,
+        "architecture": network.architecture,
+        "training": network.training,
+        "seed": network.seed,
+    }
+
+
+def record_networks(results: Results, evaluations: Sequence[Evaluation]) -> None:
+    """One row per network, measure and setting; the spread over images is in the rows of `record_kinds`."""
+    for evaluation in evaluations:
+        factors, count = factors_of(evaluation), len(evaluation.clean)
+        results.add("clean accuracy", evaluation.clean.mean(), n=count, unit="share", **factors)
+        results.add("strong robust accuracy", evaluation.strong.mean(), n=count, unit="share", **factors)
+        results.add("minimal distance", float(np.median(evaluation.distance)), n=count, unit="pixel units", **factors)
+        results.add("CLEVER", float(np.median(evaluation.clever)), n=len(evaluation.clever), unit="pixel units", **factors)
+        for (attack, budget), correct in evaluation.correct.items():
+            results.add(
+                "robust accuracy", correct.mean(), n=count, unit="share", attack=attack, budget=budget, **factors
+            )
+        for (name, budget), kl in evaluation.kl.items():
+            results.add(
+                "median psi", float(np.median(psi_of(kl))), n=count, unit="1/nats", ascent=name, budget=budget, **factors
+            )
+
+
+def by_kind(evaluations: Sequence[Evaluation]) -> dict[tuple[str, str, str], list[Evaluation]]:
+    """Evaluations grouped by data set, architecture and training, in the order in which they come."""
+
+    def kind(evaluation: Evaluation) -> tuple[str, str, str]:
+        network = evaluation.network
+        return network.dataset, network.architecture, network.training
+
+    return {key: list(group) for key, group in groupby(evaluations, kind)}
+
+
+def record_kinds(results: Results, evaluations: Sequence[Evaluation], parameters: Parameters) -> None:
+    """One row per kind of network and headline measure: mean over seeds, with a bootstrap interval over images."""
+    for (dataset, architecture, training), group in by_kind(evaluations).items():
+        factors = {"dataset": dataset, "architecture": architecture, "training": training}
+        columns: dict[str, tuple[list[Array], str]] = {
+            "kind: clean accuracy": ([each.clean for each in group], "share"),
+            "kind: strong robust accuracy": ([each.strong for each in group], "share"),
+            "kind: minimal distance": ([each.distance for each in group], "pixel units"),
+            "kind: attained divergence": ([each.attained(1.0) for each in group], "nats"),
+        }
+        for name, (arrays, unit) in columns.items():
+            interval = bootstrap_mean(np.mean(arrays, axis=0), seed=0)
+            results.add(
+                name, interval.value, interval.bounds, n=interval.n, over="images, mean of seeds", unit=unit, **factors
+            )
+        _record_psi(results, group, factors)
+        _record_bracket(results, group, factors)
+
+
+def _record_psi(results: Results, group: Sequence[Evaluation], factors: dict[str, str]) -> None:
+    """Median and mean psi of a kind (mean over seeds), with an interval over images."""
+    psi = np.stack([psi_of(each.attained(1.0)) for each in group])
+    for name, statistic in (("median", np.median), ("mean", np.mean)):
+        interval = over_rows(lambda rows, f=statistic: float(f(psi[:, rows], axis=1).mean()), psi.shape[1])
+        results.add(
+            f"kind: {name} psi",
+            interval.value,
+            interval.bounds,
+            n=interval.n,
+            over="images, mean of seeds",
+            unit="1/nats",
+            **factors,
+        )
+
+
+def _record_bracket(results: Results, group: Sequence[Evaluation], factors: dict[str, str]) -> None:
+    """The bracket of psi: median over images of the sound lower end (per method) and of the attained upper end."""
+    for budget in BUDGETS:
+        count = len(group[0].bound["ibp", budget])
+        attained = np.concatenate([each.attained(budget)[:count] for each in group])
+        row = {"n": len(attained), "unit": "1/nats", "budget": budget, **factors}
+        results.add("psi attained (upper end)", float(np.median(psi_of(attained))), **row)
+        best = np.full(len(attained), np.inf)
+        for method in ("ibp", "crown"):
+            bound = np.concatenate([each.bound[method, budget] for each in group])
+            best = np.minimum(best, bound)
+            results.add("psi certified (lower end)", float(np.median(psi_of(bound))), method=method, **row)
+        results.add("psi certified (lower end)", float(np.median(psi_of(best))), method="best", **row)
+        results.add(
+            "images whose bracket is violated", float(np.sum(best < attained * (1 - 1e-5))), **{**row, "unit": "images"}
+        )
+
+
+def over_rows(statistic: Callable[[Rows], float], count: int, groups: Sequence[str] | None = None) -> Interval:
+    """`statistic(rows)` on rows 0..count-1 with its 95 % bootstrap interval; with `groups` whole groups are drawn."""
+    return bootstrap_rows(
+        lambda rows: statistic(rows.astype(np.int64)), np.arange(count), seed=0, groups=groups, resamples=RESAMPLES
+    )
+
+
+# Rankings of networks ------------------------------------------------------------------------------------------------
+
+
+def spearman(first: Array, second: Array) -> float:
+    """Spearman's rank correlation; 0 where one side has no two different values."""
+    a, b = rankdata(first) - (len(first) + 1) / 2, rankdata(second) - (len(second) + 1) / 2
+    norm = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / norm) if norm > 0 else 0.0
+
+
+def mean_kendall(scores: Array) -> float:
+    """Mean Kendall's tau-b between the rows of `scores` (settings, networks): how alike the settings rank.
+
+    A pair of settings of which one does not tell any two networks apart agrees on nothing: tau 0.
+    """
+    first, second = np.triu_indices(scores.shape[1], 1)
+    order = np.sign(scores[:, first] - scores[:, second])
+    norm = np.sqrt(np.abs(order).sum(axis=1))
+    order = order / np.where(norm > 0, norm, 1)[:, None]
+    tau = order @ order.T
+    above = np.triu_indices(len(scores), 1)
+    return float(tau[above].mean())
+
+
+def setting_scores(evaluations: Sequence[Evaluation], settings: Settings) -> dict[str, Array]:
+    """For every measure a table (settings, networks): robust accuracy and the null under each attack, psi under each ascent."""
+    attacks = [(settings.attack_name(steps), budget) for budget in BUDGETS for steps in settings.step_counts]
+    ascents = [(f"{steps} steps", budget) for budget in BUDGETS for steps in settings.step_counts]
+    ascents += [(f"{settings.steps} steps of {ratio:g}", 1.0) for ratio in OTHER_PSI_STEPS]
+    return {
+        "robust accuracy": np.array([[each.correct[key].mean() for each in evaluations] for key in attacks]),
+        "1 / mean adversarial CE": np.array([[1 / each.loss[key].mean() for each in evaluations] for key in attacks]),
+        "median psi": np.array([[np.median(psi_of(each.kl[key])) for each in evaluations] for key in ascents]),
+    }
+
+
+def record_rankings(results: Results, evaluations: Sequence[Evaluation], parameters: Parameters) -> None:
+    """Rows that decide Y3, Y4 and Y6: agreement with the references, stability over settings, passes to quality."""
+    settings = Settings(parameters.steps, parameters.strong_steps)
+    kinds = _kind_names(evaluations)
+    _record_agreement(results, evaluations, kinds)
+    _record_stability(results, setting_scores(evaluations, settings), kinds)
+    _record_passes(results, evaluations, settings, kinds)
+
+
+def _kind_names(evaluations: Sequence[Evaluation]) -> list[str]:
+    """The kind of each network; intervals resample kinds, since networks of one kind are alike."""
+    return [f"{each.network.architecture} {each.network.training}" for each in evaluations]
+
+
+def _record_agreement(results: Results, evaluations: Sequence[Evaluation], kinds: list[str]) -> None:
+    references = {
+        "strong robust accuracy": np.array([each.strong.mean() for each in evaluations]),
+        "minimal distance": np.array([each.distance.mean() for each in evaluations]),
+    }
+    scores = agreement_scores(evaluations)
+    common = {"n": len(set(kinds)), "over": "kinds of network"}
+    for reference, truth in references.items():
+        for name, values in scores.items():
+            rho = over_rows(lambda rows, v=values, t=truth: spearman(v[rows], t[rows]), len(kinds), kinds)
+            results.add("rank agreement", rho.value, rho.bounds, measure=name, reference=reference, **common)
+        for rival in ("clean accuracy", "1 / mean adversarial CE"):
+
+            def lead(rows: Rows, rival: str = rival, truth: Array = truth) -> float:
+                return spearman(scores["median psi"][rows], truth[rows]) - spearman(scores[rival][rows], truth[rows])
+
+            gain = over_rows(lead, len(kinds), kinds)
+            results.add(
+                "rank agreement gain", gain.value, gain.bounds, over_measure=rival, reference=reference, **common
+            )
+
+
+def agreement_scores(evaluations: Sequence[Evaluation]) -> dict[str, Array]:
+    """One number per network for psi, its two other averages, its competitors and the nulls; larger means more robust."""
+    attacked = max((key for key in evaluations[0].correct if key[1] == 1.0 and key[0].startswith("PGD")), key=_steps)
+    return {
+        "median psi": np.array([np.median(psi_of(each.attained(1.0))) for each in evaluations]),
+        "mean psi": np.array([psi_of(each.attained(1.0)).mean() for each in evaluations]),
+        "1 / mean divergence": np.array([1 / each.attained(1.0).mean() for each in evaluations]),
+        "1 / mean adversarial CE": np.array([1 / each.loss[attacked].mean() for each in evaluations]),
+        "clean accuracy": np.array([each.clean.mean() for each in evaluations]),
+        "FGSM accuracy": np.array([each.correct["FGSM", 1.0].mean() for each in evaluations]),
+        f"{attacked[0]} accuracy": np.array([each.correct[attacked].mean() for each in evaluations]),
+        "C&W margin accuracy": np.array([each.correct["C&W margin", 1.0].mean() for each in evaluations]),
+        "CLEVER": np.array([each.clever.mean() for each in evaluations]),
+    }
+
+
+def _steps(key: tuple[str, float]) -> int:
+    return int(key[0].rsplit("-", 1)[1])
+
+
+def _record_stability(results: Results, scores: dict[str, Array], kinds: list[str]) -> None:
+    common = {"n": len(set(kinds)), "over": "kinds of network"}
+    for name, table in scores.items():
+        tau = over_rows(lambda rows, t=table: mean_kendall(t[:, rows]), len(kinds), kinds)
+        results.add("rank stability", tau.value, tau.bounds, measure=name, settings=len(table), **common)
+    for rival in ("robust accuracy", "1 / mean adversarial CE"):
+
+        def lead(rows: Rows, rival: str = rival) -> float:
+            return mean_kendall(scores["median psi"][:, rows]) - mean_kendall(scores[rival][:, rows])
+
+        gain = over_rows(lead, len(kinds), kinds)
+        results.add("rank stability gain", gain.value, gain.bounds, over_measure=rival, **common)
+
+
+def _record_passes(
+    results: Results, evaluations: Sequence[Evaluation], settings: Settings, kinds: list[str]
+) -> None:
+    """Passes per image (forward and backward) until the rank quality is reached; twice the dearest setting if never.
+
+    An attack of s steps costs 2 s passes and one more forward pass to read its accuracy; psi one more for P(x).
+    """
+    truth = np.array([each.distance.mean() for each in evaluations])
+    steps = settings.step_counts
+    tables = {
+        "robust accuracy": np.array(
+            [[each.correct[settings.attack_name(count), 1.0].mean() for each in evaluations] for count in steps]
+        ),
+        "median psi": np.array(
+            [[np.median(psi_of(each.kl[f"{count} steps", 1.0])) for each in evaluations] for count in steps]
+        ),
+    }
+    cost = {"robust accuracy": [2 * s + 1 for s in steps], "median psi": [2 * s + 2 for s in steps]}
+    never = 2 * cost["median psi"][-1]
+
+    def needed(rows: Rows, name: str) -> float:
+        for row, passes in zip(tables[name], cost[name], strict=True):
+            if spearman(row[rows], truth[rows]) >= RANK_QUALITY:
+                return passes
+        return never
+
+    common = {"n": len(set(kinds)), "over": "kinds of network"}
+    for name, table in tables.items():
+        count = over_rows(lambda rows, name=name: needed(rows, name), len(kinds), kinds)
+        results.add(
+            "passes to rank quality",
+            count.value,
+            count.bounds,
+            unit="passes per image",
+            measure=name,
+            never=never,
+            **common,
+        )
+        for each, passes, row in zip(steps, cost[name], table, strict=True):
+            rho = over_rows(lambda rows, row=row: spearman(row[rows], truth[rows]), len(kinds), kinds)
+            results.add(
+                "rank agreement at cost", rho.value, rho.bounds, measure=name, steps=each, passes=passes, **common
+            )
+    gap = over_rows(lambda rows: needed(rows, "median psi") - needed(rows, "robust accuracy"), len(kinds), kinds)
+    results.add("difference of passes to rank quality", gap.value, gap.bounds, unit="passes per image", **common)
+
+
+# Surfaces and search -------------------------------------------------------------------------------------------------
+
+
+def record_slices(results: Results, slices: Sequence[Slice], classes: str) -> None:
+    """Rows of Y1 over planes that have right and wrong cells; `classes` is "all" or "two"."""
+    mixed = [each for each in slices if each.mixed]
+    if len(mixed) < 2:
+        return
+    agreement = [each.decision_agreement for each in mixed]
+    results.add("decision surface agreement", np.mean(agreement), n=len(mixed), unit="share of cells", classes=classes)
+    errors = np.array([each.threshold_error for each in mixed])
+    error = bootstrap_mean(errors, seed=0)
+    results.add(
+        "smallest cross-entropy threshold error",
+        error.value,
+        error.bounds,
+        n=error.n,
+        over="planes",
+        unit="share of cells",
+        classes=classes,
+    )
+    share = float(np.mean(errors > 0))
+    results.add("planes where cross-entropy errs", share, n=len(mixed), unit="share of planes", classes=classes)
+
+
+def record_lines(results: Results, evaluations: Sequence[Evaluation]) -> None:
+    """Rows of Y2: median distance to the boundary and median slope per network, and in how many seeds they are ordered."""
+    for evaluation in evaluations:
+        factors, epsilon = factors_of(evaluation), evaluation.epsilon
+        for name, profiles in evaluation.profiles.items():
+            direction, logits = name.split(" ")
+            slope = float(np.median(mean_slope(profiles, epsilon)))
+            results.add("slope of S", slope, unit="per pixel unit", direction=direction, logits=logits, **factors)
+            if logits == "normalised":
+                distance = float(np.median(boundary_distance(profiles, epsilon)))
+                results.add("distance to S = 0", distance, unit="pixel units", direction=direction, **factors)
+    _record_orders(results, sorted({each.network.seed for each in evaluations}))
+
+
+def _record_orders(results: Results, seeds: Sequence[int]) -> None:
+    def mean_over_architectures(name: str, training: str, seed: int, **factors: str) -> float:
+        rows = results.select(name, training=training, seed=seed, **factors)
+        return float(np.mean([row.value for row in rows]))
+
+    def ordered(name: str, sign: int, **factors: str) -> int:
+        count = 0
+        for seed in seeds:
+            values = [
+                sign * mean_over_architectures(name, training, seed, **factors)
+                for training in ("minmax", "gradient-regularised", "natural")
+            ]
+            count += values[0] > values[1] > values[2]
+        return count
+
+    common = {"n": len(seeds), "over": "seeds", "unit": "seeds"}
+    distances = ordered("distance to S = 0", 1, direction="adversarial")
+    results.add("seeds where boundary distances are ordered", distances, **common)
+    for direction in ("adversarial", "random"):
+        for logits in ("normalised", "plain"):
+            count = ordered("slope of S", -1, direction=direction, logits=logits)
+            results.add("seeds where slopes are ordered", count, direction=direction, logits=logits, **common)
+
+
+def record_search(results: Results, evaluations: Sequence[Evaluation], parameters: Parameters) -> None:
+    """Rows of Y7 on the zoo: does more search ever lower the divergence, does psi level off, how wide is the bracket."""
+    steps = Settings(parameters.steps, parameters.strong_steps).step_counts
+    falls, levels, gaps = [0.0], [], []
+    for each in evaluations:
+        for budget in BUDGETS:
+            path = [each.kl[f"{count} steps", budget] for count in steps]
+            falls += [float((before - after).max()) for before, after in zip(path, path[1:], strict=False)]
+        by_restarts = [each.kl_by_restarts[count] for count in sorted(each.kl_by_restarts)]
+        falls += [float((before - after).max()) for before, after in zip(by_restarts, by_restarts[1:], strict=False)]
+        usual, long = each.kl[f"{parameters.steps} steps", 1.0], each.kl[f"{max(steps)} steps", 1.0]
+        levels.append(float(np.median(psi_of(long)) / np.median(psi_of(usual))))
+        bound = np.minimum(each.bound["ibp", 1.0], each.bound["crown", 1.0])
+        gaps.append(float(np.median(bound / np.maximum(each.attained(1.0)[: len(bound)], SMALLEST_KL))))
+    results.add("largest fall of the divergence with more search", max(0.0, *falls), unit="nats")
+    level = bootstrap_mean(levels, seed=0)
+    results.add(
+        "psi at long over usual ascent",
+        level.value,
+        level.bounds,
+        n=level.n,
+        over="networks",
+        usual=parameters.steps,
+        long=max(steps),
+    )
+    gap = bootstrap_median(gaps, seed=0)
+    results.add(
+        "psi attained over its sound lower bound", gap.value, gap.bounds, n=gap.n, over="networks", budget=1.0
+    )

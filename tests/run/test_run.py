@@ -1,0 +1,256 @@
+"""A run from notebook to published page: what is published, that it repeats, and that nothing half-done ever is."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from run_helpers import COMMAND, contents, edit, wait_until
+
+from robustbook.errors import BusyError, RunFailedError, UserError
+from robustbook.run import execute, publish, records, runner, status
+from robustbook.run.project import Project, RunId
+
+QUICK = RunId("tiny", "quick")
+WIDE = RunId("tiny", "wide")
+
+
+def perform(project, run, overrides=None, **options):
+    return runner.perform(project, run, overrides or {}, execute.SilentReporter(), **options)
+
+
+def page_of(project, run):
+    return json.loads(project.page(run).read_text())
+
+
+def shown(project, run):
+    return json.dumps([cell.get("outputs", []) for cell in page_of(project, run)["cells"]])
+
+
+def test_the_same_run_twice_gives_the_same_page_and_record(ran, project, monkeypatch):
+    monkeypatch.setenv("HOME", str(project.root))
+    assert perform(project, QUICK) == "ran"
+    assert project.page(QUICK).read_bytes() == ran.page(QUICK).read_bytes()
+    ours, theirs = records.load(project.record(QUICK)), records.load(ran.record(QUICK))
+    assert ours.without_timing() == theirs.without_timing()
+    assert ours.timing.keys() == {"draw_seconds", "peak_memory_bytes", "run_seconds"}
+
+
+def test_a_page_shows_nothing_that_changes_from_run_to_run(ran):
+    page = page_of(ran, QUICK)
+    assert [cell["id"] for cell in page["cells"]] == [f"cell-{index}" for index in range(len(page["cells"]))]
+    counts = [cell["execution_count"] for cell in page["cells"] if cell["cell_type"] == "code"]
+    assert counts == list(range(1, len(counts) + 1))
+    assert page["metadata"].keys() == {"kernelspec", "language_info"}
+    assert {key for cell in page["cells"] for key in cell["metadata"]} <= {"tags"}
+    assert "some text" not in shown(ran, QUICK)
+    assert "python: python" in shown(ran, QUICK)
+    assert str(ran.root) not in ran.page(QUICK).read_text()
+    assert "<project>/notebooks" in shown(ran, QUICK)
+    assert not re.search("0x[0-9a-f]{6}", shown(ran, QUICK))
+
+
+def test_the_record_belongs_to_the_page_and_says_what_it_came_from(ran):
+    record = records.load(ran.record(QUICK))
+    assert record.page_digest == records.sha256(ran.page(QUICK).read_bytes())
+    assert [claim.verdict for claim in record.claims] == ["reproduced"]
+    assert "studies/tiny.py" in record.provenance.sources
+    assert "measure/divergence.py" in record.provenance.sources
+    assert not [name for name in record.provenance.sources if name.startswith(("run/", "page", "plots", "cli"))]
+    assert not list((ran.work / "staging").iterdir())
+
+
+def test_a_run_with_parameters_is_a_page_of_its_own(project):
+    assert perform(project, WIDE, {"steps": 4, "budgets": [0.3], "limit": None, "note": "it's"}) == "ran"
+    record = records.load(project.record(WIDE))
+    assert (record.parameters["steps"], record.parameters["note"], record.parameters["epsilon"]) == (4, "it's", 0.1)
+    assert record.overrides == {"steps": 4, "budgets": [0.3], "limit": None, "note": "it's"}
+    assert [metric.factors for metric in record.metrics if metric.name == "share"] == [{"budget": 0.3}]
+    cells = page_of(project, WIDE)["cells"]
+    injected = [cell for cell in cells if "injected-parameters" in cell["metadata"].get("tags", [])]
+    assert len(injected) == 1
+    assert "hide-input" in injected[0]["metadata"]["tags"]
+    title = "".join(cells[0]["source"])
+    for place in ("(tiny-tiny-wide)=", "{ref}`tiny-tiny-wide`", "{eq}`mean-tiny-wide`", "$$ (mean-tiny-wide)"):
+        assert place in title
+    assert status.of(project, WIDE).state == "fresh"
+    assert perform(project, WIDE, record.overrides) == "was fresh"
+
+
+def test_a_kernel_is_this_interpreter_whatever_is_installed(project, tmp_path, monkeypatch):
+    wrong = tmp_path / "jupyter" / "kernels" / "python3"
+    wrong.mkdir(parents=True)
+    (wrong / "kernel.json").write_text('{"argv": ["/bin/false"], "display_name": "Wrong", "language": "python"}')
+    monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "jupyter"))
+    assert perform(project, QUICK) == "ran"
+
+
+@pytest.mark.parametrize(
+    ("what", "error", "said"),
+    [
+        ("raise", RunFailedError, ['section "Results", cell 8 of 11', "    print(", "ValueError: the sky fell"]),
+        ("user_error", UserError, ["MNIST is not here: robustbook data get mnist"]),
+        ("path", RunFailedError, ['section "Results"', "/usr/share/secret"]),
+        ("die", RunFailedError, ['section "Results", cell 8 of 11', "the kernel was lost"]),
+    ],
+)
+def test_a_failed_run_says_where_and_publishes_nothing(ran, what, error, said):
+    before = contents(ran)
+    with pytest.raises(error) as caught:
+        perform(ran, QUICK, {"what": what})
+    assert all(part in str(caught.value) for part in said)
+    assert contents(ran) == before
+    assert not list((ran.work / "staging").iterdir())
+    assert "some text" in ran.log(QUICK).read_text() or what == "die"
+
+
+def test_a_killed_run_leaves_all_as_it_was_and_the_same_command_then_succeeds(ran):
+    before = contents(ran)
+    command = [*COMMAND, "run", "tiny", "--name", "wide", "-p", "what", "wait"]
+    running = subprocess.Popen(command, cwd=ran.root, stdout=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: (ran.root / "waited").exists() and (ran.root / "waited").read_text())
+        with pytest.raises(BusyError, match=f"process {running.pid}"):
+            perform(ran, WIDE)
+        assert publish.recover(ran) == []
+        assert (ran.work / "staging" / "tiny.wide.tmp").exists()
+    finally:
+        running.kill()
+        running.wait()
+    assert contents(ran) == before
+    kernel = int((ran.root / "waited").read_text())
+    done = subprocess.run(command, cwd=ran.root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert status.of(ran, WIDE).state == "fresh"
+    assert not list((ran.work / "staging").iterdir())
+    wait_until(lambda: not alive(kernel))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stopped_run_ends_its_kernel_and_publishes_nothing(project, number):
+    command = [*COMMAND, "run", "tiny", "-p", "what", "wait"]
+    running = subprocess.Popen(command, cwd=project.root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: (project.root / "waited").exists() and (project.root / "waited").read_text())
+    running.send_signal(number)
+    _, said = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert said.strip().endswith("stopped: nothing half-done was published")
+    assert "Traceback" not in said
+    assert contents(project) == {}
+    assert not list((project.work / "staging").iterdir())
+    wait_until(lambda: not alive(int((project.root / "waited").read_text())))
+
+
+def alive(process: int) -> bool:
+    """Whether a process runs; one that has ended and was not waited for does not."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    state = Path(f"/proc/{process}/stat")
+    return not (state.exists() and ") Z " in state.read_text())
+
+
+def test_an_output_folder_that_cannot_be_written_stops_a_run_before_it_starts(project, monkeypatch):
+    (project.root / "book").mkdir()
+    (project.root / "book" / "runs").write_text("in the way")
+    monkeypatch.setattr(runner, "compute", None)
+    with pytest.raises(UserError, match=r"cannot write to book/runs/tiny \(.*\): nothing was started"):
+        perform(project, QUICK)
+
+
+def test_a_read_only_folder_is_told_by_its_reason(project, monkeypatch):
+    def refuse(dir):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(publish.tempfile, "TemporaryFile", refuse)
+    with pytest.raises(UserError, match="Read-only file system"):
+        publish.check_writable(project, QUICK)
+
+
+def staged(project: Project, suffix: str, *names: str) -> Path:
+    folder = project.work / "staging" / f"tiny.wide{suffix}"
+    folder.mkdir(parents=True)
+    for name in names:
+        (folder / name).write_text(f"new {name}")
+    return folder
+
+
+@pytest.mark.parametrize("left", [(publish.PAGE, publish.RECORD), (publish.RECORD,), ()])
+def test_recovery_completes_what_was_committed(project, left):
+    ready = staged(project, ".ready", *left)
+    assert publish.recover(project) == [WIDE]
+    assert not ready.exists()
+    assert set(contents(project)) == {
+        *(["book/runs/tiny/wide.ipynb"] if publish.PAGE in left else []),
+        *(["book/runs/tiny/wide.json"] if publish.RECORD in left else []),
+    }
+    assert publish.recover(project) == []
+
+
+def test_recovery_throws_away_what_was_not_committed_and_leaves_the_living_alone(project):
+    unfinished = staged(project, ".tmp", publish.PAGE)
+    with publish.locked(project, WIDE):
+        assert publish.recover(project) == []
+        assert unfinished.exists()
+    assert publish.recover(project) == []
+    assert not unfinished.exists()
+    assert contents(project) == {}
+
+
+def test_a_commit_that_is_cut_off_is_completed_by_the_next_command(project, monkeypatch):
+    monkeypatch.setattr(publish, "_complete", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with (
+        publish.locked(project, WIDE),
+        pytest.raises(KeyboardInterrupt),
+        publish.staging(project, WIDE) as folder,
+    ):
+        publish.publish(project, WIDE, folder, b"page", b"record")
+    assert contents(project) == {}
+    monkeypatch.undo()
+    publish.recover(project)
+    assert contents(project) == {"book/runs/tiny/wide.ipynb": b"page", "book/runs/tiny/wide.json": b"record"}
+
+
+def test_files_are_moved_across_file_systems_too(project, monkeypatch):
+    replace = os.replace
+
+    def across(source, target):
+        if ".robustbook" in str(source):
+            raise OSError(18, "Invalid cross-device link")
+        replace(source, target)
+
+    monkeypatch.setattr(publish.os, "replace", across)
+    with publish.locked(project, WIDE), publish.staging(project, WIDE) as folder:
+        publish.publish(project, WIDE, folder, b"page", b"record")
+    assert contents(project) == {"book/runs/tiny/wide.ipynb": b"page", "book/runs/tiny/wide.json": b"record"}
+
+
+def test_a_notebook_that_disagrees_with_its_model_is_refused(project):
+    edit(project.notebook("tiny"), "steps: int = 3", "stepz: int = 3")
+    with pytest.raises(UserError, match="differ in steps, stepz"):
+        perform(project, QUICK)
+
+
+def test_a_notebook_without_a_record_is_refused(project):
+    edit(project.notebook("tiny"), 'record = finish("tiny", parameters, results', "record = None and (results")
+    edit(project.notebook("tiny"), ', data=[], timing={"draw_seconds": seconds})\nprint(record.provenance.hash)', ")")
+    with pytest.raises(RunFailedError, match="wrote no record"):
+        perform(project, QUICK)
+
+
+def test_finish_writes_nothing_in_plain_jupyter(project, monkeypatch):
+    from robustbook.results import Results
+    from robustbook.run import finish
+    from robustbook.studies import get
+
+    monkeypatch.delenv("ROBUSTBOOK_RECORD", raising=False)
+    before = sorted(project.root.rglob("*"))
+    results = Results()
+    results.add("mean", 0.7)
+    record = finish("tiny", get("tiny").Parameters(), results)
+    assert (record.claims[0].verdict, record.claims[0].evidence) == ("not reproduced", "mean 0.700")
+    assert sorted(project.root.rglob("*")) == before

@@ -1,0 +1,58 @@
+"""Comparing two records of a run: what is outside the tolerances is listed, and nothing else."""
+
+import pytest
+from test_records import make_record
+
+from robustbook.results import Metric
+from robustbook.run import compare
+
+
+def record_with(*metrics, verdict="reproduced"):
+    record = make_record(metrics=list(metrics))
+    claim = record.claims[0].model_copy(update={"verdict": verdict})
+    return record.model_copy(update={"claims": [claim]})
+
+
+def row(value, **fields):
+    return Metric(name="share", value=value, **fields)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "count"),
+    [
+        (0.5, 0.5, 0),
+        (0.5, 0.504, 0),
+        (0.5, 0.52, 1),
+        (100, 101.9, 0),
+        (100, 103, 1),
+        (-100, 100, 1),
+        (0.0, 0.004, 0),
+    ],
+)
+def test_numbers_agree_within_the_larger_of_both_tolerances(one, other, count):
+    found = compare.differences(record_with(row(one)), record_with(row(other)), relative=0.02, absolute=0.005)
+    assert len(found) == count
+    found = compare.differences(record_with(row(other)), record_with(row(one)), relative=0.02, absolute=0.005)
+    assert len(found) == count
+
+
+def test_zero_tolerance_is_equality():
+    one, other = record_with(row(0.5)), record_with(row(0.5000001))
+    assert len(compare.differences(one, other, relative=0, absolute=0)) == 1
+    assert compare.differences(one, one, relative=0, absolute=0) == []
+
+
+def test_intervals_counts_rows_and_verdicts_are_compared():
+    base = record_with(row(0.5, low=0.4, high=0.6, n=10, factors={"budget": 0.1}))
+    changes = [
+        record_with(row(0.5, low=0.3, high=0.6, n=10, factors={"budget": 0.1})),
+        record_with(row(0.5, n=10, factors={"budget": 0.1})),
+        record_with(row(0.5, low=0.4, high=0.6, n=11, factors={"budget": 0.1})),
+        record_with(row(0.5, low=0.4, high=0.6, n=10, factors={"budget": 0.1}), verdict="partly"),
+    ]
+    assert [len(compare.differences(base, changed)) for changed in changes] == [1, 1, 1, 1]
+    moved = record_with(row(0.5, low=0.4, high=0.6, n=10, factors={"budget": 0.2}))
+    gone, new = compare.differences(base, moved)
+    assert (gone.what, gone.committed, gone.now) == ("share (budget=0.1)", "0.5 [0.4, 0.6] (n = 10)", "")
+    assert (new.what, new.committed) == ("share (budget=0.2)", "")
+    assert compare.differences(base, changes[3])[0] == compare.Difference("verdict T1", "reproduced", "partly")

@@ -1,0 +1,199 @@
+"""What a run was computed from, and when it no longer fits: sources, code cells, parameters, files."""
+
+import pytest
+from run_helpers import edit
+
+import robustbook
+from robustbook import studies
+from robustbook.errors import UnknownNameError, UserError
+from robustbook.run import project as projects
+from robustbook.run import provenance, records, status
+from robustbook.run.project import Project, RunId
+
+QUICK = RunId("tiny", "quick")
+SOURCE = '''"""What it is."""
+
+import math  # for the root
+
+
+def root(x: float) -> float:
+    """The root."""
+    # of x
+    text = """# kept"""
+    return math.sqrt(x)  # é
+'''
+
+
+def test_comments_and_docstrings_are_no_code():
+    assert provenance.strip(SOURCE) == (
+        'import math\ndef root(x: float) -> float:\n    text = """# kept"""\n    return math.sqrt(x)'
+    )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ("# of x", "# of another", True),
+        ("The root.", "The\n    square root.", True),
+        ("\n\n\n", "\n\n\n\n# more\n\n", True),
+        ("sqrt", "cbrt", False),
+        ("# kept", "# not kept", False),
+        ("    return", "        \n    return", True),
+    ],
+)
+def test_only_what_computes_changes_the_hash(old, new, same):
+    changed = SOURCE.replace(old, new)
+    assert changed != SOURCE
+    assert (provenance.code_digest([SOURCE]) == provenance.code_digest([changed])) is same
+
+
+def test_cells_that_are_no_python_are_hashed_as_they_are():
+    assert provenance.code_digest(["%a\n'  # b"]) != provenance.code_digest(["%a\n'  # c"])
+    assert provenance.code_digest(["!ls"]) != provenance.code_digest(["!pwd"])
+    assert provenance.code_digest(["a", "b"]) != provenance.code_digest(["ab"])
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package of the same name with a few modules that import each other."""
+    files = {
+        "measure/__init__.py": "",
+        "measure/psi.py": "from ..perturb import gradient\nfrom robustbook.plots import style\n",
+        "measure/unused.py": "",
+        "perturb/__init__.py": "from .noise import add\n",
+        "perturb/noise.py": "def add(): pass\n",
+        "perturb/gradient.py": "import robustbook.stats\nfrom robustbook.measure import psi\n",
+        "stats.py": "from robustbook import page, run\n",
+        "plots/style.py": "",
+        "page.py": "",
+        "run/__init__.py": "",
+        "studies/mine/__init__.py": "from robustbook.studies.mine import steps\n",
+        "studies/mine/steps.py": "def f():\n    from robustbook.measure.psi import Psi\n",
+        "studies/mine/other.py": "",
+        "data/__init__.py": "from robustbook.data.digits import load\n",
+        "data/digits.py": "",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(robustbook, "__path__", [str(tmp_path)])
+    monkeypatch.setattr(studies, "__path__", [str(tmp_path / "studies")])
+    return tmp_path
+
+
+def test_the_closure_follows_imports_through_the_rooms_that_compute(package):
+    assert list(provenance.closure("mine")) == [
+        "measure/__init__.py",
+        "measure/psi.py",
+        "perturb/__init__.py",
+        "perturb/gradient.py",
+        "perturb/noise.py",
+        "stats.py",
+        "studies/mine/__init__.py",
+        "studies/mine/steps.py",
+    ]
+
+
+def test_the_closure_starts_at_the_notebook_too(package):
+    found = provenance.closure("mine", ["from robustbook.data import load", "from robustbook import page"])
+    assert {"data/__init__.py", "data/digits.py"} <= set(found)
+    assert "page.py" not in found
+
+
+def test_a_changed_module_changes_its_hash_alone(package):
+    before = provenance.closure("mine")
+    (package / "perturb" / "noise.py").write_text("def add(): return 1\n")
+    after = provenance.closure("mine")
+    assert [name for name in before if before[name] != after[name]] == ["perturb/noise.py"]
+
+
+def reasons(project):
+    found = status.of(project, QUICK)
+    assert found.state == "stale"
+    return list(found.reasons)
+
+
+def test_a_run_that_nothing_changed_is_fresh(ran):
+    assert str(status.of(ran, QUICK)) == "fresh"
+
+
+def test_changed_code_cells_are_told(ran):
+    edit(ran.notebook("tiny"), "1 - budget", "2 - budget")
+    assert reasons(ran) == ["code cells changed"]
+
+
+def test_changed_modules_are_told_by_name(ran, monkeypatch):
+    now = provenance.closure("tiny", ["from robustbook.measure import divergence"])
+    changed = {**now, "measure/divergence.py": "x", "measure/new.py": "y"}
+    changed.pop("studies/tiny.py")
+    monkeypatch.setattr(provenance, "closure", lambda *_: changed)
+    told = reasons(ran)
+    assert "measure/divergence.py changed" in told
+    assert "measure/new.py is new" in told
+    assert "studies/tiny.py is gone" in told
+
+
+def test_changed_defaults_and_parameter_sets_are_told(ran):
+    (ran.notebooks / "runs" / "quick.yml").write_text("tiny: {steps: 4}\n")
+    assert reasons(ran) == ["parameter steps changed"]
+
+
+def test_a_changed_default_is_told(ran, monkeypatch):
+    from robustbook.studies import get
+
+    class Changed(get("tiny").Parameters):
+        epsilon: float = 0.3
+
+    monkeypatch.setattr(get("tiny"), "Parameters", Changed)
+    assert reasons(ran) == ["default of parameter epsilon changed"]
+
+
+def test_parameters_that_the_study_no_longer_takes_are_told(ran):
+    (ran.notebooks / "runs" / "quick.yml").write_text("tiny: {stepz: 4}\n")
+    assert reasons(ran) == ["unknown parameter 'stepz': did you mean 'steps'?"]
+
+
+def test_missing_and_damaged_runs(ran):
+    assert status.of(ran, RunId("tiny", "wide")).state == "missing"
+    page, record = ran.page(QUICK), ran.record(QUICK)
+    content = page.read_bytes()
+    page.write_bytes(content.replace(b"python: python", b"python: snakes"))
+    assert str(status.of(ran, QUICK)) == "damaged: the page is not the one its record belongs to"
+    page.unlink()
+    assert str(status.of(ran, QUICK)) == "damaged: page is missing"
+    page.write_bytes(content)
+    record.write_text("{")
+    assert status.of(ran, QUICK).state == "damaged"
+    assert status.of(ran, QUICK).record is None
+
+
+def test_a_record_in_the_wrong_place_is_damaged(ran):
+    other = RunId("tiny", "other")
+    ran.page(QUICK).rename(ran.page(other))
+    ran.record(QUICK).rename(ran.record(other))
+    assert "the record is that of tiny quick" in str(status.of(ran, other))
+
+
+def test_a_record_whose_hash_was_altered_is_stale(ran):
+    record = records.load(ran.record(QUICK))
+    forged = record.model_copy(update={"provenance": record.provenance.model_copy(update={"hash": "0" * 64})})
+    ran.record(QUICK).write_bytes(forged.to_bytes())
+    assert reasons(ran) == ["the record's hash fits nothing"]
+
+
+def test_unknown_studies_suggest_the_nearest():
+    with pytest.raises(UnknownNameError, match="did you mean 'tiny'"):
+        status.study_module("tinny")
+
+
+def test_a_project_is_found_from_below_and_by_its_variable(ran, monkeypatch, tmp_path):
+    assert projects.find(ran.notebooks / "runs") == ran
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    with pytest.raises(UserError, match="no book project in"):
+        projects.find(outside)
+    monkeypatch.setenv("ROBUSTBOOK_ROOT", str(ran.root))
+    assert projects.find(outside) == Project(ran.root)
+    monkeypatch.setenv("ROBUSTBOOK_ROOT", str(outside))
+    with pytest.raises(UserError, match="ROBUSTBOOK_ROOT"):
+        projects.find(outside)

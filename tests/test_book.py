@@ -1,0 +1,254 @@
+"""The book builds without a warning, works without a network, and shows what the records say."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import matplotlib as mpl
+import nbformat
+import pandas as pd
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+from matplotlib import pyplot
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+import robustbook
+from robustbook import exercises, page, studies
+from robustbook.run import records
+from robustbook.run.records import ClaimRecord, Provenance, Record
+
+mpl.use("agg")
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = Path(robustbook.__file__).resolve().parents[1]
+STUDY = "loss_metric"
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+COMMAND = ["--path-output", "book", "--config", "_config.yml", "-W", "-n", "--keep-going", "--all"]
+VERDICTS = {"Y1": "reproduced", "Y2": "not reproduced"}
+
+
+def output_of(shown):
+    data = {"text/html": getattr(shown, "data", None) or shown._repr_html_(), "text/plain": "shown"}
+    return [new_output("display_data", data=data)]
+
+
+def notebook():
+    """A page like a study's: math, a citation, a figure, a table, an exercise with its solution."""
+    fig, ax = pyplot.subplots()
+    ax.plot([0, 1])
+    table = page.table(pd.DataFrame({"network": ["MLP"], "psi": [0.5]}), caption="Values of $\\psi$.")
+    metadata = {"exercise": "swap"}
+    cells = [
+        new_markdown_cell(
+            "# A study\n\nAs {cite:t}`yu2019interpreting` say, $\\psi = 1$; see {term}`gradient masking`."
+        ),
+        new_markdown_cell("## Results\n\n$$ S(x) = Z_t - \\max_{i \\ne t} Z_i $$"),
+        new_code_cell("1", outputs=output_of(page.figure(fig, alt="A rising line", caption="It rises."))),
+        new_code_cell("2", outputs=output_of(table)),
+        new_code_cell(
+            "3", metadata={"tags": ["exercise"], **metadata}, outputs=output_of(exercises.Outcome(False, ""))
+        ),
+        new_code_cell(
+            "4",
+            metadata={"tags": ["solution", "hide-cell"], **metadata},
+            outputs=output_of(exercises.Outcome(True, "")),
+        ),
+    ]
+    return new_notebook(
+        cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    )
+
+
+def publish(folder, study, run, overrides):
+    """A page and its record."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{study if run == 'reference' else run}.ipynb"
+    nbformat.write(notebook(), path)
+    words = {"source": "abstract", "measure": "rho", "rule": "rho > 0.5", "control": "clean accuracy"}
+    record = Record(
+        study=study,
+        run=run,
+        overrides=overrides,
+        parameters=studies.get(study).Parameters().model_dump(mode="json"),
+        metrics=[],
+        claims=[
+            ClaimRecord(id=name, statement=f"{name} <b>.", verdict=verdict, evidence=f"{run}: 0.8 [0.7, 0.9]", **words)
+            for name, verdict in VERDICTS.items()
+        ],
+        provenance=Provenance(hash="0", code="0", sources={}, data={}, versions={}, device="cpu", threads=1),
+        page_digest=records.sha256(path.read_bytes()),
+    )
+    path.with_suffix(".json").write_bytes(record.to_bytes())
+
+
+@pytest.fixture(scope="module")
+def html(tmp_path_factory):
+    """The built book: the real configuration and pages, with a small page for the study and two other runs of it."""
+    root = tmp_path_factory.mktemp("book")
+    shutil.copytree(
+        ROOT / "book", root / "book", ignore=shutil.ignore_patterns("_build", "runs", "studies", "__pycache__")
+    )
+    shutil.copytree(ROOT / "notebooks", root / "notebooks")
+    for name in ("_config.yml", "_toc.yml"):
+        shutil.copy(ROOT / name, root)
+    for study in studies.names():
+        publish(root / "book" / "studies", study, "reference", {})
+    publish(root / "book" / "runs" / STUDY, STUDY, "wide", {"epsilon": 0.2})
+    publish(root / "book" / "runs" / STUDY, STUDY, "torn", {})
+    (root / "book" / "runs" / STUDY / "torn.json").write_text('{"schema_version": 1', encoding="utf-8")
+    build(root)
+    return root / "book" / "_build" / "html"
+
+
+def build(root):
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
+    program = str(Path(sys.executable).parent / "jupyter-book")
+    command = [program, "build", "book", "--toc", str(root / "_toc.yml"), *COMMAND]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+def read(path):
+    return BeautifulSoup(path.read_text(encoding="utf-8"), "html.parser")
+
+
+def addresses(tree):
+    """What a browser fetches to show a page."""
+    tags = [*tree.find_all(["script", "img", "iframe", "source"], src=True), *tree.find_all("link", href=True)]
+    return [tag.get("src") or tag["href"] for tag in tags]
+
+
+def test_every_study_is_in_the_table_of_contents_with_its_runs():
+    chapters = {entry["file"]: entry for part in TOC["parts"] for entry in part["chapters"]}
+    listed = {name.removeprefix("studies/") for name in chapters if name.startswith("studies/")}
+    assert listed == set(studies.names())
+    for study in listed:
+        assert {"glob": f"runs/{study}/*"} in chapters[f"studies/{study}"]["sections"]
+
+
+def pages(html):
+    """The book's pages; templates that the theme leaves among its static files are none."""
+    found = [path for path in html.rglob("*.html") if "_static" not in path.parts]
+    assert len(found) > 10
+    return found
+
+
+def test_no_page_needs_the_network(html):
+    for path in pages(html):
+        remote = [link for link in addresses(read(path)) if urlsplit(link).netloc]
+        assert remote == [], f"{path.name} fetches {remote}"
+        assert "THEBE_JS_URL" not in path.read_text(encoding="utf-8")
+
+
+def test_style_sheets_fetch_nothing_from_elsewhere(html):
+    for path in html.rglob("*.css"):
+        text = path.read_text(encoding="utf-8")
+        assert "url(http" not in text.replace('"', "").replace("'", ""), path
+        assert '@import "http' not in text, path
+
+
+def test_every_local_link_leads_somewhere(html):
+    for path in pages(html):
+        tree = read(path)
+        for link in [*addresses(tree), *(tag["href"] for tag in tree.find_all("a", href=True))]:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc or not parts.path:
+                continue
+            assert (path.parent / unquote(parts.path)).exists(), f"{path.name} links to {link}"
+
+
+def test_every_anchor_of_a_page_is_a_place_on_it(html):
+    tree = read(html / "how-to-read.html")
+    for link in tree.select("article a[href^='#']"):
+        assert link["href"] == "#" or tree.find(id=link["href"][1:]), link
+
+
+def test_formulas_are_drawn_by_the_books_own_copy(html):
+    tree = read(html / "studies" / f"{STUDY}.html")
+    (script,) = [link for link in addresses(tree) if "mathjax" in link]
+    assert (html / "studies" / script.split("?")[0]).stat().st_size > 1_000_000
+    assert tree.select("div.math")
+    assert tree.select(".pm-tabular figcaption .math")
+
+
+def test_every_picture_has_words(html):
+    for path in pages(html):
+        for image in read(path).select("article img"):
+            assert image.get("alt", "").strip(), f"{path.name}: {image.get('src', '')[:60]}"
+
+
+def test_every_page_has_one_heading(html):
+    for name in ("index", "how-to-read", "how-to-rerun", "notation", "scoreboard", "bibliography", f"studies/{STUDY}"):
+        assert len(read(html / f"{name}.html").select("article h1")) == 1, name
+
+
+def test_the_front_page_links_the_studies_that_exist_and_no_other(html):
+    cards = read(html / "index.html").select(".pm-card")
+    assert len(cards) == 6
+    linked = [card.a["href"] for card in cards if card.a]
+    assert linked == [f"studies/{study}.html" for study in studies.names()]
+    assert len([card for card in cards if "In preparation" in card.text]) == 6 - len(linked)
+
+
+def test_the_scoreboard_has_every_claim_of_every_readable_run(html):
+    board = read(html / "scoreboard.html")
+    for name, verdict in VERDICTS.items():
+        item = board.find(id=f"{STUDY}-{name.lower()}")
+        assert "reference: 0.8 [0.7, 0.9]" in item.text
+        assert "clean accuracy" in item.text
+        assert item.select_one(".pm-badge").text.endswith(f" {verdict}")
+        assert [link["href"] for link in item.find_all("a")] == [
+            f"studies/{STUDY}.html#verdict-{name.lower()}",
+            f"runs/{STUDY}/wide.html#verdict-{name.lower()}",
+        ]
+        assert "<b>" in item.text
+
+
+def test_a_damaged_record_is_said_and_stops_nothing(html):
+    (problem,) = read(html / "scoreboard.html").select(".pm-problem")
+    assert "torn.json is damaged" in problem.text
+    assert "This page is damaged" in read(html / "runs" / STUDY / "torn.html").text
+
+
+def test_a_run_page_says_which_run_it_is(html):
+    tree = read(html / "runs" / STUDY / "wide.html")
+    note = tree.select_one(".pm-run")
+    assert "epsilon = 0.2" in note.text
+    assert note.a["href"] == f"../../studies/{STUDY}.html"
+    entries = [" ".join(link.text.split()) for link in tree.select("nav.bd-links a")]
+    assert "Run: wide" in entries
+
+
+def test_a_page_whose_sources_changed_says_so(html):
+    assert "This page is stale" in read(html / "studies" / f"{STUDY}.html").text
+
+
+def test_solutions_are_folded_away(html):
+    cell = read(html / "studies" / f"{STUDY}.html").select_one(".tag_solution")
+    assert "Show the solution" in cell.details.summary.text
+    assert cell.details.select_one(".pm-solved")
+    assert not cell.details.has_attr("open")
+
+
+def test_every_parameter_is_explained(html):
+    text = read(html / "how-to-rerun.html").text
+    for study in studies.names():
+        for name, field in studies.get(study).Parameters.model_fields.items():
+            assert name in text
+            assert " ".join(field.description.replace("`", "").replace("$", "").split()[:2]) in text
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "book" / "studies").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_on_committed_pages_solutions_pass_and_stubs_do_not(path):
+    found = exercises.outcomes(nbformat.read(path, as_version=4))
+    assert len(found) >= 4
+    assert set(found.values()) == {(False, True)}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.py")), ids=lambda path: path.stem)
+def test_notebooks_have_four_exercises(path):
+    assert len(exercises.cells(path)) >= 4
