@@ -32,6 +32,8 @@ def test_removed_network_answers_as_the_masked_one(name, share):
         assert not torch.allclose(model(images), expected, atol=1e-3)
         torch.testing.assert_close(smaller(images), expected, rtol=0, atol=1e-5)
     assert smaller.units == int(alive.sum())
+    by_width = pruning.multiply_adds(model, pruning.layer_costs(model, SHAPES[name]), alive)
+    assert by_width == cost(smaller, SHAPES[name]).multiply_adds < cost(model, SHAPES[name]).multiply_adds
     assert cost(smaller, SHAPES[name]).parameters < cost(model, SHAPES[name]).parameters
 
 
@@ -181,15 +183,15 @@ def test_published_resnet20_classifies_cifar10(data_root):
 
 
 def test_published_resnet20_says_what_is_wrong_with_its_file(tmp_path, monkeypatch):
-    from robustbook.errors import DamagedFileError, MissingDataError
+    from robustbook.data.store import DataError
 
     monkeypatch.setenv("ROBUSTBOOK_DATA", str(tmp_path))
-    with pytest.raises(MissingDataError, match="is not in the data root"):
+    with pytest.raises(DataError, match="is not in the data root"):
         published_resnet20()
     path = tmp_path / prunable.RESNET20_FILE
     path.parent.mkdir(parents=True)
     path.write_bytes(b"not a checkpoint")
-    with pytest.raises(DamagedFileError, match="pinned digest"):
+    with pytest.raises(DataError, match="pinned digest"):
         published_resnet20()
 
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from robustbook.errors import DamagedFileError, MissingDataError
+from robustbook.data.store import DataError, data_root
 from robustbook.models.architectures import Shape
 
 RESNET20_FILE = "weights/resnet_cifar10/resnet20-12fca82f.th"
@@ -324,17 +324,15 @@ def published_resnet20() -> Prunable:
     mode.
 
     They were trained on the official CIFAR-10 (91.7 % of its test images, published); the JPEG copy is harder for them.
-    Raises MissingDataError or DamagedFileError if the file is missing or is not the pinned one.
+    Raises DataError if the file is missing or is not the pinned one.
     """
-    from robustbook.data.store import data_root
-
     path = data_root() / RESNET20_FILE
     if not path.is_file():
-        raise MissingDataError(
+        raise DataError(
             f"{RESNET20_FILE} is not in the data root: get it from github.com/akamaster/pytorch_resnet_cifar10"
         )
     if hashlib.sha256(path.read_bytes()).hexdigest() != RESNET20_DIGEST:
-        raise DamagedFileError(f"{RESNET20_FILE} does not have its pinned digest: remove it and get it again")
+        raise DataError(f"{RESNET20_FILE} does not have its pinned digest: remove it and get it again")
     stored: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
     model = resnet20((3, 32, 32), 10)
     model.load_state_dict({_own_name(name): tensor for name, tensor in stored.items()})

@@ -89,7 +89,8 @@ def removed(model: Prunable, alive: Tensor) -> Prunable:
 
     Raises PruningError if a group would lose all its units.
     """
-    smaller = copy.deepcopy(model)
+    with masked(model, all_alive(model)):
+        smaller = copy.deepcopy(model)
     groups = []
     for group, part in zip(model.groups, model.split(alive).values(), strict=True):
         kept = part.nonzero().squeeze(1)
@@ -101,7 +102,7 @@ def removed(model: Prunable, alive: Tensor) -> Prunable:
             _keep_channels(smaller.get_submodule(name), kept)
         for name in group.consumers:
             _keep_inputs(smaller.get_submodule(name), kept, group.units)
-        smaller.gate_of(group).units, smaller.gate_of(group).values = len(kept), None
+        smaller.gate_of(group).units = len(kept)
         groups.append(replace(group, units=len(kept)))
     smaller.groups = tuple(groups)
     return smaller
@@ -167,3 +168,56 @@ def cost(model: Prunable, image_shape: tuple[int, int, int]) -> Cost:
         for handle in handles:
             handle.remove()
     return Cost(sum(parameter.numel() for parameter in model.parameters()), sum(adds), max(sizes))
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """Multiply-adds of one layer by width: `each` for every pair of a living input and a living output unit.
+
+    `reads` and `writes` are the places of the groups that its inputs and outputs belong to, or None where they cannot
+    be removed; then `each` already holds their number.
+    """
+
+    each: int
+    reads: int | None
+    writes: int | None
+
+
+@torch.no_grad()
+def layer_costs(model: Prunable, image_shape: tuple[int, int, int]) -> list[LayerCost]:
+    """What each convolution and linear layer costs as a function of which units live, from one forward pass."""
+    reads = {name: place for place, group in enumerate(model.groups) for name in group.consumers}
+    writes = {name: place for place, group in enumerate(model.groups) for name in group.producers}
+    found: list[LayerCost] = []
+
+    def see(name: str, layer: nn.Module, output: Tensor) -> None:
+        each = layer.weight[0].numel() * output.numel()  # type: ignore[union-attr,index,operator]
+        for side in (reads, writes):
+            each //= model.groups[side[name]].units if name in side else 1
+        found.append(LayerCost(each, reads.get(name), writes.get(name)))
+
+    handles = [
+        layer.register_forward_hook(lambda layer, _inputs, output, name=name: see(name, layer, output))
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear)
+    ]
+    try:
+        with frozen(model):
+            model(torch.zeros(1, *image_shape))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def multiply_adds(model: Prunable, layers: Sequence[LayerCost], alive: Tensor) -> int:
+    """Multiply-adds of one image when only the living units are left; equal to `cost(removed(...))` without building
+    it.
+    """
+    living = [int(part.sum()) for part in model.split(alive).values()]
+    return sum(
+        layer.each
+        * (1 if layer.reads is None else living[layer.reads])
+        * (1 if layer.writes is None else living[layer.writes])
+        for layer in layers
+    )

@@ -157,7 +157,7 @@ def add_subsets(results: Results, tables: Sequence[dict[str, list[float]]]) -> N
 
 def _add(results: Results, name: str, values: np.ndarray, unit: str, **factors: str | int) -> None:
     if len(values) < 3:
-        results.add(name, float(np.mean(values)), n=len(values), over="networks", unit=unit, **factors)
+        results.add(name, float(np.mean(values)), None, n=len(values), over="networks", unit=unit, **factors)
         return
     found = mean_interval_t(values)
     results.add(name, found.value, found.bounds, n=found.n, over="networks", unit=unit, **factors)

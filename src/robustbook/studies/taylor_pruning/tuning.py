@@ -7,19 +7,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from robustbook.data import ImageSet
 from robustbook.measure.importance import Evidence, score, weight_norm
 from robustbook.models.prunable import Prunable
 from robustbook.models.training import Recipe, train
 from robustbook.perturb.network import accuracy
-from robustbook.perturb.pruning import Cost, all_alive, cost, lowest, masked, removed
+from robustbook.perturb.pruning import Cost, all_alive, cost, layer_costs, lowest, masked, multiply_adds, removed
 from robustbook.results import Results
 from robustbook.stats import mean_interval_t
 from robustbook.studies.taylor_pruning.agreement import spearman
@@ -87,12 +86,13 @@ class _Schedule:
     """Gathers scores, and removes units whenever a step of the plan is over."""
 
     def __init__(self, model: Prunable, shape: tuple[int, int, int], plan: Plan, generator: torch.Generator) -> None:
-        self.model, self.shape, self.plan, self.generator = model, shape, plan, generator
+        self.model, self.plan, self.generator = model, plan, generator
+        self.layers = layer_costs(model, shape)
         self.alive = all_alive(model)
         self.steps = 1 if plan.one_shot else max(1, int(PRUNING_SHARE * plan.batches) // plan.batches_per_step)
         self.batches, self.step = 0, 0
         self.total, self.smooth = torch.zeros(model.units), torch.zeros(model.units)
-        self.full = cost(model, shape).multiply_adds
+        self.full = multiply_adds(model, self.layers, self.alive)
 
     def see(self, squares: Tensor) -> None:
         """Take one mini-batch's squared gate gradients (units,) into account."""
@@ -125,7 +125,7 @@ class _Schedule:
         """
         assert self.plan.budget is not None
         goal = self.full * (1 - (1 - self.plan.budget) * self.step / self.steps)
-        while cost(removed(self.model, self.alive), self.shape).multiply_adds > goal:
+        while multiply_adds(self.model, self.layers, self.alive) > goal:
             self._remove(1)
 
 
@@ -163,17 +163,17 @@ def _tuned(model: Prunable, alive: Tensor, task: Task) -> Tuned:
 
 def retrained(model: Prunable, task: Task) -> Prunable:
     """A network of the same size with new weights, trained as the full LeNet3 was."""
-    fresh: Any = copy.deepcopy(model)
+    fresh = copy.deepcopy(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(task.seed + 1)
         for module in fresh.modules():
-            if hasattr(module, "reset_parameters"):
+            if isinstance(module, nn.Conv2d | nn.Linear):
                 module.reset_parameters()
     parameters = task.parameters
     recipe = Recipe("natural", epochs=parameters.epochs, learning_rate=1e-3, batch=BATCH)
     images, labels = task.scored(parameters.train_images)
     train(fresh, images, labels, recipe, seed=task.seed + 1)
-    return fresh  # type: ignore[no-any-return]
+    return fresh
 
 
 def measure_sanity(task: Task) -> tuple[list[float], list[float]]:
