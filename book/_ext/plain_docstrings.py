@@ -65,15 +65,15 @@ class Room(SphinxDirective):
     required_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        """Parse one `automodule` a module."""
+        """Parse one `automodule` a module, in a section of its own if the room has several."""
         package = importlib.import_module(f"robustbook.{self.arguments[0]}")
-        names = [module.name for module in pkgutil.iter_modules(getattr(package, "__path__", []))]
-        found: list[nodes.Node] = self._automodule(package.__name__, members=not names)
-        for name in names:
-            full = f"{package.__name__}.{name}"
-            section = nodes.section(ids=[nodes.make_id(full)], names=[full])
-            section += nodes.title(text=name.replace("_", " "))
-            section += self._automodule(full, members=True)
+        modules = list(pkgutil.walk_packages(getattr(package, "__path__", []), f"{package.__name__}."))
+        found: list[nodes.Node] = self._automodule(package.__name__, members=not modules)
+        for module in modules:
+            inside = module.name.removeprefix(f"{package.__name__}.")
+            section = nodes.section(ids=[nodes.make_id(module.name)], names=[module.name])
+            section += nodes.title(text=inside.replace(".", ": ").replace("_", " "))
+            section += self._automodule(module.name, members=not module.ispkg)
             found.append(section)
         return found
 

@@ -73,7 +73,7 @@ class StudyCards(RecordDirective):
     def _card(self, entry: dict[str, str]) -> str:
         run = RunId(entry["study"], REFERENCE)
         address = self.address(run)
-        title = page.inline(entry["title"])
+        title = page.inline(studies.get(run.study).TITLE if run.study in studies.names() else entry["title"])
         head = f'<a href="{address}">{title}</a>' if address else title
         record = records(self.env.app, run.study).get(run) if address else None
         foot = counts(record.claims) if isinstance(record, Record) else '<span class="pm-source">In preparation</span>'
@@ -164,7 +164,7 @@ class Parameters(RecordDirective):
                 "Parameter": f"`{entry.name}`",
                 "Default": f"`{entry.default}`",
                 "Reference": f"`{parameters.to_text(values[entry.name])}`" if entry.name in values else "–",
-                "Range": entry.range,
+                "Values": ", ".join(part for part in (entry.kind, entry.range) if part),
                 "Meaning": entry.help,
             }
             for entry in parameters.describe(studies.get(study).Parameters)

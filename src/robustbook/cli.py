@@ -302,7 +302,8 @@ def data_verify(name: DataName) -> None:
     """
     from robustbook.data import store
 
-    print(f"{name} is sound: {store.verify(name)} files checked")
+    checked = store.verify(name)
+    print(f"{name} is sound: {checked} files checked" if checked else f"{name} is part of the installation")
 
 
 def new_table(*columns: str) -> Table:

@@ -14,6 +14,8 @@ from typing import Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from robustbook.stats import Interval
+
 Factor = str | int | float | bool
 Verdict = Literal["reproduced", "partly", "not reproduced", "not tested at this scale"]
 VERDICTS: tuple[Verdict, ...] = ("reproduced", "partly", "not reproduced", "not tested at this scale")
@@ -67,7 +69,7 @@ class Results:
     def add(
         self,
         name: str,
-        value: float,
+        value: float | Interval,
         interval: tuple[float, float] | None = None,
         *,
         n: int | None = None,
@@ -75,10 +77,12 @@ class Results:
         unit: str = "",
         **factors: Factor,
     ) -> Metric:
-        """Record one number and return its row.
+        """Record one number and return its row; an `Interval` brings its limits and `n` with it.
 
         Raises ValueError if a number is not finite, or if a row with the same name and factors exists already.
         """
+        if isinstance(value, Interval):
+            interval, n, value = value.bounds, value.n, value.value
         low, high = interval if interval is not None else (None, None)
         metric = Metric(
             name=name, value=float(value), low=low, high=high, n=n, over=over, unit=unit, factors=dict(factors)
@@ -140,4 +144,6 @@ class Claim:
         try:
             return self.judge(results)
         except KeyError as missing:
-            return Judgement("not tested at this scale", f"This run did not measure what the rule needs: {missing.args[0]}.")
+            return Judgement(
+                "not tested at this scale", f"This run did not measure what the rule needs: {missing.args[0]}."
+            )

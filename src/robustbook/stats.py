@@ -148,11 +148,11 @@ def bootstrap_rows(
     units to draw, or if the statistic of the sample is not defined.
     """
     table = _columns(columns)
+    units = _units(len(table[0]), groups)
+    _enough(len(units))
     value = float(statistic(*table))
     if not np.isfinite(value):
         raise ValueError("the statistic of this sample is not defined (a constant column, or one class only)")
-    units = _units(len(table[0]), groups)
-    _enough(len(units))
     generator = np.random.default_rng(seed)
     drawn = np.empty(resamples)
     for resample in range(resamples):

@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import lru_cache
 from multiprocessing import get_context
 from typing import TypeVar
 
@@ -22,7 +24,9 @@ def worker_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def map_in_workers(function: Callable[[Item], Outcome], items: Sequence[Item], workers: int | None = None) -> list[Outcome]:
+def map_in_workers(
+    function: Callable[[Item], Outcome], items: Sequence[Item], workers: int | None = None
+) -> list[Outcome]:
     """`[function(item) for item in items]`, computed by `workers` processes (default: `worker_count()`).
 
     `function` and the items must be importable and picklable; the first error of a piece is raised, the rest is cancelled.
@@ -30,14 +34,24 @@ def map_in_workers(function: Callable[[Item], Outcome], items: Sequence[Item], w
     workers = min(workers or worker_count(), len(items))
     if workers <= 1:
         return _in_this_process(function, items)
-    # "spawn", since a fork of a process whose OpenMP threads are running can hang.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread) as pool:
-        futures = [pool.submit(function, item) for item in items]
-        try:
-            return [future.result() for future in futures]
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    futures = [_pool(workers).submit(function, item) for item in items]
+    try:
+        return [future.result() for future in futures]
+    except BrokenProcessPool:
+        _pool.cache_clear()
+        raise
+    finally:
+        for future in futures:
+            future.cancel()
+
+
+@lru_cache(maxsize=1)
+def _pool(workers: int) -> ProcessPoolExecutor:
+    """The worker processes, kept for the next call since each takes seconds to import torch.
+
+    They are spawned: a fork of a process whose OpenMP threads are running can hang.
+    """
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread)
 
 
 def _in_this_process(function: Callable[[Item], Outcome], items: Sequence[Item]) -> list[Outcome]:

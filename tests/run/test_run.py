@@ -58,7 +58,7 @@ def test_the_record_belongs_to_the_page_and_says_what_it_came_from(ran):
     assert record.page_digest == records.sha256(ran.page(QUICK).read_bytes())
     assert [claim.verdict for claim in record.claims] == ["reproduced"]
     assert "studies/tiny.py" in record.provenance.sources
-    assert "measure/divergence.py" in record.provenance.sources
+    assert "results.py" in record.provenance.sources
     assert not [name for name in record.provenance.sources if name.startswith(("run/", "page", "plots", "cli"))]
     assert not list((ran.work / "staging").iterdir())
 
@@ -121,7 +121,7 @@ def test_a_killed_run_leaves_all_as_it_was_and_the_same_command_then_succeeds(ra
         running.kill()
         running.wait()
     assert contents(ran) == before
-    kernel = int((ran.root / "waited").read_text())
+    kernel = int((ran.root / "waited").read_text().split()[0])
     done = subprocess.run(command, cwd=ran.root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert status.of(ran, WIDE).state == "fresh"
@@ -141,7 +141,8 @@ def test_a_stopped_run_ends_its_kernel_and_publishes_nothing(project, number):
     assert "Traceback" not in said
     assert contents(project) == {}
     assert not list((project.work / "staging").iterdir())
-    wait_until(lambda: not alive(int((project.root / "waited").read_text())))
+    kernel, helper = (project.root / "waited").read_text().split()
+    wait_until(lambda: not alive(int(kernel)) and not alive(int(helper)))
 
 
 def alive(process: int) -> bool:
@@ -229,9 +230,23 @@ def test_files_are_moved_across_file_systems_too(project, monkeypatch):
     assert contents(project) == {"book/runs/tiny/wide.ipynb": b"page", "book/runs/tiny/wide.json": b"record"}
 
 
-def test_a_notebook_that_disagrees_with_its_model_is_refused(project):
-    edit(project.notebook("tiny"), "steps: int = 3", "stepz: int = 3")
-    with pytest.raises(UserError, match="differ in steps, stepz"):
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("steps: int = 3", "stepz: int = 3", "steps, stepz"),
+        ("steps: int = 3", "steps: int = 4", "steps"),
+        ("(0.05, 0.1)  #", "(0.05, 0.2)  #", "budgets"),
+    ],
+)
+def test_a_notebook_that_disagrees_with_its_model_is_refused(project, old, new, named):
+    edit(project.notebook("tiny"), old, new)
+    with pytest.raises(UserError, match=f"differ in {named}$"):
+        perform(project, QUICK)
+
+
+def test_a_parameters_cell_that_computes_is_refused(project):
+    edit(project.notebook("tiny"), "steps: int = 3", "steps = 3")
+    with pytest.raises(UserError, match="holds 'name: type = literal' only, got 'steps = 3'"):
         perform(project, QUICK)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import pickle
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "
 SPLITS = ("train", "test")
 LICENCE = "Krizhevsky 2009; free research use with citation, no licence stated"
 
-OFFICIAL_FILES = {
+OFFICIAL_FILES: dict[str, tuple[DataFile, ...]] = {
     "train": tuple(
         DataFile(f"cifar-10-batches-py/data_batch_{number}", md5, "md5")
         for number, md5 in enumerate(
@@ -37,7 +38,7 @@ OFFICIAL_FILES = {
     ),
     "test": (DataFile("cifar-10-batches-py/test_batch", "40351d587109b95175f43aff81a1287e", "md5"),),
 }
-JPEG_FILES = {
+JPEG_FILES: dict[str, tuple[DataFile, ...]] = {
     "train": (
         DataFile("cifar10/cifar10_train_jpeg.npz", "bfa666e7e0de5ec81091e55f45a16c16092f599d399830c3192e3145e27acf71"),
     ),
@@ -50,9 +51,11 @@ JPEG_FILES = {
 class _ArraysOnly(pickle.Unpickler):
     """Reads pickled numpy arrays and plain values; whatever else a pickle names is refused before it runs."""
 
-    ALLOWED = frozenset(
-        (f"numpy.{room}.multiarray", "_reconstruct") for room in ("core", "_core")
-    ) | {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
+    ALLOWED = frozenset((f"numpy.{room}.multiarray", "_reconstruct") for room in ("core", "_core")) | {
+        ("numpy", "ndarray"),
+        ("numpy", "dtype"),
+        ("_codecs", "encode"),
+    }
 
     def find_class(self, module: str, name: str) -> Any:
         """The named object if it is one of those that a pickled array needs."""
@@ -83,10 +86,7 @@ def _read_jpeg(paths: tuple[Path, ...], split: str) -> ImageSet:
     with np.load(paths[0], allow_pickle=False) as archive:
         stream, offset, labels = archive["jpeg"], archive["offset"], archive["labels"]
     images = np.stack(
-        [
-            np.asarray(Image.open(io.BytesIO(stream[start:stop].tobytes())))
-            for start, stop in zip(offset[:-1], offset[1:], strict=True)
-        ]
+        [np.asarray(Image.open(io.BytesIO(stream[start:stop].tobytes()))) for start, stop in pairwise(offset)]
     )
     return _image_set(JPEG, split, images.transpose(0, 3, 1, 2), labels)
 

@@ -14,7 +14,7 @@ from robustbook.data.store import DataError, DataFile, DataSource, digest_of
 TITLE = "MNIST"
 LICENCE = "LeCun and Cortes; CC BY-SA 3.0 as commonly stated"
 CLASS_NAMES = tuple(str(digit) for digit in range(10))
-FILES = {
+FILES: dict[str, tuple[DataFile, ...]] = {
     "train": (
         DataFile(
             "MNIST/raw/train-images-idx3-ubyte.gz", "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"

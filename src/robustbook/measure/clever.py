@@ -13,6 +13,8 @@ from robustbook.perturb.gradient import random_starts
 from robustbook.perturb.network import CHUNK, frozen
 
 Array = npt.NDArray[np.float64]
+RUNAWAY = 10.0
+"""Ranges of the sample above its largest value at which a fitted end point counts as infinite."""
 
 
 def clever(
@@ -53,13 +55,15 @@ def clever(
 def lipschitz_estimate(largest: Array) -> float:
     """Upper end point of the reverse Weibull distribution fitted to `largest` (n,) by maximum likelihood.
 
-    A constant sample is its own end point, and no estimate is below the largest value seen.
+    On some samples the likelihood grows without end as shape and end point go to infinity together; an end point
+    further than `RUNAWAY` times the sample's range above its largest value is taken for that, and the largest value is
+    returned in its place. No estimate is below the largest value, and a constant sample is its own end point.
     """
-    top = float(largest.max())
-    if np.ptp(largest) <= 1e-9 * abs(top):
+    top, spread = float(largest.max()), float(np.ptp(largest))
+    if spread <= 1e-9 * abs(top):
         return top
-    _, location, _ = weibull_max.fit(largest, 1.0)
-    return max(float(location), top)
+    _, location, _ = weibull_max.fit(largest, 1.0, loc=top, scale=float(largest.std()))
+    return float(location) if top <= location <= top + RUNAWAY * spread else top
 
 
 def _gradient_norms(model: Module, points: Tensor, predicted: int, others: list[int]) -> Tensor:

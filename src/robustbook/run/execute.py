@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -179,8 +179,10 @@ def _kernel_manager() -> Any:
 
 
 def _end(kernel: Any) -> None:
-    """Shut the kernel down whatever state it is in."""
+    """Shut the kernel down whatever state it is in, and the processes that it started."""
     from jupyter_core.utils import run_sync
+
+    group = getattr(kernel.provisioner, "pgid", None)
 
     async def shut_down() -> None:
         if await kernel.is_alive():
@@ -188,6 +190,9 @@ def _end(kernel: Any) -> None:
         await kernel.cleanup_resources()
 
     run_sync(shut_down)()
+    if group and group != os.getpgrp():
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, signal.SIGKILL)
 
 
 @contextmanager

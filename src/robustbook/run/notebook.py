@@ -60,13 +60,21 @@ def _assignments(tree: ast.Module) -> Iterable[tuple[str, Any]]:
 
 
 def check_agreement(node: Node, model: type[BaseModel], study: str) -> None:
-    """UserError unless the notebook's parameters cell has the names of the study's model."""
-    here, there = set(parameter_defaults(node)), set(model.model_fields)
-    if here != there:
+    """UserError unless the notebook's parameters cell has the names and defaults of the study's model."""
+    here = {name: _as_list(value) for name, value in parameter_defaults(node).items()}
+    there = model().model_dump(mode="json")
+    missing = object()
+    differ = sorted(name for name in here.keys() | there.keys() if here.get(name, missing) != there.get(name, missing))
+    if differ:
         raise UserError(
             f"the parameters cell of notebooks/{study}.py and robustbook.studies.{study}.Parameters differ in "
-            + ", ".join(sorted(here ^ there))
+            + ", ".join(differ)
         )
+
+
+def _as_list(value: Any) -> Any:
+    """A literal as it would be in JSON, where tuples are lists."""
+    return [_as_list(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def prepare(node: Node, overrides: Mapping[str, Any]) -> Node:

@@ -300,9 +300,10 @@ def _between(low: Any, high: Any) -> str:
 
 
 def _interval(bounds: Mapping[str, Any]) -> str:
-    closed = _between(bounds.get("ge"), bounds.get("le"))
-    opened = [f"{word} {bounds[key]}" for key, word in (("gt", "above"), ("lt", "below")) if key in bounds]
-    return " and ".join(([closed] if closed else []) + opened)
+    if "ge" in bounds and "le" in bounds:
+        return f"{bounds['ge']} to {bounds['le']}"
+    words = {"gt": "above", "ge": "at least", "le": "at most", "lt": "below"}
+    return " and ".join(f"{word} {bounds[key]}" for key, word in words.items() if key in bounds)
 
 
 def _wanted(model: type[BaseModel], name: str) -> str:

@@ -5,7 +5,7 @@ Each `judge_...` sees the metric rows of a run and nothing else. Thresholds are 
 
 from __future__ import annotations
 
-from robustbook.results import Claim, Judgement, Metric, Results, Verdict
+from robustbook.results import Claim, Judgement, Metric, Results
 
 MINIMAL_SEEDS = 3
 RANK_QUALITY = 0.8
@@ -16,7 +16,9 @@ LEVEL_RATIO = 0.95
 
 def _within(metric: Metric) -> str:
     """A value with its interval, for a sentence."""
-    return f"{metric.value:.3g} [{metric.low:.3g}, {metric.high:.3g}]" if metric.low is not None else f"{metric.value:.3g}"
+    return (
+        f"{metric.value:.3g} [{metric.low:.3g}, {metric.high:.3g}]" if metric.low is not None else f"{metric.value:.3g}"
+    )
 
 
 def judge_y1(results: Results) -> Judgement:
@@ -52,7 +54,7 @@ def judge_y2(results: Results) -> Judgement:
 
 
 def judge_y3(results: Results) -> Judgement:
-    """psi ranks networks as the strong references do, and better than clean accuracy does."""
+    """Psi ranks networks as the strong references do, and better than clean accuracy does."""
     agreements = [
         results.one("rank agreement", measure="median psi", reference=reference)
         for reference in ("strong robust accuracy", "minimal distance")
@@ -101,7 +103,7 @@ def judge_y5(results: Results) -> Judgement:
 
 
 def judge_y6(results: Results) -> Judgement:
-    """psi reaches rank quality 0.8 with fewer passes than adversarial accuracy does."""
+    """Psi reaches rank quality 0.8 with fewer passes than adversarial accuracy does."""
     psi = results.one("passes to rank quality", measure="median psi")
     accuracy = results.one("passes to rank quality", measure="robust accuracy")
     difference = results.one("difference of passes to rank quality")
@@ -120,22 +122,21 @@ def judge_y7(results: Results) -> Judgement:
     level = results.one("psi at long over usual ascent")
     gap = results.one("psi attained over its sound lower bound", budget=1.0)
     fooled = [metric for metric in results.select("psi of masked over natural") if _is_fooled(metric, results)]
-    ratios = "; ".join(f"{metric.factors['network']}: {_within(metric)}" for metric in results.select("psi of masked over natural"))
+    ratios = "; ".join(
+        f"{metric.factors['network']}: {_within(metric)}" for metric in results.select("psi of masked over natural")
+    )
     evidence = (
         f"More steps or restarts never lower the divergence by more than {drop.value:.1g}; {level.factors['long']} instead of "
         f"{level.factors['usual']} steps leave {level.value:.3g} of psi. psi of masked over natural networks: {ratios} "
         f"({len(fooled)} called robust and broken all the same). The attained psi is {gap.value:.3g} times its sound lower bound."
     )
-    verdict: Verdict
     if fooled or drop.value > 1e-6:
-        verdict = "not reproduced"
-    else:
-        verdict = "reproduced" if level.value >= LEVEL_RATIO else "partly"
-    return Judgement(verdict, evidence)
+        return Judgement("not reproduced", evidence)
+    return Judgement("reproduced" if level.value >= LEVEL_RATIO else "partly", evidence)
 
 
 def _is_fooled(ratio: Metric, results: Results) -> bool:
-    """psi calls the masked network clearly more robust, while a transferred or black-box attack breaks it as easily."""
+    """Psi calls the masked network clearly more robust, while a transferred or black-box attack breaks it as easily."""
     network = ratio.factors["network"]
     masked = results.one("robust accuracy without gradients", network=network).value
     natural = results.one("robust accuracy without gradients", network="natural").value

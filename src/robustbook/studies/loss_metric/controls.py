@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,6 +12,7 @@ from torch.nn import Module, Sequential
 
 from robustbook.measure.divergence import worst_divergence
 from robustbook.models import Scale
+from robustbook.models.training import Training
 from robustbook.perturb.gradient import fgsm, pgd
 from robustbook.perturb.network import accuracy, compute_logits
 from robustbook.perturb.random_search import random_search
@@ -33,16 +33,12 @@ from robustbook.workers import map_in_workers
 
 Array = NDArray[np.float64]
 SCALES = (0.1, 1.0, 10.0)
-SEARCH_QUERIES = 400
 
 
 def record_scaling(results: Results, parameters: Parameters) -> None:
     """Rows of Y5: psi of a natural and a MinMax network when logits are scaled, with and without normalisation."""
     for precision, dtype in (("double", torch.float64), ("single", torch.float32)):
-        changes = [
-            _largest_change(parameters, training, dtype)
-            for training in ("natural", "minmax")
-        ]
+        changes = [_largest_change(parameters, training, dtype) for training in ("natural", "minmax")]
         results.add(
             "largest relative change of psi under scaling",
             max(changes),
@@ -65,9 +61,9 @@ def record_scaling(results: Results, parameters: Parameters) -> None:
         results.add("FGSM accuracy of scaled logits", share, n=len(images), unit="share", scale=scale)
 
 
-def _largest_change(parameters: Parameters, training: str, dtype: torch.dtype) -> float:
+def _largest_change(parameters: Parameters, training: Training, dtype: torch.dtype) -> float:
     """Largest relative change of psi over images when the logits are scaled by 0.1 and 10."""
-    network = replace(main_network(parameters, MASKED_ARCHITECTURE, "natural", parameters.first_seed), training=training)  # type: ignore[arg-type]
+    network = main_network(parameters, MASKED_ARCHITECTURE, training, parameters.first_seed)
     model = copy.deepcopy(load_network(network)).to(dtype)
     images = test_images(network, parameters)[0].to(dtype)
     found = {
@@ -95,7 +91,10 @@ def record_masked(results: Results, parameters: Parameters) -> None:
     networks = natural + masked_networks(parameters)
     measured = map_in_workers(_measure_masked, [(network, parameters) for network in networks])
     kinds = [_kind(network) for network in networks]
-    psi = {kind: np.stack([each["psi"] for name, each in zip(kinds, measured, strict=True) if name == kind]) for kind in kinds}
+    psi = {
+        kind: np.stack([each["psi"] for name, each in zip(kinds, measured, strict=True) if name == kind])
+        for kind in kinds
+    }
     for kind in psi:
         members = [each for name, each in zip(kinds, measured, strict=True) if name == kind]
         for row in ("clean accuracy", "white-box robust accuracy", "robust accuracy without gradients"):
@@ -103,9 +102,7 @@ def record_masked(results: Results, parameters: Parameters) -> None:
             interval = bootstrap_mean(share, seed=0)
             results.add(
                 "clean accuracy of masked" if row == "clean accuracy" else row,
-                interval.value,
-                interval.bounds,
-                n=interval.n,
+                interval,
                 over="images, mean of seeds",
                 unit="share",
                 network=kind,
@@ -119,9 +116,7 @@ def _record_ratio(results: Results, kind: str, masked: Array, natural: Array) ->
         return float(np.mean(np.median(masked[:, rows], axis=1) / np.median(natural[:, rows], axis=1)))
 
     found = over_rows(ratio, masked.shape[1])
-    results.add(
-        "psi of masked over natural", found.value, found.bounds, n=found.n, over="images, mean of seeds", network=kind
-    )
+    results.add("psi of masked over natural", found, over="images, mean of seeds", network=kind)
 
 
 def _kind(network: Network) -> str:
@@ -129,7 +124,7 @@ def _kind(network: Network) -> str:
 
 
 def _measure_masked(pair: tuple[Network, Parameters]) -> dict[str, Array]:
-    """psi and per-image correctness: clean, under white-box PGD, and under the better of transfer and random search."""
+    """Psi and per-image correctness: clean, under white-box PGD, and under the better of transfer and random search."""
     network, parameters = pair
     model = load_network(network)
     images, labels = test_images(network, parameters)
@@ -137,7 +132,7 @@ def _measure_masked(pair: tuple[Network, Parameters]) -> dict[str, Array]:
     kl = divergence(model, images, network.epsilon, parameters.steps, network, restarts=parameters.restarts)
     without = _correct(model, _transferred(network, parameters, images, labels), labels)
     searched = random_search(
-        model, images, labels, epsilon=network.epsilon, queries=SEARCH_QUERIES, generator=generator_of(network)
+        model, images, labels, epsilon=network.epsilon, queries=parameters.queries, generator=generator_of(network)
     )
     return {
         "psi": psi_of(kl),

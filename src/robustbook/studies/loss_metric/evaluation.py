@@ -169,7 +169,10 @@ def divergence(
     step_ratio: float = PSI_STEP,
     normalise: bool = True,
 ) -> Array:
-    """Largest divergence found per image (nats). The step is a fixed share of the radius, so that longer runs extend shorter ones."""
+    """Largest divergence found per image (nats).
+
+    The step is a fixed share of the radius, so that longer runs extend shorter ones.
+    """
     found = worst_divergence(
         model,
         images,

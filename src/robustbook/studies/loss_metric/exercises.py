@@ -21,10 +21,12 @@ FULL_SWAP_PSI = 0.410981
 
 
 def check_full_swap(answer: float | None) -> None:
-    """psi of a one-hot prediction that moves to another class, ten classes, normalised logits."""
+    """Psi of a one-hot prediction that moves to another class, ten classes, normalised logits."""
     assert isinstance(answer, float), "Give one number."
     assert abs(answer - 1) > 0.02, "That would be a divergence of one nat; work out both probability vectors first."
-    assert abs(answer - FULL_SWAP_PSI) < 0.002, "Normalised one-hot logits are (3, -1/3, ..., -1/3); psi is 1 over the divergence."
+    assert abs(answer - FULL_SWAP_PSI) < 0.002, (
+        "Normalised one-hot logits are (3, -1/3, ..., -1/3); psi is 1 over the divergence."
+    )
 
 
 def check_invariance(answer: set[str] | None) -> None:
@@ -32,15 +34,19 @@ def check_invariance(answer: set[str] | None) -> None:
     assert isinstance(answer, set), "Give a set of names, such as {'scale', 'shift'}."
     unknown = answer - {"scale", "shift", "square", "one class"}
     assert not unknown, f"Unknown names: {unknown}."
-    assert "square" not in answer, "Squaring keeps the order of positive logits but not their ratios after normalisation."
+    assert "square" not in answer, (
+        "Squaring keeps the order of positive logits but not their ratios after normalisation."
+    )
     assert "one class" not in answer, "Raising one class's logit moves the prediction, and psi with it."
     assert answer == {"scale", "shift"}, "Look at the mean and the deviation once more."
 
 
 def check_zero_start(answer: float | None) -> None:
-    """The divergence that ascent finds when it starts at the image itself."""
-    assert isinstance(answer, float), "Give the largest divergence that you found, as a float."
-    assert answer < 1e-6, "Start exactly at the image: no random start. What is the gradient of a divergence at its minimum?"
+    """The mean input gradient of the divergence at the image over that at random points of the ball."""
+    assert isinstance(answer, float), "Give the ratio of the two mean absolute gradients, as a float."
+    assert 0 <= answer < 1e-3, (
+        "At the image itself the gradient is far smaller than that. Which point is the divergence measured from?"
+    )
 
 
 def sample_problem() -> tuple[Module, Tensor]:

@@ -15,7 +15,7 @@ from torch.nn import Module
 
 from robustbook.measure.divergence import normalise_logits
 from robustbook.measure.surfaces import Surface, best_threshold_error, decision_surface, plane
-from robustbook.perturb.gradient import cross_entropy
+from robustbook.perturb.gradient import ascend, cross_entropy
 from robustbook.perturb.network import compute_logits, frozen
 from robustbook.studies.loss_metric.parameters import Parameters
 from robustbook.studies.loss_metric.zoo import Network, images_of, load_network
@@ -88,6 +88,26 @@ def _compared(network: Network, image: int, surface: Surface, label: int) -> Sli
         float(best_threshold_error(loss, wrong)),
         mixed=bool(wrong.any() and not wrong.all()),
     )
+
+
+def attack_path(network: Network, image: int, parameters: Parameters, steps: int = 10) -> Array:
+    """Where BIM walks from test image number `image`, seen on the plane of `slice_of`: points (steps + 1, 2), pixel units."""
+    model = load_network(network)
+    data = images_of(network.dataset, "test", parameters.images, network.classes)
+    one, label = data.images[image : image + 1], data.labels[image : image + 1]
+    visited: list[Tensor] = []
+
+    def remember(rows: Tensor, points: Tensor, logits: Tensor, values: Tensor) -> None:
+        visited.append(points.clone())
+
+    step = REACH * network.epsilon / 2 / steps
+    radius = REACH * network.epsilon / 2
+    ascend(model, one, label, cross_entropy, epsilon=radius, steps=steps, step_size=step, observe=remember)
+    along = adversarial_direction(model, one, label).flatten()
+    across = random_direction(one, torch.Generator().manual_seed(image)).flatten()
+    moved = torch.cat(visited).flatten(1) - one.flatten()
+    plane_of = torch.stack([along, across], dim=1)
+    return torch.linalg.lstsq(plane_of, moved.T).solution.T.double().numpy()
 
 
 def line_profiles(

@@ -7,12 +7,16 @@ A kind is an architecture with a training; its networks differ by seed alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import groupby
+from functools import partial
+from itertools import groupby, pairwise
+from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from robustbook.plots import style
 from robustbook.results import Results
 from robustbook.stats import Interval, bootstrap_mean, bootstrap_median, bootstrap_rows
 from robustbook.studies.loss_metric.claims import RANK_QUALITY
@@ -27,12 +31,12 @@ SMALLEST_KL = 1e-12
 
 
 def psi_of(kl: Array) -> Array:
-    """psi per image; a divergence of zero (no change at all was found) counts as the smallest one that can be told apart."""
+    """Psi per image; a divergence of zero (no change at all was found) counts as the smallest one that can be told apart."""
     result: Array = 1 / np.maximum(kl, SMALLEST_KL)
     return result
 
 
-def factors_of(evaluation: Evaluation) -> dict[str, str | int]:
+def factors_of(evaluation: Evaluation) -> dict[str, Any]:
     """The factors that name a network in a metric row."""
     network = evaluation.network
     return {
@@ -50,14 +54,22 @@ def record_networks(results: Results, evaluations: Sequence[Evaluation]) -> None
         results.add("clean accuracy", evaluation.clean.mean(), n=count, unit="share", **factors)
         results.add("strong robust accuracy", evaluation.strong.mean(), n=count, unit="share", **factors)
         results.add("minimal distance", float(np.median(evaluation.distance)), n=count, unit="pixel units", **factors)
-        results.add("CLEVER", float(np.median(evaluation.clever)), n=len(evaluation.clever), unit="pixel units", **factors)
+        results.add(
+            "CLEVER", float(np.median(evaluation.clever)), n=len(evaluation.clever), unit="pixel units", **factors
+        )
         for (attack, budget), correct in evaluation.correct.items():
             results.add(
                 "robust accuracy", correct.mean(), n=count, unit="share", attack=attack, budget=budget, **factors
             )
         for (name, budget), kl in evaluation.kl.items():
             results.add(
-                "median psi", float(np.median(psi_of(kl))), n=count, unit="1/nats", ascent=name, budget=budget, **factors
+                "median psi",
+                float(np.median(psi_of(kl))),
+                n=count,
+                unit="1/nats",
+                ascent=name,
+                budget=budget,
+                **factors,
             )
 
 
@@ -71,10 +83,10 @@ def by_kind(evaluations: Sequence[Evaluation]) -> dict[tuple[str, str, str], lis
     return {key: list(group) for key, group in groupby(evaluations, kind)}
 
 
-def record_kinds(results: Results, evaluations: Sequence[Evaluation], parameters: Parameters) -> None:
+def record_kinds(results: Results, evaluations: Sequence[Evaluation]) -> None:
     """One row per kind of network and headline measure: mean over seeds, with a bootstrap interval over images."""
     for (dataset, architecture, training), group in by_kind(evaluations).items():
-        factors = {"dataset": dataset, "architecture": architecture, "training": training}
+        factors: dict[str, Any] = {"dataset": dataset, "architecture": architecture, "training": training}
         columns: dict[str, tuple[list[Array], str]] = {
             "kind: clean accuracy": ([each.clean for each in group], "share"),
             "kind: strong robust accuracy": ([each.strong for each in group], "share"),
@@ -83,35 +95,29 @@ def record_kinds(results: Results, evaluations: Sequence[Evaluation], parameters
         }
         for name, (arrays, unit) in columns.items():
             interval = bootstrap_mean(np.mean(arrays, axis=0), seed=0)
-            results.add(
-                name, interval.value, interval.bounds, n=interval.n, over="images, mean of seeds", unit=unit, **factors
-            )
+            results.add(name, interval, over="images, mean of seeds", unit=unit, **factors)
         _record_psi(results, group, factors)
         _record_bracket(results, group, factors)
 
 
-def _record_psi(results: Results, group: Sequence[Evaluation], factors: dict[str, str]) -> None:
+def _record_psi(results: Results, group: Sequence[Evaluation], factors: dict[str, Any]) -> None:
     """Median and mean psi of a kind (mean over seeds), with an interval over images."""
     psi = np.stack([psi_of(each.attained(1.0)) for each in group])
     for name, statistic in (("median", np.median), ("mean", np.mean)):
-        interval = over_rows(lambda rows, f=statistic: float(f(psi[:, rows], axis=1).mean()), psi.shape[1])
-        results.add(
-            f"kind: {name} psi",
-            interval.value,
-            interval.bounds,
-            n=interval.n,
-            over="images, mean of seeds",
-            unit="1/nats",
-            **factors,
-        )
+
+        def mean_over_seeds(rows: Rows, statistic: Callable[..., Array] = statistic) -> float:
+            return float(statistic(psi[:, rows], axis=1).mean())
+
+        interval = over_rows(mean_over_seeds, psi.shape[1])
+        results.add(f"kind: {name} psi", interval, over="images, mean of seeds", unit="1/nats", **factors)
 
 
-def _record_bracket(results: Results, group: Sequence[Evaluation], factors: dict[str, str]) -> None:
+def _record_bracket(results: Results, group: Sequence[Evaluation], factors: dict[str, Any]) -> None:
     """The bracket of psi: median over images of the sound lower end (per method) and of the attained upper end."""
     for budget in BUDGETS:
         count = len(group[0].bound["ibp", budget])
         attained = np.concatenate([each.attained(budget)[:count] for each in group])
-        row = {"n": len(attained), "unit": "1/nats", "budget": budget, **factors}
+        row: dict[str, Any] = {"n": len(attained), "unit": "1/nats", "budget": budget, **factors}
         results.add("psi attained (upper end)", float(np.median(psi_of(attained))), **row)
         best = np.full(len(attained), np.inf)
         for method in ("ibp", "crown"):
@@ -131,6 +137,43 @@ def over_rows(statistic: Callable[[Rows], float], count: int, groups: Sequence[s
     )
 
 
+def overview(results: Results) -> pd.DataFrame:
+    """One line per kind of network: headline measures with intervals, as text."""
+    columns = {
+        "clean accuracy": "kind: clean accuracy",
+        "strong robust accuracy": "kind: strong robust accuracy",
+        "minimal distance": "kind: minimal distance",
+        "median psi": "kind: median psi",
+        "mean psi": "kind: mean psi",
+    }
+    lines = []
+    for row in results.select("kind: clean accuracy"):
+        kind = row.factors
+        line = {
+            "data": kind["dataset"],
+            "network": kind["architecture"],
+            "training": style.label(str(kind["training"])),
+        }
+        for label, name in columns.items():
+            found = results.one(name, **kind)
+            line[label] = f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]"
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def spread_over_seeds(results: Results, dataset: str) -> pd.DataFrame:
+    """One line per kind of network of `dataset`: smallest to largest value over its seeds, as text."""
+    lines = []
+    for row in results.select("kind: clean accuracy", dataset=dataset):
+        kind = row.factors
+        line = {"network": kind["architecture"], "training": style.label(str(kind["training"]))}
+        for name in ("clean accuracy", "strong robust accuracy", "minimal distance", "CLEVER"):
+            values = [found.value for found in results.select(name, **kind)]
+            line[name] = f"{min(values):.3g} to {max(values):.3g}"
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
 # Rankings of networks ------------------------------------------------------------------------------------------------
 
 
@@ -141,8 +184,8 @@ def spearman(first: Array, second: Array) -> float:
     return float(a @ b / norm) if norm > 0 else 0.0
 
 
-def mean_kendall(scores: Array) -> float:
-    """Mean Kendall's tau-b between the rows of `scores` (settings, networks): how alike the settings rank.
+def kendall_table(scores: Array) -> Array:
+    """Kendall's tau-b (S, S) between the rows of `scores` (settings S, networks): how alike the settings rank.
 
     A pair of settings of which one does not tell any two networks apart agrees on nothing: tau 0.
     """
@@ -150,9 +193,13 @@ def mean_kendall(scores: Array) -> float:
     order = np.sign(scores[:, first] - scores[:, second])
     norm = np.sqrt(np.abs(order).sum(axis=1))
     order = order / np.where(norm > 0, norm, 1)[:, None]
-    tau = order @ order.T
-    above = np.triu_indices(len(scores), 1)
-    return float(tau[above].mean())
+    result: Array = order @ order.T
+    return result
+
+
+def mean_kendall(scores: Array) -> float:
+    """Mean of `kendall_table` over all pairs of different settings."""
+    return float(kendall_table(scores)[np.triu_indices(len(scores), 1)].mean())
 
 
 def setting_scores(evaluations: Sequence[Evaluation], settings: Settings) -> dict[str, Array]:
@@ -187,20 +234,26 @@ def _record_agreement(results: Results, evaluations: Sequence[Evaluation], kinds
         "minimal distance": np.array([each.distance.mean() for each in evaluations]),
     }
     scores = agreement_scores(evaluations)
-    common = {"n": len(set(kinds)), "over": "kinds of network"}
+    common: dict[str, Any] = {"over": "kinds of network"}
     for reference, truth in references.items():
         for name, values in scores.items():
-            rho = over_rows(lambda rows, v=values, t=truth: spearman(v[rows], t[rows]), len(kinds), kinds)
-            results.add("rank agreement", rho.value, rho.bounds, measure=name, reference=reference, **common)
+            rho = over_rows(_correlation(values, truth), len(kinds), kinds)
+            results.add("rank agreement", rho, measure=name, reference=reference, **common)
         for rival in ("clean accuracy", "1 / mean adversarial CE"):
 
             def lead(rows: Rows, rival: str = rival, truth: Array = truth) -> float:
                 return spearman(scores["median psi"][rows], truth[rows]) - spearman(scores[rival][rows], truth[rows])
 
             gain = over_rows(lead, len(kinds), kinds)
-            results.add(
-                "rank agreement gain", gain.value, gain.bounds, over_measure=rival, reference=reference, **common
-            )
+            results.add("rank agreement gain", gain, over_measure=rival, reference=reference, **common)
+
+
+def _correlation(values: Array, truth: Array) -> Callable[[Rows], float]:
+    return lambda rows: spearman(values[rows], truth[rows])
+
+
+def _stability(table: Array, rows: Rows) -> float:
+    return mean_kendall(table[:, rows])
 
 
 def agreement_scores(evaluations: Sequence[Evaluation]) -> dict[str, Array]:
@@ -224,22 +277,20 @@ def _steps(key: tuple[str, float]) -> int:
 
 
 def _record_stability(results: Results, scores: dict[str, Array], kinds: list[str]) -> None:
-    common = {"n": len(set(kinds)), "over": "kinds of network"}
+    common: dict[str, Any] = {"over": "kinds of network"}
     for name, table in scores.items():
-        tau = over_rows(lambda rows, t=table: mean_kendall(t[:, rows]), len(kinds), kinds)
-        results.add("rank stability", tau.value, tau.bounds, measure=name, settings=len(table), **common)
+        tau = over_rows(partial(_stability, table), len(kinds), kinds)
+        results.add("rank stability", tau, measure=name, settings=len(table), **common)
     for rival in ("robust accuracy", "1 / mean adversarial CE"):
 
         def lead(rows: Rows, rival: str = rival) -> float:
             return mean_kendall(scores["median psi"][:, rows]) - mean_kendall(scores[rival][:, rows])
 
         gain = over_rows(lead, len(kinds), kinds)
-        results.add("rank stability gain", gain.value, gain.bounds, over_measure=rival, **common)
+        results.add("rank stability gain", gain, over_measure=rival, **common)
 
 
-def _record_passes(
-    results: Results, evaluations: Sequence[Evaluation], settings: Settings, kinds: list[str]
-) -> None:
+def _record_passes(results: Results, evaluations: Sequence[Evaluation], settings: Settings, kinds: list[str]) -> None:
     """Passes per image (forward and backward) until the rank quality is reached; twice the dearest setting if never.
 
     An attack of s steps costs 2 s passes and one more forward pass to read its accuracy; psi one more for P(x).
@@ -257,31 +308,28 @@ def _record_passes(
     cost = {"robust accuracy": [2 * s + 1 for s in steps], "median psi": [2 * s + 2 for s in steps]}
     never = 2 * cost["median psi"][-1]
 
-    def needed(rows: Rows, name: str) -> float:
+    def needed(name: str, rows: Rows) -> float:
         for row, passes in zip(tables[name], cost[name], strict=True):
             if spearman(row[rows], truth[rows]) >= RANK_QUALITY:
                 return passes
         return never
 
-    common = {"n": len(set(kinds)), "over": "kinds of network"}
+    common: dict[str, Any] = {"over": "kinds of network"}
     for name, table in tables.items():
-        count = over_rows(lambda rows, name=name: needed(rows, name), len(kinds), kinds)
+        count = over_rows(partial(needed, name), len(kinds), kinds)
         results.add(
             "passes to rank quality",
-            count.value,
-            count.bounds,
+            count,
             unit="passes per image",
             measure=name,
             never=never,
             **common,
         )
         for each, passes, row in zip(steps, cost[name], table, strict=True):
-            rho = over_rows(lambda rows, row=row: spearman(row[rows], truth[rows]), len(kinds), kinds)
-            results.add(
-                "rank agreement at cost", rho.value, rho.bounds, measure=name, steps=each, passes=passes, **common
-            )
-    gap = over_rows(lambda rows: needed(rows, "median psi") - needed(rows, "robust accuracy"), len(kinds), kinds)
-    results.add("difference of passes to rank quality", gap.value, gap.bounds, unit="passes per image", **common)
+            rho = over_rows(_correlation(row, truth), len(kinds), kinds)
+            results.add("rank agreement at cost", rho, measure=name, steps=each, passes=passes, **common)
+    gap = over_rows(lambda rows: needed("median psi", rows) - needed("robust accuracy", rows), len(kinds), kinds)
+    results.add("difference of passes to rank quality", gap, unit="passes per image", **common)
 
 
 # Surfaces and search -------------------------------------------------------------------------------------------------
@@ -293,14 +341,14 @@ def record_slices(results: Results, slices: Sequence[Slice], classes: str) -> No
     if len(mixed) < 2:
         return
     agreement = [each.decision_agreement for each in mixed]
-    results.add("decision surface agreement", np.mean(agreement), n=len(mixed), unit="share of cells", classes=classes)
+    results.add(
+        "decision surface agreement", float(np.mean(agreement)), n=len(mixed), unit="share of cells", classes=classes
+    )
     errors = np.array([each.threshold_error for each in mixed])
     error = bootstrap_mean(errors, seed=0)
     results.add(
         "smallest cross-entropy threshold error",
-        error.value,
-        error.bounds,
-        n=error.n,
+        error,
         over="planes",
         unit="share of cells",
         classes=classes,
@@ -338,7 +386,7 @@ def _record_orders(results: Results, seeds: Sequence[int]) -> None:
             count += values[0] > values[1] > values[2]
         return count
 
-    common = {"n": len(seeds), "over": "seeds", "unit": "seeds"}
+    common: dict[str, Any] = {"n": len(seeds), "over": "seeds", "unit": "seeds"}
     distances = ordered("distance to S = 0", 1, direction="adversarial")
     results.add("seeds where boundary distances are ordered", distances, **common)
     for direction in ("adversarial", "random"):
@@ -354,9 +402,9 @@ def record_search(results: Results, evaluations: Sequence[Evaluation], parameter
     for each in evaluations:
         for budget in BUDGETS:
             path = [each.kl[f"{count} steps", budget] for count in steps]
-            falls += [float((before - after).max()) for before, after in zip(path, path[1:], strict=False)]
+            falls += [float((before - after).max()) for before, after in pairwise(path)]
         by_restarts = [each.kl_by_restarts[count] for count in sorted(each.kl_by_restarts)]
-        falls += [float((before - after).max()) for before, after in zip(by_restarts, by_restarts[1:], strict=False)]
+        falls += [float((before - after).max()) for before, after in pairwise(by_restarts)]
         usual, long = each.kl[f"{parameters.steps} steps", 1.0], each.kl[f"{max(steps)} steps", 1.0]
         levels.append(float(np.median(psi_of(long)) / np.median(psi_of(usual))))
         bound = np.minimum(each.bound["ibp", 1.0], each.bound["crown", 1.0])
@@ -365,14 +413,10 @@ def record_search(results: Results, evaluations: Sequence[Evaluation], parameter
     level = bootstrap_mean(levels, seed=0)
     results.add(
         "psi at long over usual ascent",
-        level.value,
-        level.bounds,
-        n=level.n,
+        level,
         over="networks",
         usual=parameters.steps,
         long=max(steps),
     )
     gap = bootstrap_median(gaps, seed=0)
-    results.add(
-        "psi attained over its sound lower bound", gap.value, gap.bounds, n=gap.n, over="networks", budget=1.0
-    )
+    results.add("psi attained over its sound lower bound", gap, over="networks", budget=1.0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 
+import torch
 from torch import Generator, Tensor
 from torch.nn import Module, Sequential
 
@@ -15,7 +16,7 @@ from robustbook.data import ImageSet, load
 from robustbook.models import Scale, build
 from robustbook.models.checkpoints import cached
 from robustbook.models.training import Recipe, Training, train
-from robustbook.perturb.gradient import pgd, random_starts
+from robustbook.perturb.gradient import pgd
 from robustbook.studies.loss_metric.parameters import Parameters
 from robustbook.workers import map_in_workers
 
@@ -96,7 +97,14 @@ def two_class_networks(parameters: Parameters) -> list[Network]:
     """The control of claim Y1: natural networks that tell classes 3 and 8 apart, where cross-entropy hides nothing."""
     return [
         Network(
-            parameters.dataset, "cnn", "natural", seed, parameters.train_images, parameters.epochs, parameters.epsilon, (3, 8)
+            parameters.dataset,
+            "cnn",
+            "natural",
+            seed,
+            parameters.train_images,
+            parameters.epochs,
+            parameters.epsilon,
+            (3, 8),
         )
         for seed in seeds(parameters)
     ]
@@ -133,8 +141,8 @@ def images_of(dataset: str, split: str, limit: int | None, classes: tuple[int, .
     if not classes:
         return load(dataset, split, limit=limit)
     whole = load(dataset, split)
-    chosen = sum((whole.labels == label for label in classes), start=whole.labels < 0)
-    labels = sum(place * (whole.labels == label) for place, label in enumerate(classes))[chosen]
+    chosen = torch.isin(whole.labels, torch.tensor(classes))
+    labels = (whole.labels[chosen, None] == torch.tensor(classes)).int().argmax(dim=1)
     kept = replace(
         whole, images=whole.images[chosen], labels=labels, class_names=tuple(whole.class_names[c] for c in classes)
     )

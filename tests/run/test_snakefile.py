@@ -1,0 +1,69 @@
+"""The Snakefile: quick runs are asked for when something they are made of changed, and a failed one harms nothing."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from run_helpers import contents, edit
+
+from robustbook.run import status
+from robustbook.run.project import RunId
+
+SNAKEFILE = Path(__file__).parents[2] / "Snakefile"
+PAGE = "book/runs/tiny/quick.ipynb"
+
+
+@pytest.fixture
+def snakemake(project):
+    shutil.copy(SNAKEFILE, project.root)
+    module = project.root / "src" / "robustbook" / "measure" / "psi.py"
+    module.parent.mkdir(parents=True)
+    module.write_text("")
+
+    def call(*words):
+        command = [sys.executable, "-m", "snakemake", "--cores", "1", "--quiet", "all", "--nolock", *words]
+        return subprocess.run(command, cwd=project.root, capture_output=True, text=True, check=False)
+
+    return call
+
+
+def test_a_quick_run_is_made_once_and_asked_for_again_when_its_inputs_change(project, snakemake):
+    assert snakemake(PAGE).returncode == 0
+    assert status.of(project, RunId("tiny", "quick")).state == "fresh"
+    first = contents(project)
+
+    log = project.log(RunId("tiny", "quick"))
+    before = log.stat().st_mtime_ns
+    assert "rule quick" not in snakemake(PAGE, "--dry-run", "--quiet", "host").stdout
+
+    edit(project.notebook("tiny"), "Does it run?", "Does it walk?")
+    assert "rule quick" in snakemake(PAGE, "--dry-run", "--quiet", "host").stdout
+    assert snakemake(PAGE).returncode == 0
+    assert b"Does it walk?" in contents(project)[PAGE]
+    assert log.stat().st_mtime_ns == before, "new text must not run the notebook"
+    assert "rule quick" not in snakemake(PAGE, "--dry-run", "--quiet", "host").stdout
+
+    edit(project.notebook("tiny"), "results = Results()", "raise ValueError('the sky fell')")
+    second = contents(project)
+    failed = snakemake(PAGE)
+    assert failed.returncode != 0
+    assert "the sky fell" in failed.stdout + failed.stderr
+    assert contents(project) == second != first
+
+
+def test_the_book_depends_on_what_it_is_made_of(project, snakemake):
+    (project.root / "_toc.yml").touch()
+    (project.root / "book" / "studies").mkdir(parents=True)
+    (project.root / "book" / "index.md").touch()
+    reference = project.root / "book" / "studies" / "tiny.ipynb"
+    reference.touch()
+    plan = snakemake("html", "--dry-run", "--quiet", "host").stdout
+    inputs = {name.strip() for line in plan.splitlines() if "input:" in line for name in line.split(":")[1].split(",")}
+    assert {
+        *("_config.yml", "_toc.yml", "book/index.md", "book/studies/tiny.ipynb", PAGE),
+        *("book/runs/tiny/quick.json", "src/robustbook/measure/psi.py", "notebooks/tiny.py"),
+    } <= inputs
+    assert not [name for name in inputs if "_build" in name]
+    assert PAGE not in contents(project), "a dry run runs nothing"
