@@ -190,8 +190,8 @@ def layer_costs(model: Prunable, image_shape: tuple[int, int, int]) -> list[Laye
     writes = {name: place for place, group in enumerate(model.groups) for name in group.producers}
     found: list[LayerCost] = []
 
-    def see(name: str, layer: nn.Module, output: Tensor) -> None:
-        each = layer.weight[0].numel() * output.numel()  # type: ignore[union-attr,index,operator]
+    def see(name: str, layer: nn.Conv2d | nn.Linear, output: Tensor) -> None:
+        each = layer.weight[0].numel() * output.numel()
         for side in (reads, writes):
             each //= model.groups[side[name]].units if name in side else 1
         found.append(LayerCost(each, reads.get(name), writes.get(name)))

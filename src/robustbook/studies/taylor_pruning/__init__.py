@@ -1,4 +1,4 @@
-"""Study `taylor_pruning`: does a Taylor expansion know which filter matters? (Molchanov et al. 2019)
+"""Which filter of a network can go, and does a Taylor expansion know? (Molchanov et al. 2019)
 
 Read `parameters` and `claims` first, then `networks`, `agreement`, `curves` and `tuning` in the order of the page, then
 `figures` and `checks` (of the exercises).
@@ -25,7 +25,7 @@ from robustbook.studies.taylor_pruning.tuning import (
     measure_tuning,
 )
 
-TITLE = "Does a Taylor expansion know which filter matters?"
+TITLE = "Which filter can go?"
 PAPER = "molchanov2019importance"
 
 __all__ = [

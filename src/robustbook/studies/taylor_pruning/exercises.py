@@ -62,7 +62,8 @@ def check_first_order(answer: Callable[[Prunable, Tensor, Tensor], Tensor] | Non
     assert callable(answer), "Give the function itself."
     model, images, labels = sample_problem()
     found = answer(model, images, labels)
-    assert isinstance(found, Tensor) and found.shape == (model.units,), f"Return one score a unit: ({model.units},)."
+    assert isinstance(found, Tensor), "Return a tensor."
+    assert found.shape == (model.units,), f"Return one score a unit: ({model.units},)."
     expected = first_order(gate_gradients(model, images, labels))
     assert not torch.allclose(found, expected.sqrt(), rtol=1e-3), "That is the derivative itself: square it."
     assert not torch.allclose(found, expected * len(images) ** 2, rtol=1e-3), "Take the mean over images, not the sum."
@@ -76,7 +77,8 @@ def check_oracle(answer: Callable[[Prunable, Tensor, Tensor, Tensor], Tensor] | 
     model, images, labels = sample_problem()
     units = torch.tensor([0, 20, 100, 251])
     found = answer(model, images, labels, units)
-    assert isinstance(found, Tensor) and found.shape == units.shape, "Return one number for each of the units."
+    assert isinstance(found, Tensor), "Return a tensor."
+    assert found.shape == units.shape, "Return one number for each of the units."
     expected = []
     with torch.no_grad():
         full = torch.nn.functional.cross_entropy(model(images), labels)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from matplotlib import pyplot
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
@@ -74,7 +75,7 @@ def draw_correlations(results: Results, network: str, data: Sequence[str], scope
     """Forest plot of each criterion's correlation with the oracle: Spearman left, Pearson right, one colour a data
     set.
     """
-    names = [row.factors["criterion"] for row in _rows(results, network, data[0], "spearman", scope)]
+    names = [str(row.factors["criterion"]) for row in _rows(results, network, data[0], "spearman", scope)]
     names = [name for name in LABELS if name in names]
     figure, axes = pyplot.subplots(1, 2, figsize=(style.FIGURE_WIDTH, 0.27 * len(names) + 1.1), sharey=True)
     looks = list(zip(data, (style.BLUE, style.ORANGE), ("o", "s"), (-0.14, 0.14), strict=False))
@@ -98,7 +99,7 @@ def _rows(results: Results, network: str, data: str, coefficient: str, scope: st
     return results.select("correlation", network=network, data=data, coefficient=coefficient, scope=scope)
 
 
-def _point(ax: pyplot.Axes, row: Metric, place: float, colour: str, marker: str) -> None:
+def _point(ax: Axes, row: Metric, place: float, colour: str, marker: str) -> None:
     low, high = (row.value if row.low is None else row.low), (row.value if row.high is None else row.high)
     ax.plot([max(low, -1), min(high, 1)], [place, place], color=colour, linewidth=1.4)
     ax.plot(row.value, place, marker, color=colour, markersize=5)
@@ -169,7 +170,7 @@ def draw_trade_off(results: Results) -> Figure:
     for shift, (way, colour, marker) in enumerate(looks):
         accuracy, adds = (results.one(f"stream {name}", way=way) for name in ("accuracy", "multiply-adds"))
         x = adds.value / 1e6 * (1 + 0.012 * (shift - 2) * (way != "full"))
-        ax.plot([x, x], [accuracy.low, accuracy.high], color=colour, linewidth=1.4)
+        ax.plot([x, x], [accuracy.low or 0, accuracy.high or 0], color=colour, linewidth=1.4)
         ax.plot(x, accuracy.value, marker, color=colour, label=way, markersize=9 if way == "full" else 6)
     ax.set(xlabel="multiply-adds of one image (millions)", ylabel="test accuracy")
     ax.legend(loc="lower right")
