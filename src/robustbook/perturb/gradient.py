@@ -103,7 +103,7 @@ def _walk(
             batch, gradient = batch.where(~finished), gradient[~finished]
             if not len(batch.rows):
                 return
-        moved = gradient.sign_().mul_(batch.step).add_(batch.points)
+        moved = torch.addcmul(batch.points, gradient.sign_(), batch.step)
         batch.points = torch.clamp(moved, batch.low, batch.high, out=moved)
     ends[batch.rows] = batch.points
     if observe is not None:

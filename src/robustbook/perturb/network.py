@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
+from robustbook.perturb.input_convolution import fast_input_gradient
+
 CHUNK = 128
 """Images that go through a network at once; small networks are fastest on a CPU with chunks of about this size."""
 
@@ -26,7 +28,8 @@ def frozen(model: Module) -> Iterator[Module]:
         model.eval()
         for parameter, _ in parameters:
             parameter.requires_grad_(False)
-        yield model
+        with fast_input_gradient(model):
+            yield model
     finally:
         for parameter, wanted in parameters:
             parameter.requires_grad_(wanted)
