@@ -18,11 +18,14 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from robustbook.errors import UserError
-from robustbook.models.prunable import Prunable
-from robustbook.perturb.network import CHUNK, frozen
+from robustbook.models.prunable import Prunable, evaluating
 
 # (logits (N, K), labels (N,)) -> losses (N,)
 Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+CHUNK = 128
+"""Images that are scored at once."""
 
 
 class ImportanceError(UserError):
@@ -58,7 +61,7 @@ def gate_gradients(
     images. Units that are removed already have gradient 0.
     """
     rows = []
-    with frozen(model):
+    with evaluating(model):
         for part, truth in zip(images.split(chunk), labels.split(chunk), strict=True):
             gates = torch.ones(len(part), model.units, device=part.device, requires_grad=True)
             with gated(model, gates):
@@ -110,7 +113,7 @@ def curvature_diagonal(
     row, and there this is the Gauss-Newton part.
     """
     total = torch.zeros(model.units, device=images.device)
-    with frozen(model):
+    with evaluating(model):
         for part, truth in zip(images.split(chunk), labels.split(chunk), strict=True):
             gates = torch.ones(len(part), model.units, device=part.device, requires_grad=True)
             with gated(model, gates):
@@ -134,7 +137,7 @@ def hessian_vector_product(
 ) -> Tensor:
     """H v (units,) for the Hessian H of the mean loss with respect to the gates and a `vector` (units,)."""
     total = torch.zeros(model.units, device=images.device)
-    with frozen(model):
+    with evaluating(model):
         for part, truth in zip(images.split(chunk), labels.split(chunk), strict=True):
             gates = torch.ones(model.units, device=part.device, requires_grad=True)
             with gated(model, gates):
@@ -228,7 +231,7 @@ def _parameter_gradients(
     model: Prunable, parameters: list[nn.Parameter], images: Tensor, labels: Tensor, batch: int, loss: Loss
 ) -> Iterator[tuple[Tensor, ...]]:
     """Gradients of the mean loss of each mini-batch with respect to `parameters` alone, in evaluation mode."""
-    with frozen(model):
+    with evaluating(model):
         for part, truth in zip(images.split(batch), labels.split(batch), strict=True):
             if len(part) < batch <= len(images):
                 return
@@ -295,7 +298,7 @@ def positions(model: Prunable, image: Tensor) -> Tensor:
 
     handles = [gate.register_forward_hook(see) for gate in model.gates()]
     try:
-        with frozen(model):
+        with evaluating(model):
             model(image)
     finally:
         for handle in handles:

@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustbook.measure.importance import ImportanceError, Loss, cross_entropy
-from robustbook.models.prunable import Gate, Group, Prunable
-from robustbook.perturb.network import frozen
+from robustbook.models.prunable import Gate, Group, Prunable, evaluating
 
 ROWS = 2048
 """Rows (units times images) that go through the rest of a network at once."""
@@ -51,7 +50,7 @@ def removal_losses(
     that are closed stay closed (and change nothing when "removed").
     """
     base, without = [], []
-    with frozen(model):
+    with evaluating(model):
         for part, truth in zip(images.split(chunk), labels.split(chunk), strict=True):
             inputs = _inputs_of_children(model, part)
             base.append(loss(inputs[-1], truth))
@@ -156,7 +155,7 @@ def all_subsets(
             f"all subsets of {group.name!r}: it needs at most {LARGEST_GROUP} units before a convolution"
         )
     total = torch.zeros(2**group.units)
-    with frozen(model):
+    with evaluating(model):
         for part, truth in zip(images.split(chunk), labels.split(chunk), strict=True):
             activations = _inputs_of_children(model, part)[place + 1]
             shares = torch.stack([share_of_channel(layer, activations, unit) for unit in range(group.units)])

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from robustbook.errors import UserError
-from robustbook.models.prunable import Prunable
-from robustbook.perturb.network import frozen
+from robustbook.models.prunable import Prunable, evaluating
 
 
 class PruningError(UserError):
@@ -162,7 +161,7 @@ def cost(model: Prunable, image_shape: tuple[int, int, int]) -> Cost:
     leaves = [module for module in model.modules() if not list(module.children())]
     handles = [leaf.register_forward_hook(see) for leaf in leaves]
     try:
-        with frozen(model):
+        with evaluating(model):
             model(torch.zeros(1, *image_shape))
     finally:
         for handle in handles:
@@ -202,7 +201,7 @@ def layer_costs(model: Prunable, image_shape: tuple[int, int, int]) -> list[Laye
         if isinstance(layer, nn.Conv2d | nn.Linear)
     ]
     try:
-        with frozen(model):
+        with evaluating(model):
             model(torch.zeros(1, *image_shape))
     finally:
         for handle in handles:

@@ -188,5 +188,7 @@ def add_single_network(results: Results, agreement: Agreement, *, network: str, 
 
 
 def _add_mean(results: Results, name: str, values: Sequence[float], unit: str = "", **factors: str | int) -> None:
-    found = mean_interval_t(values)
-    results.add(name, found.value, found.bounds, n=found.n, over="networks", unit=unit, **factors)
+    """A row with Student's t interval over networks, cut at the ends of the values' range: 1 and -1, or twice that."""
+    found, end = mean_interval_t(values), 1.0 if name in ("correlation", "accuracy") else 2.0
+    bounds = (max(found.low, -end), min(found.high, end))
+    results.add(name, found.value, bounds, n=found.n, over="networks", unit=unit, **factors)

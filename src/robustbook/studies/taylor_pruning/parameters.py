@@ -32,7 +32,7 @@ class Parameters(BaseModel):
     )
     curve_step: int = Field(default=9, ge=1, le=63, description="units removed between two evaluations of a curve")
     subset_images: int = Field(
-        default=32, ge=8, le=1024, description="training images of the oracle over all 2^16 subsets"
+        default=16, ge=8, le=1024, description="training images of the oracle over all 2^16 subsets"
     )
     subset_seeds: int = Field(default=1, ge=1, le=10, description="networks of the oracle over all subsets")
     tuned_units: int = Field(default=189, ge=2, le=240, description="units of LeNet3 removed with fine-tuning, of 252")

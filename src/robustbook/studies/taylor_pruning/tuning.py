@@ -5,6 +5,7 @@ networks.
 from __future__ import annotations
 
 import copy
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -120,13 +121,16 @@ class _Schedule:
         self.alive = lowest(self.model, self.smooth, count, self.alive, layers=self.plan.layers)
 
     def _remove_towards_budget(self) -> None:
-        """Remove units one at a time, until the multiply-adds are down to this step's share of the way to the
-        budget.
-        """
+        """Remove as few units as bring the multiply-adds down to this step's share of the way to the budget."""
         assert self.plan.budget is not None
         goal = self.full * (1 - (1 - self.plan.budget) * self.step / self.steps)
-        while multiply_adds(self.model, self.layers, self.alive) > goal:
-            self._remove(1)
+        living = {name: int(part.sum()) for name, part in self.model.split(self.alive).items()}
+        most = sum(count - 1 for name, count in living.items() if self.plan.layers is None or name in self.plan.layers)
+        self._remove(bisect_left(range(most + 1), True, key=lambda count: self._adds_without(count) <= goal))
+
+    def _adds_without(self, count: int) -> int:
+        alive = lowest(self.model, self.smooth, count, self.alive, layers=self.plan.layers)
+        return multiply_adds(self.model, self.layers, alive)
 
 
 # LeNet3: iterative against one-shot, and the oracle's own sanity ----------------------------------------------------
