@@ -7,8 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
 from robustbook.measure.surfaces import Surface
@@ -32,19 +34,24 @@ MEASURE_COLOURS = {"median psi": style.VERMILLION, "robust accuracy": style.BLUE
 
 def draw_surfaces(planes: dict[str, Surface], paths: dict[str, Array]) -> Figure:
     """Cross-entropy (top) and decision surface (bottom) of one image for every training, with boundary and attack path."""
-    figure, axes = pyplot.subplots(2, len(planes), figsize=(style.FIGURE_WIDTH, 4.3), sharex=True, sharey=True)
+    figure, axes = pyplot.subplots(2, len(planes), figsize=(style.FIGURE_WIDTH, 4.4), sharex=True, sharey=True)
     for row, quantity in zip(axes, QUANTITIES, strict=True):
         scale = surfaces.limits(list(planes.values()), quantity)
         for ax, (training, plane) in zip(row, planes.items(), strict=True):
             mesh = surfaces.contour(ax, plane, quantity, path=paths[training], scale=scale)
             ax.set(xlabel="", ylabel="")
-            ax.set_aspect("equal")
+            ax.set(xticks=[-_half(plane), 0, _half(plane)], yticks=[-_half(plane), 0, _half(plane)])
             if quantity == "cross_entropy":
-                ax.set_title(style.label(training).replace("-", "-\n").replace(" (", "\n("), fontsize=10)
+                ax.set_title(style.label(training).split(" (")[0].replace("-", "-\n"), fontsize=10)
         figure.colorbar(mesh, ax=row, label=surfaces.AXIS[quantity].replace(" (", "\n("), shrink=0.9)
     figure.supxlabel("adversarial direction α (pixel units)", fontsize=10.5)
     figure.supylabel("random direction β", fontsize=10.5)
     return figure
+
+
+def _half(plane: Surface) -> float:
+    """Half of how far a plane reaches, for ticks."""
+    return round(float(plane.alphas[-1]) / 2, 3)
 
 
 def draw_reliefs(planes: dict[str, Surface], trainings: Sequence[str] = ("natural", "minmax")) -> Figure:
@@ -95,11 +102,7 @@ def draw_agreement(evaluations: Sequence[Evaluation], scores: dict[str, Array]) 
                 markeredgewidth=0.5,
             )
         ax.set(xlabel="mean minimal distance (pixel units)", ylabel=label)
-    handles = [
-        Line2D([], [], linestyle="", marker="o", color=style.colour(name), label=style.label(name))
-        for name in TRAININGS
-    ]
-    handles += [
+    handles = _training_handles("o") + [
         Line2D([], [], linestyle="", marker=marker, color="#444444", label=name)
         for name, marker in ARCHITECTURE_MARKERS.items()
     ]
@@ -107,13 +110,30 @@ def draw_agreement(evaluations: Sequence[Evaluation], scores: dict[str, Array]) 
     return figure
 
 
+def _training_handles(marker: str | None = None) -> list[Line2D]:
+    """Legend entries of the trainings, each with its own marker unless one is given."""
+    return [
+        Line2D(
+            [],
+            [],
+            linestyle="",
+            marker=marker or style.marker(name),
+            color=style.colour(name),
+            label=style.label(name),
+        )
+        for name in TRAININGS
+    ]
+
+
 def draw_rank_agreement(results: Results) -> Figure:
     """Rank correlation of every measure with both references, with intervals over kinds of network."""
     figure, axes = pyplot.subplots(1, 2, figsize=(style.FIGURE_WIDTH, 4.0), sharey=True)
+    order = results.table("rank agreement", reference="minimal distance").sort_values("value")["measure"]
     for ax, reference in zip(axes, ("strong robust accuracy", "minimal distance"), strict=True):
-        table = results.table("rank agreement", reference=reference).sort_values("value")
+        # The panels share their rows, so both tables must come in the same order.
+        table = results.table("rank agreement", reference=reference).set_index("measure").loc[order].reset_index()
         ranking.forest(ax, table, label="measure", axis_label="Spearman's ρ")
-        ax.set_title(f"against {reference}", fontsize=10.5)
+        ax.set_title(reference, fontsize=10.5)
         ax.axvline(0, color="#555555", linewidth=1)
     return figure
 
@@ -143,7 +163,8 @@ def draw_cost(results: Results) -> Figure:
         colour = MEASURE_COLOURS[name]
         ax.plot(table["passes"], table["value"], "o-", color=colour, label=MEASURES[name])
         ax.fill_between(table["passes"], table["low"], table["high"], color=colour, alpha=0.15, linewidth=0)
-    ax.set(xscale="log", xlabel="forward and backward passes per image", ylabel="Spearman's ρ with minimal distance")
+    ax.set(xscale="log", xlabel="forward and backward passes per image", ylabel="Spearman's ρ")
+    _plain_ticks(ax, "x", (3, 5, 10, 20, 50, 100, 200))
     ax.legend(loc="lower right")
     return figure
 
@@ -164,7 +185,8 @@ def draw_search(evaluations: Sequence[Evaluation], steps: Sequence[int]) -> Figu
         )
         ax.fill_between(steps, ratios.min(0), ratios.max(0), color=style.colour(training), alpha=0.12, linewidth=0)
     ax.set(xscale="log", yscale="log", xlabel="ascent steps", ylabel="median psi / psi at longest ascent")
-    ax.set_xticks(list(steps), [str(count) for count in steps])
+    _plain_ticks(ax, "x", steps)
+    _plain_ticks(ax, "y", (1, 2, 5, 10, 20, 50, 100))
     ax.legend(fontsize=9)
     return figure
 
@@ -174,21 +196,31 @@ def draw_brackets(results: Results, dataset: str, budgets: Sequence[float]) -> F
     figure, axes = pyplot.subplots(1, len(budgets), figsize=(style.FIGURE_WIDTH, 4.4), sharey=True)
     for ax, budget in zip(np.atleast_1d(axes), budgets, strict=True):
         table = bracket_table(results, dataset, budget)
-        ranking.brackets(ax, table, label="network", axis_label="psi (1/nats)", hue="training")
+        ranking.brackets(ax, table, label="architecture", axis_label="psi (1/nats)", hue="training")
         ax.set(xscale="log", title=f"radius {budget:g} ε")
+        _plain_ticks(ax, "x", (0.3, 1, 3, 10, 30, 100))
         if legend := ax.get_legend():
             legend.remove()
+    figure.legend(handles=_training_handles(), loc="outside lower center", ncols=4, fontsize=9, frameon=False)
     return figure
 
 
+def _plain_ticks(ax: Axes, axis: str, ticks: Sequence[float]) -> None:
+    """Label a logarithmic axis at these values alone, as far as they lie on it."""
+    low, high = ax.get_xlim() if axis == "x" else ax.get_ylim()
+    chosen = [tick for tick in ticks if low <= tick <= high]
+    scale = ax.xaxis if axis == "x" else ax.yaxis
+    scale.set_ticks(chosen, [f"{tick:g}" for tick in chosen])
+    scale.set_minor_locator(NullLocator())
+
+
 def bracket_table(results: Results, dataset: str, budget: float) -> pd.DataFrame:
-    """Columns network, training, low (certified), high (attained): medians over images of all seeds."""
+    """Columns architecture, training, low (certified), high (attained): medians over images of all seeds."""
     rows = []
     for high in results.select("psi attained (upper end)", dataset=dataset, budget=budget):
         kind = {key: high.factors[key] for key in ("architecture", "training")}
         low = results.one("psi certified (lower end)", dataset=dataset, budget=budget, method="best", **kind)
-        label = f"{kind['architecture']}, {style.label(str(kind['training']))}"
-        rows.append({"network": label, "training": kind["training"], "low": low.value, "high": high.value})
+        rows.append({**kind, "low": low.value, "high": high.value})
     return pd.DataFrame(rows)
 
 

@@ -144,16 +144,12 @@ def overview(results: Results) -> pd.DataFrame:
         "strong robust accuracy": "kind: strong robust accuracy",
         "minimal distance": "kind: minimal distance",
         "median psi": "kind: median psi",
-        "mean psi": "kind: mean psi",
     }
     lines = []
     for row in results.select("kind: clean accuracy"):
         kind = row.factors
-        line = {
-            "data": kind["dataset"],
-            "network": kind["architecture"],
-            "training": style.label(str(kind["training"])),
-        }
+        label = style.label(str(kind["training"])).split(" (")[0]
+        line = {"data": str(kind["dataset"]), "network": f"{kind['architecture']}, {label}"}
         for label, name in columns.items():
             found = results.one(name, **kind)
             line[label] = f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]"
