@@ -396,7 +396,7 @@ page.figure(
     figures.draw_sanity(sanity),
     alt="Test accuracy after fine-tuning against loss before it, one marker a pruning.",
     caption=f"Low loss before tuning and high accuracy after it: Spearman {page.interval(sane)} (mean and interval over {sane.n} networks, "
-    f"{sanity_masks} prunings each). "
+    f"{sanity_masks} prunings of {curve_units} units each). "
     + (
         "The loss before tuning does predict the outcome here."
         if sane.low > 0

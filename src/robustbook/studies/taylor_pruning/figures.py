@@ -118,6 +118,7 @@ def draw_curves(results: Results, criteria: Sequence[str]) -> Figure:
                 low, high = [max(row.low or 0, 1e-4) for row in rows], [row.high or 0 for row in rows]
                 ax.fill_between(x, low, high, color=style.colour(look), alpha=0.13, linewidth=0)
         ax.set(title=title, xlabel="units removed", yscale="log")
+    axes[0].set_ylim(bottom=0.5 * min(row.value for row in results.select("pruned loss", images="scored")))
     axes[0].set_ylabel("mean loss (nats)")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
     return figure
@@ -201,7 +202,7 @@ def draw_sanity(networks: Sequence[tuple[list[float], list[float]]]) -> Figure:
     figure, ax = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 3.2))
     for number, (before, after) in enumerate(networks):
         ax.plot(before, after, "osD^vPX<>"[number % 9], markersize=5, alpha=0.85, label=f"network {number + 1}")
-    ax.set(xlabel="loss after removal, before fine-tuning (nats)", ylabel="test accuracy after it", xscale="log")
+    ax.set(xlabel="loss after removal, before fine-tuning (nats)", ylabel="test accuracy after it")
     ax.legend(ncols=2)
     return figure
 

@@ -193,7 +193,7 @@ def measure_sanity(task: Task) -> tuple[list[float], list[float]]:
     before, after = [], []
     for share in torch.linspace(0, 1, parameters.sanity_masks):
         scores = share * ranks + (1 - share) * torch.rand(model.units, generator=generator)
-        alive = lowest(model, scores, parameters.tuned_units, all_alive(model))
+        alive = lowest(model, scores, parameters.curve_units, all_alive(model))
         before.append(mean_loss(model, *images, alive))
         with masked(model, alive):
             smaller = removed(model, alive)
