@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -118,10 +120,21 @@ def subsets(count: int = 64) -> None:
     )
 
 
+def trade_off() -> None:
+    """Accuracy of the reference run's PreAct-ResNet against multiply-adds and the milliseconds measured in that run."""
+    record = json.loads((Path(__file__).parents[1] / "book" / "studies" / "taylor_pruning.json").read_text())
+    rows = {(row["name"], row["factors"].get("way")): row["value"] for row in record["metrics"]}
+    for way in (row["factors"]["way"] for row in record["metrics"] if row["name"] == "stream accuracy"):
+        print(
+            f"{way}: accuracy {rows['stream accuracy', way]:.3f}, {rows['stream multiply-adds', way] / 1e6:.2f} million "
+            f"multiply-adds, {1000 * record['timing'][f'latency {way}']:.1f} ms for 64 images on one thread"
+        )
+
+
 def main() -> None:
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     torch.manual_seed(0)
-    for part in (resnet18, half_the_cost, oracle, subsets):
+    for part in (resnet18, half_the_cost, oracle, subsets, trade_off):
         part()
 
 

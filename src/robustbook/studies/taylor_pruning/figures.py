@@ -205,16 +205,3 @@ def draw_sanity(networks: Sequence[tuple[list[float], list[float]]]) -> Figure:
     ax.set(xlabel="loss after removal, before fine-tuning (nats)", ylabel="test accuracy after it")
     ax.legend(ncols=2)
     return figure
-
-
-def draw_latency(record_timing: dict[str, float], results: Results) -> Figure:
-    """Test accuracy against measured milliseconds of a batch, from a record's timing (for the speed page: seconds
-    vary).
-    """
-    figure, ax = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 3.2))
-    for way in ("full", *STREAM_WAYS):
-        accuracy = results.one("stream accuracy", way=way)
-        ax.plot(1000 * record_timing[f"latency {way}"], accuracy.value, "o", label=way)
-    ax.set(xlabel="milliseconds of a batch of 64 images, one thread", ylabel="test accuracy")
-    ax.legend()
-    return figure
