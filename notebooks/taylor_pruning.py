@@ -105,10 +105,10 @@ parameters = study.Parameters(**{name: globals()[name] for name in study.Paramet
 images = study.load_images(data, parameters)
 networks = study.tasks(images, parameters, max(seeds, few_seeds))
 second_images = study.load_images(second_data, parameters) if second_data != "none" else None
+sets, title = [images] + ([second_images] if second_images else []), images[0].title
 workers = 1 if data == "digits" else None  # small jobs are done before a worker has started
 
 # %% tags=["remove-input"]
-sets = [images] + ([second_images] if second_images else [])
 page.prose(
     f"Data: {' and '.join(each[0].title for each in sets)}; {train_images:,} training images for LeNet3 and {residual_images:,} for the "
     f"PreAct-ResNet, {len(images[1]):,} test images. {seeds} LeNet3 networks for the correlations, {few_seeds} networks for every other experiment. "
@@ -159,14 +159,14 @@ page.prose(
 # %%
 start = time.perf_counter()
 agreements = map_in_workers(study.measure_lenet3, networks[:seeds], workers)
-study.add_correlations(results, agreements, network="lenet3", data=data)
+study.add_correlations(results, agreements, network="lenet3", data=title)
 if second_images:
     second = map_in_workers(study.measure_lenet3, study.tasks(second_images, parameters, seeds), workers)
-    study.add_correlations(results, second, network="lenet3", data=second_data)
+    study.add_correlations(results, second, network="lenet3", data=second_images[0].title)
 timing["correlations"] = time.perf_counter() - start
 
 # %% tags=["remove-input"]
-clean = [results.one("accuracy", network="lenet3", data=each[0].name.removesuffix("-jpeg")) for each in sets]
+clean = [results.one("accuracy", network="lenet3", data=each[0].title) for each in sets]
 page.prose(
     "Test accuracy of LeNet3: "
     + ", ".join(f"{page.interval(row)} on {each[0].title}" for row, each in zip(clean, sets, strict=True))
@@ -176,7 +176,7 @@ page.prose(
 # %% tags=["remove-input"]
 by_layer = {
     layer: results.one(
-        "correlation", network="lenet3", data=data, coefficient="spearman", scope=layer, criterion="taylor-fo"
+        "correlation", network="lenet3", data=title, coefficient="spearman", scope=layer, criterion="taylor-fo"
     )
     for layer in agreements[0].layers
 }
@@ -190,16 +190,16 @@ page.figure(
 )
 
 # %% tags=["remove-input"]
-names = [data] + ([second_data] if second_images else [])
+names = [each[0].title for each in sets]
 rows = {
     row.factors["criterion"]: row
-    for row in results.select("correlation", network="lenet3", data=data, coefficient="spearman", scope="all layers")
+    for row in results.select("correlation", network="lenet3", data=title, coefficient="spearman", scope="all layers")
 }
 leader = max((name for name in rows if name != figures.ELSEWHERE), key=lambda name: rows[name].value)
 page.figure(
     figures.draw_correlations(results, "lenet3", names),
     alt="Forest plot of the correlation of fifteen criteria with the oracle on LeNet3, Spearman left and Pearson right.",
-    caption=f"On {data} the criterion that ranks units most like the oracle is {figures.LABELS[leader].strip('… ')} (Spearman "
+    caption=f"On {title} the criterion that ranks units most like the oracle is {figures.LABELS[leader].strip('… ')} (Spearman "
     f"{page.interval(rows[leader])}); first order reaches {page.interval(rows['taylor-fo'])}, the weight norm {page.interval(rows['weight-norm'])}. "
     f"The oracle agrees with itself on other images to {page.interval(rows[figures.ELSEWHERE])}. Intervals over {rows['taylor-fo'].n} networks.",
 )
@@ -216,14 +216,14 @@ page.verdict(study.CLAIMS[6], results)
 # within layers, and below we prune with scores divided by their norm in each layer.
 
 # %% tags=["remove-input"]
-table = results.table("correlation", network="lenet3", data=data, coefficient="spearman")
+table = results.table("correlation", network="lenet3", data=title, coefficient="spearman")
 table = table[table.criterion.isin(["taylor-fo", "taylor-so", "obd", "weight-norm", "random"])]
 shown = table.pivot(index="criterion", columns="scope", values="value")[["all layers", "within layers", *by_layer]]
 shown.index = [figures.LABELS[name] for name in shown.index]
 page.table(
     shown.rename(columns=figures.LAYERS).rename_axis("criterion"),
     index=True,
-    caption=f"Spearman's correlation with the oracle over all units, within layers (mean), and in each layer; LeNet3, {data}, mean over networks.",
+    caption=f"Spearman's correlation with the oracle over all units, within layers (mean), and in each layer; LeNet3, {title}, mean over networks.",
 )
 
 # %% [markdown]
@@ -295,25 +295,26 @@ page.figure(
 
 # %%
 start = time.perf_counter()
-residual = map_in_workers(study.measure_preact_resnet, networks[:few_seeds], workers)
-study.add_correlations(results, residual, network="preact-resnet", data=data)
-study.add_placement(results, residual, study.PLACEMENTS)
+jobs = [("resnet20", networks[0])] if published_resnet else []
+jobs += [("preact-resnet", task) for task in networks[:few_seeds]]
+residual = map_in_workers(study.measure_residual, jobs, workers)
 if published_resnet:
-    (published,) = map_in_workers(study.measure_published_resnet20, networks[:1], workers)
-    study.add_single_network(results, published, network="resnet20", data=data)
+    study.add_single_network(results, residual.pop(0), network="resnet20", data=title)
+study.add_correlations(results, residual, network="preact-resnet", data=title)
+study.add_placement(results, residual, study.PLACEMENTS)
 timing["residual networks"] = time.perf_counter() - start
 
 # %% tags=["remove-input"]
 places = {
     name: results.one(
-        "correlation", network="preact-resnet", data=data, coefficient="pearson", scope="inner units", criterion=name
+        "correlation", network="preact-resnet", data=title, coefficient="pearson", scope="inner units", criterion=name
     )
     for name in study.PLACEMENTS
 }
 clean = results.one("accuracy", network="preact-resnet")
 display(
     page.figure(
-        figures.draw_correlations(results, "preact-resnet", [data], scope="inner units"),
+        figures.draw_correlations(results, "preact-resnet", [title], scope="inner units"),
         alt="Forest plot of the correlation of ten criteria with the oracle over the inner units of the PreAct-ResNet.",
         caption=f"PreAct-ResNet (test accuracy {page.interval(clean)}), units inside blocks. Pearson's correlation of the gate behind the batch-norm is "
         f"{page.interval(places['taylor-fo'])}, before it {page.interval(places['weight taylor sum'])}; of the scale alone "

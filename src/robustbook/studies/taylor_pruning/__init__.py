@@ -9,8 +9,7 @@ from robustbook.studies.taylor_pruning.agreement import (
     add_placement,
     add_single_network,
     measure_lenet3,
-    measure_preact_resnet,
-    measure_published_resnet20,
+    measure_residual,
 )
 from robustbook.studies.taylor_pruning.claims import CLAIMS, PLACEMENTS
 from robustbook.studies.taylor_pruning.curves import add_curves, add_subsets, measure_curves, measure_subsets
@@ -45,8 +44,7 @@ __all__ = [
     "load_images",
     "measure_curves",
     "measure_lenet3",
-    "measure_preact_resnet",
-    "measure_published_resnet20",
+    "measure_residual",
     "measure_sanity",
     "measure_streams",
     "measure_subsets",

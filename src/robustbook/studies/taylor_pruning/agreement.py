@@ -68,6 +68,12 @@ def measure_preact_resnet(task: Task) -> Agreement:
     return measure(preact_resnet(task), task, RESIDUAL_CRITERIA, task.scored(count), task.scored(count, part=1))
 
 
+def measure_residual(work: tuple[str, Task]) -> Agreement:
+    """One residual network: a "resnet20" or a "preact-resnet" (so that both kinds can be measured side by side)."""
+    network, task = work
+    return measure_published_resnet20(task) if network == "resnet20" else measure_preact_resnet(task)
+
+
 def measure_published_resnet20(task: Task) -> Agreement:
     """The same for the published ResNet-20, which was trained on the official images."""
     count = task.parameters.residual_scores

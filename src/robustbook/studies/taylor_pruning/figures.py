@@ -77,7 +77,9 @@ def draw_correlations(results: Results, network: str, data: Sequence[str], scope
     """
     names = [str(row.factors["criterion"]) for row in _rows(results, network, data[0], "spearman", scope)]
     names = [name for name in LABELS if name in names]
-    figure, axes = pyplot.subplots(1, 2, figsize=(style.FIGURE_WIDTH, 0.27 * len(names) + 1.1), sharey=True)
+    figure, axes = pyplot.subplots(
+        1, 2, figsize=(style.FIGURE_WIDTH, 0.27 * len(names) + 1.1 + 0.3 * (len(data) > 1)), sharey=True
+    )
     looks = list(zip(data, (style.BLUE, style.ORANGE), ("o", "s"), (-0.14, 0.14), strict=False))
     for ax, coefficient in zip(axes, ("spearman", "pearson"), strict=True):
         for name, colour, marker, shift in looks:
@@ -91,7 +93,7 @@ def draw_correlations(results: Results, network: str, data: Sequence[str], scope
     axes[0].set_yticks(range(len(names)), [LABELS[name] for name in names])
     axes[0].invert_yaxis()
     if len(data) > 1:
-        axes[1].legend(loc="lower left")
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(data))
     return figure
 
 

@@ -269,4 +269,7 @@ def add_streams(results: Results, networks: Sequence[dict[str, Tuned]]) -> None:
 
 def _add(results: Results, name: str, values: Sequence[float], unit: str, **factors: str | int) -> None:
     found = mean_interval_t(np.asarray(values, dtype=float))
-    results.add(name, found.value, found.bounds, n=found.n, over="networks", unit=unit, **factors)
+    bounds = found.bounds
+    if unit == "share" or name == "oracle sanity":
+        bounds = (max(found.low, -1.0), min(found.high, 1.0))
+    results.add(name, found.value, bounds, n=found.n, over="networks", unit=unit, **factors)
