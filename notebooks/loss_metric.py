@@ -116,7 +116,7 @@ page.prose(
 #
 # which is positive where the prediction is right, negative where it is wrong, and zero exactly on the decision boundary.
 #
-# ```{literalinclude} ../../src/robustbook/measure/surfaces.py
+# ```{literalinclude} /../src/robustbook/measure/surfaces.py
 # :pyobject: decision_surface
 # ```
 
@@ -215,14 +215,14 @@ page.verdict(study.CLAIMS[1], results)
 #
 # Normalising the logits cancels any scaling of the last layer.
 #
-# ```{literalinclude} ../../src/robustbook/measure/divergence.py
+# ```{literalinclude} /../src/robustbook/measure/divergence.py
 # :pyobject: normalise_logits
 # ```
 #
 # The maximum is sought by ascent along the sign of the gradient. At $\delta = 0$ the divergence has its minimum, so its gradient is zero there: the
 # ascent has to start at a random point.
 #
-# ```{literalinclude} ../../src/robustbook/measure/divergence.py
+# ```{literalinclude} /../src/robustbook/measure/divergence.py
 # :pyobject: worst_divergence
 # ```
 #

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from attack_networks import generator, random_network, trained
-from robustbook.measure.divergence import kl_divergence, normalise_logits, psi, worst_divergence
+from robustbook.measure.divergence import _Divergence, kl_divergence, normalise_logits, psi, worst_divergence
 from robustbook.models.architectures import Scale
 from robustbook.perturb.network import compute_logits, count_passes
 
@@ -81,6 +81,30 @@ def test_the_gradient_is_zero_at_the_image_itself() -> None:
     logits = normalise_logits(model(images))
     (gradient,) = torch.autograd.grad(kl_divergence(logits.detach(), logits).sum(), images)
     assert float(gradient.abs().max()) < 1e-12
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_the_written_out_gradient_is_that_of_the_formula(normalise: bool) -> None:
+    logits = torch.randn(6, 5, generator=generator(), dtype=torch.float64, requires_grad=True)
+    log_p = torch.randn(6, 5, generator=generator(1), dtype=torch.float64).log_softmax(dim=1)
+    prediction = normalise_logits(logits) if normalise else logits
+    expected = kl_divergence(log_p, prediction)
+    found = _Divergence.apply(logits, log_p, normalise)
+    torch.testing.assert_close(found, expected)
+    weight = torch.rand(6, generator=generator(2), dtype=torch.float64)
+    torch.testing.assert_close(
+        torch.autograd.grad(found, logits, weight)[0], torch.autograd.grad(expected, logits, weight)[0]
+    )
+
+
+@pytest.mark.parametrize("value", [0.0, 3.3, -1e-38, 1e38])
+def test_constant_logits_give_the_ascent_no_direction_and_no_divergence(value: float) -> None:
+    logits = torch.full((2, 10), value, requires_grad=True)
+    uniform = torch.zeros(2, 10, dtype=torch.float64).log_softmax(dim=1)
+    found = _Divergence.apply(logits, uniform, True)
+    (gradient,) = torch.autograd.grad(found.sum(), logits)
+    assert float(found.abs().max()) < 1e-9
+    assert bool(gradient.isfinite().all())
 
 
 def test_a_small_step_costs_half_the_fisher_form() -> None:

@@ -339,3 +339,18 @@ def test_a_scaled_loss_gives_the_same_steps() -> None:
 
     first = ascend(model, images, labels, scaled, epsilon=0.06, steps=3, step_size=0.02)
     assert torch.equal(first, bim(model, images, labels, epsilon=0.06, steps=3, step_size=0.02))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("options", [dict(), dict(stride=2, padding=1), dict(stride=3, padding=2, dilation=2)])
+def test_the_fast_gradient_of_few_channels_is_the_gradient(channels: int, options: dict[str, int]) -> None:
+    layer = nn.Conv2d(channels, 5, 4, **options).double()
+    model = nn.Sequential(layer, nn.Flatten())
+    images = torch.rand(2, channels, 11, 9, generator=generator(), dtype=torch.float64, requires_grad=True)
+    weight = torch.randn(model(images).shape, generator=generator(), dtype=torch.float64)
+    (expected,) = torch.autograd.grad(model(images), images, weight)
+    with frozen(model):
+        assert "forward" in layer.__dict__
+        (found,) = torch.autograd.grad(model(images), images, weight)
+    assert "forward" not in layer.__dict__
+    torch.testing.assert_close(found, expected)

@@ -89,6 +89,19 @@ def test_other_pages_rename_the_labels_they_define_and_no_others():
     assert "{ref}`fig-a-tiny-quick`" in out
 
 
+def test_relative_paths_of_other_pages_start_one_folder_deeper():
+    text = (
+        "# Title\n\n[x](../index.md) [y](#y) [z](https://a.org) {doc}`../index` {doc}`text <../index>`\n"
+        "```{literalinclude} ../../src/robustbook/measure/psi.py\n```\nfrom ../here, {x} ./y"
+    )
+    out = page_with(text=text, run=QUICK).cells[0].source
+    assert out == (
+        "# Title\n\n[x](../../index.md) [y](#y) [z](https://a.org) {doc}`../../index` {doc}`text <../../index>`\n"
+        "```{literalinclude} ../../../src/robustbook/measure/psi.py\n```\nfrom ../here, {x} ./y"
+    )
+    assert page_with(text=text).cells[0].source == text
+
+
 def test_new_text_reaches_the_page_without_a_run(ran, monkeypatch):
     from robustbook.run import execute, runner
 

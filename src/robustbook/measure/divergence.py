@@ -6,9 +6,11 @@ Read `normalise_logits` and `kl_divergence` first, then `worst_divergence` (the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Generator, Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import Module
 
 from robustbook.perturb.gradient import ascend, random_starts
@@ -71,7 +73,7 @@ def worst_divergence(
     best = _Best(images)
 
     def divergence(logits: Tensor, log_p: Tensor) -> Tensor:
-        return kl_divergence(log_p, _prediction(logits, normalise))
+        return cast(Tensor, _Divergence.apply(logits, log_p, normalise))
 
     for _ in range(restarts):
         ascend(
@@ -103,9 +105,49 @@ class _Best:
         self.values = images.new_zeros(len(images))
 
     def __call__(self, rows: Tensor, points: Tensor, logits: Tensor, values: Tensor) -> None:
-        better = values > self.values[rows]
-        update = rows[better]
-        self.values[update], self.points[update] = values[better].to(self.values), points[better]
+        # No row ever finishes here, so the rows of a chunk are consecutive and their places are views.
+        part = slice(int(rows[0]), int(rows[-1]) + 1)
+        kept, kept_points, values = self.values[part], self.points[part], values.to(self.values)
+        better = values > kept
+        if bool(better.all()):
+            kept_points.copy_(points)
+        else:
+            update = better.nonzero().squeeze(1)
+            kept_points.index_copy_(0, update, points.index_select(0, update))
+        torch.maximum(values, kept, out=kept)
+
+
+class _Divergence(torch.autograd.Function):
+    """`kl_divergence` to a fixed prediction, with its gradient written out: many small steps cost more than the network.
+
+    With z the normalised logits, s the deviation that they were divided by and g = q - p, the gradient with respect to
+    the logits is (g - z mean(g z)) / s, since mean(g) = 0. Without normalisation it is g.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, log_p: Tensor, normalise: bool) -> Tensor:
+        ctx.dtype = logits.dtype
+        prediction, inverse = logits.double(), None
+        if normalise:
+            mean = prediction.mean(dim=-1, keepdim=True)
+            prediction = prediction - mean
+            # What is added decides for logits that are constant but for float64's rounding: they become 0.
+            size = prediction.square().mean(dim=-1, keepdim=True) + (1e-10 * mean).square_() + 1e-300
+            inverse = size.rsqrt_()
+            prediction = prediction * inverse
+        log_q, p = prediction.log_softmax(dim=-1), log_p.exp()
+        values = (p * (log_p - log_q)).sum(dim=-1)
+        ctx.save_for_backward(prediction, inverse, log_q.exp_().sub_(p))
+        return values
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, weight: Tensor) -> tuple[Tensor, None, None]:
+        prediction, inverse, gradient = ctx.saved_tensors
+        if inverse is not None:
+            along = (gradient * prediction).mean(dim=-1, keepdim=True)
+            gradient = (gradient - prediction * along) * inverse
+        return (gradient * weight.unsqueeze(-1)).to(ctx.dtype), None, None
 
 
 def _prediction(logits: Tensor, normalise: bool) -> Tensor:

@@ -11,8 +11,9 @@ import inspect
 import json
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -32,16 +33,22 @@ def cache_folder() -> Path:
     return user_cache_path("robustbook") / "checkpoints"
 
 
-def cached(specification: Mapping[str, Any], model: nn.Module, train: Callable[[nn.Module], nn.Module]) -> nn.Module:
+def cached(
+    specification: Mapping[str, Any],
+    model: nn.Module,
+    train: Callable[[nn.Module], nn.Module],
+    *,
+    code: Sequence[ModuleType] = (),
+) -> nn.Module:
     """`model` with the weights of `specification`: read from the cache, else made by `train(model)` and kept there.
 
-    `specification` is plain values (JSON) that, with the code of `robustbook.models`, determine the weights. A damaged file is
-    reported by a warning and made again. Two processes that want the same checkpoint train it once: the second one waits.
+    `specification` is plain values (JSON) that determine the weights, together with the code of `robustbook.models` and of the
+    modules named in `code` (those of an attack used in training, say). A damaged file is reported by a warning and made again. Two processes that want the same checkpoint train it once: the second one waits.
     Where the cache folder cannot be written, the network is trained and not kept.
     """
     from filelock import FileLock
 
-    path = cache_folder() / f"{key(specification)}.safetensors"
+    path = cache_folder() / f"{key(specification, code)}.safetensors"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(f"{path}.lock")
@@ -61,12 +68,12 @@ def cached(specification: Mapping[str, Any], model: nn.Module, train: Callable[[
     return trained
 
 
-def key(specification: Mapping[str, Any]) -> str:
+def key(specification: Mapping[str, Any], code: Sequence[ModuleType] = ()) -> str:
     """Hash that names a checkpoint: specification, code that builds and trains, version of torch."""
     from robustbook.models import architectures, training
 
-    code = [inspect.getsource(module) for module in (architectures, training)]
-    content = json.dumps([specification, code, torch.__version__], sort_keys=True)
+    sources = [inspect.getsource(module) for module in (architectures, training, *code)]
+    content = json.dumps([specification, sources, torch.__version__], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 

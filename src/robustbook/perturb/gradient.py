@@ -64,8 +64,7 @@ def ascend(
     Raises ValueError if `epsilon`, `step_size` or `steps` is negative or `images` leave [0, 1].
     """
     _check(images, steps, epsilon=epsilon, step_size=step_size)
-    shape = (-1, *[1] * (images.dim() - 1))
-    radius, step = per_image(epsilon, images).view(shape), per_image(step_size, images).view(shape)
+    radius, step = _beside(epsilon, images), _beside(step_size, images)
     low, high = (images - radius).clamp_(min=0), (images + radius).clamp_(max=1)
     ends = torch.clamp(images if starts is None else starts, low, high)
     with frozen(model):
@@ -83,12 +82,13 @@ class _Batch:
     low: Tensor
     high: Tensor
     targets: Tensor
-    step: Tensor
+    step: float | Tensor
 
     def where(self, pick: Tensor) -> _Batch:
         """The rows that `pick` (a mask or indices) names; in the first call the fields still hold all images."""
         rows = self.rows[pick] if pick.dtype == torch.bool else pick
-        return _Batch(rows, self.points[pick], self.low[pick], self.high[pick], self.targets[pick], self.step[pick])
+        step = self.step[pick] if isinstance(self.step, Tensor) else self.step
+        return _Batch(rows, self.points[pick], self.low[pick], self.high[pick], self.targets[pick], step)
 
 
 def _walk(
@@ -103,7 +103,7 @@ def _walk(
             batch, gradient = batch.where(~finished), gradient[~finished]
             if not len(batch.rows):
                 return
-        moved = torch.addcmul(batch.points, gradient.sign_(), batch.step)
+        moved = gradient.sign_().mul_(batch.step).add_(batch.points)
         batch.points = torch.clamp(moved, batch.low, batch.high, out=moved)
     ends[batch.rows] = batch.points
     if observe is not None:
@@ -127,7 +127,7 @@ def random_starts(images: Tensor, epsilon: float | Tensor, generator: Generator)
     The numbers are drawn on the generator's device, so a CPU generator gives the same starts on every device.
     """
     noise = torch.empty(images.shape, device=generator.device).uniform_(-1, 1, generator=generator)
-    return images + noise.to(images.device) * per_image(epsilon, images).view(-1, *[1] * (images.dim() - 1))
+    return images + noise.to(images.device) * _beside(epsilon, images)
 
 
 def fgsm(model: Module, images: Tensor, labels: Tensor, *, epsilon: float | Tensor, chunk: int = CHUNK) -> Tensor:
@@ -262,6 +262,13 @@ def margin_pgd(
 def per_image(amount: float | Tensor, images: Tensor) -> Tensor:
     """`amount`, one number or one for each of the N images, as a tensor (N,) beside the images."""
     return torch.as_tensor(amount, dtype=images.dtype, device=images.device).expand(len(images))
+
+
+def _beside(amount: float | Tensor, images: Tensor) -> float | Tensor:
+    """`amount` in a form that multiplies `images` (N, C, H, W): one number, or (N, 1, 1, 1)."""
+    if not isinstance(amount, Tensor) or amount.dim() == 0:
+        return float(amount)
+    return amount.to(images).view(-1, *[1] * (images.dim() - 1))
 
 
 def _check(images: Tensor, steps: int, **amounts: float | Tensor) -> None:

@@ -23,6 +23,7 @@ _TEXT = ("text/", "image/svg+xml", "application/json")
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _PLACES = r"home|Users|root|tmp|private|var|usr|opt|mnt|media|srv"
 _PATH = re.compile(rf"(?<![\w.<>/+:=~-])/(?:{_PLACES})/[^\s\"'<>)]+|(?<!\w)[A-Z]:\\\\?[A-Za-z][^\s\"'<>)]*")
+_UPWARDS = re.compile(r"(?:(?<=\} )|(?<=\}`)|(?<=\]\()|(?<=<)|(?<=src=\")|(?<=href=\"))(?=\.\./)")
 _LABELS = re.compile(
     r"^\((?P<target>[\w:.-]+)\)=\s*$|^\$\$\s*\((?P<equation>[\w:.-]+)\)\s*$|"
     r"(?<=[^\s$])\s*\$\$\s*\((?P<tail>[\w:.-]+)\)\s*$|^:(?:label|name):\s*(?P<option>[\w:.-]+)\s*$",
@@ -76,7 +77,7 @@ def _page(cells: list[Node], source: Node, run: RunId) -> Node:
     from nbformat.v4 import new_notebook
 
     if run.run != REFERENCE:
-        cells = _own_labels(cells, run)
+        cells = _own_paths(_own_labels(cells, run))
     for index, cell in enumerate(cells):
         cell["id"] = f"cell-{index}"
     _count(cells)
@@ -167,6 +168,14 @@ def _own_labels(cells: list[Node], run: RunId) -> list[Node]:
         pattern = re.compile(rf"(?<![\w:./-]){re.escape(name)}(?![\w:.-]*[\w-])")
         for cell in texts:
             cell.source = _in_references(cell.source, pattern, f"{name}-{run.study}-{run.run}".replace("_", "-"))
+    return cells
+
+
+def _own_paths(cells: list[Node]) -> list[Node]:
+    """Let relative paths, written for the reference page, start one folder deeper, where the pages of other runs lie."""
+    for cell in cells:
+        if cell.cell_type == "markdown":
+            cell.source = _UPWARDS.sub("../", cell.source)
     return cells
 
 

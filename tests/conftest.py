@@ -1,0 +1,28 @@
+"""What all tests share: one thread, a cache of their own, and the reason why tests of real data are skipped."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+
+from robustbook.data import store
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's checkpoints."""
+    monkeypatch.setenv("ROBUSTBOOK_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def data_root() -> Path:
+    """The data root with MNIST and CIFAR-10 in it; skips where they are missing."""
+    missing = [entry.name for entry in store.inventory() if entry.state == "missing" and entry.name != "digits"]
+    if missing:
+        pytest.skip(f"no {', '.join(missing)} under {store.data_root()}: set ROBUSTBOOK_DATA or `robustbook data get`")
+    return store.data_root()

@@ -1,0 +1,78 @@
+"""Work side by side: order kept, errors raised, the same numbers for one worker and two."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from threading import Event
+from time import monotonic
+
+import pytest
+import torch
+
+from robustbook.workers import map_in_workers, worker_count
+
+
+def product_of(seed: int) -> list[float]:
+    generator = torch.Generator().manual_seed(seed)
+    matrix = torch.randn(200, 200, generator=generator)
+    return (matrix @ matrix).sum(0).tolist()
+
+
+def fail_at_two(number: int) -> int:
+    if number == 2:
+        raise ValueError("piece two failed")
+    return number
+
+
+def threads_of(_: int) -> tuple[int, int]:
+    return torch.get_num_threads(), os.getpid()
+
+
+def test_one_and_two_workers_give_the_same_bits() -> None:
+    assert map_in_workers(product_of, [3, 1, 2], workers=2) == map_in_workers(product_of, [3, 1, 2], workers=1)
+
+
+def test_error_of_a_piece_is_raised_and_the_pool_still_works() -> None:
+    with pytest.raises(ValueError, match="piece two failed"):
+        map_in_workers(fail_at_two, [1, 2, 3], workers=2)
+    assert map_in_workers(fail_at_two, [1, 3], workers=2) == [1, 3]
+
+
+def test_every_piece_has_one_thread_and_threads_are_restored() -> None:
+    torch.set_num_threads(2)
+    try:
+        assert {threads for threads, _ in map_in_workers(threads_of, [1, 2], workers=1)} == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(1)
+    outcomes = map_in_workers(threads_of, [1, 2], workers=2)
+    assert {threads for threads, _ in outcomes} == {1}
+    assert os.getpid() not in {process for _, process in outcomes}
+
+
+def test_workers_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROBUSTBOOK_WORKERS", "3")
+    assert worker_count() == 3
+    assert map_in_workers(product_of, []) == []
+
+
+def test_workers_end_when_their_parent_is_killed() -> None:
+    program = (
+        "import os, sys; sys.path.insert(0, 'tests'); from test_workers import threads_of\n"
+        "from robustbook.workers import map_in_workers\n"
+        "if __name__ == '__main__':\n"
+        "    print(*{pid for _, pid in map_in_workers(threads_of, [1, 2], workers=2)}, flush=True)\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    root = Path(__file__).parents[1]
+    killed = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False)
+    assert killed.returncode == -9
+    workers = [int(pid) for pid in killed.stdout.split()]
+    assert workers
+    deadline = monotonic() + 20
+    while any(Path(f"/proc/{pid}").exists() for pid in workers) and monotonic() < deadline:
+        Event().wait(0.1)
+    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
