@@ -1,12 +1,16 @@
 """The pruning study: its rules on rows made by hand, its measurements on small networks, its exercises."""
 
+import ast
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
 
+import robustbook.exercises
 from prunable_networks import batch, network
 from robustbook.data import load
+from robustbook.exercises import cells
 from robustbook.measure import oracle
 from robustbook.measure.importance import gate_gradients
 from robustbook.models.prunable import build
@@ -277,3 +281,20 @@ def test_exercises_reject_what_is_wrong_and_say_why():
         exercises.check_first_order(lambda *problem: gate_gradients(*problem).mean(dim=0).abs())
     with pytest.raises(AssertionError, match="subtract"):
         exercises.check_oracle(lambda model, images, labels, units: torch.ones(len(units)))
+
+
+NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "taylor_pruning.py"
+
+
+@pytest.mark.parametrize(("name", "exercise"), cells(NOTEBOOK).items())
+def test_solutions_pass_their_checks_and_stubs_do_not(name, exercise):
+    for source, solved in ((exercise.stub, False), (exercise.solution, True)):
+        names = {"torch": torch, "exercises": robustbook.exercises, "checks": exercises}
+        *statements, last = ast.parse(source).body
+        exec(compile(ast.Module(statements, []), name, "exec"), names)
+        assert eval(compile(ast.Expression(last.value), name, "eval"), names).correct is solved
+
+
+def test_every_grade_of_exercise_is_there():
+    titles = [line for line in NOTEBOOK.read_text().splitlines() if line.startswith("# ### ")]
+    assert all(any(grade in line for line in titles) for grade in ("Predict", "Change", "Implement"))
