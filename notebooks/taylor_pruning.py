@@ -542,7 +542,7 @@ def mean_absolute_sum(network):
     weight = network.conv2.weight
     loss = torch.nn.functional.cross_entropy(network(pixels), labels)
     (gradient,) = torch.autograd.grad(loss, weight)
-    return float((weight * gradient).flatten(1).sum(1).abs().mean())
+    return float((weight.detach() * gradient).flatten(1).sum(1).abs().mean())
 
 
 evaluated = mean_absolute_sum(model.eval())
