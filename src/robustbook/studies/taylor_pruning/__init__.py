@@ -8,6 +8,7 @@ from robustbook.studies.taylor_pruning.agreement import (
     add_correlations,
     add_placement,
     add_single_network,
+    add_training_length,
     measure_lenet3,
     measure_residual,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "add_single_network",
     "add_streams",
     "add_subsets",
+    "add_training_length",
     "add_tuning",
     "load_images",
     "measure_curves",

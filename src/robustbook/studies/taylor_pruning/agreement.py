@@ -193,8 +193,20 @@ def add_single_network(results: Results, agreement: Agreement, *, network: str, 
             )
 
 
+def add_training_length(results: Results, by_epochs: dict[int, Sequence[Agreement]]) -> None:
+    """Rows `correlation after epochs`: Spearman over all units of LeNet3, by length of training."""
+    for epochs, agreements in by_epochs.items():
+        found = [correlations(one, "spearman", "all layers") for one in agreements]
+        for name in ("taylor-fo", "taylor-so", "obd", "weight-norm"):
+            values = [one[name] for one in found]
+            _add_mean(results, "correlation after epochs", values, epochs=epochs, criterion=name)
+
+
 def _add_mean(results: Results, name: str, values: Sequence[float], unit: str = "", **factors: str | int) -> None:
     """A row with Student's t interval over networks, cut at the ends of the values' range: 1 and -1, or twice that."""
-    found, end = mean_interval_t(values), 1.0 if name in ("correlation", "accuracy") else 2.0
+    found, end = (
+        mean_interval_t(values),
+        1.0 if name.startswith(("correlation after", "accuracy")) or name == "correlation" else 2.0,
+    )
     bounds = (max(found.low, -end), min(found.high, end))
     results.add(name, found.value, bounds, n=found.n, over="networks", unit=unit, **factors)

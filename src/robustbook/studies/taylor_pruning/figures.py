@@ -9,6 +9,7 @@ import torch
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
 
 from robustbook.plots import style
@@ -119,11 +120,20 @@ def draw_curves(results: Results, criteria: Sequence[str]) -> Figure:
             if name in ("oracle", "taylor-fo", "weight-norm", "random"):
                 low, high = [max(row.low or 0, 1e-4) for row in rows], [row.high or 0 for row in rows]
                 ax.fill_between(x, low, high, color=style.colour(look), alpha=0.13, linewidth=0)
-        ax.set(title=title, xlabel="units removed", yscale="log")
+        ax.set(title=title, xlabel="units removed")
+        _plain_logarithmic(ax)
     axes[0].set_ylim(bottom=0.5 * min(row.value for row in results.select("pruned loss", images="scored")))
     axes[0].set_ylabel("mean loss (nats)")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
     return figure
+
+
+def _plain_logarithmic(ax: Axes) -> None:
+    """A logarithmic axis of losses whose labels are plain numbers."""
+    ax.set_yscale("log")
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _label(name: str) -> str:
@@ -143,7 +153,8 @@ def draw_subsets(results: Results) -> Figure:
         x = [row.factors["removed"] for row in rows]
         label = LABELS.get(way, way)
         ax.plot(x, [row.value for row in rows], dashes, color=colour, marker=marker, markersize=4, label=label)
-    ax.set(xlabel="filters removed from the first convolution, of 16", ylabel="mean loss (nats)", yscale="log")
+    ax.set(xlabel="filters removed from the first convolution, of 16", ylabel="mean loss (nats)")
+    _plain_logarithmic(ax)
     ax.legend()
     return figure
 
@@ -172,7 +183,7 @@ def draw_trade_off(results: Results) -> Figure:
     looks = (("full", "black", "*"), *zip(STREAM_WAYS, colours, "DoXs", strict=True))
     for shift, (way, colour, marker) in enumerate(looks):
         accuracy, adds = (results.one(f"stream {name}", way=way) for name in ("accuracy", "multiply-adds"))
-        x = adds.value / 1e6 * (1 + 0.012 * (shift - 2) * (way != "full"))
+        x = adds.value / 1e6 * (1 + 0.02 * (shift - 2) * (way != "full"))
         ax.plot([x, x], [accuracy.low or 0, accuracy.high or 0], color=colour, linewidth=1.4)
         ax.plot(x, accuracy.value, marker, color=colour, label=way, markersize=9 if way == "full" else 6)
     ax.set(xlabel="multiply-adds of one image (millions)", ylabel="test accuracy")
