@@ -43,7 +43,7 @@ def small_mnist(root: Path) -> dict[str, tuple[DataFile, ...]]:
 def mnist_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     pins = small_mnist(tmp_path)
     monkeypatch.setenv("ROBUSTBOOK_DATA", str(tmp_path))
-    monkeypatch.setattr(mnist, "SOURCE", replace(mnist.SOURCE, files=pins))
+    monkeypatch.setitem(mnist.SOURCES, "mnist", (replace(mnist.SOURCE, files=pins),))
     return tmp_path
 
 
@@ -124,7 +124,7 @@ def test_failed_download_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise OSError("no route to host\nmore lines")
 
     monkeypatch.setenv("ROBUSTBOOK_DATA", str(tmp_path / "new"))
-    monkeypatch.setattr(mnist, "SOURCE", replace(mnist.SOURCE, download=unreachable))
+    monkeypatch.setitem(mnist.SOURCES, "mnist", (replace(mnist.SOURCE, download=unreachable),))
     with pytest.raises(DataError, match="could not download MNIST") as caught:
         store.get("mnist")
     assert "\n" not in str(caught.value)
@@ -135,7 +135,8 @@ def test_download_that_gives_other_files_is_refused(mnist_root: Path, monkeypatc
         (root / mnist.FILES["train"][0].path).write_bytes(b"something else")
 
     (mnist_root / mnist.FILES["train"][0].path).unlink()
-    monkeypatch.setattr(mnist, "SOURCE", replace(mnist.SOURCE, download=other))
+    (source,) = mnist.SOURCES["mnist"]
+    monkeypatch.setitem(mnist.SOURCES, "mnist", (replace(source, download=other),))
     with pytest.raises(DataError, match="damaged"):
         store.get("mnist")
 

@@ -102,6 +102,7 @@ def test_the_end_point_of_a_reverse_weibull_sample_is_found() -> None:
 def test_clever_is_at_most_the_radius_and_leaves_the_model_alone() -> None:
     model, images, _labels = trained()
     model.train()
+    model.zero_grad()
     assert clever(model, images[0], radius=1e-4, batches=3, batch_size=5, generator=generator()) == pytest.approx(1e-4)
     assert model.training
     assert all(parameter.grad is None for parameter in model.parameters())

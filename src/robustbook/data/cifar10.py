@@ -132,3 +132,4 @@ JPEG = DataSource(
     files=JPEG_FILES,
     read=_read_jpeg,
 )
+SOURCES = {"cifar10": (OFFICIAL, JPEG), "cifar10-jpeg": (JPEG,)}

@@ -48,3 +48,4 @@ SOURCE = DataSource(
     files={},
     read=_read,
 )
+SOURCES = {"digits": (SOURCE,)}

@@ -75,3 +75,4 @@ SOURCE = DataSource(
     read=_read,
     download=_download,
 )
+SOURCES = {"mnist": (SOURCE,)}

@@ -42,8 +42,9 @@ def cached(
 ) -> nn.Module:
     """`model` with the weights of `specification`: read from the cache, else made by `train(model)` and kept there.
 
-    `specification` is plain values (JSON) that determine the weights, together with the code of `robustbook.models` and of the
-    modules named in `code` (those of an attack used in training, say). A damaged file is reported by a warning and made again. Two processes that want the same checkpoint train it once: the second one waits.
+    `specification` is plain values (JSON) that determine the weights, together with the code of `robustbook.models` and of
+    the modules named in `code` (those of an attack used in training, say). A damaged file is reported by a warning and made
+    again. Two processes that want the same checkpoint train it once: the second one waits.
     Where the cache folder cannot be written, the network is trained and not kept.
     """
     from filelock import FileLock

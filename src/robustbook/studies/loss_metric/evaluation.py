@@ -5,7 +5,10 @@ Read `Settings` (what is varied), then `evaluate` (one network), then `evaluate_
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from time import perf_counter
 
 import numpy as np
 import torch
@@ -28,6 +31,8 @@ Array = NDArray[np.float64]
 Setting = tuple[str, float]
 
 BUDGETS = (0.5, 1.0, 2.0)
+# Linear relaxations of wide networks take seconds an image, and say nothing at the largest budget.
+BOUND_BUDGETS = (0.5, 1.0)
 PSI_STEP = 0.2
 OTHER_PSI_STEPS = (0.1, 0.4)
 BISECTIONS = 8
@@ -57,7 +62,8 @@ class Evaluation:
 
     `correct[attack, budget]` and `loss[attack, budget]` are after an attack (budget in multiples of epsilon); `kl[name, budget]`
     is the largest divergence that psi's ascent found in nats; `distance` is the smallest L-infinity radius at which PGD succeeds
-    (pixel units, 0 where the image itself is misclassified); `bound[method, budget]` is a sound upper bound of the divergence.
+    (pixel units, 0 where the image itself is misclassified); `bound[method, budget]` is a sound upper bound of the divergence for
+    the first images, computed for the networks of the first seed alone; `seconds` are wall times of psi and PGD.
     """
 
     network: Network
@@ -72,6 +78,7 @@ class Evaluation:
     clever: Array = field(default_factory=lambda: np.empty(0))
     bound: dict[Setting, Array] = field(default_factory=dict)
     profiles: dict[str, Array] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
 
     def attained(self, budget: float) -> Array:
         """The largest divergence found by any ascent within `budget`, per image."""
@@ -120,11 +127,13 @@ def evaluate(network: Network, parameters: Parameters) -> Evaluation:
         for steps in settings.step_counts:
             radius = budget * epsilon
             attack = settings.attack_name(steps)
-            adversarial = attack_images(model, images, labels, radius, steps, generator_of(network))
+            with _timed(evaluation, f"PGD, {steps} steps"):
+                adversarial = attack_images(model, images, labels, radius, steps, generator_of(network))
             logits = compute_logits(model, adversarial)
             evaluation.correct[attack, budget] = _array(logits.argmax(1) == labels)
             evaluation.loss[attack, budget] = _array(cross_entropy(logits, labels))
-            evaluation.kl[f"{steps} steps", budget] = divergence(model, images, radius, steps, network)
+            with _timed(evaluation, f"psi, {steps} steps"):
+                evaluation.kl[f"{steps} steps", budget] = divergence(model, images, radius, steps, network)
         margin_images = margin_pgd(
             model,
             images,
@@ -135,7 +144,8 @@ def evaluate(network: Network, parameters: Parameters) -> Evaluation:
             generator=generator_of(network),
         )
         evaluation.correct["C&W margin", budget] = _array(compute_logits(model, margin_images).argmax(1) == labels)
-        _bounds(evaluation, model, images[: parameters.bound_images], budget)
+    if network.seed == parameters.first_seed:
+        _bounds(evaluation, model, images[: parameters.bound_images])
     for ratio in OTHER_PSI_STEPS:
         name = f"{settings.steps} steps of {ratio:g}"
         evaluation.kl[name, 1.0] = divergence(model, images, epsilon, settings.steps, network, step_ratio=ratio)
@@ -144,6 +154,22 @@ def evaluate(network: Network, parameters: Parameters) -> Evaluation:
             model, images, epsilon, settings.steps, network, restarts=restarts
         )
     return evaluation
+
+
+@contextmanager
+def _timed(evaluation: Evaluation, work: str) -> Iterator[None]:
+    """Note the wall time of the block; the last budget's stays."""
+    start = perf_counter()
+    yield
+    evaluation.seconds[work] = perf_counter() - start
+
+
+def seconds_per_image(evaluations: Sequence[Evaluation]) -> dict[str, float]:
+    """Mean wall time per image of psi and PGD over networks, for the record's timing section."""
+    return {
+        f"seconds per image: {work}": float(np.mean([each.seconds[work] / len(each.clean) for each in evaluations]))
+        for work in evaluations[0].seconds
+    }
 
 
 def attack_images(
@@ -229,10 +255,11 @@ def _clever(model: Module, images: Tensor, labels: Tensor, network: Network, par
     return np.array(scores)
 
 
-def _bounds(evaluation: Evaluation, model: Module, images: Tensor, budget: float) -> None:
-    for method in ("ibp", "crown"):
-        bound = divergence_bound(model, images, epsilon=budget * evaluation.epsilon, method=method)
-        evaluation.bound[method, budget] = _array(bound)
+def _bounds(evaluation: Evaluation, model: Module, images: Tensor) -> None:
+    for budget in BOUND_BUDGETS:
+        for method in ("ibp", "crown"):
+            bound = divergence_bound(model, images, epsilon=budget * evaluation.epsilon, method=method)
+            evaluation.bound[method, budget] = _array(bound)
 
 
 def _array(values: Tensor) -> Array:

@@ -26,7 +26,9 @@ class Parameters(BaseModel):
     colour_epochs: int = Field(5, ge=1, le=200, description="training epochs of the second zoo")
     seeds: int = Field(3, ge=1, le=20, description="networks of each kind, trained from different seeds")
     images: int = Field(32, ge=10, le=10000, description="test images on which every network is measured")
-    bound_images: int = Field(4, ge=1, le=1000, description="of these, images whose sound bounds are computed")
+    bound_images: int = Field(
+        6, ge=2, le=1000, description="of these, images whose sound bounds are computed (first seed)"
+    )
     clever_images: int = Field(2, ge=1, le=1000, description="of these, images whose CLEVER score is estimated")
     steps: int = Field(20, ge=1, le=1000, description="ascent steps of psi and of PGD where nothing else is said")
     restarts: int = Field(3, ge=1, le=50, description="random starts of the strong attack and of the converged psi")

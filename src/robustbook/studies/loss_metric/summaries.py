@@ -20,7 +20,7 @@ from robustbook.plots import style
 from robustbook.results import Results
 from robustbook.stats import Interval, bootstrap_mean, bootstrap_median, bootstrap_rows
 from robustbook.studies.loss_metric.claims import RANK_QUALITY
-from robustbook.studies.loss_metric.evaluation import BUDGETS, OTHER_PSI_STEPS, Evaluation, Settings
+from robustbook.studies.loss_metric.evaluation import BOUND_BUDGETS, BUDGETS, OTHER_PSI_STEPS, Evaluation, Settings
 from robustbook.studies.loss_metric.landscape import Slice, boundary_distance, mean_slope
 from robustbook.studies.loss_metric.parameters import Parameters
 
@@ -114,19 +114,20 @@ def _record_psi(results: Results, group: Sequence[Evaluation], factors: dict[str
 
 def _record_bracket(results: Results, group: Sequence[Evaluation], factors: dict[str, Any]) -> None:
     """The bracket of psi: median over images of the sound lower end (per method) and of the attained upper end."""
-    for budget in BUDGETS:
-        count = len(group[0].bound["ibp", budget])
-        attained = np.concatenate([each.attained(budget)[:count] for each in group])
-        row: dict[str, Any] = {"n": len(attained), "unit": "1/nats", "budget": budget, **factors}
-        results.add("psi attained (upper end)", float(np.median(psi_of(attained))), **row)
-        best = np.full(len(attained), np.inf)
-        for method in ("ibp", "crown"):
-            bound = np.concatenate([each.bound[method, budget] for each in group])
-            best = np.minimum(best, bound)
-            results.add("psi certified (lower end)", float(np.median(psi_of(bound))), method=method, **row)
-        results.add("psi certified (lower end)", float(np.median(psi_of(best))), method="best", **row)
+    bounded = [each for each in group if each.bound]
+    for budget in BOUND_BUDGETS:
+        bounds = {
+            method: np.concatenate([each.bound[method, budget] for each in bounded]) for method in ("ibp", "crown")
+        }
+        bounds["best"] = np.minimum(bounds["ibp"], bounds["crown"])
+        attained = np.concatenate([each.attained(budget)[: len(each.bound["ibp", budget])] for each in bounded])
+        row: dict[str, Any] = {"over": "images", "unit": "1/nats", "budget": budget, **factors}
+        results.add("psi attained (upper end)", bootstrap_median(psi_of(attained), seed=0), **row)
+        for method, bound in bounds.items():
+            results.add("psi certified (lower end)", bootstrap_median(psi_of(bound), seed=0), method=method, **row)
+        violated = int(np.sum(bounds["best"] < attained * (1 - 1e-5)))
         results.add(
-            "images whose bracket is violated", float(np.sum(best < attained * (1 - 1e-5))), **{**row, "unit": "images"}
+            "images whose bracket is violated", violated, n=len(attained), unit="images", budget=budget, **factors
         )
 
 
@@ -403,8 +404,9 @@ def record_search(results: Results, evaluations: Sequence[Evaluation], parameter
         falls += [float((before - after).max()) for before, after in pairwise(by_restarts)]
         usual, long = each.kl[f"{parameters.steps} steps", 1.0], each.kl[f"{max(steps)} steps", 1.0]
         levels.append(float(np.median(psi_of(long)) / np.median(psi_of(usual))))
-        bound = np.minimum(each.bound["ibp", 1.0], each.bound["crown", 1.0])
-        gaps.append(float(np.median(bound / np.maximum(each.attained(1.0)[: len(bound)], SMALLEST_KL))))
+        if each.bound:
+            bound = np.minimum(each.bound["ibp", 1.0], each.bound["crown", 1.0])
+            gaps.append(float(np.median(bound / np.maximum(each.attained(1.0)[: len(bound)], SMALLEST_KL))))
     results.add("largest fall of the divergence with more search", max(0.0, *falls), unit="nats")
     level = bootstrap_mean(levels, seed=0)
     results.add(

@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import Module, Sequential
 
-from robustbook.data import ImageSet, load
+from robustbook.data import ImageSet, cifar10, digits, load, mnist
 from robustbook.models import Scale, build
 from robustbook.models.checkpoints import cached
 from robustbook.models.training import Recipe, Training, train
@@ -21,6 +21,8 @@ from robustbook.perturb.gradient import pgd
 from robustbook.studies.loss_metric.parameters import Parameters
 from robustbook.workers import map_in_workers
 
+# Imported by name, so that a page's hash covers the code that reads its data.
+DATA_MODULES = (digits, mnist, cifar10)
 ARCHITECTURES = ("mlp", "cnn", "wide-cnn")
 TRAININGS: tuple[Training, ...] = ("natural", "fgsm", "gradient-regularised", "minmax")
 COLOUR_ARCHITECTURES = ("cnn", "wide-cnn")
