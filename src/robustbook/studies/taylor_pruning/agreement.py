@@ -204,9 +204,7 @@ def add_training_length(results: Results, by_epochs: dict[int, Sequence[Agreemen
 
 def _add_mean(results: Results, name: str, values: Sequence[float], unit: str = "", **factors: str | int) -> None:
     """A row with Student's t interval over networks, cut at the ends of the values' range: 1 and -1, or twice that."""
-    found, end = (
-        mean_interval_t(values),
-        1.0 if name.startswith(("correlation after", "accuracy")) or name == "correlation" else 2.0,
-    )
+    found = mean_interval_t(values)
+    end = 1.0 if name in ("accuracy", "correlation", "correlation after epochs") else 2.0
     bounds = (max(found.low, -end), min(found.high, end))
     results.add(name, found.value, bounds, n=found.n, over="networks", unit=unit, **factors)

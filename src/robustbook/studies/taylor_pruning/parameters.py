@@ -26,18 +26,18 @@ class Parameters(BaseModel):
     score_batch: int = Field(
         default=256, ge=1, le=50000, description="mini-batch of the first-order score (paper: 256)"
     )
-    curve_images: int = Field(default=256, ge=32, le=10000, description="training images of the pruning curves")
+    curve_images: int = Field(default=128, ge=32, le=10000, description="training images of the pruning curves")
     curve_units: int = Field(
         default=126, ge=2, le=240, description="units removed by the end of a pruning curve, of 252"
     )
     curve_step: int = Field(default=9, ge=1, le=63, description="units removed between two evaluations of a curve")
     subset_images: int = Field(
-        default=16, ge=8, le=1024, description="training images of the oracle over all 2^16 subsets"
+        default=8, ge=8, le=1024, description="training images of the oracle over all 2^16 subsets"
     )
     subset_seeds: int = Field(default=1, ge=1, le=10, description="networks of the oracle over all subsets")
     tuned_units: int = Field(default=189, ge=2, le=240, description="units of LeNet3 removed with fine-tuning, of 252")
     tune_batches: int = Field(
-        default=120, ge=10, le=5000, description="mini-batches of pruning and fine-tuning together"
+        default=80, ge=10, le=5000, description="mini-batches of pruning and fine-tuning together"
     )
     batches_per_step: int = Field(default=4, ge=1, le=100, description="mini-batches per pruning step (paper: 30)")
     sanity_masks: int = Field(
