@@ -132,7 +132,15 @@ def test_a_killed_run_leaves_all_as_it_was_and_the_same_command_then_succeeds(ra
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_run_ends_its_kernel_and_publishes_nothing(project, number):
     command = [*COMMAND, "run", "tiny", "-p", "what", "wait"]
-    running = subprocess.Popen(command, cwd=project.root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    # Started from a background job these tests inherit an ignored SIGINT, which a program rightly leaves ignored.
+    running = subprocess.Popen(
+        command,
+        cwd=project.root,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     wait_until(lambda: (project.root / "waited").exists() and (project.root / "waited").read_text())
     running.send_signal(number)
     _, said = running.communicate(timeout=60)

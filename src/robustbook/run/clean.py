@@ -94,7 +94,7 @@ def _page(cells: list[Node], source: Node, run: RunId) -> Node:
 def _cell(cell: Node, masks: list[tuple[re.Pattern[str], str]]) -> Node:
     from nbformat.v4 import new_code_cell, new_markdown_cell, new_raw_cell
 
-    metadata = {key: cell.metadata[key] for key in ("tags", "mystnb") if cell.metadata.get(key)}
+    metadata = {key: cell.metadata[key] for key in ("exercise", "mystnb", "tags") if cell.metadata.get(key)}
     if cell.cell_type != "code":
         make = new_markdown_cell if cell.cell_type == "markdown" else new_raw_cell
         return make(cell.source, metadata=metadata)
