@@ -52,7 +52,8 @@ results = Results()
 # %% [markdown]
 # ## Parameters
 #
-# The values below make the quick run. `robustbook run loss_metric -p epsilon 0.2` runs the chapter with another; `robustbook describe
+# The values below make the quick run; on the page of any other run, the reference run included, its own values are folded below them and stand in the
+# provenance box at the end. `robustbook run loss_metric -p epsilon 0.2` runs the chapter with another; `robustbook describe
 # loss_metric` lists ranges and meanings. The paper's own settings are not known, so every one of these is ours.
 
 # %% tags=["parameters"]
@@ -167,7 +168,8 @@ page.verdict(study.CLAIMS[0], results)
 #
 # Each network is now attacked (FGSM, BIM, PGD short and long, the Carlini–Wagner margin; three budgets), its metric is computed at as many settings,
 # its smallest adversarial distance is found by bisection, its CLEVER score {cite:p}`weng2018evaluating` estimated, and sound bounds are propagated.
-# Networks of the second zoo are measured at the usual number of steps alone.
+# Networks of the second zoo are measured at the usual number of steps alone. In the table, `cifar10` stands for the data set that is named above: its JPEG copy,
+# where that is what was found.
 
 # %%
 measured = evaluation.evaluate_all(networks, parameters)
