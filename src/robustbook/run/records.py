@@ -56,7 +56,7 @@ class Record(BaseModel):
 
     `overrides` are the parameters that the run was given, `parameters` all of them. `timing` (seconds, bytes) differs
     from run to run and is left out of every comparison. `page_digest` is the SHA-256 of the page beside the record,
-    `digest` that of the record itself.
+    `digest` that of the record itself but for `timing`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -109,8 +109,8 @@ def sha256(content: bytes) -> str:
 
 
 def content_digest(content: dict[str, Any]) -> str:
-    """SHA-256 of a record's content without its `digest`."""
-    return sha256(canonical({key: value for key, value in content.items() if key != "digest"}))
+    """SHA-256 of a record's content without its `digest` and its `timing`, so that equal runs have equal digests."""
+    return sha256(canonical({key: value for key, value in content.items() if key not in ("timing", "digest")}))
 
 
 def load(path: Path) -> Record:
