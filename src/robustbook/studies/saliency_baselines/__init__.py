@@ -1,0 +1,12 @@
+"""How much of a saliency map is the baseline image? (Brunke et al. 2020)
+
+Read `parameters` and `claims` first.
+"""
+
+from robustbook.studies.saliency_baselines.claims import CLAIMS
+from robustbook.studies.saliency_baselines.parameters import Parameters
+
+TITLE = "How much of a saliency map is the baseline?"
+PAPER = "brunke2021evaluating"
+
+__all__ = ["CLAIMS", "PAPER", "TITLE", "Parameters"]
