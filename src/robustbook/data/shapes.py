@@ -64,8 +64,8 @@ def draw_patch(kind: int, size: int = PATCH) -> Pixels:
 
 
 def _background(rng: np.random.Generator, side: int) -> Pixels:
-    """A slope between two colours, (side, side, 3)."""
-    first, second = rng.uniform(0.1, 0.9, size=(2, 3))
+    """A slope between two dark colours, (side, side, 3)."""
+    first, second = rng.uniform(0.05, 0.45, size=(2, 3))
     angle = rng.uniform(0, 2 * np.pi)
     rows, columns = np.mgrid[:side, :side] / (side - 1) - 0.5
     share = np.clip(0.5 + np.cos(angle) * rows + np.sin(angle) * columns, 0, 1)[..., None]
@@ -73,7 +73,7 @@ def _background(rng: np.random.Generator, side: int) -> Pixels:
 
 
 def _picture(name: str, label: int, rng: np.random.Generator) -> tuple[Pixels, NDArray[np.bool_]]:
-    """One image (H, W, 3) and the mask of what decides its class: an object of any colour, or a patch beside any
+    """One image (H, W, 3) and the mask of what decides its class: an object of a light colour, or a patch beside any
     object.
     """
     image = _background(rng, SIDE)
@@ -81,9 +81,7 @@ def _picture(name: str, label: int, rng: np.random.Generator) -> tuple[Pixels, N
     row, column = rng.uniform(radius, SIDE - 1 - radius, size=2)
     kind = label if name == "shapes" else int(rng.integers(4))
     cover = draw_object(kind, row, column, radius)
-    colour = rng.uniform(0, 1, size=3)
-    while np.abs(colour - image.mean((0, 1))).max() < 0.35:
-        colour = rng.uniform(0, 1, size=3)
+    colour = rng.uniform(0.6, 1.0, size=3)
     image = image * (1 - cover[..., None]) + colour * cover[..., None]
     mask = cover > 0.5
     if name == "planted":
