@@ -68,7 +68,7 @@ results, timing = Results(), {}
 # %% tags=["parameters"]
 dataset: str = "digits"  # handwritten digits beside the shapes: digits or mnist
 seeds: int = 3  # networks per data set, each with its own images and masks
-train_images: int = 1000  # training images of a network
+train_images: int = 1500  # training images of a network
 epochs: int = 15  # epochs of training
 images: int = 6  # correctly classified test images per network
 masks: int = 200  # RISE masks per map, N (official examples: 2,000 to 6,000)
@@ -360,11 +360,8 @@ for title in curve_titles:
     ends = next(one for one in curves if one.title == title)
     equal = [one for one, other in ends.pairs if one == other]
     middle = next(name for name in equal if name.startswith("p = 0.5"))
-    near = next(
-        row.factors["pair"]
-        for row in results.select("plateau gap", data=title)
-        if row.factors["pair"].startswith("p = 0.5") or row.factors["pair"].endswith(middle)
-    )
+    unequal = [str(row.factors["pair"]) for row in results.select("plateau gap", data=title)]
+    near = next(each for each in unequal if middle in each.split(" / ") and each != apart)
     chosen[title] = list(dict.fromkeys([middle, *apart.split(" / "), near, apart]))[:5]
 display(
     page.figure(

@@ -26,7 +26,7 @@ CLASS_NAMES = {
 }
 LICENCE = "drawn by this package, MIT"
 SIDE, PATCH = 24, 6
-COUNTS = {"train": 1200, "test": 400}
+COUNTS = {"train": 3000, "test": 400}
 SEEDS = {("shapes", "train"): 11, ("shapes", "test"): 12, ("planted", "train"): 13, ("planted", "test"): 14}
 Pixels = NDArray[np.float64]
 

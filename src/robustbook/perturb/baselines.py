@@ -124,22 +124,23 @@ def _non_uniformity(logits: Tensor) -> Tensor:
     return 1 + (logarithms.exp() * logarithms).sum(1) / math.log(logits.shape[1])
 
 
-def neutral(model: Module, start: Tensor, *, target: float = 1e-3, steps: int = 300, step_size: float = 0.01) -> Tensor:
+def neutral(model: Module, start: Tensor, *, target: float = 1e-3, steps: int = 300, step_size: float = 0.03) -> Tensor:
     """Images near `start` (N, C, H, W) for which the class distribution is uniform: `neutrality` at most `target`.
 
-    Adam on the Kullback-Leibler divergence from the uniform distribution, kept in [0, 1]; an image that has reached the
-    target is moved no further. Where the target is not reached in `steps`, the last image is returned: measure it.
+    Adam on the cross-entropy with the uniform distribution (whose gradient does not fade where the network is certain),
+    kept in [0, 1]; an image that has reached the target is moved no further. Where the target is not reached in
+    `steps`, the last image is returned: measure it.
     """
     images = start.clone()
     optimiser = torch.optim.Adam([images], lr=step_size)
     with frozen(model):
         for _ in range(steps):
             images.requires_grad_(True)
-            divergence = _non_uniformity(model(images))
-            waiting = divergence > target
+            logits = model(images)
+            waiting = _non_uniformity(logits.detach()) > target
             if not waiting.any():
                 break
-            (gradient,) = torch.autograd.grad(divergence.sum(), images)
+            (gradient,) = torch.autograd.grad(-torch.log_softmax(logits, dim=1).mean(1).sum(), images)
             images.requires_grad_(False)
             before = images.clone()
             images.grad = gradient

@@ -47,7 +47,9 @@ def _listed(rows: list[Metric], *factors: str) -> str:
 
 
 def _judge_gap(results: Results, name: str, ceiling: str) -> Judgement:
-    rows = [row for row in _rows(results, name) if row.factors["measure"] in DECIDING]
+    rows = [row for measure in DECIDING for row in results.select(name, measure=measure)]
+    if not rows:
+        raise KeyError(name)
     held = _above_zero(rows)
     return Judgement(
         _graded(held, len(rows)),

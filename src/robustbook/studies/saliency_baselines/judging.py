@@ -119,11 +119,11 @@ def _main_steps(maps: Tensor) -> Tensor:
 
 
 def _step_variants(task: Task, images: Tensor):  # type: ignore[no-untyped-def]
-    """Other ways of removing: single pixels (small images only), rows, eight rows, superpixels."""
+    """Other ways of removing: single pixels (handwritten digits only, for their cost), rows, eight rows, superpixels."""
     side = images.shape[2]
     segments = saliency.superpixels(images, SEGMENTS)
     rows = {"1 row": side, "8 rows": min(8, side // 4) * side}
-    pixels = {**({"1 pixel": 1} if side < 32 else {}), **rows}
+    pixels = {**({"1 pixel": 1} if images.shape[1] == 1 else {}), **rows}
     variants = {name: lambda maps, count=count: steps_of(maps, pixels=count) for name, count in pixels.items()}
     return {**variants, "superpixel": lambda maps: steps_of(maps, segments=segments)}
 

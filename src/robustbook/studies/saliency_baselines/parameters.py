@@ -14,7 +14,7 @@ class Parameters(BaseModel):
 
     dataset: Literal["digits", "mnist"] = Field(default="digits", description="handwritten digits beside the shapes")
     seeds: int = Field(default=3, ge=2, le=20, description="networks per data set, each with its own images and masks")
-    train_images: int = Field(default=1000, ge=100, le=60000, description="training images of a network")
+    train_images: int = Field(default=1500, ge=100, le=60000, description="training images of a network")
     epochs: int = Field(default=15, ge=1, le=100, description="epochs of training")
     images: int = Field(default=6, ge=3, le=400, description="correctly classified test images per network")
     masks: int = Field(default=200, ge=50, le=20000, description="RISE masks per map, N")

@@ -109,18 +109,21 @@ def fit_plateau(correlations: Numbers, counts: Sequence[int]) -> tuple[Numbers, 
     """Plateau and c (...,) of r = plateau / (1 + c / N) for `correlations` (..., counts), by least squares.
 
     Two maps that are noisy estimates of fixed ones, each with noise of variance c / N times that of its signal, have
-    exactly this expected correlation (Spearman 1904). The plateau is what is left without Monte-Carlo noise.
+    this correlation in the limit of many pixels (Spearman 1904). The plateau, kept in [-1, 1], is what is left without
+    Monte-Carlo noise.
     """
     shapes = 1 / (1 + NOISE[:, None] / np.asarray(counts, dtype=float))
-    products = correlations @ shapes.T
-    plateaus = products / (shapes**2).sum(1)
-    errors = (correlations**2).sum(-1, keepdims=True) - products * plateaus
+    products, squares = correlations @ shapes.T, (shapes**2).sum(1)
+    plateaus = np.clip(products / squares, -1, 1)
+    errors = plateaus**2 * squares - 2 * products * plateaus
     best = errors.argmin(-1)
     return np.take_along_axis(plateaus, best[..., None], -1)[..., 0], NOISE[best]
 
 
 def add_settings(results: Results, measured: Sequence[Curves]) -> None:
-    """Rows `setting similarity` by pair and N, `plateau` and `noise` (c) by pair, `plateau gap` of unequal pairs."""
+    """Rows `setting similarity` by pair and N, `plateau` and `noise` (c) by pair, `plateau gap` of unequal pairs,
+    and, for comparison, `corrected similarity of settings`: at the largest N, over the root of both ceilings.
+    """
     for title in dict.fromkeys(one.title for one in measured):
         group = [one for one in measured if one.title == title]
         values = np.concatenate([one.correlations for one in group], axis=-1)
@@ -140,6 +143,9 @@ def add_settings(results: Results, measured: Sequence[Curves]) -> None:
             if one != other:
                 gap = (plateaus[:, own[one]] + plateaus[:, own[other]]) / 2 - plateaus[:, row]
                 results.add("plateau gap", _interval(gap, values), over="images", **factors)
+                last = np.einsum("pn,rn->rp", values[[row, own[one], own[other]], -1], weights).T
+                ratio = last[0] / np.sqrt(np.maximum(last[1] * last[2], 1e-6))
+                results.add("corrected similarity of settings", _interval(ratio, values), over="images", **factors)
         for column, count in enumerate(counts):
             results.add("centred similarity", float(centred[column].mean()), data=title, masks=count)
 
