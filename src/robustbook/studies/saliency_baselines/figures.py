@@ -46,7 +46,12 @@ def draw_grid(measured: Maps, image: int = 0, columns: int = 8) -> Figure:
     bands = -(-len(tiles) // columns)
     figure, axes = pyplot.subplots(2 * bands, columns, figsize=(style.FIGURE_WIDTH * 1.15, 2.15 * bands))
     for ax in axes.flat:
-        ax.set_axis_off()
+        ax.set(xticks=[], yticks=[])
+        ax.grid(visible=False)
+    for place in range(len(tiles), bands * columns):
+        for ax in axes[2 * (place // columns) : 2 * (place // columns) + 2, place % columns]:
+            ax.set_axis_off()
+    axes[1, 0].set_axis_off()
     for place, (name, pixels, saliency) in enumerate(tiles):
         band, column = divmod(place, columns)
         picture = pixels.permute(1, 2, 0).numpy()
@@ -197,7 +202,7 @@ def draw_curves(results: Results, titles: Sequence[str], pairs: dict[str, Sequen
             ax.plot(line, plateau.value / (1 + noise / line), "-" if equal else "--", color=colour, linewidth=1.2)
             ax.plot(counts, [row.value for row in rows], marker, color=colour, markersize=5, label=pair)
             _point(ax, plateau, line[-1], colour, marker, upright=True)
-        ax.set(xscale="log", xlabel="masks N (right end: plateau)")
+        ax.set(xscale="log", xlabel="masks N (right end: plateau)", ylim=(-0.45, 1.08))
         ax.set_title(short(title), fontsize=10)
         ax.legend(fontsize=7.5, loc="lower right")
     axes[0, 0].set_ylabel("Spearman's correlation")
