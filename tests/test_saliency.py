@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from robustbook.data import load
 from robustbook.data.shapes import load_masked, swap_patch
 from robustbook.measure import saliency, saliency_metrics, similarity
+from robustbook.measure.windowed_occlusion import windowed_occlusion
 from robustbook.models import build
 from robustbook.perturb import baselines, masks
 
@@ -410,3 +411,29 @@ def test_squeezenet_knows_the_photographs(data_root) -> None:
     assert not photographs.shareable
     with torch.no_grad():
         assert (squeezenet()(photographs.images).argmax(1) == photographs.labels).float().mean() > 0.6
+
+
+# Windowed occlusion -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kernel", "step", "padding"), [(3, 1, 1), (7, 2, 3), (4, 2, 1), (5, 3, 0), (1, 1, 0)])
+@pytest.mark.parametrize(("window", "stride"), [(4, 2), (5, 3), (1, 1)])
+def test_windowed_occlusion_is_occlusion(kernel: int, step: int, padding: int, window: int, stride: int) -> None:
+    images, targets, others = pictures()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        before, first = nn.BatchNorm2d(3), nn.Conv2d(3, 5, kernel, stride=step, padding=padding)
+        before.running_mean.uniform_()
+        rest = nn.Sequential(nn.ReLU(), nn.Flatten(), nn.LazyLinear(4))
+        model = nn.Sequential(before, first, rest).eval()
+        model(images)
+    expected = saliency.occlusion(model, images, targets, others, window=window, stride=stride)
+    found = windowed_occlusion(before, first, rest, images, targets, others, window=window, stride=stride, chunk=7)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_a_convolution_with_dilation_is_refused() -> None:
+    images, targets, others = pictures()
+    dilated = nn.Conv2d(3, 5, 3, dilation=2)
+    with pytest.raises(ValueError, match="dilation"):
+        windowed_occlusion(nn.Identity(), dilated, nn.Flatten(), images, targets, others, window=3)
