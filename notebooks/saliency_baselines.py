@@ -446,7 +446,7 @@ page.verdicts(study.CLAIMS, results)
 # - Networks are small and briefly trained; the two with published weights are small by today's measure and see few images and masks. CIFAR-10 is a JPEG copy, and ResNet-20 was trained on the official images: its accuracy here
 #   must not be compared with the published one. The photographs were chosen among those that SqueezeNet knows.
 # - The photographs take part in the first two claims only, and with fewer baselines, since a pass through SqueezeNet costs as much as a thousand through a small network.
-# - Intervals are over images pooled over networks; they do not speak for other architectures.
+# - Intervals are over images pooled over networks; they do not speak for other architectures. Over a handful of images (the photographs, CIFAR-10) a bootstrap interval is too narrow.
 # - The drawn images are simple: dark backgrounds make dark baselines look natural there. They show that recovery *can* depend on the baseline, not how much it does elsewhere.
 # - The paper's baselines, grids and similarity measure are not known to us; all are ours. Blurs grow with the image.
 # - A neutral baseline is neutral alone, not when it fills half of an image: the network may answer anything to a mixture.

@@ -16,6 +16,7 @@ from robustbook.data.shapes import load_masked, swap_patch
 from robustbook.measure import saliency, saliency_metrics, similarity
 from robustbook.measure.windowed_occlusion import windowed_occlusion
 from robustbook.models import build
+from robustbook.models.folded import fold
 from robustbook.perturb import baselines, masks
 
 
@@ -424,7 +425,7 @@ def test_windowed_occlusion_is_occlusion(kernel: int, step: int, padding: int, w
         torch.manual_seed(0)
         before, first = nn.BatchNorm2d(3), nn.Conv2d(3, 5, kernel, stride=step, padding=padding)
         before.running_mean.uniform_()
-        rest = nn.Sequential(nn.ReLU(), nn.Flatten(), nn.LazyLinear(4))
+        rest = nn.Sequential(nn.ReLU(inplace=True), nn.Flatten(), nn.LazyLinear(4))
         model = nn.Sequential(before, first, rest).eval()
         model(images)
     expected = saliency.occlusion(model, images, targets, others, window=window, stride=stride)
@@ -437,3 +438,19 @@ def test_a_convolution_with_dilation_is_refused() -> None:
     dilated = nn.Conv2d(3, 5, 3, dilation=2)
     with pytest.raises(ValueError, match="dilation"):
         windowed_occlusion(nn.Identity(), dilated, nn.Flatten(), images, targets, others, window=3)
+
+
+@pytest.mark.peer
+def test_a_folded_network_answers_alike() -> None:
+    from torchvision.models import resnet18
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = resnet18(weights=None, num_classes=5)
+        model(torch.rand(4, 3, 32, 32))
+    folded = fold(model.train())
+    assert model.training
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    images = torch.rand(3, 3, 32, 32, generator=seeded())
+    with torch.no_grad():
+        torch.testing.assert_close(folded(images), model.eval()(images), atol=1e-4, rtol=1e-4)

@@ -77,7 +77,8 @@ def windowed_occlusion(
     with evaluating(before) as first, evaluating(rest) as network, torch.no_grad():
         plain, replaced = first(images), first(baselines)
         outputs = convolution(plain)
-        whole = probabilities(network, outputs, targets)
+        # A copy, since a network may start with an activation that works in place.
+        whole = probabilities(network, outputs.clone(), targets)
         for row, target in enumerate(targets):
             changes = replaced[row] - plain[row]
             for start in range(0, len(covers), chunk):
