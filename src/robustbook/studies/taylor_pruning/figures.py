@@ -213,20 +213,22 @@ CELLS = 8
 
 def draw_removed(layers: dict[str, int], alive: dict[str, Tensor]) -> Figure:
     """The network from left to right, one row a way of pruning: each square is one unit, filled if it stayed."""
-    figure, axes = pyplot.subplots(len(alive), 1, figsize=(style.FIGURE_WIDTH, 1.55 * len(alive) + 0.2), sharex=True)
+    figure, axes = pyplot.subplots(len(alive), 1, figsize=(style.FIGURE_WIDTH, 1.85 * len(alive)), sharex=True)
     for ax, (way, living) in zip(np.atleast_1d(axes), alive.items(), strict=True):
         colour = style.colour("random" if "random" in way else "taylor-fo")
         left = 0.0
         for name, part in zip(layers, living.split(list(layers.values())), strict=True):
             if left:
-                ax.annotate("", (left + 2.2, CELLS / 2), (left + 0.3, CELLS / 2), arrowprops={"arrowstyle": "->"})
-                left += 2.5
+                ax.plot(
+                    [left + 0.8, left + 3.2], [CELLS / 2] * 2, color="#555555", linewidth=1, marker=">", markevery=[1]
+                )
+                left += 4
             columns = -(-len(part) // CELLS)
-            label = f"{LAYERS.get(name, name)}\n{int(part.sum())} of {len(part)}"
+            label = "\n".join([*LAYERS.get(name, name).split(), f"{int(part.sum())} of {len(part)}"])
             ax.text(left + columns / 2, CELLS + 0.4, label, ha="center", va="top", fontsize=8)
             _draw_units(ax, part, left, colour)
             left += columns
-        ax.set(xlim=(-1.5, left + 1.5), ylim=(CELLS + 3.6, -0.5), aspect="equal")
+        ax.set(xlim=(-1.5, left + 1.5), ylim=(CELLS + 4, -0.3), aspect="equal")
         ax.set_title(way, loc="left", fontsize=10)
         ax.axis("off")
     return figure

@@ -37,7 +37,7 @@ class Parameters(BaseModel):
     subset_seeds: int = Field(default=1, ge=1, le=10, description="networks of the oracle over all subsets")
     tuned_units: int = Field(default=189, ge=2, le=240, description="units of LeNet3 removed with fine-tuning, of 252")
     tune_batches: int = Field(
-        default=80, ge=10, le=5000, description="mini-batches of pruning and fine-tuning together"
+        default=60, ge=10, le=5000, description="mini-batches of pruning and fine-tuning together"
     )
     batches_per_step: int = Field(default=4, ge=1, le=100, description="mini-batches per pruning step (paper: 30)")
     sanity_masks: int = Field(
