@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +31,19 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Nothing is written to the process's standard error: the profiler's library reports its start and end there."""
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _batch(image_shape: tuple[int, int, int]) -> torch.Tensor:
@@ -63,7 +77,7 @@ def peak_bytes(model: Prunable, image_shape: tuple[int, int, int]) -> int:
     images = _batch(image_shape)
     with one_thread(), torch.inference_mode():
         model(images)
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        with _quiet(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
             model(images)
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder) / "trace.json"
