@@ -14,15 +14,18 @@ from robustbook.plots import style
 from robustbook.results import Metric
 from robustbook.run.project import REFERENCE, RunId
 from robustbook.run.records import Record
+from robustbook.studies.taylor_pruning.figures import STREAM_LOOKS, VGG_LOOKS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from sphinx.application import Sphinx
 
 SPEED_PAGE = "speed"
-PRUNED = {"preact-resnet": ("PreAct-ResNet", "stream"), "vgg": ("VGG-like net", "vgg")}
-"""Networks of the pruning study: their titles, and the first word of their rows."""
-LOOKS = ((style.VERMILLION, "D"), (style.BLUE, "o"), (style.GREY, "X"), (style.OCHRE, "s"))
+PRUNED = {
+    "preact-resnet": ("PreAct-ResNet", "stream", STREAM_LOOKS),
+    "vgg": ("VGG-like net", "vgg", VGG_LOOKS),
+}
+"""Networks of the pruning study: their titles, the first word of their rows, and how ways of pruning are drawn."""
 
 
 def published(app: Sphinx, study: str) -> tuple[RunId, Record] | None:
@@ -104,9 +107,8 @@ def _figure(record: Record, networks: list[str]) -> str:
 
 
 def _draw(ax: Axes, record: Record, network: str) -> None:
-    title, prefix = PRUNED[network]
+    title, prefix, looks = PRUNED[network]
     accuracy, latency = rows(record, f"{prefix} accuracy"), measured(record, "latency", network)
-    looks = dict(zip([way for way in latency if way != "full"], LOOKS, strict=True)) | {"full": ("black", "*")}
     for way, seconds in latency.items():
         row, (colour, marker) = accuracy[way], looks[way]
         low, high = (row.value if end is None else end for end in (row.low, row.high))
@@ -118,7 +120,7 @@ def _draw(ax: Axes, record: Record, network: str) -> None:
 
 def _finding(record: Record, network: str) -> str:
     """The shortest time of each network beside the full one's."""
-    title, prefix = PRUNED[network]
+    title, prefix, _ = PRUNED[network]
     latency, adds = measured(record, "latency", network), rows(record, f"{prefix} multiply-adds")
     way = min(latency, key=latency.__getitem__)
     return (
@@ -130,7 +132,7 @@ def _finding(record: Record, network: str) -> str:
 def _table(record: Record, network: str) -> str:
     import pandas as pd
 
-    title, prefix = PRUNED[network]
+    title, prefix, _ = PRUNED[network]
     accuracy, adds, counted = (rows(record, f"{prefix} {name}") for name in ("accuracy", "multiply-adds", "memory"))
     memory = measured(record, "memory", network)
     lines = [
