@@ -66,9 +66,7 @@ class RunTimes(RecordDirective):
         ]
         if not lines:
             return [self.raw("<p>No run with its times is published.</p>")]
-        caption = (
-            "How long each published run took on the machine that made it, trained networks of an earlier run reused."
-        )
+        caption = "How long each published run took on the machine that made it, other work beside it included; networks that an earlier run had trained were reused."
         return [self.raw(str(page.table(pd.DataFrame(lines), caption=caption).data))]
 
 
