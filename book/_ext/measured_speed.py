@@ -66,7 +66,10 @@ class RunTimes(RecordDirective):
         ]
         if not lines:
             return [self.raw("<p>No run with its times is published.</p>")]
-        caption = "How long each published run took on the machine that made it, other work beside it included; networks that an earlier run had trained were reused."
+        caption = (
+            "How long each published run took on the machine that made it, other work beside it included; networks that an "
+            "earlier run had trained were reused."
+        )
         return [self.raw(str(page.table(pd.DataFrame(lines), caption=caption).data))]
 
 
