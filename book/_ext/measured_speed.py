@@ -110,12 +110,14 @@ def _figure(record: Record, networks: list[str]) -> str:
 def _draw(ax: Axes, record: Record, network: str) -> None:
     title, prefix, looks = PRUNED[network]
     accuracy, latency = rows(record, f"{prefix} accuracy"), measured(record, "latency", network)
-    for way, seconds in latency.items():
-        row, (colour, marker) = accuracy[way], looks[way]
+    for way, (colour, marker) in looks.items():
+        if way not in latency:
+            continue
+        row, seconds = accuracy[way], latency[way]
         low, high = (row.value if end is None else end for end in (row.low, row.high))
         ax.plot([1000 * seconds] * 2, [low, high], color=colour, linewidth=1.4)
         ax.plot(1000 * seconds, row.value, marker, color=colour, label=way, markersize=9 if way == "full" else 6)
-    ax.set(title=title, xlabel="milliseconds of 64 images", xlim=(0, None))
+    ax.set(title=title, xlabel="milliseconds of 64 images", xlim=(0, 1100 * max(latency.values())))
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), fontsize=9)
 
 
@@ -133,24 +135,26 @@ def _finding(record: Record, network: str) -> str:
 def _table(record: Record, network: str) -> str:
     import pandas as pd
 
-    title, prefix, _ = PRUNED[network]
+    title, prefix, looks = PRUNED[network]
     accuracy, adds, counted = (rows(record, f"{prefix} {name}") for name in ("accuracy", "multiply-adds", "memory"))
-    memory = measured(record, "memory", network)
+    latency, memory = (measured(record, quantity, network) for quantity in ("latency", "memory"))
     lines = [
         {
             "way": way,
-            "test accuracy": accuracy[way].value,
-            "multiply-adds (millions)": adds[way].value / 1e6,
-            "milliseconds": 1000 * seconds,
-            "time, share of full": seconds / measured(record, "latency", network)["full"],
-            "memory measured (MB)": memory[way] / 1e6,
-            "memory counted (MB)": 64 * counted[way].value / 1e6,
+            "accuracy": accuracy[way].value,
+            "M adds": adds[way].value / 1e6,
+            "ms": 1000 * latency[way],
+            "ms / full": latency[way] / latency["full"],
+            "MB": memory[way] / 1e6,
+            "MB, counted": 64 * counted[way].value / 1e6,
         }
-        for way, seconds in measured(record, "latency", network).items()
+        for way in looks
+        if way in latency
     ]
     caption = (
-        f"{title}, 64 images: measured time and memory beside the counted. Counted is the largest sum of a layer's input and "
-        "output; measured is the most that Torch's allocator held during a forward pass, weights and images left out."
+        f"{title}: test accuracy, millions of multiply-adds an image, measured milliseconds of 64 images (and their share of the "
+        "full network's), and memory. The memory measured is the most that Torch's allocator held during the forward pass, "
+        "weights and images left out; counted is the largest sum of a layer's input and output."
     )
     return str(page.table(pd.DataFrame(lines), caption=caption).data)
 
