@@ -17,6 +17,8 @@ from robustbook.bayes.protocol import Empirical, log_likelihood
 from robustbook.bayes.weights import WeightSamples
 from robustbook.errors import ParameterError, UserError
 
+R_HAT_LIMIT = 100.0
+
 Potential = Callable[[Tensor], Tensor]
 """`(positions (C, D)) -> (C,)`: minus the log density of each chain's position, up to a constant."""
 
@@ -417,16 +419,19 @@ class Diagnosis:
 def diagnose(values: Tensor) -> Diagnosis:
     """Rank-normalised split R-hat and bulk effective sample size of `values` (C, T, Q) (Vehtari et al. 2021, by arviz).
 
-    Quantities that never change are left out; ParameterError if none is left or there are fewer than four draws.
+    Quantities that never change are left out. R-hat is cut at 100, since it is infinite where chains stand apart and no
+    chain moves. ParameterError if none is left or there are fewer than four draws.
     """
     import arviz
+    import numpy as np
 
     moving = values.double()[:, :, values.flatten(0, 1).std(dim=0) > 1e-12]
     if moving.shape[2] == 0 or moving.shape[1] < 4:
         raise ParameterError(f"a diagnosis needs four draws of something that changes, got {tuple(values.shape)}")
     data = arviz.convert_to_dataset({"value": moving.numpy()})
-    r_hat = arviz.rhat(data, method="rank")["value"].to_numpy()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r_hat = np.nan_to_num(arviz.rhat(data, method="rank")["value"].to_numpy(), nan=R_HAT_LIMIT).clip(
+            max=R_HAT_LIMIT
+        )
     ess = arviz.ess(data, method="bulk")["value"].to_numpy()
-    import numpy as np
-
     return Diagnosis(float(r_hat.max()), float(np.median(r_hat)), float(ess.min()), float(np.median(ess)))

@@ -32,9 +32,9 @@ class Parameters(BaseModel):
         30, ge=4, le=3000, description="of these, the training images that HMC sees in full batches"
     )
     sign_chains: int = Field(2, ge=2, le=16, description="HMC chains on the sign network")
-    sign_warmup: int = Field(15, ge=3, le=1000, description="HMC transitions of warm-up on the sign network")
-    sign_draws: int = Field(6, ge=4, le=1000, description="HMC draws per chain on the sign network, every second kept")
-    sign_leapfrog: int = Field(10, ge=1, le=1000, description="leapfrog steps there (the paper's: 3)")
+    sign_warmup: int = Field(40, ge=3, le=1000, description="HMC transitions of warm-up on the sign network")
+    sign_draws: int = Field(20, ge=4, le=1000, description="HMC draws per chain on the sign network, every second kept")
+    sign_leapfrog: int = Field(20, ge=1, le=1000, description="leapfrog steps there (the paper's: 3)")
     prior_sd: float = Field(1.0, gt=0, le=100, description="standard deviation of the weights' prior (the paper's: 1)")
     dropout: float = Field(0.5, gt=0, lt=1, description="dropout rate before the last layer (the paper's: 0.5)")
     chains: int = Field(4, ge=2, le=16, description="HMC chains on 1 against 7")
