@@ -7,9 +7,10 @@ and `group_sequential`, then `estimate` (run a rule on an oracle) and `operating
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -155,13 +156,18 @@ def betting(theta: float, gamma: float) -> Rule:
 
     Raises ParameterError if `theta` or `gamma` is not between 0 and 1.
     """
-    horizon = math.ceil(1.2 * chernoff_count(theta, gamma)) + 8
-    n, k = np.ogrid[: horizon + 1, : horizon + 1]
-    k = np.minimum(k, n)
-    low = betting_lower(n, k, theta, gamma)
-    high = 1 - np.take_along_axis(low, n - k, axis=1)
-    stops = (high - low <= 2 * theta) & (n > 0)
-    return _trimmed(Rule("betting", theta, gamma, stops, (low + high) / 2))
+    return _until_narrow("betting", betting_lower, theta, gamma, math.ceil(1.2 * chernoff_count(theta, gamma)) + 8)
+
+
+def _until_narrow(name: str, lower: Callable[..., Floats], theta: float, gamma: float, horizon: int) -> Rule:
+    """Stop when the interval from `lower` and its mirror image is no wider than 2 theta, and estimate its middle."""
+    n, k = np.tril_indices(horizon + 1)
+    low, high = np.zeros((horizon + 1, horizon + 1)), np.ones((horizon + 1, horizon + 1))
+    low[n, k] = lower(n, k, theta, gamma)
+    high[n, n - k] = 1 - low[n, k]
+    stops = high - low <= 2 * theta
+    stops[0] = False
+    return _trimmed(Rule(name, theta, gamma, stops, (low + high) / 2))
 
 
 def betting_lower(n: ArrayLike, k: ArrayLike, theta: float, gamma: float) -> Floats:
@@ -187,13 +193,9 @@ def hedged(theta: float, gamma: float) -> Rule:
 
     Raises ParameterError if `theta` or `gamma` is not between 0 and 1.
     """
-    horizon = math.ceil(1.4 * chernoff_count(theta, gamma)) + 16
-    n, k = np.ogrid[: horizon + 1, : horizon + 1]
-    k = np.minimum(k, n)
-    low = hedged_lower(n, k, theta, gamma)
-    high = 1 - np.take_along_axis(low, n - k, axis=1)
-    stops = (high - low <= 2 * theta) & (n > 0)
-    return _trimmed(Rule("hedged betting", theta, gamma, stops, (low + high) / 2))
+    return _until_narrow(
+        "hedged betting", hedged_lower, theta, gamma, math.ceil(1.25 * chernoff_count(theta, gamma)) + 16
+    )
 
 
 def hedged_lower(n: ArrayLike, k: ArrayLike, theta: float, gamma: float) -> Floats:
@@ -275,11 +277,12 @@ def _trimmed(rule: Rule) -> Rule:
     return Rule(rule.name, rule.theta, rule.gamma, rule.stops[:size, :size], rule.estimates[:size, :size])
 
 
-def rules(theta: float, gamma: float, alpha: float) -> dict[str, Rule]:
+@lru_cache(maxsize=8)
+def rules(theta: float, gamma: float, alpha: float) -> Mapping[str, Rule]:
     """The five rules by name, in the order of the comparison."""
     anytime = [betting(theta, gamma), hedged(theta, gamma)]
     made = [chernoff(theta, gamma), massart(theta, gamma, alpha), *anytime, group_sequential(theta, gamma)]
-    return {rule.name: rule for rule in made}
+    return MappingProxyType({rule.name: rule for rule in made})
 
 
 def _check(theta: float, gamma: float) -> None:

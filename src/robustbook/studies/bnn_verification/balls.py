@@ -286,7 +286,7 @@ def _point(item: tuple[Setting, Parameters]) -> Point:
     changes: dict[str, Any] = dict(setting.changes)
     if setting.method == "HMC":
         length = posteriors.Budget(2, SWEEP_WARMUP, SWEEP_DRAWS, parameters.leapfrog)
-        posterior: Posterior = posteriors.fit_hmc(task, parameters, length, seed, **changes).posterior
+        posterior: Posterior = posteriors.fit_hmc(task, parameters, length, seed, diagnosed=False, **changes).posterior
     else:
         posterior = posteriors.fit(setting.method, task, parameters, seed, **changes)
     found = measure(setting.method, seed + 1, posterior, task, parameters)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,8 +32,8 @@ STREAMS_SHARE = 0.5
 """Of the reference samples, the share whose outcomes are cut into runs; the others give the reference p."""
 
 
-def pairs(parameters: Parameters) -> dict[str, dict[str, Rule]]:
-    """The four rules for the published and for the tighter pair of theta and gamma."""
+def pairs(parameters: Parameters) -> dict[str, Mapping[str, Rule]]:
+    """The five rules for the published and for the tighter pair of theta and gamma."""
     return {
         "published": sequential.rules(parameters.theta, parameters.gamma, parameters.alpha),
         "tight": sequential.rules(parameters.tight_theta, parameters.tight_gamma, parameters.tight_alpha),

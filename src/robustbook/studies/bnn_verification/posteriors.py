@@ -229,11 +229,11 @@ class Mixing:
 
 @dataclass(frozen=True, eq=False)
 class Sampled:
-    """HMC: the posterior of all chains together, that of each, and how the chains mixed."""
+    """HMC: the posterior of all chains together, that of each, and how the chains mixed, if that was asked."""
 
     posterior: Posterior
     by_chain: list[Posterior]
-    mixing: Mixing
+    mixing: Mixing | None
 
 
 @dataclass(frozen=True)
@@ -263,7 +263,9 @@ def sampled_images(task: Task, parameters: Parameters) -> ImageSet:
     return task.train.take(min(parameters.sign_hmc_images, len(task.train)), parameters.first_seed)
 
 
-def fit_hmc(task: Task, parameters: Parameters, length: Budget, seed: int, **changes: Any) -> Sampled:
+def fit_hmc(
+    task: Task, parameters: Parameters, length: Budget, seed: int, *, diagnosed: bool = True, **changes: Any
+) -> Sampled:
     """The exact joint posterior of all weights by HMC, with full batches, from starts far apart.
 
     Where the first layer is Linear only what the images can tell is sampled, and the rest drawn exactly (`hmc.Reduced`).
@@ -290,7 +292,9 @@ def fit_hmc(task: Task, parameters: Parameters, length: Budget, seed: int, **cha
     return Sampled(
         posteriors[0],
         posteriors[1:],
-        _mixing(tensors, (_whole(reduced, part, seed + c) for c, part in enumerate(parts)), task, parameters),
+        _mixing(tensors, (_whole(reduced, part, seed + c) for c, part in enumerate(parts)), task, parameters)
+        if diagnosed
+        else None,
     )
 
 
