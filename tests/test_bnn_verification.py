@@ -223,8 +223,8 @@ def test_rules_stop_early_on_a_posterior():
 
 
 def test_the_nearest_share_is_taken_and_no_image_twice():
-    shares = np.array([[0.0, 0.5, 0.9], [0.1, 0.52, 1.0]])
-    assert guarantees.nearest(shares, (0.5, 0.51, 0.05)) == [(0, 1), (1, 0), (0, 2)]
+    shares = np.array([[0.0, 0.5, 0.9], [0.06, 0.52, 1.0]])
+    assert guarantees.nearest(shares, (0.5, 0.51, 0.05)) == [(0, 1), (0, 2), (1, 0)]
 
 
 def test_all_rules_see_the_same_simulated_runs():
