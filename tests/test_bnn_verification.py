@@ -38,7 +38,7 @@ SMALL = Parameters(
     sign_train_images=60,
     sign_epochs=5,
     sign_hmc_images=8,
-    sign_warmup=6,
+    sign_warmup=15,
     sign_draws=4,
     sign_leapfrog=3,
 )

@@ -77,7 +77,9 @@ def record_simulations(results: Results, parameters: Parameters) -> None:
                 )
 
 
-def _misses(rules: Mapping[str, Rule], p: float, runs: int, rng: np.random.Generator, block: int = 2500) -> dict[str, int]:
+def _misses(
+    rules: Mapping[str, Rule], p: float, runs: int, rng: np.random.Generator, block: int = 2500
+) -> dict[str, int]:
     """Failures of each rule among `runs` simulated runs, `block` at a time to save memory."""
     misses, horizon = dict.fromkeys(rules, 0), max(rule.horizon for rule in rules.values())
     for start in range(0, runs, block):

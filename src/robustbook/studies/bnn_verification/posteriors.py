@@ -28,8 +28,6 @@ METHODS = ("HMC", "mean-field VI", "MC dropout", "deterministic", "ensemble")
 STEP_SIZE = 0.01
 """Where the search for the step size of HMC begins, in units of the prior's standard deviation."""
 TARGET_ACCEPTANCE = 0.7
-WARMUP_SHARE = 4
-"""Transitions of warm-up make this many times fewer leapfrog steps."""
 SIGN_THIN = 2
 DIAGNOSED = 200
 """Weights, and at most as many test images, whose mixing is diagnosed."""
@@ -245,13 +243,20 @@ class Budget:
     draws: int
     leapfrog: int
     thin: int = 1
+    shorter: int = 4
+    """Transitions of warm-up make this many times fewer leapfrog steps."""
 
 
 def budget(task: Task, parameters: Parameters, chains: int) -> Budget:
     """The budget that the parameters give a task."""
     if task.name == "signs":
         return Budget(
-            parameters.sign_chains, parameters.sign_warmup, parameters.sign_draws, parameters.sign_leapfrog, SIGN_THIN
+            parameters.sign_chains,
+            parameters.sign_warmup,
+            parameters.sign_draws,
+            parameters.sign_leapfrog,
+            SIGN_THIN,
+            2,
         )
     return Budget(chains, parameters.warmup, parameters.draws, parameters.leapfrog)
 
@@ -278,7 +283,7 @@ def fit_hmc(
     reduced = hmc.Reduced.of(whole) if isinstance(task.build, Perceptron) else None
     target = reduced.inner if reduced else whole
     settings = {**changes, "prior_sd": prior_sd, "images": len(images), "length": repr(length)}
-    settings |= {"step_size": STEP_SIZE, "target": TARGET_ACCEPTANCE, "share": WARMUP_SHARE}
+    settings |= {"step_size": STEP_SIZE, "target": TARGET_ACCEPTANCE}
     tensors = kept(
         _specification(task, parameters, seed, method="HMC", settings=settings),
         lambda: _chains(target, length, seed) | ({"basis": reduced.basis} if reduced else {}),
@@ -306,7 +311,7 @@ def _chains(target: hmc.Network, length: Budget, seed: int) -> dict[str, Tensor]
         draws=length.draws,
         warmup=length.warmup,
         steps=length.leapfrog,
-        warmup_steps=max(length.leapfrog // WARMUP_SHARE, 1),
+        warmup_steps=max(length.leapfrog // length.shorter, 1),
         step_size=STEP_SIZE,
         target_acceptance=TARGET_ACCEPTANCE,
         seed=seed,
