@@ -32,14 +32,14 @@ class ChainDivergedError(UserError):
 
 @dataclass(frozen=True, eq=False)
 class Chains:
-    """Kept positions (C, T, D), mean acceptance probability of each chain (C,) after warm-up, and the step size.
+    """Kept positions (C, T, D), mean acceptance probability of each chain (C,) after warm-up, and its step size (C,).
 
     `scale` (D,) or () is what the step size was multiplied by in each coordinate; `potential` (C, T) is that of the draws.
     """
 
     draws: Tensor
     acceptance: Tensor
-    step_size: float
+    step_size: Tensor
     scale: Tensor
     potential: Tensor
 
@@ -111,8 +111,8 @@ def sample(
     """Run C chains from `start` (C, D): `warmup` transitions that adapt the step size, then `draws` kept ones.
 
     Every transition makes `steps` leapfrog steps and is accepted or rejected by Metropolis' rule; during warm-up the
-    step size moves until the mean acceptance is `target` (with `warmup` 0 it stays), then it varies by `jitter` either
-    way so that no trajectory can be a full period. Every `thin`-th position is kept. With `groups` (D,), numbers from 0,
+    step size of each chain moves until its acceptance is `target` (with `warmup` 0 it stays), then it varies by `jitter`
+    either way so that no trajectory can be a full period. Every `thin`-th position is kept. With `groups` (D,), numbers from 0,
     coordinates of one group get a step size of their own (`warm_up`). Transitions of warm-up can have fewer steps.
 
     Raises ParameterError if a count is out of range, ChainDivergedError if a chain diverges after warm-up.
@@ -122,7 +122,7 @@ def sample(
     point, kept, acceptance = warm.point, [], torch.zeros(len(start), dtype=start.dtype)
     for draw in range(draws * thin):
         varied = warm.step_size * (1 + jitter * (2 * float(torch.rand((), generator=generator)) - 1))
-        point, probability, error = transition(potential, point, varied * warm.scale, steps, generator)
+        point, probability, error = transition(potential, point, varied[:, None] * warm.scale, steps, generator)
         _check_energy(error, draw)
         acceptance += probability
         if (draw + 1) % thin == 0:
@@ -138,10 +138,10 @@ def sample(
 
 @dataclass(frozen=True)
 class WarmUp:
-    """What warm-up found: where the chains are, the step size, and its factor in each coordinate (D,) or ()."""
+    """What warm-up found: where the chains are, their step sizes (C,), and the factor in each coordinate (D,) or ()."""
 
     point: Point
-    step_size: float
+    step_size: Tensor
     scale: Tensor
 
 
@@ -162,15 +162,16 @@ def warm_up(
     that every group is stepped through in proportion to its width.
     """
     point, scale = evaluate(potential, start), torch.ones((), dtype=start.dtype)
-    adaptation, squares = DualAveraging(step_size, target), torch.zeros(start.shape[1], dtype=start.dtype)
+    sizes = torch.full((len(start),), step_size, dtype=start.dtype)
+    adaptation, squares = DualAveraging(sizes, target), torch.zeros(start.shape[1], dtype=start.dtype)
     for done in range(1, count + 1):
-        point, probability, _ = transition(potential, point, adaptation.step_size * scale, steps, generator)
-        adaptation.update(float(probability.mean()))
+        point, probability, _ = transition(potential, point, adaptation.step_size[:, None] * scale, steps, generator)
+        adaptation.update(probability)
         squares += point.gradient.square().mean(0)
         if groups is not None and done == count // 3:
             scale = _factors(squares, groups)
             adaptation = DualAveraging(adaptation.final, target)
-    return WarmUp(point, adaptation.final if count else step_size, scale)
+    return WarmUp(point, adaptation.final if count else sizes, scale)
 
 
 def _factors(squares: Tensor, groups: Tensor) -> Tensor:
@@ -197,29 +198,29 @@ def _check_energy(error: Tensor, draw: int) -> None:
 
 
 class DualAveraging:
-    """Finds the step size at which the mean acceptance is `target` (Hoffman and Gelman 2014, algorithm 5)."""
+    """Finds the step size of each chain (C,) at which its acceptance is `target` (Hoffman and Gelman 2014, algorithm 5)."""
 
-    def __init__(self, step_size: float, target: float) -> None:
+    def __init__(self, step_size: Tensor, target: float) -> None:
         self.target = target
         self.step_size = step_size
-        self._centre = math.log(10 * step_size)
-        self._shortfall = self._log_final = 0.0
+        self._centre = (10 * step_size).log()
+        self._shortfall = self._log_final = torch.zeros_like(step_size)
         self._count = 0
 
-    def update(self, acceptance: float) -> None:
-        """Take the mean acceptance of one more transition into account."""
+    def update(self, acceptance: Tensor) -> None:
+        """Take the acceptance (C,) of one more transition into account."""
         self._count += 1
         weight = 1 / (self._count + 10)
         self._shortfall = (1 - weight) * self._shortfall + weight * (self.target - acceptance)
         log_step = self._centre - math.sqrt(self._count) / 0.05 * self._shortfall
         share = self._count**-0.75
         self._log_final = share * log_step + (1 - share) * self._log_final
-        self.step_size = math.exp(log_step)
+        self.step_size = log_step.exp()
 
     @property
-    def final(self) -> float:
-        """The averaged step size, to be used after warm-up."""
-        return math.exp(self._log_final)
+    def final(self) -> Tensor:
+        """The averaged step sizes (C,), to be used after warm-up."""
+        return self._log_final.exp()
 
 
 # Networks -----------------------------------------------------------------------------------------------------------

@@ -323,7 +323,7 @@ def _chains(target: hmc.Network, length: Budget, seed: int) -> dict[str, Tensor]
         "draws": found.draws,
         "potential": found.potential,
         "acceptance": found.acceptance,
-        "step_size": torch.tensor(found.step_size),
+        "step_size": found.step_size,
     }
 
 
@@ -344,7 +344,7 @@ def _mixing(
         "log density": tensors["potential"][..., None],
     }
     diagnoses = {name: hmc.diagnose(values) for name, values in quantities.items()}
-    return Mixing(diagnoses, float(tensors["acceptance"].mean()), float(tensors["step_size"]))
+    return Mixing(diagnoses, float(tensors["acceptance"].mean()), float(tensors["step_size"].mean()))
 
 
 @dataclass(frozen=True)
