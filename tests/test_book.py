@@ -1,5 +1,6 @@
 """The book builds without a warning, works without a network, and shows what the records say."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -210,6 +211,15 @@ def test_the_scoreboard_has_every_claim_of_every_readable_run(html):
             f"runs/{STUDY}/wide.html#verdict-{name.lower()}",
         ]
         assert "<b>" in item.text
+
+
+def test_the_scoreboard_can_be_taken_along(html):
+    lines = pd.read_csv(html / "claims.csv")
+    assert set(lines["study"]) == set(studies.names())
+    assert list(lines[lines["study"] == STUDY]["claim"]) == list(VERDICTS)
+    content = json.loads((html / "claims.json").read_text(encoding="utf-8"))
+    assert [entry["evidence"] for entry in content] == list(lines["evidence"])
+    assert (html / "claims-rows.csv").read_text(encoding="utf-8").startswith("study,run,claim,name")
 
 
 def test_a_damaged_record_is_said_and_stops_nothing(html):

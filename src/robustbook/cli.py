@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,6 +39,15 @@ ParameterSet = Annotated[str, typer.Option("-r", "--run", metavar="RUN", help="P
 DataName = Annotated[
     str, typer.Argument(metavar="NAME", help="Name of a data set, as `robustbook data list` shows it.")
 ]
+
+
+class ClaimsForm(StrEnum):
+    """How `robustbook claims` prints: a table, one CSV line a claim, JSON, or one CSV line a row that a rule read."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    ROWS = "rows"
 
 
 STOPPED = "stopped: nothing half-done was published"
@@ -223,24 +233,29 @@ def check(
 
 
 @app.command()
-def claims() -> None:
-    """Every claim with its verdict, from the reference run's record where there is one, else the quick run's.
+def claims(
+    study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="One study; all unless given.")] = None,
+    form: Annotated[ClaimsForm, typer.Option("--format", help="How to print them.")] = ClaimsForm.TABLE,
+) -> None:
+    """Every claim with verdict, evidence, published value and control: the book's scoreboard.
 
-    Example: robustbook claims
+    Verdicts are those of the reference run's record where there is one, else of the quick run's; a study without a
+    record is in preparation.
+
+    Example: robustbook claims --format csv
     """
-    from robustbook.run import project, status
+    from robustbook.run import project, scoreboard
 
-    here, table = project.find(), new_table("study", "claim", "verdict", "run", "statement")
-    for study in dict.fromkeys(found.run.study for found in status.overview(here)):
-        states = [status.of(here, project.RunId(study, name)) for name in (project.REFERENCE, project.QUICK)]
-        readable = [found for found in states if found.record is not None]
-        if not readable:
-            for claim in status.study_module(study).CLAIMS:
-                table.add_row(study, claim.id, "not run yet", "", claim.statement)
-        for found in readable[:1]:
-            stale = " (stale)" if found.state == "stale" else ""
-            for judged in found.record.claims if found.record else []:
-                table.add_row(study, judged.id, judged.verdict, found.run.run + stale, judged.statement)
+    board = scoreboard.entries(project.find(), [study] if study else None)
+    if form is not ClaimsForm.TABLE:
+        written = {"csv": scoreboard.to_csv, "json": scoreboard.to_json, "rows": scoreboard.rows_csv}[form.value]
+        print(written(board), end="")
+        return
+    table = new_table("study", "claim", "verdict", "run", "statement", "evidence", "published", "control")
+    for entry in board:
+        stale = f" ({entry.state})" if entry.state == "stale" else ""
+        found = (entry.verdict, (entry.run or "") + stale, entry.statement, entry.evidence)
+        table.add_row(entry.study, entry.claim, *found, entry.published or "no number", entry.control)
     show(table)
 
 

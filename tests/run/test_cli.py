@@ -166,7 +166,7 @@ def test_list_status_describe_and_claims(ran, command):
 
 def test_claims_without_a_run_are_listed(project, command):
     out = command("claims")[1]
-    assert "not run yet" in out
+    assert "in preparation" in out
     assert "The mean is small." in out
 
 
