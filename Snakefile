@@ -2,6 +2,7 @@
 #
 # The runner decides what a run needs (a new run, new text, nothing) and publishes page and record in one step; here it
 # is only said when to ask it. `update` keeps published files until they are replaced.
+import json
 import os
 import sys
 from pathlib import Path
@@ -23,8 +24,15 @@ BOOK = sorted(
 QUICK = [f"book/runs/{study}/quick.{kind}" for study in STUDIES for kind in ("ipynb", "json")]
 
 
+# What is left of a sweep, as `robustbook sweep` wrote it down; no sweep unless one is named.
+SWEEP = config.get("sweep", "")
+LEFT = json.loads(Path(f".robustbook/sweeps/{SWEEP}/plan.json").read_text())["pending"] if SWEEP else []
+
+
 wildcard_constraints:
     study="[a-z][a-z0-9_]*",
+    sweep=r"[a-z][a-z0-9_]*\.[a-z0-9-]+",
+    member="[a-z0-9-]+",
 
 
 rule html:
@@ -61,3 +69,21 @@ rule quick:
         robustbook=ROBUSTBOOK,
     shell:
         "OMP_NUM_THREADS={threads} {params.robustbook} run {wildcards.study} -r quick --if-stale"
+
+
+rule sweep:
+    input:
+        expand(".robustbook/sweeps/{sweep}/done/{member}", sweep=SWEEP or "none", member=LEFT),
+
+
+rule member:
+    output:
+        touch(".robustbook/sweeps/{sweep}/done/{member}"),
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    params:
+        robustbook=ROBUSTBOOK,
+    shell:
+        "OMP_NUM_THREADS={threads} {params.robustbook} sweep-member {wildcards.sweep} {wildcards.member}"

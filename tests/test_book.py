@@ -19,8 +19,11 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 import robustbook
 from robustbook import exercises, page, studies
-from robustbook.run import records
+from robustbook.results import Metric
+from robustbook.run import records, sweep_page
+from robustbook.run.project import Project
 from robustbook.run.records import ClaimRecord, Provenance, Record
+from robustbook.run.sweep import Member, SweepPlan
 
 mpl.use("agg")
 
@@ -87,6 +90,16 @@ def publish(folder, study, run, overrides):
     path.with_suffix(".json").write_bytes(record.to_bytes())
 
 
+def publish_sweep(root):
+    """The page of a sweep of two runs."""
+    members = tuple(Member(f"epsilon-0-{tenth}", {"epsilon": tenth / 10}, 0) for tenth in (1, 2))
+    plan = SweepPlan(STUDY, "eps", {"epsilon": [0.1, 0.2]}, 1, "", members)
+    shown = records.load(root / "book" / "studies" / f"{STUDY}.json")
+    metrics = [Metric(name="share", value=0.5, low=0.4, high=0.6, n=3, factors={"kind": kind}) for kind in ("a", "b")]
+    found = {member.run: shown.model_copy(update={"metrics": metrics}) for member in members}
+    sweep_page.publish_all(Project(root), plan, found)
+
+
 @pytest.fixture(scope="module")
 def html(tmp_path_factory):
     """The built book: the real configuration and pages, with small pages of studies and runs."""
@@ -103,6 +116,7 @@ def html(tmp_path_factory):
         publish(root / "book" / "studies", study, "reference", {})
     publish(root / "book" / "runs" / STUDY, STUDY, "wide", {"epsilon": 0.2})
     publish(root / "book" / "runs" / STUDY, STUDY, "torn", {})
+    publish_sweep(root)
     (root / "book" / "runs" / STUDY / "torn.json").write_text('{"schema_version": 1', encoding="utf-8")
     build(root)
     return root / "book" / "_build" / "html"
@@ -235,6 +249,19 @@ def test_a_run_page_says_which_run_it_is(html):
     assert note.a["href"] == f"../../studies/{STUDY}.html"
     entries = [" ".join(link.text.split()) for link in tree.select("nav.bd-links a")]
     assert "Run: wide" in entries
+
+
+def test_the_page_of_a_sweep_stands_below_its_study_with_its_table(html):
+    tree = read(html / "runs" / STUDY / "sweep-eps.html")
+    assert tree.select_one("article h1").text.startswith("Sweep: eps")
+    assert not tree.select(".pm-run")
+    assert len(tree.select("figure.pm-figure img[alt]")) == 1
+    entries = [" ".join(link.text.split()) for link in tree.select("nav.bd-links a")]
+    assert "Sweep: eps" in entries
+    tables = [link["href"] for link in tree.select("article a.download")]
+    assert sorted(name.rpartition(".")[2] for name in tables) == ["csv", "parquet"]
+    table = pd.read_csv((html / "runs" / STUDY / tables[0]).resolve())
+    assert list(table["parameter.epsilon"]) == [0.1, 0.1, 0.2, 0.2]
 
 
 def test_a_page_whose_sources_changed_says_so(html):

@@ -215,7 +215,8 @@ def run_of(app: Sphinx, docname: str) -> RunId | None:
     folder, _, rest = docname.partition("/")
     if folder == "studies" and "/" not in rest:
         return RunId(rest, REFERENCE)
-    return RunId(*rest.split("/")) if folder == "runs" and rest.count("/") == 1 else None
+    study, _, name = rest.partition("/")
+    return RunId(study, name) if folder == "runs" and name and not name.startswith("sweep-") else None
 
 
 def mark_run_page(app: Sphinx, doctree: nodes.document) -> None:

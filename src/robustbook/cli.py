@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from robustbook.run.status import Status
+    from robustbook.run.sweep import SweepPlan
 
 app = typer.Typer(
     name="robustbook",
@@ -39,6 +40,14 @@ ParameterSet = Annotated[str, typer.Option("-r", "--run", metavar="RUN", help="P
 DataName = Annotated[
     str, typer.Argument(metavar="NAME", help="Name of a data set, as `robustbook data list` shows it.")
 ]
+
+
+class Executor(StrEnum):
+    """Where the runs of a sweep are run."""
+
+    LOCAL = "local"
+    SLURM = "slurm"
+    KUBERNETES = "kubernetes"
 
 
 class ClaimsForm(StrEnum):
@@ -280,6 +289,70 @@ def book(
         print("the book was not rendered: see the messages above", file=sys.stderr)
         raise typer.Exit(1)
     print(here.root / "book" / "_build" / "html" / "index.html")
+
+
+@app.command("sweep", cls=PairsCommand)
+def run_sweep(
+    study: Study,
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the sweep: a-z, 0-9 and '-'.")],
+    pairs: Annotated[
+        list[str] | None,
+        typer.Option("-p", "--parameter", metavar="NAME V1,V2", help="Values of a parameter; ';' between lists."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Repetitions of every combination, with seeds of their own.")] = 1,
+    parameter_set: ParameterSet = "quick",
+    file: Annotated[Path | None, typer.Option("-f", "--file", metavar="FILE", help="YAML file of parameters.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Runs side by side (all processors unless given).")] = None,
+    metric: Annotated[list[str] | None, typer.Option("-m", "--metric", help="Metric to draw; may be repeated.")] = None,
+    executor: Annotated[Executor, typer.Option(help="Where the runs are run.")] = Executor.LOCAL,
+    snakemake: Annotated[str, typer.Option(metavar="WORDS", help="Further options for Snakemake, in one word.")] = "",
+) -> None:
+    """Run a study at many parameters and seeds, side by side; the book gets a table and a page of it.
+
+    What is done already is not done again, so the same command goes on where one was stopped or killed.
+
+    Example: robustbook sweep loss_metric -p epsilon 0.05,0.1,0.2 --seeds 5 --name eps
+    """
+    from robustbook.run import project, publish, sweep
+
+    here = project.find()
+    plan = sweep.expand(
+        here, study, name, parameter_set=parameter_set, file=file, typed=split_pairs(pairs or []), seeds=seeds
+    )
+    with publish.only_one(here, f"sweep-{plan.place}", f"sweep {name} of {study}"):
+        finish_sweep(plan, workers or os.cpu_count() or 1, executor.value, snakemake, metric or [])
+
+
+def finish_sweep(plan: SweepPlan, workers: int, executor: str, extra: str, metrics: Sequence[str]) -> None:
+    """Run what is left of a sweep, then write its table and page, and say where they are."""
+    from robustbook.run import project, side_by_side, sweep, sweep_page
+
+    here = project.find()
+    left = sweep.pending(here, plan)
+    print(f"sweep {plan.name}: {len(plan.members)} runs, {len(plan.members) - len(left)} of them done already")
+    if left:
+        words = side_by_side.command(here, plan, workers=workers, executor=executor, extra=extra)
+        side_by_side.perform(here, plan, left, words, side_by_side.progress(f"sweep {plan.name}"))
+    found = {each.run: sweep.finished(here, plan, each) for each in plan.members}
+    complete = {run: record for run, record in found.items() if record is not None}
+    if len(complete) < len(found):
+        for run, said in sweep.failures(here, plan).items():
+            print(f"{run} {said}", file=sys.stderr)
+        log = here.relative(sweep.folder_of(here, plan.place) / side_by_side.LOG)
+        print(f"{len(found) - len(complete)} of {len(found)} runs failed; the log: {log}", file=sys.stderr)
+        raise typer.Exit(1)
+    page = sweep_page.publish_all(here, plan, complete, metrics)
+    print(
+        f"sweep {plan.name} is done: {here.relative(page)}, with .csv and .parquet beside it (robustbook book renders it)"
+    )
+
+
+@app.command("sweep-member", hidden=True)
+def sweep_member(place: str, member: str) -> None:
+    """Run one member of a sweep; Snakemake calls this."""
+    from robustbook.run import project, sweep
+
+    sweep.member(project.find(), place, member)
 
 
 @data_app.command("list")

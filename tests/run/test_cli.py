@@ -186,7 +186,7 @@ def test_a_damaged_record_is_told_and_the_next_run_replaces_it(ran, command):
 
 
 def test_every_command_has_help_with_an_example(command):
-    names = ["list", "describe", "run", "status", "refresh", "check", "claims", "book"]
+    names = ["list", "describe", "run", "status", "refresh", "check", "claims", "sweep", "book"]
     for words in [[name] for name in names] + [["data", name] for name in ("list", "get", "verify")]:
         code, out, _ = command(*words, "--help")
         assert code == 0

@@ -130,6 +130,8 @@ def run_name(project: Project, study: str, parameter_set: str, mine: Values, cho
     if chosen is None:
         return RunId(study, derived_name(parameter_set, mine) if mine else parameter_set)
     reserved = {REFERENCE, QUICK, *project.parameter_sets()}
+    if chosen.startswith("sweep-"):
+        raise UserError(f"run name {chosen!r} would be taken for a sweep's page: choose another --name")
     if chosen in reserved and (mine or chosen != parameter_set):
         raise UserError(f"run name {chosen!r} stands for the parameter set of that name: choose another --name")
     return RunId(study, chosen)
@@ -208,6 +210,11 @@ def _literals(annotation: Any) -> tuple[Any, ...]:
         if typing.get_origin(member) is Literal
         for option in typing.get_args(member)
     )
+
+
+def is_list(model: type[BaseModel], name: str) -> bool:
+    """Whether a parameter is a list; UnknownNameError where there is none of this name."""
+    return _item(_field(model, name).annotation) is not None
 
 
 def _item(annotation: Any) -> Any:

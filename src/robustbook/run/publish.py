@@ -134,6 +134,16 @@ def _write(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that appears whole or not at all."""
+    near = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        _write(near, content)
+        os.replace(near, path)
+    finally:
+        near.unlink(missing_ok=True)
+
+
 def _sync(folder: Path) -> None:
     """Make a folder's entries last, where the system can."""
     with contextlib.suppress(OSError):

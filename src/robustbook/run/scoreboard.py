@@ -128,7 +128,7 @@ def _of_study(project: Project, study: str) -> list[Entry]:
     ]
 
 
-def _words(claim: Claim | ClaimRecord) -> dict[str, str]:
+def _words(claim: Claim | ClaimRecord) -> dict[str, Any]:
     names = ("statement", "source", "measure", "rule", "control")
     return {"claim": claim.id, "published": claim.published or "", **{name: getattr(claim, name) for name in names}}
 
