@@ -84,7 +84,11 @@ def publish(folder, study, run, overrides):
             ClaimRecord(id=name, statement=f"{name} <b>.", verdict=verdict, evidence=f"{run}: 0.8 [0.7, 0.9]", **words)
             for name, verdict in VERDICTS.items()
         ],
-        provenance=Provenance(hash="0", code="0", sources={}, data={}, versions={}, device="cpu", threads=1),
+        provenance=Provenance(
+            **{"hash": "0", "code": "0", "sources": {}, "device": "cpu", "threads": 1},
+            data={"Digits": "0123456789ab"},
+            versions={"python": "3.11"},
+        ),
         page_digest=records.sha256(path.read_bytes()),
     )
     path.with_suffix(".json").write_bytes(record.to_bytes())
@@ -117,6 +121,11 @@ def html(tmp_path_factory):
     publish(root / "book" / "runs" / STUDY, STUDY, "wide", {"epsilon": 0.2})
     publish(root / "book" / "runs" / STUDY, STUDY, "torn", {})
     publish_sweep(root)
+    (root / "book" / "measured").mkdir(exist_ok=True)
+    faults = {"kill": {"made": 77, "held": 77, "told": "whole"}}
+    (root / "book" / "measured" / "faults.json").write_text(json.dumps(faults))
+    workers = {"cores": 2, "seconds": {"1": [195.0, 195.0], "2": [100.0]}}
+    (root / "book" / "measured" / "workers.json").write_text(json.dumps(workers))
     (root / "book" / "runs" / STUDY / "torn.json").write_text('{"schema_version": 1', encoding="utf-8")
     build(root)
     return root / "book" / "_build" / "html"
@@ -200,7 +209,18 @@ def test_every_picture_has_words(html):
 
 
 def test_every_page_has_one_heading(html):
-    for name in ("index", "how-to-read", "how-to-rerun", "notation", "scoreboard", "bibliography", f"studies/{STUDY}"):
+    for name in (
+        "index",
+        "how-to-read",
+        "how-to-rerun",
+        "notation",
+        "scoreboard",
+        "sweeps",
+        "reproduce",
+        "faults",
+        "bibliography",
+        f"studies/{STUDY}",
+    ):
         assert len(read(html / f"{name}.html").select("article h1")) == 1, name
 
 
@@ -249,6 +269,17 @@ def test_a_run_page_says_which_run_it_is(html):
     assert note.a["href"] == f"../../studies/{STUDY}.html"
     entries = [" ".join(link.text.split()) for link in tree.select("nav.bd-links a")]
     assert "Run: wide" in entries
+
+
+def test_the_books_own_pages_show_what_the_records_and_measured_files_say(html):
+    times = read(html / "reproduce.html").find("table", class_="pm-table").text
+    assert "python 3" in times
+    text = read(html / "reproduce.html").text
+    for study in studies.names():
+        assert f"{study} reference" in text
+    assert "0123456789ab" in text
+    assert "77" in read(html / "faults.html").find("table", class_="pm-table").text
+    assert "1.95" in read(html / "sweeps.html").select("table.pm-table")[0].text
 
 
 def test_the_page_of_a_sweep_stands_below_its_study_with_its_table(html):

@@ -21,6 +21,8 @@ from robustbook.errors import RunFailedError, UserError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from robustbook.run.compare import Outcome
+    from robustbook.run.project import RunId
     from robustbook.run.status import Status
     from robustbook.run.sweep import SweepPlan
 
@@ -210,10 +212,19 @@ def refresh_one(found: Status) -> None:
 
 @app.command()
 def check(
-    study: Study,
-    run: ParameterSet = "reference",
+    study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="Name of a study; or --all.")] = None,
+    run: Annotated[
+        str | None, typer.Option("-r", "--run", metavar="RUN", help="Run to repeat: reference, with --all quick.")
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Repeat this run of every study that has a record of it.")
+    ] = False,
     rtol: Annotated[float | None, typer.Option(min=0, help="Relative tolerance (0.02 unless given).")] = None,
     atol: Annotated[float | None, typer.Option(min=0, help="Absolute tolerance (0.005 unless given).")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the new run (as ever unless given).")] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JSON file in which to note what was found.")
+    ] = None,
 ) -> None:
     """Run again and compare with the published record; exit 1 where numbers or verdicts differ.
 
@@ -221,24 +232,52 @@ def check(
 
     Example: robustbook check loss_metric -r quick
     """
+    from robustbook.run import compare, project, status
+
+    here = project.find()
+    if (study is None) is not every:
+        raise UserError("say which study to check, or --all" if not every else "--all checks every study: name none")
+    if threads:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+    name = run or (project.QUICK if every else project.REFERENCE)
+    wanted = [study] if study else [found.run.study for found in status.overview(here) if found.run.run == name]
+    tolerances = (compare.RELATIVE if rtol is None else rtol, compare.ABSOLUTE if atol is None else atol)
+    found = [check_one(project.RunId(each, name), tolerances, skip=every) for each in wanted]
+    outcomes = [outcome for outcome in found if outcome is not None]
+    if report:
+        compare.note(report, outcomes)
+    if every:
+        print(f"{sum(outcome.same for outcome in outcomes)} of {len(outcomes)} runs repeat")
+    if not all(outcome.same for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+def check_one(which: RunId, tolerances: tuple[float, float], *, skip: bool) -> Outcome | None:
+    """Run one study again, print what differs, and return what was found; None where there is nothing to compare with.
+
+    `skip` passes over a run without a record instead of refusing.
+    """
     from robustbook.run import compare, execute, project, runner, status
 
-    status.study_module(study)
-    which = project.RunId(study, run)
-    before, now = runner.rerun(project.find(), which, execute.reporter(f"check {which}"))
-    relative = compare.RELATIVE if rtol is None else rtol
-    absolute = compare.ABSOLUTE if atol is None else atol
-    found = compare.differences(before, now, relative=relative, absolute=absolute)
-    within = f"within {relative:g} (relative) or {absolute:g} (absolute)"
-    if not found:
-        print(f"{which} repeats: {len(now.metrics)} numbers {within}, {len(now.claims)} verdicts equal")
-        return
+    here = project.find()
+    status.study_module(which.study)
+    if skip and status.of(here, which).record is None:
+        print(f"{which} has no record to compare with: passed over")
+        return None
+    before, now = runner.rerun(here, which, execute.reporter(f"check {which}"))
+    outcome = compare.outcome(before, now, *tolerances)
+    within = f"within {tolerances[0]:g} (relative) or {tolerances[1]:g} (absolute)"
+    if outcome.same:
+        largest = f"largest difference {outcome.largest:.2g}" if outcome.largest else "all to the last digit"
+        print(f"{which} repeats: {outcome.numbers} numbers {within}, {outcome.verdicts} verdicts equal; {largest}")
+        return outcome
     table = new_table("what", "published", "now")
-    for item in found:
+    for item in outcome.differences:
         table.add_row(item.what, item.committed, item.now)
     show(table)
-    print(f"{which} differs in {len(found)} of {len(now.metrics)} numbers and {len(now.claims)} verdicts, not {within}")
-    raise typer.Exit(1)
+    counted = f"{len(outcome.differences)} of {outcome.numbers} numbers and {outcome.verdicts} verdicts"
+    print(f"{which} differs in {counted}, not {within}")
+    return outcome
 
 
 @app.command()
