@@ -9,9 +9,14 @@ from pathlib import Path
 
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
+# What is left of a sweep, as `robustbook sweep` wrote it down; no sweep unless one is named.
+SWEEP = config.get("sweep", "")
+LEFT = json.loads(Path(f".robustbook/sweeps/{SWEEP}/plan.json").read_text())["pending"] if SWEEP else []
+
 STUDIES = sorted(path.stem for path in Path("notebooks").glob("*.py"))
-SIDE_BY_SIDE = max(1, min(len(STUDIES), workflow.cores or 1))
-THREADS = max(1, min(2, (workflow.cores or 1) // SIDE_BY_SIDE))
+CORES = 1 if SWEEP else workflow.cores or 1
+SIDE_BY_SIDE = max(1, min(len(STUDIES), CORES))
+THREADS = max(1, min(2, CORES // SIDE_BY_SIDE))
 ROBUSTBOOK = f"{sys.executable} -m robustbook"
 
 PACKAGE = sorted(str(path) for path in Path("src/robustbook").rglob("*.py"))
@@ -22,11 +27,6 @@ BOOK = sorted(
     if path.is_file() and path.parts[1] != "_build" and "__pycache__" not in path.parts
 )
 QUICK = [f"book/runs/{study}/quick.{kind}" for study in STUDIES for kind in ("ipynb", "json")]
-
-
-# What is left of a sweep, as `robustbook sweep` wrote it down; no sweep unless one is named.
-SWEEP = config.get("sweep", "")
-LEFT = json.loads(Path(f".robustbook/sweeps/{SWEEP}/plan.json").read_text())["pending"] if SWEEP else []
 
 
 wildcard_constraints:
@@ -86,4 +86,5 @@ rule member:
     params:
         robustbook=ROBUSTBOOK,
     shell:
-        "OMP_NUM_THREADS={threads} {params.robustbook} sweep-member {wildcards.sweep} {wildcards.member}"
+        # Runs stand side by side, so none starts workers of its own.
+        "OMP_NUM_THREADS={threads} ROBUSTBOOK_WORKERS={threads} {params.robustbook} sweep-member {wildcards.sweep} {wildcards.member}"

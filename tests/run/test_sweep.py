@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 from pydantic import BaseModel, ConfigDict, Field
-from run_helpers import contents
+from run_helpers import contents, edit
 from test_records import make_record
 
 from robustbook import cli
@@ -147,6 +147,14 @@ def test_a_sweep_is_the_same_at_any_number_of_workers_and_nothing_is_done_twice(
     table = pd.read_parquet(project.root / "book/runs/tiny/sweep-eps.parquet")
     assert list(table["parameter.epsilon"].unique()) == [0.1, 0.2]
     assert records.load(again).overrides == {"epsilon": 0.2}
+
+
+def test_members_start_no_workers_of_their_own(snakefile):
+    edit(snakefile.notebook("tiny"), "object(), Path.cwd()", 'assert os.environ["ROBUSTBOOK_WORKERS"] == "1"')
+    edit(
+        snakefile.notebook("tiny"), 'if what == "die"', 'assert os.environ["OMP_NUM_THREADS"] == "1"\nif what == "die"'
+    )
+    assert cli.main([*WORDS, "--workers", "2"]) == 0
 
 
 def test_a_failed_member_is_told_and_no_page_is_written(snakefile, capsys):
