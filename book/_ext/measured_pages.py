@@ -1,4 +1,4 @@
-"""What the book says of its own making: expected times, data and versions from records, and measured files as tables.
+"""What the book says of its own making: data and versions from records, and measured files as tables.
 
 Measured files are JSON in `book/measured/`, each written by one command: `make faults`, `robustbook check --report`.
 """
@@ -58,26 +58,6 @@ class TableDirective(RecordDirective):
         if not lines:
             return [nodes.paragraph(text=self.nothing)]
         return [self.raw(str(page.table(pd.DataFrame(lines), caption=self.caption).data))]
-
-
-class ExpectedTimes(TableDirective):
-    """`{expected-times}`: what each run took, from its record."""
-
-    caption = "What the runs took on the machine that published them, with trained networks cached or not."
-    nothing = "No run has a record yet."
-
-    def lines(self) -> Iterable[dict[str, Any]]:
-        """One line a run."""
-        for record in known(self.env.app):
-            yield {
-                "Study": f"`{record.study}`",
-                "Run": record.run,
-                "Seconds": record.timing.get("run_seconds", float("nan")),
-                "Memory (GB)": record.timing.get("peak_memory_bytes", float("nan")) / 1e9,
-                "Threads": record.provenance.threads,
-                "Device": record.provenance.device,
-                "Numbers": len(record.metrics),
-            }
 
 
 class Versions(TableDirective):
@@ -174,7 +154,7 @@ def outdated(app: Sphinx, *changes: Any) -> list[str]:
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives."""
     named = {
-        **{"expected-times": ExpectedTimes, "versions": Versions, "data-digests": DataDigests},
+        **{"versions": Versions, "data-digests": DataDigests},
         **{"repeats": Repeats, "faults": Faults, "workers": Workers},
     }
     for name, directive in named.items():
