@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -61,7 +62,8 @@ def fit_last_layer(
     if not isinstance(network[-1], nn.Linear):
         raise ParameterError(f"the last layer must be linear, got {type(network[-1]).__name__}")
     model = copy.deepcopy(network).eval()
-    found = Laplace(model, "classification", subset_of_weights="last_layer", hessian_structure="full")
+    # Typed as its base class; the class that these two words choose has more to it.
+    found: Any = Laplace(model, "classification", subset_of_weights="last_layer", hessian_structure="full")
     found.fit(DataLoader(TensorDataset(images, labels), batch_size=batch))
     if prior_precision is None:
         found.optimize_prior_precision(method="marglik")
