@@ -16,6 +16,9 @@ from robustbook.bayes.protocol import check_count
 from robustbook.bayes.weights import WeightSamples
 from robustbook.errors import ParameterError
 
+MARGINAL_STEPS = 30
+"""Steps of Adam on the logarithm of the prior's precision."""
+
 
 @dataclass(frozen=True, eq=False)
 class LastLayerLaplace:
@@ -66,7 +69,7 @@ def fit_last_layer(
     found: Any = Laplace(model, "classification", subset_of_weights="last_layer", hessian_structure="full")
     found.fit(DataLoader(TensorDataset(images, labels), batch_size=batch))
     if prior_precision is None:
-        found.optimize_prior_precision(method="marglik")
+        found.optimize_prior_precision(method="marglik", n_steps=MARGINAL_STEPS, lr=0.3)
     else:
         found.prior_precision = torch.tensor(float(prior_precision))
     factor = found.posterior_scale.detach()

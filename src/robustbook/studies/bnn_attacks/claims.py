@@ -35,9 +35,7 @@ def _by_dataset(results: Results, judge: Callable[[Results, str], Judgement]) ->
     """The judgements of all data sets together: what they agree on, else "partly"."""
     seeds = results.one("seeds").value
     if seeds < MINIMAL_SEEDS:
-        return Judgement(
-            "not tested at this scale", f"The rule needs {MINIMAL_SEEDS} seeds; this run has {seeds:.0f}."
-        )
+        return Judgement("not tested at this scale", f"The rule needs {MINIMAL_SEEDS} seeds; this run has {seeds:.0f}.")
     found = {str(row.factors["dataset"]): row for row in results.select("images")}
     judged = [judge(results, dataset) for dataset in found]
     verdicts = {each.verdict for each in judged} - {"not tested at this scale"}
@@ -131,7 +129,9 @@ def _designs(results: Results, dataset: str) -> Judgement:
             f"under {way} det+stoch leads stoch+stoch by {_within(against[BNN])}, stoch+det by {_within(against['stoch+det'])}, "
             f"det+det by {_within(against[SECOND])}"
         )
-    evidence = "; ".join(sentences) + f". Smallest mean deviation over mean weight of its stochastic layers: {spread:.2f}."
+    evidence = (
+        "; ".join(sentences) + f". Smallest mean deviation over mean weight of its stochastic layers: {spread:.2f}."
+    )
     if spread < COLLAPSED:
         return Judgement("not tested at this scale", "The posterior of det+stoch collapsed; " + evidence)
     if not all(holds["transfer"][:2]):

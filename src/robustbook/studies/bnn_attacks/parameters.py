@@ -23,13 +23,17 @@ class Parameters(BaseModel):
     second_epsilon: float = Field(0.03, gt=0, le=0.5, description="perturbation budget of the second data set")
     second_train_images: int = Field(3000, ge=100, le=50000, description="training images of the second data set")
     second_epochs: int = Field(8, ge=1, le=200, description="training epochs on the second data set")
-    second_vi_epochs: int = Field(12, ge=1, le=500, description="epochs of variational inference on the second data set")
+    second_vi_epochs: int = Field(
+        12, ge=1, le=500, description="epochs of variational inference on the second data set"
+    )
     prior_sd: float = Field(0.3, gt=0, le=10, description="standard deviation of the prior of every weight")
     temperature: float = Field(
         1.0, ge=0, le=1, description="weight of the KL divergence (1 is variational Bayes), main data set"
     )
     second_temperature: float = Field(1.0, ge=0, le=1, description="the same for the second data set")
-    dropout_rate: float = Field(0.3, ge=0, lt=1, description="share of inputs that dropout removes before linear layers")
+    dropout_rate: float = Field(
+        0.3, ge=0, lt=1, description="share of inputs that dropout removes before linear layers"
+    )
     members: int = Field(5, ge=1, le=50, description="networks of the deep ensemble")
     noise: float = Field(0.3, ge=0, le=2, description="weight noise, in root mean squares of each layer's weights")
     seeds: int = Field(3, ge=1, le=20, description="repetitions with networks of other seeds")
