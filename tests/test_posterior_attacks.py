@@ -163,17 +163,21 @@ def test_given_starts_are_never_made_worse() -> None:
 
 def test_the_uncertainty_aware_attack_lowers_the_alarm() -> None:
     small = noisy(("0", "2", "5", "7"), 0.5)
-    sharp = {name: (20 if name == "7.weight" else 1) * mean for name, mean in small.means.items()}
-    posterior = MeanField(small.architecture, sharp, small.scales | {"7.weight": 20 * small.scales["7.weight"]})
+    means = {name: (20 if name == "7.weight" else 1) * mean for name, mean in small.means.items()}
+    scales = {name: (20 if name == "7.weight" else 1) * scale for name, scale in small.scales.items()}
+    posterior = MeanField(small.architecture, means, scales)
     settings_ = {"epsilon": 0.15, "steps": 12, "step_size": 0.03, "samples": 10}
-    plain = eot_pgd(posterior, IMAGES, LABELS, generator=generator(2), **settings_)
-    quiet = uncertainty_aware(posterior, IMAGES, LABELS, generator=generator(2), starts=plain, **settings_)
+    loud = eot_pgd(posterior, IMAGES, LABELS, generator=generator(2), **settings_)
+    # With no margin to gain the attack works on the alarm alone.
+    quiet = uncertainty_aware(
+        posterior, IMAGES, LABELS, generator=generator(2), starts=loud, confidence=-100, **settings_
+    )
     assert (quiet - IMAGES).abs().max() <= 0.15 + 1e-6
     alarm = [
-        mutual_information(sampled_probabilities(posterior.draw(60, generator(8)), points).double()).mean()
-        for points in (plain, quiet)
+        float(mutual_information(sampled_probabilities(posterior.draw(60, generator(8)), points).double()).mean())
+        for points in (loud, quiet)
     ]
-    assert alarm[1] < 0.8 * alarm[0]
+    assert alarm[1] < 0.9 * alarm[0]
 
 
 def test_networks_are_left_as_they_were() -> None:
@@ -390,15 +394,15 @@ def test_designs_name_their_layers() -> None:
 def test_bad_input_is_refused_in_a_line() -> None:
     with pytest.raises(EmptyPosteriorError, match="got 0"):
         eot_pgd(noisy(("7",)), IMAGES, LABELS, epsilon=0.1, steps=1, step_size=0.1, samples=0, generator=generator())
-    with pytest.raises(UnknownNameError, match="did you mean 'stoch\\+stoch'"):
+    with pytest.raises(UnknownNameError, match=r"did you mean 'stoch\+stoch'"):
         stochastic_layers("stoch+stok", cnn())
-    with pytest.raises(ParameterError, match="must not be negative, got -0.1"):
+    with pytest.raises(ParameterError, match=r"must not be negative, got -0\.1"):
         weight_noise(cnn(), -0.1)
     with pytest.raises(ParameterError, match="prior_sd must be positive"):
         train_map(cnn(), IMAGES, LABELS, prior_sd=0, epochs=1, seed=0)
     with pytest.raises(ParameterError, match="precision must be positive"):
         fit_last_layer(cnn(), IMAGES, LABELS, prior_precision=-1)
-    with pytest.raises(TrainingDiverged, match="epoch 1 of 2.*prior_sd 1"):
+    with pytest.raises(TrainingDiverged, match=r"epoch 1 of 2.*prior_sd 1"):
         train_map(cnn(), IMAGES * torch.nan, LABELS, prior_sd=1, epochs=2, seed=0)
     with pytest.raises(ParameterError, match="severity must be"):
         interfere("blur", IMAGES, 6, generator())

@@ -6,6 +6,7 @@ Read `resample` and `paired_lead` first (what the intervals are over), then the 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -117,7 +118,7 @@ def record_accuracies(results: Results, table: Table) -> None:
             if way == "interference":
                 continue
             name = "clean accuracy" if way == "clean" else "accuracy under attack"
-            factors = {} if way == "clean" else {"way": way, "attack": attack, "budget": strength}
+            factors: dict[str, Any] = {} if way == "clean" else {"way": way, "attack": attack, "budget": strength}
             results.add(
                 name,
                 crossed_mean(table.correct(kind, way, attack, strength)),
@@ -167,7 +168,7 @@ def record_leads(results: Results, table: Table) -> None:
         both = table.clean(first) * table.clean(second)
         for way in WAYS:
             lead = paired_lead(table.attacked(first, way), table.attacked(second, way), both)
-            factors = {"dataset": table.dataset, "first": first, "over_network": second, "way": way}
+            factors: dict[str, Any] = {"dataset": table.dataset, "first": first, "over_network": second, "way": way}
             results.add("lead under attack", lead, over=OVER, unit="share", **factors)
             whole = crossed_mean(table.attacked(first, way) - table.attacked(second, way))
             results.add("lead under attack, all images", whole, over=OVER, unit="share", **factors)
@@ -193,7 +194,7 @@ def record_interference(results: Results, table: Table) -> None:
         both = table.clean(BNN) * table.clean(second)
         for name in ("all", *INTERFERENCES):
             lead = paired_lead(table.disturbed(BNN, name), table.disturbed(second, name), both)
-            factors = {"dataset": table.dataset, "over_network": second, "interference": name}
+            factors: dict[str, Any] = {"dataset": table.dataset, "over_network": second, "interference": name}
             results.add("lead under interference", lead, over=OVER, unit="share", **factors)
 
 
@@ -202,7 +203,7 @@ def record_alarms(results: Results, table: Table) -> None:
     for kind in POSTERIORS:
         rows = table.by_kind[kind]
         for inputs in (each for each in rows[0].baseline if each != "clean"):
-            factors = {"dataset": table.dataset, "network": kind, "inputs": inputs}
+            factors: dict[str, Any] = {"dataset": table.dataset, "network": kind, "inputs": inputs}
             for score in SCORES:
                 clean, attacked = (np.stack([row.scores[key, score] for row in rows]) for key in ("clean", inputs))
                 results.add("AUROC", crossed_auroc(clean, attacked), over=OVER, score=score, **factors)
@@ -210,8 +211,8 @@ def record_alarms(results: Results, table: Table) -> None:
     for inputs in (each for each in rows[0].baseline if each != "clean"):
         pairs = [np.stack([row.baseline[key] for row in rows]) for key in ("clean", inputs)]
         own = [np.stack([row.scores[key, "mutual information"] for row in rows]) for key in ("clean", inputs)]
-        where = {"dataset": table.dataset, "inputs": inputs}
-        results.add("AUROC", crossed_auroc(*pairs), over=OVER, network=CNN, score="max-softmax", **where)
+        where: dict[str, Any] = {"dataset": table.dataset, "inputs": inputs}
+        results.add("AUROC", crossed_auroc(pairs[0], pairs[1]), over=OVER, network=CNN, score="max-softmax", **where)
         lead = crossed_auroc(own[0], own[1], (pairs[0], pairs[1]))
         results.add("AUROC lead over max-softmax", lead, over=OVER, **where)
 
@@ -302,3 +303,68 @@ NAMES = {
     "weight noise": "weight noise",
 }
 """Names for readers."""
+
+
+def best(results: Results, dataset: str, way: str) -> str:
+    """The kind with the highest accuracy under PGD at the full budget, and that accuracy."""
+    rows = [
+        row
+        for row in results.select("accuracy under attack", dataset=dataset, way=way, attack="PGD", budget=1.0)
+        if row.factors["network"] != CNN
+    ]
+    top = max(rows, key=lambda row: row.value)
+    return f"{NAMES[str(top.factors['network'])]} with {within(top)}"
+
+
+def attack_gap(results: Results, dataset: str) -> str:
+    """Under how many transferred attacks the BNN has the higher accuracy than the second CNN, in words."""
+
+    def rows(kind: str) -> dict[str, float]:
+        found = results.select("accuracy under attack", dataset=dataset, network=kind, way="transfer", budget=1.0)
+        return {str(row.factors["attack"]): row.value for row in found}
+
+    bayesian, plain = rows(BNN), rows(SECOND)
+    higher = sum(bayesian[attack] > plain[attack] for attack in bayesian)
+    return f"the BNN is ahead of the second CNN under {higher} of {len(bayesian)} transferred attacks"
+
+
+def sample_gain(results: Results, dataset: str) -> str:
+    """What more samples in the gradient do, in words."""
+    rows = results.select("accuracy by samples in the gradient", dataset=dataset)
+    first, last = rows[0], rows[-1]
+    return f"with {first.factors['samples']} sample in the gradient the BNN keeps {within(first)}, with {last.factors['samples']} {within(last)}"
+
+
+def checks(results: Results, titles: dict[str, str]) -> pd.DataFrame:
+    """One line a data set: whether the attacks were strong and the alarm quiet without a cause."""
+    lines = []
+    for dataset, title in titles.items():
+        worst = max(results.select("check: EOT less transfer", dataset=dataset), key=lambda row: row.value)
+        lines.append(
+            {
+                "data": title,
+                "EOT less transfer": f"{worst.value:+.2f} ({NAMES[str(worst.factors['network'])]})",
+                f"accuracy at {LARGE:g} ε": within(results.one("check: accuracy at a large budget", dataset=dataset)),
+                "clean against clean": within(results.one("check: AUROC of two sets of clean images", dataset=dataset)),
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def matching(results: Results, titles: dict[str, str]) -> pd.DataFrame:
+    """One line a data set and way: the BNN's lead over the second CNN, matched and not."""
+    lines = []
+    for dataset, title in titles.items():
+        clean = within(results.one("clean accuracy lead", dataset=dataset, network=BNN))
+        for way in WAYS:
+            factors = {"dataset": dataset, "first": BNN, "over_network": SECOND, "way": way}
+            pair = [results.one(name, **factors) for name in ("lead under attack", "lead under attack, all images")]
+            line = {
+                "data": title,
+                "clean": clean,
+                "crafted": way,
+                "both right": within(pair[0]),
+                "all": within(pair[1]),
+            }
+            lines.append(line)
+    return pd.DataFrame(lines)
