@@ -6,6 +6,7 @@ Read `LastLayerLaplace` (the posterior) first, then `fit_last_layer` (Daxberger 
 from __future__ import annotations
 
 import copy
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,20 +58,27 @@ def fit_last_layer(
 
     Raises ParameterError if the precision is not positive or the last layer is not linear.
     """
-    from laplace import Laplace
     from torch.utils.data import DataLoader, TensorDataset
 
     if prior_precision is not None and prior_precision <= 0:
         raise ParameterError(f"the prior precision must be positive, got {prior_precision}")
     if not isinstance(network[-1], nn.Linear):
         raise ParameterError(f"the last layer must be linear, got {type(network[-1]).__name__}")
-    model = copy.deepcopy(network).eval()
-    # Typed as its base class; the class that these two words choose has more to it.
-    found: Any = Laplace(model, "classification", subset_of_weights="last_layer", hessian_structure="full")
-    found.fit(DataLoader(TensorDataset(images, labels), batch_size=batch))
-    if prior_precision is None:
-        found.optimize_prior_precision(method="marglik", n_steps=MARGINAL_STEPS, lr=0.3)
-    else:
-        found.prior_precision = torch.tensor(float(prior_precision))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = _laplace(copy.deepcopy(network).eval(), DataLoader(TensorDataset(images, labels), batch_size=batch))
+        if prior_precision is None:
+            found.optimize_prior_precision(method="marglik", n_steps=MARGINAL_STEPS, lr=0.3)
+        else:
+            found.prior_precision = torch.tensor(float(prior_precision))
     factor = found.posterior_scale.detach()
     return LastLayerLaplace(copy.deepcopy(network).eval(), found.mean.detach().clone(), factor.clone())
+
+
+def _laplace(model: nn.Module, loader: Any) -> Any:
+    """The fitted approximation of the library, which is typed as a base class that lacks what is used here."""
+    from laplace import Laplace
+
+    found = Laplace(model, "classification", subset_of_weights="last_layer", hessian_structure="full")
+    found.fit(loader)
+    return found

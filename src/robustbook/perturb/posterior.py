@@ -19,7 +19,7 @@ from robustbook.bayes.weights import WeightSamples, apply_layer
 from robustbook.perturb.gradient import Objective, ascend, cross_entropy, margin, random_starts
 from robustbook.perturb.network import CHUNK
 
-CONFIDENCE, ALARM_WEIGHT = 1.0, 5.0
+CONFIDENCE, ALARM_WEIGHT = 1.0, 50.0
 """How far (nats of log-probability) an uncertainty-aware attack wants to be wrong, and what a nat of alarm costs it."""
 
 

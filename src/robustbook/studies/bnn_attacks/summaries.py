@@ -331,8 +331,8 @@ def attack_gap(results: Results, dataset: str) -> str:
 def sample_gain(results: Results, dataset: str) -> str:
     """What more samples in the gradient do, in words."""
     rows = results.select("accuracy by samples in the gradient", dataset=dataset)
-    first, last = rows[0], rows[-1]
-    return f"with {first.factors['samples']} sample in the gradient the BNN keeps {within(first)}, with {last.factors['samples']} {within(last)}"
+    before, after = (f"{row.factors['samples']}: {within(row)}" for row in (rows[0], rows[-1]))
+    return f"accuracy left to the BNN by samples in the gradient, {before}; {after}"
 
 
 def checks(results: Results, titles: dict[str, str]) -> pd.DataFrame:
