@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from robustbook.bayes import prediction
 from robustbook.bayes.designs import DESIGNS, stochastic_layers
 from robustbook.bayes.laplace import fit_last_layer
 from robustbook.bayes.mc_dropout import Dropout
@@ -417,3 +418,13 @@ def test_bad_input_is_refused_in_a_line() -> None:
 def test_log_mean_is_the_mean_of_probabilities() -> None:
     logs = torch.log_softmax(torch.randn(3, 4, 5, generator=generator()), -1)
     torch.testing.assert_close(log_mean(logs).exp(), logs.exp().mean(1))
+
+
+@pytest.mark.parametrize("layers", [("0",), ("2", "5"), ("5", "7"), ("7",), ("0", "2", "5", "7")])
+def test_fast_predictions_are_those_of_every_network(layers: tuple[str, ...]) -> None:
+    samples = noisy(layers).draw(3, generator(5))
+    images = torch.rand(200, 1, 8, 8, generator=generator(6))
+    before = {name: part.clone() for name, part in samples.architecture.state_dict().items()}
+    expected = torch.stack([torch.softmax(samples.network(row)(images), -1) for row in range(3)])
+    torch.testing.assert_close(prediction.sampled_probabilities(samples, images), expected, atol=1e-5, rtol=1e-4)
+    assert all(torch.equal(part, before[name]) for name, part in samples.architecture.state_dict().items())

@@ -14,7 +14,8 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import Module
 
-from robustbook.bayes.protocol import Empirical, Posterior, check_count, predictive_mean
+from robustbook.bayes.prediction import first_stochastic, install, sampled_probabilities
+from robustbook.bayes.protocol import Empirical, Posterior, check_count
 from robustbook.bayes.weights import WeightSamples, apply_layer
 from robustbook.perturb.gradient import Objective, ascend, cross_entropy, margin, random_starts
 from robustbook.perturb.network import CHUNK
@@ -44,7 +45,7 @@ class Sampled(Module):
         super().__init__()
         self.posterior, self.count, self.generator = posterior, count, generator
         probe = weight_samples(posterior, max(count, 2), Generator().manual_seed(0))
-        self.split = _first_stochastic(probe)
+        self.split = first_stochastic(probe)
         layers = [copy.deepcopy(layer) for layer in posterior.architecture]
         self.prefix = nn.Sequential(*layers[: self.split])
         self.batched = not any(isinstance(layer, nn.Conv2d) for layer in layers[self.split :])
@@ -54,7 +55,7 @@ class Sampled(Module):
     def forward(self, images: Tensor) -> Tensor:
         """Log-probabilities (N, S, K)."""
         samples = weight_samples(self.posterior, self.count, self.generator)
-        _install(self.prefix, samples, 0, 0)
+        install(self.prefix, samples, 0)
         values = self.prefix(images)
         logits = self._batched(samples, values) if self.batched else self._one_by_one(samples, values)
         return torch.log_softmax(logits, dim=-1).transpose(0, 1)
@@ -70,23 +71,9 @@ class Sampled(Module):
         outputs = []
         for row, suffix in enumerate(self.suffixes):
             assert isinstance(suffix, nn.Sequential)
-            _install(suffix, samples, row, self.split)
+            install(suffix, samples, row, self.split)
             outputs.append(suffix(values))
         return torch.stack(outputs)
-
-
-def _first_stochastic(samples: WeightSamples) -> int:
-    """Index of the first layer that differs between samples."""
-    layers = [int(name.split(".")[0]) for name, tensor in samples.weights.items() if len(tensor) > 1]
-    return min(layers, default=len(samples.architecture) - 1)
-
-
-def _install(network: nn.Sequential, samples: WeightSamples, row: int, offset: int) -> None:
-    """Point the weights of `network`, the layers from `offset` on, at those of one sample; nothing is copied."""
-    for name, parameter in network.named_parameters():
-        index, kind = name.split(".")
-        tensor = samples.weights[f"{int(index) + offset}.{kind}"]
-        parameter.data = tensor[row if len(tensor) > 1 else 0]
 
 
 class Predictive(Sampled):
@@ -120,8 +107,8 @@ def eot_pgd(
 
     Every step draws `samples` networks. `restarts` ascents of the cross-entropy begin at random points of the ball; from
     each of the given `starts` (points of another attack, say) the margin of the log-probabilities is climbed, which does
-    not saturate. Of all ends an image keeps the one that is worst under samples it was not made with. An image costs
-    (`steps` + 1) * `samples` passes for each start. `samples` = 1 is the plain attack on one posterior sample at a time.
+    not saturate. Of several ends an image keeps the one that is worst under samples it was not made with. An image costs
+    `steps` * `samples` passes for each start. `samples` = 1 is the plain attack on one posterior sample at a time.
 
     Raises EmptyPosteriorError if `samples` is less than 1, ValueError as `ascend` does.
     """
@@ -143,6 +130,8 @@ def eot_pgd(
             starts=start,
             chunk=chunk,
         )
+        if len(plans) == 1:
+            return ends
         lead = _lead(posterior, ends, labels, samples, generator)
         better = lead > worst
         best[better], worst[better] = ends[better], lead[better]
@@ -152,7 +141,7 @@ def eot_pgd(
 def _lead(posterior: Posterior, points: Tensor, labels: Tensor, samples: int, generator: Generator) -> Tensor:
     """By how many nats another class leads the label (n,), under fresh samples."""
     fresh = weight_samples(posterior, max(samples, 10), generator)
-    return margin(predictive_mean(fresh, points).clamp_min(1e-30).log(), labels)
+    return margin(sampled_probabilities(fresh, points).mean(dim=0).clamp_min(1e-30).log(), labels)
 
 
 def uncertainty_aware(

@@ -16,7 +16,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import Module
 
-from robustbook.bayes.protocol import Posterior, sampled_probabilities
+from robustbook.bayes.prediction import sampled_probabilities
+from robustbook.bayes.protocol import Posterior
 from robustbook.bayes.weights import WeightSamples
 from robustbook.measure.uncertainty import relative_spread, uncertainty
 from robustbook.perturb.carlini_wagner import carlini_wagner
