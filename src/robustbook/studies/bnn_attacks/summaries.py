@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from robustbook.errors import ParameterError
 from robustbook.measure.uncertainty import ranking_kernel
 from robustbook.perturb.interference import KINDS as INTERFERENCES
 from robustbook.perturb.interference import SEVERITIES
@@ -70,8 +71,13 @@ def resample(seeds: int, images: int) -> tuple[Array, Array]:
 
 
 def crossed_mean(values: Array, weights: Array | None = None) -> Interval:
-    """Weighted mean of `values` (seeds, images) with a bootstrap interval that draws seeds and images independently."""
+    """Weighted mean of `values` (seeds, images) with a bootstrap interval that draws seeds and images independently.
+
+    Raises ParameterError if all weights are 0.
+    """
     weights = np.ones_like(values) if weights is None else weights
+    if not weights.any():
+        raise ParameterError("no image is right for both networks: more training images or epochs are needed")
     by_seed, by_image = resample(*values.shape)
     total = np.einsum("rs,si,ri->r", by_seed, values * weights, by_image)
     count = np.einsum("rs,si,ri->r", by_seed, weights, by_image)
