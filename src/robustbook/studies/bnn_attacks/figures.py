@@ -66,10 +66,11 @@ def draw_budgets(results: Results, datasets: dict[str, tuple[str, float]]) -> Fi
                     for budget in BUDGETS
                 ]
                 _band(ax, [0.0, *(budget * epsilon for budget in BUDGETS)], rows, kind, design)
-            ax.set_title(f"{title}: {words}", fontsize=9.5)
+            if ax in grid[0]:
+                ax.set_title(words, fontsize=10)
             ax.set_xlabel("budget (pixel units)")
             _shares(ax)
-        axes[0].set_ylabel("accuracy (share)")
+        axes[0].set_ylabel(f"{title}\naccuracy (share)", fontsize=10)
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)
     return figure
@@ -149,7 +150,7 @@ def draw_samples(results: Results, datasets: dict[str, tuple[str, float]]) -> Fi
         ax.set_xscale("log")
         ax.set_xticks(counts, [f"{count:.0f}" for count in counts])
         ax.minorticks_off()
-    ax.set(xlabel="posterior samples in the gradient", ylabel="accuracy of the BNN (share)")
+    ax.set(xlabel="posterior samples in the gradient", ylabel="accuracy of the BNN (share)", ylim=(0, None))
     ax.legend(fontsize=9)
     return figure
 
@@ -213,7 +214,7 @@ def draw_interference(results: Results, dataset: str) -> Figure:
         ax.set_xticks([1, 3, 5])
         _shares(ax)
     axes[0].set_ylabel("accuracy (share)")
-    figure.supxlabel("severity", fontsize=10.5)
+    axes[len(axes) // 2].set_xlabel("severity")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)
     return figure
