@@ -281,6 +281,9 @@ page.verdict(study.CLAIMS[1], results)
 #
 # is large where each sample is sure of something else. An attacker who knows that can ask for both: a wrong answer, and samples that agree on it. The weight of
 # the second wish was set on the digits of the quick run, to the strongest evasion (of four weights) that fooled the network nearly as often as EOT does.
+# On other data the attack may pay for its quiet with success: how many answers it leaves right stands in the record (`accuracy under attack`, way
+# `uncertainty-aware`), and the images that it leaves right count in its AUROC as any others. So the AUROC under EOT, an attack that does not know the alarm,
+# and the lead over the CNN's max-softmax are to be read first.
 #
 # ```{literalinclude} /../src/robustbook/perturb/posterior.py
 # :pyobject: uncertainty_aware
@@ -340,7 +343,10 @@ page.table(
 # - Mean-field inference is one approximation, and it starts at one set of weights; the chapter on verification samples the exact posterior of smaller networks.
 # - Images are few, so a lead of a few hundredths cannot be told from none. With three seeds, drawing seeds at random makes intervals rough.
 # - det+det is trained by another schedule than the stochastic designs; the L2-regularised CNN has theirs.
-# - An attack that fails proves nothing. The averaged attack has two starts and few steps; a stronger one could only lower its accuracies.
+# - An attack that fails proves nothing. The averaged attack has two starts and few steps. Where accuracy still falls with the number of samples in the gradient,
+#   the posterior's lead under attack is an upper end, and more steps and samples may take it away.
+# - The Bayesian network and the L2-regularised CNN differ from the second CNN in optimiser and prior as well as in the posterior; a lead over the second CNN that the
+#   L2-regularised one does not share, or that det+stoch shares, says which part it comes from.
 
 # %% [markdown]
 # ## Exercises
