@@ -2,6 +2,14 @@
 
 import runpy
 
-for study in ("loss_metric", "bnn_verification", "taylor_pruning", "saliency_baselines"):
+STUDIES = (
+    "loss_metric",
+    "bnn_attacks",
+    "saliency_baselines",
+    "bnn_verification",
+    "taylor_pruning",
+)
+
+for study in STUDIES:
     print(f"\n{study}", flush=True)
     runpy.run_module(f"benchmarks.{study}", run_name="__main__")
