@@ -451,6 +451,9 @@ def test_a_folded_network_answers_alike() -> None:
     folded = fold(model.train())
     assert model.training
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+    fold(nn.Sequential(model.eval()))
+    assert not model.training
+    assert not model.bn1.training
     images = torch.rand(3, 3, 32, 32, generator=seeded())
     with torch.no_grad():
         torch.testing.assert_close(folded(images), model.eval()(images), atol=1e-4, rtol=1e-4)

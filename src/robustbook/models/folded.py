@@ -14,10 +14,12 @@ def fold(model: nn.Module) -> nn.Module:
     """
     from torch.fx.experimental.optimization import fuse
 
-    training = model.training
+    # Each module's own mode: a new container around modules of another network is in training mode, they may not be.
+    modes = [(module, module.training) for module in model.modules()]
     try:
         with torch.no_grad():
             folded: nn.Module = fuse(model.eval())
     finally:
-        model.train(training)
+        for module, training in modes:
+            module.training = training
     return folded.to(memory_format=torch.channels_last).eval()
