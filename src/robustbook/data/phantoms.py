@@ -54,7 +54,7 @@ class Settings:
     pitch: float = 0.2
     exponent: float = 3.0
     texture_power: float = 2e-4
-    photons: float = 8000.0
+    photons: float = 10000.0
     electronic: float = 20.0
 
     def __post_init__(self) -> None:
@@ -260,7 +260,7 @@ def _mass(
     """A mass in each view (H, W): benign round with a smooth edge, malignant lobed, denser and with spicules."""
     rows, columns = _grid(settings)
     radius = rng.uniform(1.0, 1.6)
-    peak = rng.uniform(0.32, 0.48) if malignant else rng.uniform(0.22, 0.34)
+    peak = rng.uniform(0.24, 0.4) if malignant else rng.uniform(0.18, 0.3)
     lobes = 0.12 if malignant else 0.03
     drawn = []
     for row, column in places:

@@ -20,6 +20,10 @@ FLOOR = 1e-5
 """Least standard deviation by which an image is divided."""
 
 
+DETAIL_GAIN = 8.0
+"""Weight of the second input channel of a trunk, the view less its local mean."""
+
+
 class Block(nn.Module):
     """Pre-activation residual block (He et al. 2016): normalise, rectify, convolve, twice, beside a shortcut."""
 
@@ -48,7 +52,9 @@ class Trunk(nn.Module):
 
     def __init__(self, widths: tuple[int, ...]) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(1, widths[0], 5, stride=2, padding=2, bias=False)
+        self.stem = nn.Sequential(
+            nn.Conv2d(2, widths[0], 3, padding=1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU(), nn.MaxPool2d(2)
+        )
         blocks = [Block(widths[0], widths[0], 1)]
         blocks += [Block(before, after, 2) for before, after in zip(widths[:-1], widths[1:], strict=True)]
         self.blocks = nn.Sequential(*blocks)
@@ -58,7 +64,9 @@ class Trunk(nn.Module):
         """Features of `views` (N, 1, H, W)."""
         mean = views.mean(dim=(2, 3), keepdim=True)
         deviation = views.std(dim=(2, 3), keepdim=True).clamp(min=FLOOR)
-        maps = F.relu(self.norm(self.blocks(self.stem((views - mean) / deviation))))
+        standard = (views - mean) / deviation
+        detail = standard - F.avg_pool2d(standard, 5, stride=1, padding=2, count_include_pad=False)
+        maps = F.relu(self.norm(self.blocks(self.stem(torch.cat([standard, DETAIL_GAIN * detail], dim=1)))))
         return torch.cat([maps.mean(dim=(2, 3)), maps.amax(dim=(2, 3))], dim=1)
 
 
