@@ -20,7 +20,7 @@ LICENCE = "MIAS licence: research only (Suckling et al. 1994); not shown here"
 CLASS_NAMES = ("normal", "benign lesion", "malignant lesion")
 PITCH = 0.2
 """Side of a pixel in mm."""
-FOLDS = 4
+FOLDS = 3
 FILE = DataFile(
     "mini-mias/mini_mias_patches_128.npz", "c16d7e10de38662890cc2eb8bc25c483b5fc374014a1854f23446b05ba4da2ce"
 )

@@ -151,7 +151,9 @@ def load_predictions(root: Path | None = None, digests: dict[str, str] | None = 
 
 def _verified(path: Path, pin: str) -> bytes:
     if not path.is_file():
-        raise DataError(f"{TITLE} is not in the data root ({path.name} is missing); set ROBUSTBOOK_DATA to the folder that holds it")
+        raise DataError(
+            f"{TITLE} is not in the data root ({path.name} is missing); set ROBUSTBOOK_DATA to the folder that holds it"
+        )
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != pin:
         raise DataError(f"{TITLE} is damaged: {path.name} does not have its pinned digest; get it again")

@@ -115,11 +115,14 @@ def generate(count: int, seed: int, settings: Settings | None = None, first: int
         raise PhantomError(f"count must be at least 1 and first not negative, got {count} and {first}")
     settings = settings or Settings()
     exams = [draw_exam(seed, number, settings) for number in range(first, first + count)]
-    parts = {name: np.stack([getattr(exam, name) for exam in exams]) for name in Exams.__annotations__ if name in _STACKED}
-    return Exams(**parts, settings=settings)
-
-
-_STACKED = ("images", "masks", "signals", "labels", "subgroups")
+    return Exams(
+        images=np.stack([exam.images for exam in exams]),
+        masks=np.stack([exam.masks for exam in exams]),
+        signals=np.stack([exam.signals for exam in exams]),
+        labels=np.stack([exam.labels for exam in exams]),
+        subgroups=np.stack([exam.subgroups for exam in exams]),
+        settings=settings,
+    )
 
 
 def draw_exam(seed: int, number: int, settings: Settings) -> Exam:

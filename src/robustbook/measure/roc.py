@@ -73,7 +73,8 @@ def draw(positive: ArrayLike, groups: ArrayLike, *, seed: int, resamples: int) -
     names, place = np.unique(np.asarray(groups), return_inverse=True)
     if len(names) < 2 or wanted.all() or not wanted.any():
         raise ValueError("an interval needs at least two groups and both classes")
-    generator, drawn = np.random.default_rng(seed), []
+    generator = np.random.default_rng(seed)
+    drawn: list[Array] = []
     while len(drawn) < resamples:
         weight = np.bincount(generator.integers(len(names), size=len(names)), minlength=len(names))[place]
         if weight[wanted].any() and weight[~wanted].any():

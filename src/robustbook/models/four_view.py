@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -46,8 +47,8 @@ class Block(nn.Module):
 class Trunk(nn.Module):
     """Features (N, 2 * widths[-1]) of single views (N, 1, H, W): mean and largest activation of the last maps.
 
-    Every view is standardised alone, as in the paper's network. The largest activation beside the mean lets a lesion of a few
-    pixels count in a network that is trained on few exams.
+    Every view is standardised alone, as in the paper's network. A second channel, the view less its local mean, and the largest
+    activation beside the mean let a lesion of a few pixels count in a network that is trained on few exams.
     """
 
     def __init__(self, widths: tuple[int, ...]) -> None:
@@ -56,7 +57,7 @@ class Trunk(nn.Module):
             nn.Conv2d(2, widths[0], 3, padding=1, bias=False), nn.BatchNorm2d(widths[0]), nn.ReLU(), nn.MaxPool2d(2)
         )
         blocks = [Block(widths[0], widths[0], 1)]
-        blocks += [Block(before, after, 2) for before, after in zip(widths[:-1], widths[1:], strict=True)]
+        blocks += [Block(before, after, 2) for before, after in pairwise(widths)]
         self.blocks = nn.Sequential(*blocks)
         self.norm = nn.BatchNorm2d(widths[-1])
 

@@ -35,7 +35,9 @@ def transfer(frequency: NDArray[np.float64], wavelength: float) -> NDArray[np.fl
 
 def _check_wavelength(wavelength: float) -> None:
     if not wavelength > 0 or not np.isfinite(wavelength):
-        raise ParameterError(f"severity is a cut-off wavelength in mm and must be positive and finite, got {wavelength}")
+        raise ParameterError(
+            f"severity is a cut-off wavelength in mm and must be positive and finite, got {wavelength}"
+        )
 
 
 @lru_cache(maxsize=64)
@@ -95,7 +97,7 @@ def box_region(height: int, width: int, top: int, left: int, bottom: int, right:
     """
     if not (0 <= top < bottom <= height and 0 <= left < right <= width):
         raise ParameterError(
-            f"the region rows {top}:{bottom}, columns {left}:{right} lies outside the image of {height} x {width} pixels or is empty"
+            f"the region rows {top}:{bottom}, columns {left}:{right} is empty or leaves the image of {height} x {width}"
         )
     mask = torch.zeros(height, width, dtype=torch.bool)
     mask[top:bottom, left:right] = True

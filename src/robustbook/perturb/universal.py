@@ -36,7 +36,9 @@ def universal_perturbation(
     Raises ParameterError if `epsilon` is negative, `epochs` is less than 1 or there are no images.
     """
     if epsilon < 0 or epochs < 1 or not len(images):
-        raise ParameterError(f"epsilon must not be negative and epochs at least 1, got {epsilon} and {epochs} for {len(images)} images")
+        raise ParameterError(
+            f"epsilon must not be negative and epochs at least 1, got {epsilon} and {epochs} for {len(images)} images"
+        )
     step_size = epsilon / 4 if step_size is None else step_size
     pattern = epsilon / 2 * torch.empty(images.shape[1:]).uniform_(-1, 1, generator=generator).sign_().to(images)
     total, done = epochs * -(-len(images) // chunk), 0

@@ -139,11 +139,17 @@ def judge_o3(results: Results, leg: str, networks: tuple[str, ...], natural: boo
     if natural:
         rows = [results.one("natural accuracy left lost", severity=severity) for severity in BLURRED[leg]]
         restored = all(row.value < LOST_SHARE for row in rows)
-        evidence += " Natural images: " + "; ".join(
-            f"{row.value:.0%} of the loss is left at {row.factors['severity']:g} mm" for row in rows
-        ) + "."
-        invariant = results.one("blur-augmented AUC loss", leg=leg, subgroup="microcalcification", severity=BLURRED[leg][0])
-        evidence += f" A blur-augmented network loses {_within(invariant)} on microcalcifications at {BLURRED[leg][0]:g} mm."
+        evidence += (
+            " Natural images: "
+            + "; ".join(f"{row.value:.0%} of the loss is left at {row.factors['severity']:g} mm" for row in rows)
+            + "."
+        )
+        invariant = results.one(
+            "blur-augmented AUC loss", leg=leg, subgroup="microcalcification", severity=BLURRED[leg][0]
+        )
+        evidence += (
+            f" A blur-augmented network loses {_within(invariant)} on microcalcifications at {BLURRED[leg][0]:g} mm."
+        )
         if (invariant.low or 0) <= 0:
             return Judgement("not reproduced", evidence)
     if not all(gone["microcalcification"]):
@@ -184,9 +190,15 @@ def _o1(leg: str, title: str, control: str) -> Claim:
 
 
 CLAIMS = (
-    _o1("phantoms", "phantoms", "The same severities on natural images; universal perturbations are measured on exams they were not made from."),
     _o1(
-        "mias", "mini-MIAS patches, lesion against normal", "The same severities on natural images; folds never share a woman."
+        "phantoms",
+        "phantoms",
+        "The same severities on natural images; universal perturbations are measured on exams they were not made from.",
+    ),
+    _o1(
+        "mias",
+        "mini-MIAS patches, lesion against normal",
+        "The same severities on natural images; folds never share a woman.",
     ),
     Claim(
         id="O2-phantoms",

@@ -24,7 +24,9 @@ def check_width(answer: float | None) -> None:
     """Standard deviation in pixels of a filter of 2 mm on pixels of 0.2 mm."""
     assert isinstance(answer, float), "Give one number, the standard deviation in pixels."
     assert abs(answer - 10) > 0.5, "That is the cut-off wavelength itself in pixels."
-    assert abs(answer - 2 / (2 * np.pi) / 0.2) < 0.01, "A Gaussian exp(-(f w)^2 / 2) is the transform of one of deviation w / (2 pi)."
+    assert abs(answer - 2 / (2 * np.pi) / 0.2) < 0.01, (
+        "A Gaussian exp(-(f w)^2 / 2) is the transform of one of deviation w / (2 pi)."
+    )
 
 
 def check_hides(answer: set[str] | None) -> None:
@@ -40,7 +42,9 @@ def check_hides(answer: set[str] | None) -> None:
 def check_later_noise(answer: float | None) -> None:
     """Share of d' that microcalcifications keep at 2 mm when nothing is added after the filter."""
     assert isinstance(answer, float), "Give the share as a float."
-    assert answer > 0.999, "With nothing added later the Hotelling observer loses nothing: is `later` 0, and both spectra filtered?"
+    assert answer > 0.999, (
+        "With nothing added later the Hotelling observer loses nothing: is `later` 0, and both spectra filtered?"
+    )
     assert answer < 1.001, "A filter cannot make a lesion more visible to the Hotelling observer."
 
 
@@ -67,7 +71,7 @@ def check_low_pass(answer: Callable[[Tensor, float, float], Tensor] | None) -> N
     assert gap < 0.01, f"Up to {gap:.3f} away from the book's filter in the middle of the image."
 
 
-def check_auc(answer: Callable[[Array, Array], float] | None) -> None:
+def check_auc(answer: Callable[[NDArray[np.bool_], Array], float] | None) -> None:
     """An own AUC must count ties half."""
     assert callable(answer), "Give the function itself."
     rng = np.random.default_rng(0)

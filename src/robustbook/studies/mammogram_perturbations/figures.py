@@ -161,7 +161,9 @@ def draw_spectra(exams: Exams) -> Figure:
     edges = np.arange(0.5, side // 2 + 1) / (side * settings.pitch)
     middle = (edges[1:] + edges[:-1]) / 2
     figure, ax = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 4.0))
-    ax.plot(middle, radial(visibility.noise_power(settings), frequency, edges), color=style.GREY, label="texture and noise")
+    ax.plot(
+        middle, radial(visibility.noise_power(settings), frequency, edges), color=style.GREY, label="texture and noise"
+    )
     for kind, (label, colour, marker) in KINDS.items():
         lesions = visibility.lesion_patches(exams, kind, malignant=True)
         power = np.mean([np.abs(np.fft.fft2(each - each.mean(), norm="ortho")) ** 2 for each in lesions], axis=0)
@@ -171,7 +173,14 @@ def draw_spectra(exams: Exams) -> Figure:
     low = ax.get_ylim()[0]
     other = ax.twinx()
     for severity, line in ((0.5, ":"), (1.0, "-."), (2.0, "--"), (4.0, "-")):
-        other.plot(middle, transfer(middle, severity), color="#444444", linewidth=1, linestyle=line, label=f"filter {severity:g} mm")
+        other.plot(
+            middle,
+            transfer(middle, severity),
+            color="#444444",
+            linewidth=1,
+            linestyle=line,
+            label=f"filter {severity:g} mm",
+        )
     other.set(ylabel="share let through", ylim=(0, 1.05))
     other.grid(False)
     ax.set_ylim(bottom=low)
@@ -180,7 +189,9 @@ def draw_spectra(exams: Exams) -> Figure:
     return figure
 
 
-def radial(power: NDArray[np.floating], frequency: NDArray[np.floating], edges: NDArray[np.floating]) -> NDArray[np.floating]:
+def radial(
+    power: NDArray[np.floating], frequency: NDArray[np.floating], edges: NDArray[np.floating]
+) -> NDArray[np.floating]:
     """Mean of `power` over rings of `frequency` between consecutive `edges`."""
     ring = np.digitize(frequency.ravel(), edges)
     sums = np.bincount(ring, power.ravel(), minlength=len(edges) + 1)
@@ -192,7 +203,7 @@ def draw_visibility(results: Results) -> Figure:
     figure, axes = pyplot.subplots(1, 2, figsize=(style.FIGURE_WIDTH, 3.6), sharey=True, sharex=True)
     for ax, (kind, _) in zip(axes, KINDS.items(), strict=True):
         for training in ("clean", "filtered"):
-            label, colour, marker = TRAININGS[training]
+            _, colour, marker = TRAININGS[training]
             for row in results.select("low-pass AUC loss", leg="phantoms", subgroup=kind, training=training):
                 severity = float(row.factors["severity"])
                 kept = results.one(
@@ -201,7 +212,13 @@ def draw_visibility(results: Results) -> Figure:
                 spread = [[row.value - (row.low or 0)], [(row.high or 0) - row.value]]
                 ax.errorbar(1 - kept.value, row.value, yerr=spread, color=colour, marker=marker, markersize=5)
                 if training == "clean":
-                    ax.annotate(f"{severity:g}", (1 - kept.value, row.value), xytext=(4, 4), textcoords="offset points", fontsize=8)
+                    ax.annotate(
+                        f"{severity:g}",
+                        (1 - kept.value, row.value),
+                        xytext=(4, 4),
+                        textcoords="offset points",
+                        fontsize=8,
+                    )
         ax.axhline(0, color="#555555", linewidth=1)
         ax.set(title=kind, xlabel="detectability lost (share of d′)")
     axes[0].set_ylabel("loss of AUC")
@@ -253,4 +270,3 @@ def draw_region_ks(results: Results) -> Figure:
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
     return figure
-

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -38,6 +39,9 @@ STRENGTHS: dict[str, tuple[float, ...]] = {
 }
 """Severities: radius of the L-infinity ball, deviation of the noise (pixel units of [0, 1]), cut-off wavelength (mm)."""
 UNITS = {"adversarial": "ε", "universal": "ε", "noise": "deviation", "low-pass": "cut-off wavelength (mm)"}
+
+
+Key = tuple[str, float]
 
 
 def malignant_loss(logits: Tensor, targets: Tensor) -> Tensor:
@@ -109,10 +113,14 @@ def task_of(network: Network, parameters: Parameters) -> Task:
     """What a network is tested on; the universal perturbation is made from training data."""
     model = zoo.load_network(network)
     if network.leg == "phantoms":
-        exams, others = zoo.test_exams(parameters), zoo.exams_of("train", network.examples, network.height, network.pitch)
+        exams, others = (
+            zoo.test_exams(parameters),
+            zoo.exams_of("train", network.examples, network.height, network.pitch),
+        )
         count = min(parameters.attack_exams, len(exams), len(others))
         sets = [
-            (unit_images(part.images[:count]), torch.from_numpy(part.labels[:count]).flatten(1)) for part in (exams, others)
+            (unit_images(part.images[:count]), torch.from_numpy(part.labels[:count]).flatten(1))
+            for part in (exams, others)
         ]
         return Task(model, *sets[0], *sets[1], malignant_loss, network.pitch, network.seed)
     if network.leg == "mias":
@@ -124,9 +132,7 @@ def task_of(network: Network, parameters: Parameters) -> Task:
         )
     test = zoo.natural_images(network.dataset, "test", parameters.natural_test_images)
     train = zoo.natural_images(network.dataset, "train", network.examples).take(parameters.natural_test_images)
-    return Task(
-        model, test.images, test.labels, train.images, train.labels, cross_entropy, network.pitch, network.seed
-    )
+    return Task(model, test.images, test.labels, train.images, train.labels, cross_entropy, network.pitch, network.seed)
 
 
 @dataclass(frozen=True)
@@ -137,6 +143,10 @@ class Scores:
     clean: Array
     logits: dict[tuple[str, float], Array]
     similarity: dict[tuple[str, float], float]
+
+    def at(self, key: Key | None) -> Array:
+        """Logits under a perturbation and severity, clean ones if `key` is None."""
+        return self.clean if key is None else self.logits[key]
 
 
 def measure(network: Network, parameters: Parameters) -> Scores:
@@ -153,22 +163,22 @@ def measure(network: Network, parameters: Parameters) -> Scores:
 
 
 def mean_similarity(first: Tensor, second: Tensor) -> float:
-    """Mean structural similarity (Wang et al. 2004, range 1, Gaussian window) of pairs of images (N, C, H, W), channel by channel."""
+    """Mean structural similarity (Wang et al. 2004, range 1) of pairs of images (N, C, H, W), channel by channel."""
     from skimage.metrics import structural_similarity
 
     side = min(first.shape[-2:])
     window = {"gaussian_weights": True, "sigma": 1.5} if side >= 11 else {"win_size": side - 1 + side % 2}
     pairs = zip(first.flatten(0, 1).double().numpy(), second.flatten(0, 1).double().numpy(), strict=True)
     return float(
-        np.mean(
-            [structural_similarity(a, b, data_range=1.0, use_sample_covariance=False, **window) for a, b in pairs]
-        )
+        np.mean([structural_similarity(a, b, data_range=1.0, use_sample_covariance=False, **window) for a, b in pairs])
     )
 
 
 def measure_all(networks: Sequence[Network], parameters: Parameters) -> list[Scores]:
     """`measure` for every clean network, side by side."""
-    return map_in_workers(partial(measure, parameters=parameters), [each for each in networks if each.training == "clean"])
+    return map_in_workers(
+        partial(measure, parameters=parameters), [each for each in networks if each.training == "clean"]
+    )
 
 
 # Rows -----------------------------------------------------------------------------------------------------------------
@@ -211,22 +221,23 @@ def record_patches(results: Results, measured: Sequence[Scores], parameters: Par
     for seed in seeds:
         parts = {each.network.fold: each for each in measured if each.network.seed == seed}
 
-        def merged(pick: Callable[[Scores], Array], parts: dict[int, Scores] = parts) -> Array:
-            whole = np.empty((len(folds), 1))
-            for fold, part in parts.items():
-                # Folds have networks of their own: their clean logits are brought to one scale.
-                whole[folds == fold] = (pick(part) - part.clean.mean()) / part.clean.std()
-            return whole
-
-        logits = {key: merged(lambda part, key=key: part.logits[key]) for key in parts[0].logits}
+        logits = {key: _merged(parts, folds, key) for key in parts[0].logits}
         similarity = {
             key: float(np.mean([part.similarity[key] for part in parts.values()])) for key in parts[0].similarity
         }
-        pooled.append(Scores(parts[0].network, merged(lambda part: part.clean), logits, similarity))
+        pooled.append(Scores(parts[0].network, _merged(parts, folds, None), logits, similarity))
     results.add("seeds", len(pooled), leg="mias")
     _record_similarity(results, pooled, "mias")
     everything = np.ones(len(folds), bool)
     _record_leg(results, pooled, "mias", "all", everything, read.labels > 0, read.women, parameters)
+
+
+def _merged(parts: dict[int, Scores], folds: NDArray[np.integer], key: Key | None) -> Array:
+    """Held-out logits (N, 1) of all folds; those of a fold's own network are brought to one scale by its clean logits."""
+    whole = np.empty((len(folds), 1))
+    for fold, part in parts.items():
+        whole[folds == fold] = (part.at(key) - part.clean.mean()) / part.clean.std()
+    return whole
 
 
 def _record_leg(
@@ -243,17 +254,16 @@ def _record_leg(
     resampling = roc.draw(positive[chosen], groups[chosen], seed=0, resamples=parameters.resamples)
     over = "seeds and exams" if leg == "phantoms" else "seeds and women"
 
-    def drawn(pick: Callable[[Scores], Array]) -> roc.Drawn:
+    def drawn(key: Key | None) -> roc.Drawn:
         flat = malignant_scores if leg == "phantoms" else np.ravel
-        return roc.resampled(
-            roc.auc, positive[chosen], np.stack([flat(pick(each))[chosen] for each in measured]), resampling
-        )
+        scores = np.stack([flat(each.at(key))[chosen] for each in measured])
+        return roc.resampled(roc.auc, positive[chosen], scores, resampling)
 
-    clean = drawn(lambda each: each.clean)
-    common = {"leg": leg, "subgroup": subgroup}
+    clean = drawn(None)
+    common: dict[str, Any] = {"leg": leg, "subgroup": subgroup}
     results.add("clean AUC", clean.interval(), over=over, **common)
     for key in measured[0].logits:
-        loss = clean - drawn(lambda each, key=key: each.logits[key])
+        loss = clean - drawn(key)
         results.add("AUC loss", loss.interval(), over=over, perturbation=key[0], severity=key[1], **common)
 
 
@@ -278,7 +288,7 @@ def record_natural(results: Results, measured: Sequence[Scores], parameters: Par
         add_over_seeds(results, "natural accuracy loss", losses, perturbation=key[0], severity=key[1])
 
 
-def add_over_seeds(results: Results, name: str, values: Sequence[float], **factors: str | float) -> None:
+def add_over_seeds(results: Results, name: str, values: Sequence[float], **factors: Any) -> None:
     """A mean over seeds with Student's interval, or a single value without one."""
     if len(values) > 1:
         results.add(name, mean_interval_t(values), over="seeds", **factors)

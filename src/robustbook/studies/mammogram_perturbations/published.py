@@ -5,6 +5,8 @@ Read `record_predictions`, then `record_regions` and `record_readers`.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from robustbook.data.nyu_predictions import NETWORKS, SEVERITIES, Predictions
@@ -33,7 +35,7 @@ def _record_subgroup(
     chosen, positive = predictions.task(SUBGROUPS[subgroup])
     whole = roc.draw(positive, predictions.exams, seed=0, resamples=parameters.resamples)
     kept = roc.Resampling(whole.weights[:, chosen], whole.units)
-    common = {"leg": "predictions", "network": network, "subgroup": subgroup}
+    common: dict[str, Any] = {"leg": "predictions", "network": network, "subgroup": subgroup}
     found = {}
     for training, file in TRAININGS.items():
         scores = predictions.networks[network, file][..., chosen]

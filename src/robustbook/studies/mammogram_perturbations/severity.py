@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -71,9 +72,9 @@ def _measure_natural(network: Network, severities: Sequence[float], parameters: 
     model = zoo.load_network(network)
     test = zoo.natural_images(network.dataset, "test", parameters.natural_test_images)
     scores = {
-        severity: (
-            compute_logits(model, zoo.filtered(test.images, severity, network.pitch)).argmax(1) == test.labels
-        ).double().numpy()
+        severity: (compute_logits(model, zoo.filtered(test.images, severity, network.pitch)).argmax(1) == test.labels)
+        .double()
+        .numpy()
         for severity in severities
     }
     return Curve(network, scores, {})
@@ -97,7 +98,9 @@ def record_severities(results: Results, curves: Sequence[Curve], exams: Exams, p
     """Rows of O2 and O3 on phantoms: AUC and KS by training and severity, losses, and what re-training leaves of them."""
     groups = np.repeat(np.arange(len(exams)), 2)
     losses = {
-        subgroup: _record_subgroup(results, curves, subgroup, *task_rows(exams, subgroup, len(exams)), groups, parameters)
+        subgroup: _record_subgroup(
+            results, curves, subgroup, *task_rows(exams, subgroup, len(exams)), groups, parameters
+        )
         for subgroup in (*SUBTASKS, "all")
     }
     record_excess(results, losses["microcalcification"], losses["soft tissue"], "phantoms", "four-view")
@@ -114,7 +117,7 @@ def _record_subgroup(
 ) -> dict[float, roc.Drawn]:
     """Rows of one subgroup; returns the loss of the clean network by severity."""
     resampling = draw_exams(positive, groups, parameters)
-    common = {"leg": "phantoms", "network": "four-view", "subgroup": subgroup}
+    common: dict[str, Any] = {"leg": "phantoms", "network": "four-view", "subgroup": subgroup}
 
     def drawn(scores: Array) -> roc.Drawn:
         # All breasts are drawn; those outside the sub-task have no weight, so that subgroups are drawn alike.
@@ -131,7 +134,7 @@ def _record_subgroup(
                 results.add("KS", float(separation), n=len(scores), training=training, severity=severity, **common)
     clean = found["clean", 0.0]
     record_curves(results, found, clean, common)
-    for (where, severity), _ in next(each for each in curves if each.regions).regions.items():
+    for where, severity in next(each for each in curves if each.regions).regions:
         scores = np.stack([each.regions[where, severity] for each in curves if each.regions])
         loss = (clean - drawn(scores)).interval()
         results.add("region AUC loss", loss, over="seeds and exams", where=where, severity=severity, **common)
@@ -147,7 +150,7 @@ def draw_exams(positive: NDArray[np.bool_], groups: NDArray[np.integer], paramet
 
 
 def record_curves(
-    results: Results, found: dict[tuple[str, float], roc.Drawn], clean: roc.Drawn, common: dict[str, str]
+    results: Results, found: dict[tuple[str, float], roc.Drawn], clean: roc.Drawn, common: dict[str, Any]
 ) -> None:
     """AUC and loss of AUC by training and severity; where a filtered training exists, its loss in two parts.
 
@@ -155,7 +158,7 @@ def record_curves(
     """
     over = "seeds and exams"
     for (training, severity), each in found.items():
-        factors = {"training": training, "severity": severity, **common}
+        factors: dict[str, Any] = {"training": training, "severity": severity, **common}
         results.add("low-pass AUC", each.interval(), over=over, **factors)
         if severity:
             results.add("low-pass AUC loss", (clean - each).interval(), over=over, **factors)
@@ -197,7 +200,7 @@ def record_natural(results: Results, curves: Sequence[Curve]) -> None:
         left = [accuracy["clean", 0.0, seed] - accuracy["filtered", severity, seed] for seed in seeds]
         results.add(
             "natural accuracy left lost",
-            float(np.mean(left) / max(np.mean(lost), 1e-3)),
+            float(np.mean(left)) / max(float(np.mean(lost)), 1e-3),
             n=len(seeds),
             unit="share of the loss",
             severity=severity,

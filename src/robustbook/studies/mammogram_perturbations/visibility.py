@@ -6,6 +6,7 @@ Read `noise_power` (the spectrum that the phantoms were drawn from), then `of_le
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -91,7 +92,10 @@ def record_visibility(results: Results, exams: Exams, severities: Sequence[float
             for later, variance in LATER_NOISE.items():
                 table = np.array(
                     [
-                        [of_lesion(signal, power, severity, exams.settings.pitch, variance, observer) for signal in signals]
+                        [
+                            of_lesion(signal, power, severity, exams.settings.pitch, variance, observer)
+                            for signal in signals
+                        ]
                         for severity in (0.0, *severities)
                     ]
                 )
@@ -100,7 +104,7 @@ def record_visibility(results: Results, exams: Exams, severities: Sequence[float
     _record_channelised(results, exams, severities)
 
 
-def _record_table(results: Results, table: Array, severities: Sequence[float], **factors: str) -> None:
+def _record_table(results: Results, table: Array, severities: Sequence[float], **factors: Any) -> None:
     for row, severity in zip(table, (0.0, *severities), strict=True):
         results.add("detectability", bootstrap_mean(row, seed=0), over="lesions", severity=severity, **factors)
         kept = bootstrap_mean(row / table[0], seed=0)
@@ -122,7 +126,11 @@ def _record_contrast(results: Results, exams: Exams, severities: Sequence[float]
                 if exams.masks[exam, view].any()
             ]
             results.add(
-                "contrast to noise", bootstrap_mean(values, seed=0), over="lesions", severity=severity, subgroup=subgroup
+                "contrast to noise",
+                bootstrap_mean(values, seed=0),
+                over="lesions",
+                severity=severity,
+                subgroup=subgroup,
             )
 
 
@@ -136,9 +144,7 @@ def _record_channelised(results: Results, exams: Exams, severities: Sequence[flo
             present, absent = _present_and_absent(shown, exams, subgroup)
             if min(len(present), len(absent)) < least:
                 continue
-            index = channelised_hotelling(
-                present, absent, channels, later_variance=LATER_NOISE["8-bit display"]
-            )
+            index = channelised_hotelling(present, absent, channels, later_variance=LATER_NOISE["8-bit display"])
             results.add(
                 "channelised detectability",
                 index,
