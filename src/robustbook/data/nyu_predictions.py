@@ -40,9 +40,9 @@ DIGESTS = {
     f"{_STUDY}/radiologists.pkl": "f669311eda6fb634cec146a0dd8f5090dac8e561b15d3dbb8fd5b8637ae8ac35",
 }
 _ALLOWED = {
-    (module, name)
-    for module in ("numpy.core.multiarray", "numpy._core.multiarray")
-    for name in ("_reconstruct", "scalar")
+    (f"numpy.{room}.{module}", name)
+    for room in ("core", "_core")
+    for module, name in (("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"))
 } | {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
 _ARRAY_KINDS = "biuf"
 
@@ -83,11 +83,7 @@ class _ArraysOnly(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(f"it names {module}.{name}, which is no part of an array")
-        if module.startswith("numpy"):
-            import numpy._core.multiarray as multiarray
-
-            return getattr(np if module == "numpy" else multiarray, name)
-        return super().find_class(module, name)
+        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
 
     def persistent_load(self, pid: Any) -> NoReturn:
         raise pickle.UnpicklingError("it refers to something outside itself")
