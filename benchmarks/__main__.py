@@ -2,6 +2,6 @@
 
 import runpy
 
-for study in ("loss_metric", "bnn_verification", "taylor_pruning"):
+for study in ("loss_metric", "bnn_verification", "taylor_pruning", "mammogram_perturbations"):
     print(f"\n{study}", flush=True)
     runpy.run_module(f"benchmarks.{study}", run_name="__main__")
