@@ -170,7 +170,7 @@ page.figure(
 page.figure(
     figures.draw_perturbations(exams, parameters),
     alt="A breast with microcalcifications, unperturbed and under four perturbations, above the pictures of what each changed.",
-    caption="One breast with malignant microcalcifications. Attack and noise change every pixel a little; the low-pass filter changes little but the specks.",
+    caption="One breast with malignant microcalcifications. Attack, pattern and noise change every pixel by up to or by about 0.01; the low-pass filter changes edges: specks, and the outline of the breast.",
     kind="picture",
 )
 
@@ -326,12 +326,14 @@ def kept_at(kind, observer, later, level):
     )
 
 
+middles = {kind: results.one("middle frequency", subgroup=kind) for kind in severity.SUBTASKS}
 display(
     page.figure(
         figures.draw_spectra(observed),
         alt="Power of texture with noise, of masses and of microcalcifications against frequency, and the transfer of four filters.",
-        caption="The power of microcalcifications stays high up to the highest frequencies that the pixels hold, where texture is weak; masses and texture live below one cycle/mm. "
-        "Filters of 2 and 4 mm pass the latter and stop the former.",
+        caption="Half of what an observer can use lies above "
+        + " and above ".join(f"{page.interval(middles[kind], 2)} cycles/mm for {kind}" for kind in severity.SUBTASKS)
+        + " (intervals over lesions). Texture and noise fall with frequency; a filter takes the right side first.",
     )
 )
 page.table(

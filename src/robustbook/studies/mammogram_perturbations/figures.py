@@ -250,7 +250,8 @@ def draw_regions(results: Results) -> Figure:
         ax.set(title=kind, xscale="log", xlabel="cut-off wavelength (mm)")
         _plain_ticks(ax, (1, 2, 4))
     axes[0].set_ylabel("loss of AUC")
-    axes[0].legend(fontsize=9)
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
     return figure
 
 

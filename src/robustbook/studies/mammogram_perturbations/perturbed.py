@@ -32,7 +32,7 @@ from robustbook.workers import map_in_workers
 
 Array = NDArray[np.float64]
 STRENGTHS: dict[str, tuple[float, ...]] = {
-    "adversarial": (0.002, 0.005, 0.01),
+    "adversarial": (0.0005, 0.002, 0.01),
     "universal": (0.002, 0.005, 0.01),
     "noise": (0.005, 0.01, 0.02, 0.04),
     "low-pass": (0.5, 1.0, 2.0, 4.0),

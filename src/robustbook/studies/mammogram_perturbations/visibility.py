@@ -100,8 +100,18 @@ def record_visibility(results: Results, exams: Exams, severities: Sequence[float
                     ]
                 )
                 _record_table(results, table, severities, subgroup=subgroup, observer=str(observer), later=later)
+        middle = bootstrap_mean([_middle_frequency(signal, power, exams.settings.pitch) for signal in signals], seed=0)
+        results.add("middle frequency", middle, over="lesions", unit="cycles/mm", subgroup=subgroup)
     _record_contrast(results, exams, severities)
     _record_channelised(results, exams, severities)
+
+
+def _middle_frequency(signal: Array, power: Array, pitch: float) -> float:
+    """Frequency (cycles/mm) above which half of a lesion's squared Hotelling detectability lies."""
+    share = (np.abs(np.fft.fft2(signal - signal.mean(), norm="ortho")) ** 2 / power).ravel()
+    frequency = frequencies(len(signal), pitch).ravel()
+    order = np.argsort(frequency, kind="stable")
+    return float(frequency[order][np.searchsorted(np.cumsum(share[order]), share.sum() / 2)])
 
 
 def _record_table(results: Results, table: Array, severities: Sequence[float], **factors: Any) -> None:
