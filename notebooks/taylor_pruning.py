@@ -50,7 +50,7 @@ from robustbook.results import Results
 from robustbook.run import finish
 from robustbook.studies.taylor_pruning import exercises as checks
 from robustbook.studies.taylor_pruning import figures
-from robustbook.studies.taylor_pruning.latency import latencies
+from robustbook.studies.taylor_pruning.latency import measured_costs
 from robustbook.workers import map_in_workers
 
 style.use_style()
@@ -77,12 +77,12 @@ curve_step: int = 9  # units removed between two evaluations of a curve
 subset_images: int = 8  # training images of the oracle over all 65,536 subsets
 subset_seeds: int = 1  # networks of the oracle over all subsets
 tuned_units: int = 189  # units of LeNet3 removed with fine-tuning, of 252
-tune_batches: int = 80  # mini-batches of pruning and fine-tuning together
+tune_batches: int = 60  # mini-batches of pruning and fine-tuning together
 batches_per_step: int = 4  # mini-batches per pruning step (the paper's: 30)
 sanity_masks: int = 8  # prunings a network on which the oracle itself is tested
-residual_images: int = 600  # training images of the PreAct-ResNet
-residual_epochs: int = 6  # epochs of training of the PreAct-ResNet
-residual_scores: int = 128  # images for scores and oracle of residual networks
+residual_images: int = 600  # training images of the PreAct-ResNet and the VGG-like net
+residual_epochs: int = 6  # epochs of training of the PreAct-ResNet and the VGG-like net
+residual_scores: int = 128  # images for scores and oracle of networks with batch-norm
 published_resnet: bool = False  # whether the published ResNet-20 for CIFAR-10 is measured as well
 
 # %% tags=["remove-cell"]
@@ -100,6 +100,8 @@ parameters = study.Parameters(**{name: globals()[name] for name in study.Paramet
 #
 # The second network is a **PreAct-ResNet18** at an eighth of the width. Its skip connections carry a stream of channels through each stage. To remove a channel of
 # the stream, every block that writes it and every block that reads it has to change; one gate for all readers does that.
+#
+# The third is a narrow **VGG-like net**: six 3 × 3 convolutions, each with batch-norm, 112 filters.
 
 # %%
 images = study.load_images(data, parameters)
@@ -112,7 +114,7 @@ workers = 1 if data == "digits" else None  # small jobs are done before a worker
 page.prose(
     f"Data: {' and '.join(each[0].title for each in sets)}; {train_images:,} training images for LeNet3 and "
     f"{residual_images:,} for the "
-    f"PreAct-ResNet, {len(images[1]):,} test images. {seeds} LeNet3 networks for the correlations, {few_seeds} "
+    f"PreAct-ResNet and the VGG-like net, {len(images[1]):,} test images. {seeds} LeNet3 networks for the correlations, {few_seeds} "
     "networks for every other experiment. "
     "Scores and oracles are measured on training images, as in the paper. All networks are scored in evaluation mode."
 )
@@ -221,15 +223,19 @@ page.verdict(study.CLAIMS[6], results)
 # within layers, and below we prune with scores divided by their norm in each layer.
 
 # %% tags=["remove-input"]
-table = results.table("correlation", network="lenet3", data=title, coefficient="spearman")
-table = table[table.criterion.isin(["taylor-fo", "taylor-so", "obd", "weight-norm", "random"])]
-shown = table.pivot(index="criterion", columns="scope", values="value")[["all layers", "within layers", *by_layer]]
-shown.index = [figures.LABELS[name] for name in shown.index]
-page.table(
-    shown.rename(columns=figures.LAYERS).rename_axis("criterion"),
-    index=True,
-    caption=f"Spearman's correlation with the oracle over all units, within layers (mean), and in each layer; LeNet3, {title}, mean over networks.",
-)
+for coefficient in ("spearman", "pearson"):
+    table = results.table("correlation", network="lenet3", data=title, coefficient=coefficient)
+    table = table[table.criterion.isin(["taylor-fo", "taylor-fo-fg", "taylor-so", "obd", "weight-norm", "random"])]
+    shown = table.pivot(index="criterion", columns="scope", values="value")[["all layers", "within layers", *by_layer]]
+    shown.index = [figures.LABELS[name].replace("…", "first order,") for name in shown.index]
+    display(
+        page.table(
+            shown.rename(columns=figures.LAYERS).rename_axis("criterion"),
+            index=True,
+            caption=f"{coefficient.capitalize()}'s correlation with the oracle over all units, within layers (mean), and in each layer; "
+            f"LeNet3, {title}, mean over {rows['taylor-fo'].n} networks.",
+        )
+    )
 
 # %% [markdown]
 # ## Pruning without fine-tuning
@@ -305,13 +311,14 @@ page.figure(
 # %%
 start = time.perf_counter()
 jobs = [("resnet20", networks[0])] if published_resnet else []
-jobs += [("preact-resnet", task) for task in networks[:few_seeds]]
-residual = map_in_workers(study.measure_residual, jobs, workers)
+jobs += [(network, task) for network in ("preact-resnet", "vgg") for task in networks[:few_seeds]]
+normed = map_in_workers(study.measure_normed, jobs, workers)
 if published_resnet:
-    study.add_single_network(results, residual.pop(0), network="resnet20", data=title)
-study.add_correlations(results, residual, network="preact-resnet", data=title)
-study.add_placement(results, residual, study.PLACEMENTS)
-timing["residual networks"] = time.perf_counter() - start
+    study.add_single_network(results, normed.pop(0), network="resnet20", data=title)
+study.add_correlations(results, normed[:few_seeds], network="preact-resnet", data=title)
+study.add_placement(results, normed[:few_seeds], study.PLACEMENTS)
+study.add_correlations(results, normed[few_seeds:], network="vgg", data=title)
+timing["networks with batch-norm"] = time.perf_counter() - start
 
 # %% tags=["remove-input"]
 places = {
@@ -333,6 +340,25 @@ display(
 )
 display(page.verdict(study.CLAIMS[4], results))
 page.verdict(study.CLAIMS[5], results)
+
+# %% [markdown]
+# The VGG-like net has a batch-norm behind every filter and no skip connection, so every criterion of this chapter has a score for it. No claim rests on it.
+
+# %% tags=["remove-input"]
+plain = {
+    row.factors["criterion"]: row
+    for row in results.select("correlation", network="vgg", coefficient="spearman", scope="all layers")
+}
+leader = max((name for name in plain if name != figures.ELSEWHERE), key=lambda name: plain[name].value)
+clean = results.one("accuracy", network="vgg")
+page.figure(
+    figures.draw_correlations(results, "vgg", [title]),
+    alt="Forest plot of the correlation of sixteen criteria with the oracle over the filters of the VGG-like net.",
+    caption=f"VGG-like net (test accuracy {page.interval(clean)}), all filters. The criterion that ranks them most like the oracle is "
+    f"{figures.LABELS[leader].strip('… ')} (Spearman {page.interval(plain[leader])}); first order reaches "
+    f"{page.interval(plain['taylor-fo'])}, the batch-norm scale {page.interval(plain['bn-scale'])}, the weight norm "
+    f"{page.interval(plain['weight-norm'])}. Intervals over {clean.n} networks.",
+)
 
 # %% tags=["remove-input"]
 reliability = [
@@ -384,8 +410,8 @@ page.verdict(study.CLAIMS[7], results)
 ways = ("iterative", "one-shot", "random")
 page.figure(
     figures.draw_removed(agreements[0].layers, {way: tuned[0][way].alive for way in ways}),
-    alt="For three ways of pruning, the share of each LeNet3 layer's units that stayed, as bars.",
-    caption="Which units went, in one network. Iterative pruning by the Taylor score keeps "
+    alt="LeNet3 from left to right for three ways of pruning: one square a unit, filled where it stayed, hollow where it went.",
+    caption="Which filters and neurons went, in one network; filled squares stayed. Iterative pruning by the Taylor score keeps "
     + ", ".join(
         f"{float(part.float().mean()):.0%} of {layer}"
         for layer, part in zip(
@@ -421,38 +447,62 @@ page.figure(
 #
 # A closed gate saves nothing. After pruning, channels are taken out of all layers that hold them; the smaller network's outputs equal the masked one's (tested to
 # $10^{-5}$ on every architecture, and against the dependency graph of torch-pruning). The PreAct-ResNet is pruned to half of its multiply-adds,
-# with and without the streams.
+# with and without the streams, the VGG-like net to a half and to a quarter.
 
 # %%
 start = time.perf_counter()
 streams = map_in_workers(study.measure_streams, networks[:few_seeds], workers)
 study.add_streams(results, streams)
+plain_nets = map_in_workers(study.measure_vgg_pruning, networks[:few_seeds], workers)
+study.add_vgg(results, plain_nets)
+kinds = ("lenet3", "vgg", "preact-resnet", *(["resnet20"] if published_resnet else []))
+checked = [(kind, task) for kind in kinds for task in networks[: 1 if kind == "resnet20" else few_seeds]]
+study.add_removal(results, checked, [study.check_removal(work) for work in checked])
 timing["removal"] = time.perf_counter() - start
-timing |= latencies(networks[0], streams[0])
+timing |= measured_costs("preact-resnet", networks[:few_seeds], streams)
+timing |= measured_costs("vgg", networks[:few_seeds], plain_nets)
+
+# %% tags=["remove-input"]
+agreed = {row.factors["network"]: row for row in results.select("removal agrees")}
+page.prose(
+    "Checked on this run's networks, with half of the units gone: masked and smaller network differ by at most "
+    "$10^{-5}$ of the largest logit in "
+    + ", ".join(f"{round(row.value * row.n)} of {row.n} {name}" for name, row in agreed.items())
+    + " networks."
+)
 
 # %% tags=["remove-input"]
 after = {row.factors["way"]: row for row in results.select("stream accuracy")}
+small = {row.factors["way"]: row for row in results.select("vgg accuracy")}
 display(
     page.figure(
         figures.draw_trade_off(results),
-        alt="Test accuracy against multiply-adds for the full PreAct-ResNet and four prunings of it.",
-        caption=f"At half the multiply-adds: {page.interval(after['with streams'])} with the streams pruned too, "
+        alt="Test accuracy against multiply-adds: the full PreAct-ResNet and VGG-like net and four prunings of each.",
+        caption=f"PreAct-ResNet at half the multiply-adds: {page.interval(after['with streams'])} with the streams pruned too, "
         f"{page.interval(after['inner units only'])} without, {page.interval(after['random, streams too'])} with "
         "random removal of both, from "
-        f"{page.interval(after['full'])} of the full network before further training. Intervals over "
-        f"{after['full'].n} networks; points shifted sideways.",
+        f"{page.interval(after['full'])} of the full network before further training. VGG-like net: "
+        f"{page.interval(small['half, Taylor'])} at half by the Taylor score and {page.interval(small['half, random'])} "
+        f"by random removal, {page.interval(small['quarter, Taylor'])} and {page.interval(small['quarter, random'])} at "
+        f"a quarter, from {page.interval(small['full'])}. Intervals over {after['full'].n} networks; points shifted "
+        "sideways.",
     )
 )
-kept = results.table("stream multiply-adds")[["way", "value"]].rename(columns={"value": "multiply-adds"})
-for column in ("parameters", "memory"):
-    kept[column if column == "parameters" else "activation bytes"] = results.table(f"stream {column}")["value"]
-display(
-    page.table(
-        kept.round().astype({name: int for name in kept.columns[1:]}),
-        caption="What one image costs, mean over networks. Measured milliseconds differ from run to run: they are in the record's timing.",
+for network, prefix in (("PreAct-ResNet", "stream"), ("VGG-like net", "vgg")):
+    kept = results.table(f"{prefix} multiply-adds")[["way", "value"]].rename(columns={"value": "multiply-adds"})
+    for column in ("parameters", "memory"):
+        kept[column if column == "parameters" else "activation bytes"] = results.table(f"{prefix} {column}")["value"]
+    display(
+        page.table(
+            kept.round().astype({name: int for name in kept.columns[1:]}),
+            caption=f"What one image costs in the {network}, counted; mean over networks.",
+        )
     )
-)
 page.verdict(study.CLAIMS[8], results)
+
+# %% [markdown]
+# **Milliseconds and measured memory** differ from run to run, so they are not on this page, whose every number can be compared with another run's. They
+# are in the record's timing and are drawn in {doc}`/speed`: accuracy against milliseconds, and measured beside counted memory.
 
 # %% [markdown]
 # ## Did the claims hold?
@@ -532,7 +582,7 @@ page.table(
 # - Fine-tuning is short. With long training, networks of equal size tend to end alike, however they were found.
 # - Equal units are not equal cost. Ways of pruning LeNet3 keep different layers, so networks with equally many units differ in multiply-adds (rows
 #   `tuned multiply-adds` of the record); only the PreAct-ResNets are compared at equal multiply-adds.
-# - The budget of the PreAct-ResNet is half of its multiply-adds. Memory is counted (the largest input and output of a layer), not measured.
+# - The PreAct-ResNet is pruned to one budget, half of its multiply-adds, the VGG-like net to two. Memory on this page is counted (the largest sum of a layer's input and output).
 
 # %% [markdown]
 # ## Exercises

@@ -17,7 +17,7 @@ from robustbook.models.prunable import build
 from robustbook.perturb.pruning import all_alive, cost, masked
 from robustbook.results import Results
 from robustbook.studies import taylor_pruning as study
-from robustbook.studies.taylor_pruning import agreement, curves, exercises, tuning
+from robustbook.studies.taylor_pruning import agreement, curves, exercises, figures, latency, removal, tuning
 from robustbook.studies.taylor_pruning.claims import AGREEING, RIVALS
 from robustbook.studies.taylor_pruning.networks import Task
 from robustbook.studies.taylor_pruning.tuning import Plan, prune_and_tune
@@ -110,6 +110,7 @@ def test_modern_rule_looks_at_residual_networks_only():
     assert verdict(6, correlation_rows({"taylor-fo": 0.99})) == "not tested at this scale"
     for value, expected in ((0.99, "reproduced"), (0.93, "partly"), (0.5, "not reproduced")):
         assert verdict(6, correlation_rows({"taylor-fo": value}, network="resnet20")) == expected
+    assert verdict(6, correlation_rows({"taylor-fo": 0.99}, network="vgg")) == "not tested at this scale"
 
 
 @pytest.mark.parametrize(
@@ -260,6 +261,63 @@ def test_every_way_of_tuning_ends_at_the_same_size(task):
     before, after = tuning.measure_sanity(task)
     assert len(before) == len(after) == 5
     assert all(0 <= value <= 1 for value in after)
+
+
+def test_vgg_has_every_criterion_and_the_batch_norm_form_is_the_gate_s_score(task):
+    measured = agreement.measure_normed(("vgg", task))
+    assert sum(measured.layers.values()) == 112
+    assert set(agreement.CRITERIA) < set(measured.scores)
+    torch.testing.assert_close(measured.scores["bn taylor"], measured.scores["taylor-fo"], rtol=1e-3, atol=1e-9)
+
+
+def test_vgg_is_pruned_to_its_budgets(task):
+    found = tuning.measure_vgg_pruning(task)
+    full = found["full"].cost.multiply_adds
+    for way, one in found.items():
+        budget = tuning.VGG_BUDGETS.get(way.split(",")[0], 1)
+        # One unit fewer is at most a tenth of so small a network.
+        assert budget - 0.1 < one.cost.multiply_adds / full <= budget
+    results = Results()
+    tuning.add_vgg(results, [found] * 3)
+    assert results.one("vgg lead", budget="half").value == pytest.approx(
+        found["half, Taylor"].accuracy - found["half, random"].accuracy
+    )
+
+
+def test_removal_is_checked_and_a_wrong_network_is_seen(task, monkeypatch):
+    works = [(name, task) for name in ("lenet3", "vgg", "preact-resnet")]
+    differences = [removal.check_removal(work) for work in works]
+    assert max(differences) <= removal.TOLERANCE
+    monkeypatch.setattr(removal, "removed", lambda model, alive: model)
+    results = Results()
+    removal.add_removal(results, works, [*differences[:2], removal.check_removal(works[2])])
+    assert [results.one("removal agrees", network=name).value for name, _ in works] == [1, 1, 0]
+
+
+def test_measured_memory_holds_the_largest_layer_and_not_all_layers():
+    model = build("vgg", (3, 32, 32), 10, 0).eval().to(memory_format=torch.channels_last)
+    largest = latency.BATCH * cost(model, (3, 32, 32)).activation_bytes
+    assert largest <= latency.peak_bytes(model, (3, 32, 32)) < 1.5 * largest
+
+
+def test_costs_are_measured_for_every_way(task):
+    found = {
+        "full": tuning.Tuned(torch.ones(112).bool(), 1.0, None),
+        "less": tuning.Tuned(torch.arange(112) % 2 == 0, 1.0, None),
+    }
+    measured = latency.measured_costs("vgg", [task], [found])
+    assert list(measured) == [f"{name} vgg: {way}" for name in ("latency", "memory") for way in found]
+    assert min(measured.values()) > 0
+    assert measured["memory vgg: less"] < measured["memory vgg: full"]
+
+
+def test_the_drawn_network_shows_which_units_stayed():
+    alive = torch.arange(48) % 3 == 0
+    figure = figures.draw_removed({"conv1": 16, "conv2": 32}, {"iterative": alive})
+    (ax,) = figure.axes
+    filled = [bool(colour[3]) for squares in ax.collections for colour in squares.get_facecolors()]
+    assert filled == alive.tolist()
+    assert {text.get_text().splitlines()[-1] for text in ax.texts} == {"6 of 16", "10 of 32"}
 
 
 def test_oracle_on_a_masked_network_gives_dead_units_no_importance():

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from run_helpers import COMMAND, contents, edit, wait_until
 
+from robustbook.data import store
 from robustbook.errors import BusyError, RunFailedError, UserError
 from robustbook.run import execute, publish, records, runner, status
+from robustbook.run.finishing import digests
 from robustbook.run.project import Project, RunId
 
 QUICK = RunId("tiny", "quick")
@@ -277,3 +279,9 @@ def test_finish_writes_nothing_in_plain_jupyter(project, monkeypatch):
     record = finish("tiny", get("tiny").Parameters(), results)
     assert (record.claims[0].verdict, record.claims[0].evidence) == ("not reproduced", "mean 0.700")
     assert sorted(project.root.rglob("*")) == before
+
+
+def test_two_splits_of_one_set_are_both_recorded() -> None:
+    train, test = store.load("digits", "train"), store.load("digits", "test")
+    assert digests([train, test]) == {f"{train.title}, train": train.digest, f"{test.title}, test": test.digest}
+    assert digests([test, test]) == {test.title: test.digest}

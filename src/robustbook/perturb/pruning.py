@@ -38,18 +38,21 @@ def lowest(
 
     Raises PruningError if a score is not a number, a layer may not be touched, or fewer than `count` units can go.
     """
-    candidates = _candidates(model, scores, alive, layers)
-    group_of, left = model.group_of_unit(), torch.stack([part.sum() for part in model.split(alive).values()])
-    after, gone = alive.clone(), 0
+    candidates = _candidates(model, scores, alive, layers).tolist()
+    group_of, left = model.group_of_unit().tolist(), [int(part.sum()) for part in model.split(alive).values()]
+    gone: list[int] = []
     for unit in torch.argsort(scores, stable=True).tolist():
-        if gone == count:
+        if len(gone) == count:
             break
         if candidates[unit] and left[group_of[unit]] > 1:
-            after[unit] = False
             left[group_of[unit]] -= 1
-            gone += 1
-    if gone < count:
-        raise PruningError(f"{count} units are to be removed, but only {gone} can be: every layer keeps at least one")
+            gone.append(unit)
+    if len(gone) < count:
+        raise PruningError(
+            f"{count} units are to be removed, but only {len(gone)} can be: every layer keeps at least one"
+        )
+    after = alive.clone()
+    after[gone] = False
     return after
 
 

@@ -42,6 +42,14 @@ def peak_memory() -> dict[str, float]:
     return {"peak_memory_bytes": float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)}
 
 
+def digests(data: Sequence[ImageSet]) -> dict[str, str]:
+    """Digest of each image set by its title, and by title and split where two sets share the title."""
+    shared = {
+        images.title for images in data if any(images.title == one.title and images.split != one.split for one in data)
+    }
+    return {f"{one.title}, {one.split}" if one.title in shared else one.title: one.digest for one in data}
+
+
 def finish(
     study: str,
     parameters: BaseModel,
@@ -65,7 +73,7 @@ def finish(
         parameters=values,
         metrics=list(results),
         claims=[judged(claim, results) for claim in studies.get(study).CLAIMS],
-        provenance=provenance.of_this_process(study, values, {images.title: images.digest for images in data}),
+        provenance=provenance.of_this_process(study, values, digests(data)),
         timing={**peak_memory(), **(timing or {})},
     )
     target = os.environ.get("ROBUSTBOOK_RECORD")

@@ -17,7 +17,7 @@ from robustbook.models.prunable import Prunable, published_resnet20
 from robustbook.perturb.network import accuracy
 from robustbook.results import Results
 from robustbook.stats import bootstrap_rows, mean_interval_t
-from robustbook.studies.taylor_pruning.networks import Task, lenet3, preact_resnet
+from robustbook.studies.taylor_pruning.networks import Task, lenet3, preact_resnet, vgg
 
 RESIDUAL_CRITERIA = (
     "taylor-fo",
@@ -68,10 +68,10 @@ def measure_preact_resnet(task: Task) -> Agreement:
     return measure(preact_resnet(task), task, RESIDUAL_CRITERIA, task.scored(count), task.scored(count, part=1))
 
 
-def measure_residual(work: tuple[str, Task]) -> Agreement:
-    """One residual network: a "resnet20" or a "preact-resnet" (so that both kinds can be measured side by side)."""
-    network, task = work
-    return measure_published_resnet20(task) if network == "resnet20" else measure_preact_resnet(task)
+def measure_vgg(task: Task) -> Agreement:
+    """All criteria, those of the batch-norm included, and the oracle of one VGG-like net."""
+    count = task.parameters.residual_scores
+    return measure(vgg(task), task, tuple(CRITERIA), task.scored(count), task.scored(count, part=1))
 
 
 def measure_published_resnet20(task: Task) -> Agreement:
@@ -79,6 +79,13 @@ def measure_published_resnet20(task: Task) -> Agreement:
     count = task.parameters.residual_scores
     model = published_resnet20()
     return measure(model, task, RESIDUAL_CRITERIA, task.scored(count), task.scored(count, part=1))
+
+
+def measure_normed(work: tuple[str, Task]) -> Agreement:
+    """One network with batch-norm: a "resnet20", a "preact-resnet" or a "vgg" (so that workers can share them)."""
+    network, task = work
+    kinds = {"resnet20": measure_published_resnet20, "preact-resnet": measure_preact_resnet, "vgg": measure_vgg}
+    return kinds[network](task)
 
 
 def measure(

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, NullFormatter
 from torch import Tensor
 
@@ -30,6 +31,7 @@ LABELS = {
     "weight taylor sum": "weights, square of sum",
     "taylor output": "Taylor output (2017)",
     "taylor output by layer": "… normalised by layer ",
+    "bn taylor": "Taylor at the batch-norm",
     "bn-scale": "batch-norm scale",
     "weight-norm": "weight norm",
     "weight-norm by layer": "weight norm by layer",
@@ -176,38 +178,68 @@ def _ways(rows: Sequence[Metric], label: str) -> Figure:
     return figure
 
 
+COLOURS = (style.VERMILLION, style.BLUE, style.GREY, style.OCHRE)
+STREAM_LOOKS = {"full": ("black", "*"), **dict(zip(STREAM_WAYS, zip(COLOURS, "DoXs", strict=True), strict=True))}
+VGG_LOOKS = {
+    "full": ("black", "*"),
+    "half, Taylor": (style.VERMILLION, "D"),
+    "half, random": (style.GREY, "X"),
+    "quarter, Taylor": (style.VERMILLION, "d"),
+    "quarter, random": (style.GREY, "x"),
+}
+
+
 def draw_trade_off(results: Results) -> Figure:
-    """Test accuracy of the PreAct-ResNet against its multiply-adds, the full network and each way of pruning it."""
-    figure, ax = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 3.4))
-    colours = (style.VERMILLION, style.BLUE, style.GREY, style.OCHRE)
-    looks = (("full", "black", "*"), *zip(STREAM_WAYS, colours, "DoXs", strict=True))
-    for shift, (way, colour, marker) in enumerate(looks):
-        accuracy, adds = (results.one(f"stream {name}", way=way) for name in ("accuracy", "multiply-adds"))
-        x = adds.value / 1e6 * (1 + 0.02 * (shift - 2) * (way != "full"))
-        ax.plot([x, x], [accuracy.low or 0, accuracy.high or 0], color=colour, linewidth=1.4)
-        ax.plot(x, accuracy.value, marker, color=colour, label=way, markersize=9 if way == "full" else 6)
-    ax.set(xlabel="multiply-adds of one image (millions)", ylabel="test accuracy")
-    ax.legend(loc="lower right")
+    """Test accuracy against multiply-adds of the PreAct-ResNet (left) and the VGG-like net (right), by way of
+    pruning.
+    """
+    figure, axes = pyplot.subplots(1, 2, figsize=(style.FIGURE_WIDTH, 4.3), sharey=True)
+    networks = (("PreAct-ResNet", "stream", STREAM_LOOKS), ("VGG-like net", "vgg", VGG_LOOKS))
+    for ax, (title, network, looks) in zip(axes, networks, strict=True):
+        for shift, (way, (colour, marker)) in enumerate(looks.items()):
+            accuracy, adds = (results.one(f"{network} {name}", way=way) for name in ("accuracy", "multiply-adds"))
+            x = adds.value / 1e6 * (1 + 0.02 * (shift - 2) * (way != "full"))
+            ax.plot([x, x], [accuracy.low or 0, accuracy.high or 0], color=colour, linewidth=1.4)
+            ax.plot(x, accuracy.value, marker, color=colour, label=way, markersize=9 if way == "full" else 6)
+        ax.set(xlabel="multiply-adds of one image (millions)", title=title, xlim=(0, None))
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), fontsize=9)
+    axes[0].set_ylabel("test accuracy")
     return figure
+
+
+CELLS = 8
+"""Units on top of each other where a layer is drawn."""
 
 
 def draw_removed(layers: dict[str, int], alive: dict[str, Tensor]) -> Figure:
-    """The network as rows of units, one column of panels a way of pruning: filled units stayed, hollow ones went."""
-    figure, axes = pyplot.subplots(1, len(alive), figsize=(style.FIGURE_WIDTH, 0.26 * len(layers) + 1.0), sharey=True)
+    """The network from left to right, one row a way of pruning: each square is one unit, filled if it stayed."""
+    figure, axes = pyplot.subplots(len(alive), 1, figsize=(style.FIGURE_WIDTH, 1.85 * len(alive)), sharex=True)
     for ax, (way, living) in zip(np.atleast_1d(axes), alive.items(), strict=True):
-        start = 0
-        for row, units in enumerate(layers.values()):
-            part = torch.sort(living[start : start + units].float(), descending=True).values
-            start += units
-            left = float(part.mean())
-            ax.barh(row, 1, height=0.7, color="none", edgecolor="#888888", linewidth=0.8)
-            ax.barh(row, left, height=0.7, color=style.colour("taylor-fo" if "random" not in way else "random"))
-        ax.set(title=way, xlabel="share of units that stayed", xlim=(0, 1))
-        ax.title.set_fontsize(10)
-        ax.grid(axis="y", visible=False)
-    np.atleast_1d(axes)[0].set_yticks(range(len(layers)), [f"{name} ({units})" for name, units in layers.items()])
-    np.atleast_1d(axes)[0].invert_yaxis()
+        colour = style.colour("random" if "random" in way else "taylor-fo")
+        left = 0.0
+        for name, part in zip(layers, living.split(list(layers.values())), strict=True):
+            if left:
+                ax.plot(
+                    [left + 0.8, left + 3.2], [CELLS / 2] * 2, color="#555555", linewidth=1, marker=">", markevery=[1]
+                )
+                left += 4
+            columns = -(-len(part) // CELLS)
+            label = "\n".join([*LAYERS.get(name, name).split(), f"{int(part.sum())} of {len(part)}"])
+            ax.text(left + columns / 2, CELLS + 0.4, label, ha="center", va="top", fontsize=8)
+            _draw_units(ax, part, left, colour)
+            left += columns
+        ax.set(xlim=(-1.5, left + 1.5), ylim=(CELLS + 4, -0.3), aspect="equal")
+        ax.set_title(way, loc="left", fontsize=10)
+        ax.axis("off")
     return figure
+
+
+def _draw_units(ax: Axes, alive: Tensor, left: float, colour: str) -> None:
+    """Squares of one layer in the order of its units, from the top down, then to the right."""
+    corners = [(left + unit // CELLS + 0.1, unit % CELLS + 0.1) for unit in range(len(alive))]
+    squares = [Rectangle(corner, 0.8, 0.8) for corner in corners]
+    filled = [colour if stays else "none" for stays in alive.tolist()]
+    ax.add_collection(PatchCollection(squares, facecolors=filled, edgecolors="#999999", linewidths=0.5))
 
 
 def draw_sanity(networks: Sequence[tuple[list[float], list[float]]]) -> Figure:

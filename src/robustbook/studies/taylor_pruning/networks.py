@@ -10,18 +10,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from robustbook.data import ImageSet, load
+from robustbook.data import ImageSet, cifar10, digits, load, mnist
 from robustbook.models import checkpoints, prunable
 from robustbook.models.prunable import Prunable
 from robustbook.models.training import Recipe, train
 from robustbook.studies.taylor_pruning.parameters import Parameters
 
+# Imported by name, so that a page's hash covers the code that reads its data.
+DATA_MODULES = (digits, mnist, cifar10)
 BATCH = 64
-NETWORK_NAMES = {
-    "lenet3": "LeNet3",
-    "preact-resnet": "PreAct-ResNet18, eighth width",
-    "resnet20": "ResNet-20, published weights",
-}
+VGG_WIDTHS = (8, 8, 16, 16, 32, 32)
 
 
 @dataclass(frozen=True)
@@ -67,10 +65,30 @@ def preact_resnet(task: Task) -> Prunable:
     return _trained("preact-resnet", task, parameters.residual_images, parameters.residual_epochs, 3e-3)
 
 
+def vgg(task: Task) -> Prunable:
+    """A VGG-like net with batch-norm, 112 filters, trained as the PreAct-ResNet is, in evaluation mode."""
+    parameters = task.parameters
+    return _trained("vgg", task, parameters.residual_images, parameters.residual_epochs, 3e-3)
+
+
+NETWORKS = {"lenet3": lenet3, "vgg": vgg, "preact-resnet": preact_resnet}
+"""The trained networks of the study by name."""
+
+
+def _built(architecture: str, task: Task) -> Prunable:
+    """The untrained network; its weights depend on the task's seed alone."""
+    shape, classes = task.training.image_shape, task.training.classes
+    if architecture != "vgg":
+        return prunable.build(architecture, shape, classes, task.seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(task.seed)
+        return prunable.vgg(shape, classes, VGG_WIDTHS)
+
+
 def _trained(architecture: str, task: Task, count: int, epochs: int, learning_rate: float) -> Prunable:
     recipe = Recipe("natural", epochs=epochs, learning_rate=learning_rate, batch=BATCH)
     specification = {
-        "architecture": architecture,
+        "architecture": f"vgg {VGG_WIDTHS}" if architecture == "vgg" else architecture,
         "data": task.training.digest,
         "images": count,
         "of": len(task.training),
@@ -78,7 +96,7 @@ def _trained(architecture: str, task: Task, count: int, epochs: int, learning_ra
         "seed": task.seed,
         "code": hashlib.sha256(Path(inspect.getfile(prunable)).read_bytes()).hexdigest(),
     }
-    model = prunable.build(architecture, task.training.image_shape, task.training.classes, task.seed)
+    model = _built(architecture, task)
     images, labels = task.scored(count)
 
     def fit(network: torch.nn.Module) -> torch.nn.Module:

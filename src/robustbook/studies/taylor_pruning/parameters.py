@@ -37,15 +37,15 @@ class Parameters(BaseModel):
     subset_seeds: int = Field(default=1, ge=1, le=10, description="networks of the oracle over all subsets")
     tuned_units: int = Field(default=189, ge=2, le=240, description="units of LeNet3 removed with fine-tuning, of 252")
     tune_batches: int = Field(
-        default=80, ge=10, le=5000, description="mini-batches of pruning and fine-tuning together"
+        default=60, ge=10, le=5000, description="mini-batches of pruning and fine-tuning together"
     )
     batches_per_step: int = Field(default=4, ge=1, le=100, description="mini-batches per pruning step (paper: 30)")
     sanity_masks: int = Field(
         default=8, ge=5, le=50, description="prunings a network on which the oracle itself is tested"
     )
-    residual_images: int = Field(default=600, ge=100, le=50000, description="training images of the PreAct-ResNet")
-    residual_epochs: int = Field(default=6, ge=1, le=100, description="epochs of training of the PreAct-ResNet")
+    residual_images: int = Field(default=600, ge=100, le=50000, description="training images of nets with batch-norm")
+    residual_epochs: int = Field(default=6, ge=1, le=100, description="epochs of training of nets with batch-norm")
     residual_scores: int = Field(
-        default=128, ge=32, le=10000, description="images for scores and oracle of residual nets"
+        default=128, ge=32, le=10000, description="images for scores and oracle of nets with batch-norm"
     )
     published_resnet: bool = Field(default=False, description="measure the published ResNet-20 for CIFAR-10 as well")

@@ -24,7 +24,7 @@ from robustbook.results import Results
 from robustbook.stats import mean_interval_t
 from robustbook.studies.taylor_pruning.agreement import spearman
 from robustbook.studies.taylor_pruning.curves import mean_loss
-from robustbook.studies.taylor_pruning.networks import BATCH, Task, lenet3, preact_resnet
+from robustbook.studies.taylor_pruning.networks import BATCH, Task, lenet3, preact_resnet, vgg
 
 PRUNING_SHARE = 2 / 3
 """Share of the mini-batches during which units are removed; the rest only tunes."""
@@ -254,17 +254,59 @@ def add_streams(results: Results, networks: Sequence[dict[str, Tuned]]) -> None:
     lead`.
     """
     for way in networks[0]:
-        _add(results, "stream accuracy", [one[way].accuracy for one in networks], "share", way=way)
-        for name, field in (
-            ("multiply-adds", "multiply_adds"),
-            ("parameters", "parameters"),
-            ("memory", "activation_bytes"),
-        ):
-            values = [getattr(one[way].cost, field) for one in networks]
-            _add(results, f"stream {name}", values, "bytes" if name == "memory" else "", way=way)
+        _add_costs(results, "stream", [one[way] for one in networks], way)
         if way not in ("with streams", "full"):
             leads = [one["with streams"].accuracy - one[way].accuracy for one in networks]
             _add(results, "stream lead", leads, "share", rival=way)
+
+
+# The VGG-like net: half and a quarter of the cost -------------------------------------------------------------------
+
+VGG_BUDGETS = {"half": 0.5, "quarter": 0.25}
+VGG_CRITERIA = {"Taylor": "taylor-fo", "random": "random"}
+
+
+def vgg_plans(task: Task) -> dict[str, Plan]:
+    """The ways of pruning the VGG-like net to each budget of multiply-adds, in the same number of mini-batches."""
+    plan = Plan(task.parameters.tune_batches, task.parameters.batches_per_step)
+    return {
+        f"{budget}, {name}": replace(plan, budget=share, criterion=criterion)
+        for budget, share in VGG_BUDGETS.items()
+        for name, criterion in VGG_CRITERIA.items()
+    }
+
+
+def measure_vgg_pruning(task: Task) -> dict[str, Tuned]:
+    """The VGG-like net pruned in each of those ways, and `full`: the network as it was."""
+    model = vgg(task)
+    found = {"full": _tuned(model, all_alive(model), task)}
+    for name, plan in vgg_plans(task).items():
+        smaller, alive = prune_and_tune(model, task.training, plan, task.generator(7))
+        found[name] = _tuned(smaller, alive, task)
+    return found
+
+
+def add_vgg(results: Results, networks: Sequence[dict[str, Tuned]]) -> None:
+    """Rows `vgg accuracy`, `vgg multiply-adds`, `vgg parameters` and `vgg memory` by way, and `vgg lead` over random by
+    budget.
+    """
+    for way in networks[0]:
+        _add_costs(results, "vgg", [one[way] for one in networks], way)
+    for budget in VGG_BUDGETS:
+        leads = [one[f"{budget}, Taylor"].accuracy - one[f"{budget}, random"].accuracy for one in networks]
+        _add(results, "vgg lead", leads, "share", rival="random", budget=budget)
+
+
+def _add_costs(results: Results, network: str, tuned: Sequence[Tuned], way: str) -> None:
+    """Rows of accuracy and cost of one way of pruning."""
+    _add(results, f"{network} accuracy", [one.accuracy for one in tuned], "share", way=way)
+    for name, field in (
+        ("multiply-adds", "multiply_adds"),
+        ("parameters", "parameters"),
+        ("memory", "activation_bytes"),
+    ):
+        values = [getattr(one.cost, field) for one in tuned]
+        _add(results, f"{network} {name}", values, "bytes" if name == "memory" else "", way=way)
 
 
 def _add(results: Results, name: str, values: Sequence[float], unit: str, **factors: str | int) -> None:
