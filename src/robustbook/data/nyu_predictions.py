@@ -63,6 +63,7 @@ class Predictions:
     region_breasts: NDArray[np.int64]
     readers: NDArray[np.float64]
     title: str = TITLE
+    split: str = "all"
     digest: str = ""
 
     @property

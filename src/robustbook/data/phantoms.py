@@ -96,6 +96,7 @@ class Exams:
     subgroups: NDArray[np.int64]
     settings: Settings = field(default_factory=Settings)
     title: str = TITLE
+    split: str = "drawn"
 
     def __len__(self) -> int:
         return len(self.images)
