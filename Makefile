@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export OMP_WAIT_POLICY = PASSIVE
 export PYTHONHASHSEED = 0
 
-.PHONY: book test lint types benchmark clean
+.PHONY: book test lint types benchmark faults clean
 
 book: $(VENV)/.installed
 	$(BIN)/robustbook book
@@ -36,6 +36,11 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 $(VENV)/.peers: $(VENV)/.installed tests/peers.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/peers.lock
 	touch $@
+
+# Twenty kills of each kind and all other faults; the counts go into the book.
+faults: $(VENV)/.peers
+	rm -f book/measured/faults.json
+	ROBUSTBOOK_FAULTS=$(CURDIR)/book/measured/faults.json ROBUSTBOOK_KILLS=20 OMP_NUM_THREADS=1 $(BIN)/pytest tests/run/test_faults.py
 
 clean:
 	rm -rf book/_build book/runs .robustbook

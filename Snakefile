@@ -2,15 +2,21 @@
 #
 # The runner decides what a run needs (a new run, new text, nothing) and publishes page and record in one step; here it
 # is only said when to ask it. `update` keeps published files until they are replaced.
+import json
 import os
 import sys
 from pathlib import Path
 
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
+# What is left of a sweep, as `robustbook sweep` wrote it down; no sweep unless one is named.
+SWEEP = config.get("sweep", "")
+LEFT = json.loads(Path(f".robustbook/sweeps/{SWEEP}/plan.json").read_text())["pending"] if SWEEP else []
+
 STUDIES = sorted(path.stem for path in Path("notebooks").glob("*.py"))
-SIDE_BY_SIDE = max(1, min(len(STUDIES), workflow.cores or 1))
-THREADS = max(1, min(2, (workflow.cores or 1) // SIDE_BY_SIDE))
+CORES = 1 if SWEEP else workflow.cores or 1
+SIDE_BY_SIDE = max(1, min(len(STUDIES), CORES))
+THREADS = max(1, min(2, CORES // SIDE_BY_SIDE))
 ROBUSTBOOK = f"{sys.executable} -m robustbook"
 
 PACKAGE = sorted(str(path) for path in Path("src/robustbook").rglob("*.py"))
@@ -25,6 +31,8 @@ QUICK = [f"book/runs/{study}/quick.{kind}" for study in STUDIES for kind in ("ip
 
 wildcard_constraints:
     study="[a-z][a-z0-9_]*",
+    sweep=r"[a-z][a-z0-9_]*\.[a-z0-9-]+",
+    member="[a-z0-9-]+",
 
 
 rule html:
@@ -61,3 +69,22 @@ rule quick:
         robustbook=ROBUSTBOOK,
     shell:
         "OMP_NUM_THREADS={threads} {params.robustbook} run {wildcards.study} -r quick --if-stale"
+
+
+rule sweep:
+    input:
+        expand(".robustbook/sweeps/{sweep}/done/{member}", sweep=SWEEP or "none", member=LEFT),
+
+
+rule member:
+    output:
+        touch(".robustbook/sweeps/{sweep}/done/{member}"),
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    params:
+        robustbook=ROBUSTBOOK,
+    shell:
+        # Runs stand side by side, so none starts workers of its own.
+        "OMP_NUM_THREADS={threads} ROBUSTBOOK_WORKERS={threads} {params.robustbook} sweep-member {wildcards.sweep} {wildcards.member}"

@@ -2,6 +2,15 @@
 
 import runpy
 
-for study in ("loss_metric", "bnn_verification", "taylor_pruning", "mammogram_perturbations"):
+STUDIES = (
+    "loss_metric",
+    "mammogram_perturbations",
+    "bnn_attacks",
+    "saliency_baselines",
+    "bnn_verification",
+    "taylor_pruning",
+)
+
+for study in STUDIES:
     print(f"\n{study}", flush=True)
     runpy.run_module(f"benchmarks.{study}", run_name="__main__")

@@ -37,6 +37,10 @@ SMALL = Parameters(
     sign_samples=4,
     sign_train_images=60,
     sign_epochs=5,
+    sign_hmc_images=8,
+    sign_warmup=15,
+    sign_draws=4,
+    sign_leapfrog=3,
 )
 
 
@@ -214,6 +218,46 @@ def test_rules_stop_early_on_a_posterior():
     assert chernoff.value == 292 * chernoff.n
     for rule in ("Massart", "betting", "group-sequential"):
         assert results.one("oracle calls", rule=rule).value <= chernoff.value
+    values = [results.one("estimate", rule="Chernoff", image=image).value for image in range(len(boxes.TARGETS))]
+    assert max(abs(value - target) for value, target in zip(values, boxes.TARGETS, strict=True)) < 0.25
+
+
+def test_the_nearest_share_is_taken_and_no_image_twice():
+    shares = np.array([[0.0, 0.5, 0.9], [0.06, 0.52, 1.0]])
+    assert guarantees.nearest(shares, (0.5, 0.51, 0.05)) == [(0, 1), (0, 2), (1, 0)]
+
+
+def test_all_rules_see_the_same_simulated_runs():
+    results, rules = Results(), guarantees.pairs(SMALL)["published"]
+    twins = {name: rules["Chernoff"] for name in ("one", "two")}
+    counts = guarantees._misses(twins, 0.5, 3000, np.random.default_rng(0))
+    assert counts["one"] == counts["two"] > 0
+    guarantees.record_simulations(results, SMALL)
+    assert len(results.select("simulated failure", pair="tight")) == len(rules) * len(guarantees.SIMULATED)
+
+
+def test_a_kept_posterior_is_the_one_that_was_fitted(monkeypatch):
+    task, length = posteriors.two_classes(SMALL), posteriors.Budget(2, 6, 4, 3)
+    first = posteriors.fit_hmc(task, SMALL, length, 0)
+    fitted = {method: posteriors.fit(method, task, SMALL, 0) for method in posteriors.METHODS[1:]}
+    for name in ("train_mean_field", "train_dropout", "train_ensemble", "_chains"):
+        monkeypatch.setattr(posteriors, name, None)
+    pairs = [(first.posterior, posteriors.fit_hmc(task, SMALL, length, 0).posterior)]
+    pairs += [(found, posteriors.fit(method, task, SMALL, 0)) for method, found in fitted.items()]
+    for one, two in pairs:
+        draws = [each.draw(3, torch.Generator().manual_seed(1)).logits(task.test.images[:5]) for each in (one, two)]
+        assert torch.equal(*draws)
+    with pytest.raises(TypeError):
+        posteriors.fit("ensemble", task, SMALL, 1)
+
+
+def test_hmc_on_signs_sees_its_few_images():
+    found = balls._sign(("HMC", SMALL))
+    assert found.mixing is not None
+    assert len(posteriors.sampled_images(posteriors.signs(SMALL), SMALL)) == 8
+    results = Results()
+    balls.record_signs(results, [found])
+    assert results.one("worst R-hat", task="signs", quantity="predictions").value <= 100
 
 
 def test_brackets_hold_and_differences_are_paired():
@@ -241,8 +285,10 @@ def test_streams_of_a_posterior_keep_the_promise():
     results = Results()
     streams = guarantees.posterior_streams(SMALL)
     guarantees.record_posterior(results, streams, SMALL)
-    assert streams.outcomes.shape == (len(guarantees.CHEAP_EPSILONS), 1000)
+    assert streams.outcomes.shape == (len(guarantees.TARGETS), 1000)
     assert all(found.value <= 0.2 for found in results.select("failure on a posterior"))
+    inside = (streams.references > 0.01) & (streams.references < 0.99)
+    assert inside.sum() >= len(guarantees.TARGETS) - 2
     halves = streams.outcomes.mean(axis=1) - streams.references
     assert np.abs(halves).max() < 0.1
 

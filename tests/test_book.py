@@ -1,5 +1,6 @@
 """The book builds without a warning, works without a network, and shows what the records say."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -18,8 +19,11 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 import robustbook
 from robustbook import exercises, page, studies
-from robustbook.run import records
+from robustbook.results import Metric
+from robustbook.run import records, sweep_page
+from robustbook.run.project import Project
 from robustbook.run.records import ClaimRecord, Provenance, Record
+from robustbook.run.sweep import Member, SweepPlan
 
 mpl.use("agg")
 
@@ -80,10 +84,24 @@ def publish(folder, study, run, overrides):
             ClaimRecord(id=name, statement=f"{name} <b>.", verdict=verdict, evidence=f"{run}: 0.8 [0.7, 0.9]", **words)
             for name, verdict in VERDICTS.items()
         ],
-        provenance=Provenance(hash="0", code="0", sources={}, data={}, versions={}, device="cpu", threads=1),
+        provenance=Provenance(
+            **{"hash": "0", "code": "0", "sources": {}, "device": "cpu", "threads": 1},
+            data={"Digits": "0123456789ab"},
+            versions={"python": "3.11"},
+        ),
         page_digest=records.sha256(path.read_bytes()),
     )
     path.with_suffix(".json").write_bytes(record.to_bytes())
+
+
+def publish_sweep(root):
+    """The page of a sweep of two runs."""
+    members = tuple(Member(f"epsilon-0-{tenth}", {"epsilon": tenth / 10}, 0) for tenth in (1, 2))
+    plan = SweepPlan(STUDY, "eps", {"epsilon": [0.1, 0.2]}, 1, "", members)
+    shown = records.load(root / "book" / "studies" / f"{STUDY}.json")
+    metrics = [Metric(name="share", value=0.5, low=0.4, high=0.6, n=3, factors={"kind": kind}) for kind in ("a", "b")]
+    found = {member.run: shown.model_copy(update={"metrics": metrics}) for member in members}
+    sweep_page.publish_all(Project(root), plan, found)
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +120,12 @@ def html(tmp_path_factory):
         publish(root / "book" / "studies", study, "reference", {})
     publish(root / "book" / "runs" / STUDY, STUDY, "wide", {"epsilon": 0.2})
     publish(root / "book" / "runs" / STUDY, STUDY, "torn", {})
+    publish_sweep(root)
+    (root / "book" / "measured").mkdir(exist_ok=True)
+    faults = {"kill": {"made": 77, "held": 77, "told": "whole"}}
+    (root / "book" / "measured" / "faults.json").write_text(json.dumps(faults))
+    workers = {"cores": 2, "seconds": {"1": [195.0, 195.0], "2": [100.0]}}
+    (root / "book" / "measured" / "workers.json").write_text(json.dumps(workers))
     (root / "book" / "runs" / STUDY / "torn.json").write_text('{"schema_version": 1', encoding="utf-8")
     build(root)
     return root / "book" / "_build" / "html"
@@ -185,7 +209,18 @@ def test_every_picture_has_words(html):
 
 
 def test_every_page_has_one_heading(html):
-    for name in ("index", "how-to-read", "how-to-rerun", "notation", "scoreboard", "bibliography", f"studies/{STUDY}"):
+    for name in (
+        "index",
+        "how-to-read",
+        "how-to-rerun",
+        "notation",
+        "scoreboard",
+        "sweeps",
+        "reproduce",
+        "faults",
+        "bibliography",
+        f"studies/{STUDY}",
+    ):
         assert len(read(html / f"{name}.html").select("article h1")) == 1, name
 
 
@@ -212,6 +247,15 @@ def test_the_scoreboard_has_every_claim_of_every_readable_run(html):
         assert "<b>" in item.text
 
 
+def test_the_scoreboard_can_be_taken_along(html):
+    lines = pd.read_csv(html / "claims.csv")
+    assert set(lines["study"]) == set(studies.names())
+    assert list(lines[lines["study"] == STUDY]["claim"]) == list(VERDICTS)
+    content = json.loads((html / "claims.json").read_text(encoding="utf-8"))
+    assert [entry["evidence"] for entry in content] == list(lines["evidence"])
+    assert (html / "claims-rows.csv").read_text(encoding="utf-8").startswith("study,run,claim,name")
+
+
 def test_a_damaged_record_is_said_and_stops_nothing(html):
     (problem,) = read(html / "scoreboard.html").select(".pm-problem")
     assert "torn.json is damaged" in problem.text
@@ -225,6 +269,30 @@ def test_a_run_page_says_which_run_it_is(html):
     assert note.a["href"] == f"../../studies/{STUDY}.html"
     entries = [" ".join(link.text.split()) for link in tree.select("nav.bd-links a")]
     assert "Run: wide" in entries
+
+
+def test_the_books_own_pages_show_what_the_records_and_measured_files_say(html):
+    times = read(html / "reproduce.html").find("table", class_="pm-table").text
+    assert "python 3" in times
+    text = read(html / "reproduce.html").text
+    for study in studies.names():
+        assert f"{study} reference" in text
+    assert "0123456789ab" in text
+    assert "77" in read(html / "faults.html").find("table", class_="pm-table").text
+    assert "1.95" in read(html / "sweeps.html").select("table.pm-table")[0].text
+
+
+def test_the_page_of_a_sweep_stands_below_its_study_with_its_table(html):
+    tree = read(html / "runs" / STUDY / "sweep-eps.html")
+    assert tree.select_one("article h1").text.startswith("Sweep: eps")
+    assert not tree.select(".pm-run")
+    assert len(tree.select("figure.pm-figure img[alt]")) == 1
+    entries = [" ".join(link.text.split()) for link in tree.select("nav.bd-links a")]
+    assert "Sweep: eps" in entries
+    tables = [link["href"] for link in tree.select("article a.download")]
+    assert sorted(name.rpartition(".")[2] for name in tables) == ["csv", "parquet"]
+    table = pd.read_csv((html / "runs" / STUDY / tables[0]).resolve())
+    assert list(table["parameter.epsilon"]) == [0.1, 0.1, 0.2, 0.2]
 
 
 def test_a_page_whose_sources_changed_says_so(html):

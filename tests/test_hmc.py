@@ -94,6 +94,97 @@ def test_metropolis_correction_removes_the_bias_of_large_steps():
     assert draws_of(1.3) == pytest.approx(1, abs=0.05)
 
 
+def test_grouped_steps_follow_the_widths_and_keep_the_moments():
+    widths = torch.tensor([0.01, 0.01, 1.0, 1.0], dtype=torch.float64)
+
+    def run(groups):
+        return hmc.sample(
+            lambda position: (position / widths).square().sum(1) / 2,
+            torch.randn(8, 4, generator=generator(), dtype=torch.float64) * widths,
+            draws=400,
+            warmup=90,
+            steps=6,
+            step_size=0.005,
+            generator=generator(1),
+            groups=groups,
+        )
+
+    plain, grouped = run(None), run(torch.tensor([0, 0, 1, 1]))
+    assert float(grouped.scale[2] / grouped.scale[0]) == pytest.approx(100, rel=0.35)
+    assert float(grouped.scale.log().mean()) == pytest.approx(0, abs=1e-9)
+    torch.testing.assert_close(grouped.draws.flatten(0, 1).std(0) / widths, torch.ones_like(widths), atol=0.08, rtol=0)
+    assert hmc.diagnose(grouped.draws).least_ess > 5 * hmc.diagnose(plain.draws).least_ess
+
+
+def wide_network(temperature=1.0):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(9, 4), nn.ReLU(), nn.Linear(4, 2))
+    images = torch.rand(5, 1, 3, 3)
+    return hmc.Network(network, images, torch.tensor([0, 1, 0, 1, 1]), prior_sd=0.7, temperature=temperature)
+
+
+def test_a_reduced_network_has_the_whole_ones_outputs_and_density():
+    whole = wide_network()
+    reduced = hmc.Reduced.of(whole)
+    assert reduced.basis.shape == (9, 5)
+    torch.testing.assert_close(reduced.basis.T @ reduced.basis, torch.eye(5), atol=1e-5, rtol=0)
+    positions = torch.randn(3, reduced.inner.dimension, generator=generator())
+    inner = reduced.inner.weights(positions)
+    lifted = reduced.lift(inner, generator(2))
+    torch.testing.assert_close(lifted.logits(whole.images), inner.logits(reduced.inner.images), atol=1e-4, rtol=1e-4)
+    across = lifted.weights["1.weight"] - lifted.weights["1.weight"] @ reduced.basis @ reduced.basis.T
+    prior = across.square().sum((1, 2)) / (2 * whole.prior_sd**2)
+    expected = reduced.inner.potential(positions) + prior
+    torch.testing.assert_close(whole.potential(whole.positions(lifted)), expected, atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.25])
+def test_across_the_span_of_the_images_the_posterior_is_the_prior(temperature):
+    reduced = hmc.Reduced.of(wide_network(temperature))
+    inner = reduced.inner.weights(torch.zeros(1, reduced.inner.dimension))
+    posterior = hmc.Lifted(reduced, inner)
+    weights = posterior.draw(4000, generator()).weights["1.weight"].flatten(0, 1)
+    _, _, rows = torch.linalg.svd(reduced.basis.T, full_matrices=True)
+    across = weights @ rows[5:].T
+    torch.testing.assert_close(weights @ reduced.basis, torch.zeros(len(weights), 5), atol=1e-5, rtol=0)
+    torch.testing.assert_close(across.T.cov(), temperature * 0.49 * torch.eye(4), atol=0.02, rtol=0)
+
+
+def test_reduced_and_whole_hmc_agree_on_predictions():
+    whole = wide_network()
+    points = torch.rand(6, 1, 3, 3, generator=generator(7))
+    settings = {"chains": 6, "draws": 300, "warmup": 80, "steps": 8, "step_size": 0.1, "seed": 0}
+    plain = hmc.network_posterior(whole, **settings).posterior.samples
+    reduced = hmc.Reduced.of(whole)
+    start = hmc.settled(reduced.inner, 6, 1)
+    found = hmc.network_posterior(reduced.inner, **settings, start=start, grouped=True).posterior.samples
+    means = [
+        torch.softmax(each.logits(points), -1)[..., 1].mean(0) for each in (plain, reduced.lift(found, generator()))
+    ]
+    torch.testing.assert_close(*means, atol=0.05, rtol=0)
+
+
+def test_only_a_network_that_begins_with_flatten_and_linear_is_reduced():
+    network = nn.Sequential(nn.Conv2d(1, 2, 2), nn.ReLU(), nn.Flatten(), nn.Linear(2, 2))
+    with pytest.raises(ParameterError, match="begins with Flatten and Linear"):
+        hmc.Reduced.of(hmc.Network(network, torch.rand(2, 1, 2, 2), torch.tensor([0, 1])))
+
+
+def test_groups_are_the_inputs_of_the_first_layer_and_the_other_parameters():
+    groups = small_network().groups
+    assert groups.tolist() == [0, 1, 2, 3] * 3 + [4] * 3 + [5] * 6 + [6] * 2
+
+
+def test_settled_starts_fit_and_stay_as_far_out_as_the_prior():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(9, 64), nn.ReLU(), nn.Linear(64, 2))
+    target = hmc.Network(network, torch.rand(5, 1, 3, 3), torch.tensor([0, 1, 0, 1, 1]))
+    starts = target.positions(hmc.settled(target, 4, 0))
+    fits = target.potential(starts) - starts.square().sum(1) / 2
+    assert (fits < 5).all()
+    torch.testing.assert_close(starts.square().mean(1), torch.ones(4), atol=0.25, rtol=0)
+
+
 def test_a_divergent_chain_is_named_and_stops_the_run():
     with pytest.raises(hmc.ChainDivergedError, match=r"chain 1 diverged at draw \d+: energy error"):
         hmc.sample(

@@ -91,6 +91,57 @@ def test_betting_sequence_holds_p_at_all_times_together():
     assert 0.01 < missed.mean() <= GAMMA
 
 
+def test_hedged_sequence_holds_p_at_all_times_together():
+    for p in (0.03, 0.3):
+        outcomes = np.random.default_rng(3).random((2_000, 250)) < p
+        n, k = np.arange(1, 251)[None, :], np.cumsum(outcomes, axis=1)
+        low = sequential.hedged_lower(n, k, THETA, GAMMA)
+        high = 1 - sequential.hedged_lower(n, n - k, THETA, GAMMA)
+        missed = ((low > p) | (high < p)).any(axis=1)
+        assert 0.005 < missed.mean() <= GAMMA
+
+
+def test_the_plug_in_half_of_the_hedged_bet_is_a_product_of_predictable_bets():
+    outcomes, m = [0, 0, 1, 0, 0, 1, 0, 0, 0, 0] * 6, 0.05
+    capital, seen = 1.0, 0
+    for time, outcome in enumerate(outcomes, start=1):
+        bet = (seen + 0.5) / time
+        capital *= bet / m if outcome else (1 - bet) / (1 - m)
+        seen += outcome
+    constant = ((m + THETA) / m) ** seen * ((1 - m - THETA) / (1 - m)) ** (60 - seen)
+    gamma = 1 / (capital / 2 + constant / 4)
+    assert float(sequential.hedged_lower(60, seen, THETA, gamma)) == pytest.approx(m, abs=1e-6)
+
+
+def test_hedging_helps_at_the_ends_and_costs_in_the_middle():
+    hedged, betting = (
+        sequential.operating(RULES[name], [0.0, 0.5]).mean_count for name in ("hedged betting", "betting")
+    )
+    assert hedged[0] < betting[0]
+    assert hedged[1] > betting[1]
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.3])
+def test_interval_of_a_bounded_mean_covers_and_shrinks_with_the_spread(alpha):
+    rng = np.random.default_rng(0)
+    for draw, mean in (
+        (lambda: rng.beta(0.3, 2.7, 60), 0.1),
+        (lambda: (rng.random(60) < 0.1).astype(float), 0.1),
+        (lambda: rng.uniform(0.45, 0.55, 60), 0.5),
+    ):
+        intervals = [sequential.bounded_mean_interval(draw(), alpha) for _ in range(200)]
+        assert np.mean([low <= mean <= high for low, high in intervals]) >= 1 - alpha
+    assert np.mean([high - low for low, high in intervals]) < 0.25
+    low, high = sequential.bounded_mean_interval(np.zeros(60))
+    assert low == 0
+    assert 0.01 < high < 0.15
+
+
+def test_values_outside_the_unit_interval_have_no_bounded_mean():
+    with pytest.raises(ValueError, match=r"values in \[0, 1\]"):
+        sequential.bounded_mean_interval([0.2, 1.2])
+
+
 def test_betting_lower_end_solves_its_equation():
     low = float(sequential.betting_lower(100, 30, 0.05, 0.1))
     capital = 30 * np.log((low + 0.05) / low) + 70 * np.log((1 - low - 0.05) / (1 - low))
@@ -126,7 +177,9 @@ def test_estimate_asks_for_no_outcome_in_vain(name, p):
 
 
 @pytest.mark.parametrize(("theta", "gamma"), [(0, 0.1), (1, 0.1), (0.1, 0), (0.1, 1.5), (-0.1, 0.1)])
-@pytest.mark.parametrize("make", [sequential.chernoff, sequential.betting, sequential.group_sequential])
+@pytest.mark.parametrize(
+    "make", [sequential.chernoff, sequential.betting, sequential.hedged, sequential.group_sequential]
+)
 def test_theta_and_gamma_outside_the_unit_interval_are_refused(make, theta, gamma):
     with pytest.raises(ParameterError, match="must be between 0 and 1"):
         make(theta, gamma)

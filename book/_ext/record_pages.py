@@ -15,9 +15,10 @@ from sphinx.util.docutils import SphinxDirective
 from robustbook import page, studies
 from robustbook.errors import UserError
 from robustbook.results import VERDICTS
-from robustbook.run import parameters, status
+from robustbook.run import parameters, scoreboard, status
 from robustbook.run.project import REFERENCE, Project, RunId
 from robustbook.run.records import ClaimRecord, Record, load
+from robustbook.run.scoreboard import Entry
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -92,54 +93,84 @@ def counts(claims: list[ClaimRecord]) -> str:
     )
 
 
+DOWNLOADS = {
+    "claims.csv": ("one line a claim (CSV)", scoreboard.to_csv),
+    "claims.json": ("the same with the numbers that each rule read (JSON)", scoreboard.to_json),
+    "claims-rows.csv": ("one line a number that a rule read (CSV)", scoreboard.rows_csv),
+}
+"""Files beside the scoreboard: name, what it holds, and how it is written."""
+
+
+def summary(board: list[Entry]) -> str:
+    """How many claims have each verdict over all studies, and the scoreboard as files."""
+    verdicts = Counter(entry.verdict for entry in board)
+    parts = [
+        f'<span class="pm-count">{verdicts[name]} × {page.badge(name)}</span>' for name in VERDICTS if verdicts[name]
+    ]
+    if verdicts[scoreboard.IN_PREPARATION]:
+        parts.append(f'<span class="pm-source">{verdicts[scoreboard.IN_PREPARATION]} in preparation</span>')
+    links = "; ".join(f'<a href="{name}" download>{words}</a>' for name, (words, _) in DOWNLOADS.items())
+    return f'<p class="pm-counts">{len(board)} claims: {" ".join(parts)}</p>\n<p>To take along: {links}.</p>'
+
+
+def write_downloads(app: Sphinx, error: Exception | None) -> None:
+    """Write the scoreboard's files beside its page."""
+    if error is None and app.builder.format == "html":
+        board = scoreboard.entries(project(app))
+        for name, (_, written) in DOWNLOADS.items():
+            (Path(app.outdir) / name).write_text(written(board), encoding="utf-8")
+
+
 class Scoreboard(RecordDirective):
     """`{scoreboard}`: all claims of all studies with verdict, evidence, the published value and the control."""
 
     def run(self) -> list[nodes.Node]:
-        """One section a study."""
-        return [node for study in studies.names() if (node := self._section(study))]
+        """The whole in numbers, the downloads, then one section a study."""
+        board = scoreboard.entries(project(self.env.app))
+        return [self.raw(summary(board)), *(self._section(study) for study in studies.names())]
 
-    def _section(self, study: str) -> nodes.section | None:
-        found = records(self.env.app, study)
-        reference = found.pop(RunId(study, REFERENCE), None)
-        if reference is None and not found:
-            return None
+    def _section(self, study: str) -> nodes.section:
         section = nodes.section(ids=[nodes.make_id(study)], names=[study])
         section += nodes.title(text=studies.get(study).TITLE)
-        section += self.raw(self._body(study, reference, found))
+        section += self.raw(self._body(study))
         return section
 
-    def _body(self, study: str, reference: Record | str | None, others: dict[RunId, Record | str]) -> str:
-        problems = [text for text in (reference, *others.values()) if isinstance(text, str)]
+    def _body(self, study: str) -> str:
+        here = project(self.env.app)
+        found = records(self.env.app, study)
+        problems = [text for text in found.values() if isinstance(text, str)]
         notes = "".join(f'<p class="pm-problem">{html.escape(text)}</p>' for text in problems)
-        readable = {run: record for run, record in others.items() if isinstance(record, Record)}
-        if isinstance(reference, Record):
-            readable = {RunId(study, REFERENCE): reference, **readable}
-        if not readable:
-            return notes
-        (run, shown), *rest = readable.items()
-        items = "\n".join(self._item(claim, run, dict(rest)) for claim in shown.claims)
-        head = f'<p class="pm-counts">{self._link(run, f"Run: {run.run}")} {counts(shown.claims)}</p>'
-        return f'{notes}{head}\n<ul class="pm-scoreboard">\n{items}\n</ul>'
+        board = scoreboard.entries(here, [study])
+        first = next((run for run in found if board and run.run == board[0].run), None)
+        others = {run: record for run, record in found.items() if isinstance(record, Record) and run != first}
+        items = "\n".join(self._item(entry, first, others) for entry in board)
+        shown = found.get(first) if first else None
+        said = '<span class="pm-source">In preparation: the claims are declared, no run is published.</span>'
+        if first and isinstance(shown, Record):
+            stale = " (stale)" if board[0].state == "stale" else ""
+            said = f"{self._link(first, f'Run: {first.run}')}{stale} {counts(shown.claims)}"
+        return f'{notes}<p class="pm-counts">{said}</p>\n<ul class="pm-scoreboard">\n{items}\n</ul>'
 
-    def _item(self, claim: ClaimRecord, run: RunId, others: dict[RunId, Record]) -> str:
-        anchor = f"#verdict-{claim.id.lower()}"
+    def _item(self, entry: Entry, run: RunId | None, others: dict[RunId, Record]) -> str:
+        anchor = f"#verdict-{entry.claim.lower()}"
         elsewhere = "".join(
             f' <span class="pm-elsewhere">{self._link(other, other.run, anchor)} {page.badge(same.verdict)}</span>'
             for other, record in others.items()
             for same in record.claims
-            if same.id == claim.id
+            if same.id == entry.claim
         )
-        name = self._link(run, f'<span class="pm-id">{html.escape(claim.id)}</span>', anchor)
+        name = f'<span class="pm-id">{html.escape(entry.claim)}</span>'
         facts = [
-            ("Evidence", claim.evidence),
-            ("Published", claim.published or "no number"),
-            ("Control", claim.control),
+            ("Found", entry.evidence),
+            ("Published", entry.published or "no number"),
+            ("Rule", entry.rule if run is None else ""),
+            ("Control", entry.control),
         ]
+        badge = page.badge(entry.verdict) if run else '<span class="pm-source">In preparation</span>'
         return (
-            f'<li class="pm-box" id="{run.study}-{html.escape(claim.id.lower())}">'
-            f'<p class="pm-statement">{name} {page.inline(claim.statement)}</p>'
-            f'<p class="pm-counts">{page.badge(claim.verdict)}{elsewhere}</p>{page.terms(facts)}</li>'
+            f'<li class="pm-box" id="{entry.study}-{html.escape(entry.claim.lower())}">'
+            f'<p class="pm-statement">{self._link(run, name, anchor) if run else name} {page.inline(entry.statement)}</p>'
+            f'<p class="pm-counts">{badge}{elsewhere}</p>{page.terms(facts)}</li>'
         )
 
     def _link(self, run: RunId, text: str, anchor: str = "") -> str:
@@ -184,7 +215,8 @@ def run_of(app: Sphinx, docname: str) -> RunId | None:
     folder, _, rest = docname.partition("/")
     if folder == "studies" and "/" not in rest:
         return RunId(rest, REFERENCE)
-    return RunId(*rest.split("/")) if folder == "runs" and rest.count("/") == 1 else None
+    study, _, name = rest.partition("/")
+    return RunId(study, name) if folder == "runs" and name and not name.startswith("sweep-") else None
 
 
 def mark_run_page(app: Sphinx, doctree: nodes.document) -> None:
@@ -242,4 +274,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("doctree-read", mark_run_page, priority=400)
     app.connect("doctree-read", name_run_page, priority=600)
     app.connect("env-get-outdated", outdated)
+    app.connect("build-finished", write_downloads)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +21,10 @@ from robustbook.errors import RunFailedError, UserError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from robustbook.run.compare import Outcome
+    from robustbook.run.project import RunId
     from robustbook.run.status import Status
+    from robustbook.run.sweep import SweepPlan
 
 app = typer.Typer(
     name="robustbook",
@@ -38,6 +42,23 @@ ParameterSet = Annotated[str, typer.Option("-r", "--run", metavar="RUN", help="P
 DataName = Annotated[
     str, typer.Argument(metavar="NAME", help="Name of a data set, as `robustbook data list` shows it.")
 ]
+
+
+class Executor(StrEnum):
+    """Where the runs of a sweep are run."""
+
+    LOCAL = "local"
+    SLURM = "slurm"
+    KUBERNETES = "kubernetes"
+
+
+class ClaimsForm(StrEnum):
+    """How `robustbook claims` prints: a table, one CSV line a claim, JSON, or one CSV line a row that a rule read."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    ROWS = "rows"
 
 
 STOPPED = "stopped: nothing half-done was published"
@@ -191,10 +212,19 @@ def refresh_one(found: Status) -> None:
 
 @app.command()
 def check(
-    study: Study,
-    run: ParameterSet = "reference",
+    study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="Name of a study; or --all.")] = None,
+    run: Annotated[
+        str | None, typer.Option("-r", "--run", metavar="RUN", help="Run to repeat: reference, with --all quick.")
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Repeat this run of every study that has a record of it.")
+    ] = False,
     rtol: Annotated[float | None, typer.Option(min=0, help="Relative tolerance (0.02 unless given).")] = None,
     atol: Annotated[float | None, typer.Option(min=0, help="Absolute tolerance (0.005 unless given).")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the new run (as ever unless given).")] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="JSON file in which to note what was found.")
+    ] = None,
 ) -> None:
     """Run again and compare with the published record; exit 1 where numbers or verdicts differ.
 
@@ -202,45 +232,78 @@ def check(
 
     Example: robustbook check loss_metric -r quick
     """
+    from robustbook.run import compare, project, status
+
+    here = project.find()
+    if (study is None) is not every:
+        raise UserError("say which study to check, or --all" if not every else "--all checks every study: name none")
+    if threads:
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+    name = run or (project.QUICK if every else project.REFERENCE)
+    wanted = [study] if study else [found.run.study for found in status.overview(here) if found.run.run == name]
+    tolerances = (compare.RELATIVE if rtol is None else rtol, compare.ABSOLUTE if atol is None else atol)
+    found = [check_one(project.RunId(each, name), tolerances, skip=every) for each in wanted]
+    outcomes = [outcome for outcome in found if outcome is not None]
+    if report:
+        compare.note(report, outcomes)
+    if every:
+        print(f"{sum(outcome.same for outcome in outcomes)} of {len(outcomes)} runs repeat")
+    if not all(outcome.same for outcome in outcomes):
+        raise typer.Exit(1)
+
+
+def check_one(which: RunId, tolerances: tuple[float, float], *, skip: bool) -> Outcome | None:
+    """Run one study again, print what differs, and return what was found; None where there is nothing to compare with.
+
+    `skip` passes over a run without a record instead of refusing.
+    """
     from robustbook.run import compare, execute, project, runner, status
 
-    status.study_module(study)
-    which = project.RunId(study, run)
-    before, now = runner.rerun(project.find(), which, execute.reporter(f"check {which}"))
-    relative = compare.RELATIVE if rtol is None else rtol
-    absolute = compare.ABSOLUTE if atol is None else atol
-    found = compare.differences(before, now, relative=relative, absolute=absolute)
-    within = f"within {relative:g} (relative) or {absolute:g} (absolute)"
-    if not found:
-        print(f"{which} repeats: {len(now.metrics)} numbers {within}, {len(now.claims)} verdicts equal")
-        return
+    here = project.find()
+    status.study_module(which.study)
+    if skip and status.of(here, which).record is None:
+        print(f"{which} has no record to compare with: passed over")
+        return None
+    before, now = runner.rerun(here, which, execute.reporter(f"check {which}"))
+    outcome = compare.outcome(before, now, *tolerances)
+    within = f"within {tolerances[0]:g} (relative) or {tolerances[1]:g} (absolute)"
+    if outcome.same:
+        largest = f"largest difference {outcome.largest:.2g}" if outcome.largest else "all to the last digit"
+        print(f"{which} repeats: {outcome.numbers} numbers {within}, {outcome.verdicts} verdicts equal; {largest}")
+        return outcome
     table = new_table("what", "published", "now")
-    for item in found:
+    for item in outcome.differences:
         table.add_row(item.what, item.committed, item.now)
     show(table)
-    print(f"{which} differs in {len(found)} of {len(now.metrics)} numbers and {len(now.claims)} verdicts, not {within}")
-    raise typer.Exit(1)
+    counted = f"{len(outcome.differences)} of {outcome.numbers} numbers and {outcome.verdicts} verdicts"
+    print(f"{which} differs in {counted}, not {within}")
+    return outcome
 
 
 @app.command()
-def claims() -> None:
-    """Every claim with its verdict, from the reference run's record where there is one, else the quick run's.
+def claims(
+    study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="One study; all unless given.")] = None,
+    form: Annotated[ClaimsForm, typer.Option("--format", help="How to print them.")] = ClaimsForm.TABLE,
+) -> None:
+    """Every claim with verdict, evidence, published value and control: the book's scoreboard.
 
-    Example: robustbook claims
+    Verdicts are those of the reference run's record where there is one, else of the quick run's; a study without a
+    record is in preparation.
+
+    Example: robustbook claims --format csv
     """
-    from robustbook.run import project, status
+    from robustbook.run import project, scoreboard
 
-    here, table = project.find(), new_table("study", "claim", "verdict", "run", "statement")
-    for study in dict.fromkeys(found.run.study for found in status.overview(here)):
-        states = [status.of(here, project.RunId(study, name)) for name in (project.REFERENCE, project.QUICK)]
-        readable = [found for found in states if found.record is not None]
-        if not readable:
-            for claim in status.study_module(study).CLAIMS:
-                table.add_row(study, claim.id, "not run yet", "", claim.statement)
-        for found in readable[:1]:
-            stale = " (stale)" if found.state == "stale" else ""
-            for judged in found.record.claims if found.record else []:
-                table.add_row(study, judged.id, judged.verdict, found.run.run + stale, judged.statement)
+    board = scoreboard.entries(project.find(), [study] if study else None)
+    if form is not ClaimsForm.TABLE:
+        written = {"csv": scoreboard.to_csv, "json": scoreboard.to_json, "rows": scoreboard.rows_csv}[form.value]
+        print(written(board), end="")
+        return
+    table = new_table("study", "claim", "verdict", "run", "statement", "evidence", "published", "control")
+    for entry in board:
+        stale = f" ({entry.state})" if entry.state == "stale" else ""
+        found = (entry.verdict, (entry.run or "") + stale, entry.statement, entry.evidence)
+        table.add_row(entry.study, entry.claim, *found, entry.published or "no number", entry.control)
     show(table)
 
 
@@ -265,6 +328,70 @@ def book(
         print("the book was not rendered: see the messages above", file=sys.stderr)
         raise typer.Exit(1)
     print(here.root / "book" / "_build" / "html" / "index.html")
+
+
+@app.command("sweep", cls=PairsCommand)
+def run_sweep(
+    study: Study,
+    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the sweep: a-z, 0-9 and '-'.")],
+    pairs: Annotated[
+        list[str] | None,
+        typer.Option("-p", "--parameter", metavar="NAME V1,V2", help="Values of a parameter; ';' between lists."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Repetitions of every combination, with seeds of their own.")] = 1,
+    parameter_set: ParameterSet = "quick",
+    file: Annotated[Path | None, typer.Option("-f", "--file", metavar="FILE", help="YAML file of parameters.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Runs side by side (all processors unless given).")] = None,
+    metric: Annotated[list[str] | None, typer.Option("-m", "--metric", help="Metric to draw; may be repeated.")] = None,
+    executor: Annotated[Executor, typer.Option(help="Where the runs are run.")] = Executor.LOCAL,
+    snakemake: Annotated[str, typer.Option(metavar="WORDS", help="Further options for Snakemake, in one word.")] = "",
+) -> None:
+    """Run a study at many parameters and seeds, side by side; the book gets a table and a page of it.
+
+    What is done already is not done again, so the same command goes on where one was stopped or killed.
+
+    Example: robustbook sweep loss_metric -p epsilon 0.05,0.1,0.2 --seeds 5 --name eps
+    """
+    from robustbook.run import project, publish, sweep
+
+    here = project.find()
+    plan = sweep.expand(
+        here, study, name, parameter_set=parameter_set, file=file, typed=split_pairs(pairs or []), seeds=seeds
+    )
+    with publish.only_one(here, f"sweep-{plan.place}", f"sweep {name} of {study}"):
+        finish_sweep(plan, workers or os.cpu_count() or 1, executor.value, snakemake, metric or [])
+
+
+def finish_sweep(plan: SweepPlan, workers: int, executor: str, extra: str, metrics: Sequence[str]) -> None:
+    """Run what is left of a sweep, then write its table and page, and say where they are."""
+    from robustbook.run import project, side_by_side, sweep, sweep_page
+
+    here = project.find()
+    left = sweep.pending(here, plan)
+    print(f"sweep {plan.name}: {len(plan.members)} runs, {len(plan.members) - len(left)} of them done already")
+    if left:
+        words = side_by_side.command(here, plan, workers=workers, executor=executor, extra=extra)
+        side_by_side.perform(here, plan, left, words, side_by_side.progress(f"sweep {plan.name}"))
+    found = {each.run: sweep.finished(here, plan, each) for each in plan.members}
+    complete = {run: record for run, record in found.items() if record is not None}
+    if len(complete) < len(found):
+        for run, said in sweep.failures(here, plan).items():
+            print(f"{run} {said}", file=sys.stderr)
+        log = here.relative(sweep.folder_of(here, plan.place) / side_by_side.LOG)
+        print(f"{len(found) - len(complete)} of {len(found)} runs failed; the log: {log}", file=sys.stderr)
+        raise typer.Exit(1)
+    page = sweep_page.publish_all(here, plan, complete, metrics)
+    print(
+        f"sweep {plan.name} is done: {here.relative(page)}, with .csv and .parquet beside it (robustbook book renders it)"
+    )
+
+
+@app.command("sweep-member", hidden=True)
+def sweep_member(place: str, member: str) -> None:
+    """Run one member of a sweep; Snakemake calls this."""
+    from robustbook.run import project, sweep
+
+    sweep.member(project.find(), place, member)
 
 
 @data_app.command("list")

@@ -50,6 +50,27 @@ def test_the_reference_run_goes_to_its_own_place_and_is_checked(project, command
     assert contents(project) == before
 
 
+def test_check_all_repeats_every_quick_run_that_has_a_record(ran, command):
+    code, out, _ = command("check", "--all", "--threads", "1", "--report", "found.json")
+    assert code == 0
+    assert "tiny quick repeats: 3 numbers" in out
+    assert "all to the last digit" in out
+    assert out.endswith("1 of 1 runs repeat\n")
+    (found,) = json.loads((ran.root / "found.json").read_text()).values()
+    assert (found["identical"], found["largest"], found["differences"]) == (3, 0, 0)
+    before = contents(ran)
+    code, out, _ = command("check", "--all", "-r", "reference")
+    assert (code, contents(ran)) == (0, before)
+    assert "tiny reference has no record to compare with: passed over" in out
+
+
+@pytest.mark.parametrize(("words", "line"), [([], "say which study"), (["tiny", "--all"], "name none")])
+def test_check_wants_a_study_or_all(ran, command, words, line):
+    code, _, err = command("check", *words)
+    assert code == 2
+    assert line in err
+
+
 def test_check_lists_what_differs_and_exits_1(ran, command):
     record = records.load(ran.record(QUICK))
     other = [metric.model_copy(update={"value": metric.value + 1}) for metric in record.metrics[:1]]
@@ -166,7 +187,7 @@ def test_list_status_describe_and_claims(ran, command):
 
 def test_claims_without_a_run_are_listed(project, command):
     out = command("claims")[1]
-    assert "not run yet" in out
+    assert "in preparation" in out
     assert "The mean is small." in out
 
 
@@ -186,7 +207,7 @@ def test_a_damaged_record_is_told_and_the_next_run_replaces_it(ran, command):
 
 
 def test_every_command_has_help_with_an_example(command):
-    names = ["list", "describe", "run", "status", "refresh", "check", "claims", "book"]
+    names = ["list", "describe", "run", "status", "refresh", "check", "claims", "sweep", "book"]
     for words in [[name] for name in names] + [["data", name] for name in ("list", "get", "verify")]:
         code, out, _ = command(*words, "--help")
         assert code == 0

@@ -56,3 +56,15 @@ def test_intervals_counts_rows_and_verdicts_are_compared():
     assert (gone.what, gone.committed, gone.now) == ("share (budget=0.1)", "0.5 [0.4, 0.6] (n = 10)", "")
     assert (new.what, new.committed) == ("share (budget=0.2)", "")
     assert compare.differences(base, changes[3])[0] == compare.Difference("verdict T1", "reproduced", "partly")
+
+
+def test_an_outcome_counts_identical_rows_and_says_the_largest_distance(tmp_path):
+    one = make_record(metrics=[Metric(name="a", value=2.0), Metric(name="b", value=0.001)])
+    other = make_record(metrics=[Metric(name="a", value=2.02), Metric(name="b", value=0.001)])
+    found = compare.outcome(one, other)
+    assert (found.same, found.numbers, found.identical) == (True, 2, 1)
+    assert found.largest == pytest.approx(0.02 / 2.02)
+    assert not compare.outcome(one, other, relative=0.001, absolute=0.001).same
+    compare.note(tmp_path / "n" / "f.json", [found])
+    compare.note(tmp_path / "n" / "f.json", [found])
+    assert len((tmp_path / "n" / "f.json").read_text().split("largest")) == 2

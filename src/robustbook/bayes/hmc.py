@@ -1,7 +1,7 @@
 """Hamiltonian Monte Carlo, several chains at once: `sample` for any potential, and `network_posterior` for networks.
 
 Read `sample` first (Neal 2011; the step size is adapted during warm-up as in Hoffman and Gelman 2014), then `leapfrog`,
-then `Network`, the exact joint posterior of a network's weights, and `diagnose`.
+then `Network`, the exact joint posterior of a network's weights, `Reduced` (only what the data can tell), and `diagnose`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from robustbook.bayes.protocol import Empirical, log_likelihood
 from robustbook.bayes.weights import WeightSamples
 from robustbook.errors import ParameterError, UserError
 
+R_HAT_LIMIT = 100.0
+
 Potential = Callable[[Tensor], Tensor]
 """`(positions (C, D)) -> (C,)`: minus the log density of each chain's position, up to a constant."""
 
@@ -30,11 +32,16 @@ class ChainDivergedError(UserError):
 
 @dataclass(frozen=True, eq=False)
 class Chains:
-    """Kept positions (C, T, D), mean acceptance probability of each chain (C,) after warm-up, and the step size."""
+    """Kept positions (C, T, D), mean acceptance probability of each chain (C,) after warm-up, and its step size (C,).
+
+    `scale` (D,) or () is what the step size was multiplied by in each coordinate; `potential` (C, T) is that of the draws.
+    """
 
     draws: Tensor
     acceptance: Tensor
-    step_size: float
+    step_size: Tensor
+    scale: Tensor
+    potential: Tensor
 
 
 @dataclass(frozen=True)
@@ -55,9 +62,12 @@ def evaluate(potential: Potential, position: Tensor) -> Point:
 
 
 def leapfrog(
-    potential: Potential, start: Point, momentum: Tensor, step_size: float, steps: int
+    potential: Potential, start: Point, momentum: Tensor, step_size: float | Tensor, steps: int
 ) -> tuple[Point, Tensor]:
-    """Follow Hamilton's equations for `steps` steps from `start` with `momentum` (C, D) and unit mass."""
+    """Follow Hamilton's equations for `steps` steps from `start` with `momentum` (C, D) and unit mass.
+
+    A `step_size` (D,) of its own for each coordinate amounts to masses that differ (Neal 2011, section 4.1).
+    """
     point, momentum = start, momentum - step_size / 2 * start.gradient
     for step in range(steps):
         point = evaluate(potential, point.position + step_size * momentum)
@@ -66,7 +76,7 @@ def leapfrog(
 
 
 def transition(
-    potential: Potential, start: Point, step_size: float, steps: int, generator: Generator
+    potential: Potential, start: Point, step_size: float | Tensor, steps: int, generator: Generator
 ) -> tuple[Point, Tensor, Tensor]:
     """One step of the chains: the next points, the probabilities of acceptance (C,), and the energy errors (C,)."""
     momentum = torch.randn(start.position.shape, generator=generator, dtype=start.position.dtype)
@@ -95,31 +105,80 @@ def sample(
     target: float = 0.8,
     jitter: float = 0.2,
     thin: int = 1,
+    groups: Tensor | None = None,
+    warmup_steps: int | None = None,
 ) -> Chains:
     """Run C chains from `start` (C, D): `warmup` transitions that adapt the step size, then `draws` kept ones.
 
     Every transition makes `steps` leapfrog steps and is accepted or rejected by Metropolis' rule; during warm-up the
-    step size moves until the mean acceptance is `target` (with `warmup` 0 it stays), then it varies by `jitter` either
-    way so that no trajectory can be a full period. Every `thin`-th position is kept.
+    step size of each chain moves until its acceptance is `target` (with `warmup` 0 it stays), then it varies by `jitter`
+    either way so that no trajectory can be a full period. Every `thin`-th position is kept. With `groups` (D,), numbers from 0,
+    coordinates of one group get a step size of their own (`warm_up`). Transitions of warm-up can have fewer steps.
 
     Raises ParameterError if a count is out of range, ChainDivergedError if a chain diverges after warm-up.
     """
     _check(draws=draws, steps=steps, thin=thin)
-    adaptation = DualAveraging(step_size, target)
-    point = evaluate(potential, start)
-    for _ in range(warmup):
-        point, probability, _ = transition(potential, point, adaptation.step_size, steps, generator)
-        adaptation.update(float(probability.mean()))
-    final = adaptation.final if warmup else step_size
-    kept, acceptance = [], torch.zeros(len(start), dtype=start.dtype)
+    warm = warm_up(potential, start, warmup, warmup_steps or steps, step_size, generator, target, groups)
+    point, kept, acceptance = warm.point, [], torch.zeros(len(start), dtype=start.dtype)
     for draw in range(draws * thin):
-        varied = final * (1 + jitter * (2 * float(torch.rand((), generator=generator)) - 1))
-        point, probability, error = transition(potential, point, varied, steps, generator)
+        varied = warm.step_size * (1 + jitter * (2 * float(torch.rand((), generator=generator)) - 1))
+        point, probability, error = transition(potential, point, varied[:, None] * warm.scale, steps, generator)
         _check_energy(error, draw)
         acceptance += probability
         if (draw + 1) % thin == 0:
-            kept.append(point.position)
-    return Chains(torch.stack(kept, dim=1), acceptance / (draws * thin), final)
+            kept.append(point)
+    return Chains(
+        torch.stack([each.position for each in kept], dim=1),
+        acceptance / (draws * thin),
+        warm.step_size,
+        warm.scale,
+        torch.stack([each.potential for each in kept], dim=1),
+    )
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """What warm-up found: where the chains are, their step sizes (C,), and the factor in each coordinate (D,) or ()."""
+
+    point: Point
+    step_size: Tensor
+    scale: Tensor
+
+
+def warm_up(
+    potential: Potential,
+    start: Tensor,
+    count: int,
+    steps: int,
+    step_size: float,
+    generator: Generator,
+    target: float,
+    groups: Tensor | None,
+) -> WarmUp:
+    """`count` transitions that adapt the step size and, with `groups`, its factors, after a third of them.
+
+    The factor of a group is one over the root of its mean squared gradient. In equilibrium that mean is the mean
+    curvature (by parts: the integral of the density times the squared gradient is that times the second derivative), so
+    that every group is stepped through in proportion to its width.
+    """
+    point, scale = evaluate(potential, start), torch.ones((), dtype=start.dtype)
+    sizes = torch.full((len(start),), step_size, dtype=start.dtype)
+    adaptation, squares = DualAveraging(sizes, target), torch.zeros(start.shape[1], dtype=start.dtype)
+    for done in range(1, count + 1):
+        point, probability, _ = transition(potential, point, adaptation.step_size[:, None] * scale, steps, generator)
+        adaptation.update(probability)
+        squares += point.gradient.square().mean(0)
+        if groups is not None and done == count // 3:
+            scale = _factors(squares, groups)
+            adaptation = DualAveraging(adaptation.final, target)
+    return WarmUp(point, adaptation.final if count else sizes, scale)
+
+
+def _factors(squares: Tensor, groups: Tensor) -> Tensor:
+    """One over the root mean square of the gradient of each coordinate's group, 1 in the mean of the logarithms."""
+    sums = torch.zeros(int(groups.max()) + 1, dtype=squares.dtype).index_add_(0, groups, squares)
+    factors = (sums / groups.bincount()).clamp(min=1e-30).rsqrt()[groups]
+    return factors / factors.log().mean().exp()
 
 
 def _check(**counts: int) -> None:
@@ -139,29 +198,29 @@ def _check_energy(error: Tensor, draw: int) -> None:
 
 
 class DualAveraging:
-    """Finds the step size at which the mean acceptance is `target` (Hoffman and Gelman 2014, algorithm 5)."""
+    """Finds the step size of each chain (C,) at which its acceptance is `target` (Hoffman and Gelman 2014, algorithm 5)."""
 
-    def __init__(self, step_size: float, target: float) -> None:
+    def __init__(self, step_size: Tensor, target: float) -> None:
         self.target = target
         self.step_size = step_size
-        self._centre = math.log(10 * step_size)
-        self._shortfall = self._log_final = 0.0
+        self._centre = (10 * step_size).log()
+        self._shortfall = self._log_final = torch.zeros_like(step_size)
         self._count = 0
 
-    def update(self, acceptance: float) -> None:
-        """Take the mean acceptance of one more transition into account."""
+    def update(self, acceptance: Tensor) -> None:
+        """Take the acceptance (C,) of one more transition into account."""
         self._count += 1
         weight = 1 / (self._count + 10)
         self._shortfall = (1 - weight) * self._shortfall + weight * (self.target - acceptance)
         log_step = self._centre - math.sqrt(self._count) / 0.05 * self._shortfall
         share = self._count**-0.75
         self._log_final = share * log_step + (1 - share) * self._log_final
-        self.step_size = math.exp(log_step)
+        self.step_size = log_step.exp()
 
     @property
-    def final(self) -> float:
-        """The averaged step size, to be used after warm-up."""
-        return math.exp(self._log_final)
+    def final(self) -> Tensor:
+        """The averaged step sizes (C,), to be used after warm-up."""
+        return self._log_final.exp()
 
 
 # Networks -----------------------------------------------------------------------------------------------------------
@@ -207,6 +266,90 @@ class Network:
         fit = log_likelihood(self.weights(positions).logits(self.images), self.labels)
         return (positions.square().sum(1) / 2 - fit) / self.temperature
 
+    @property
+    def groups(self) -> Tensor:
+        """A number for each coordinate (D,): one an input of the first Linear layer, one for each other parameter."""
+        parts: list[Tensor] = []
+        first = True
+        for name, part in self.architecture.named_parameters():
+            apart = first and part.dim() == 2
+            first = first and not name.endswith("weight")
+            number = torch.arange(part.shape[1]).expand(part.shape) if apart else torch.zeros(part.shape)
+            parts.append(number.flatten().long() + (1 + int(parts[-1].max()) if parts else 0))
+        return torch.cat(parts)
+
+
+@dataclass(frozen=True, eq=False)
+class Reduced:
+    """The posterior of a network Flatten, Linear, ... whose first layer has more inputs than there are training images.
+
+    The likelihood sees the first weights only within the span of the training images; across it their posterior is the
+    prior, independent of all else. So `inner`, a network of the images' coordinates, is sampled by HMC, and `lift` adds
+    exact draws of the rest: the same joint posterior, with `basis` (inputs, rank) in place of all inputs.
+    """
+
+    whole: Network
+    inner: Network
+    basis: Tensor
+
+    @classmethod
+    def of(cls, whole: Network) -> Reduced:
+        """Turn the inputs to the singular vectors of the images. Raises ParameterError if the first layers are others."""
+        layers = list(whole.architecture)
+        if not (len(layers) > 2 and isinstance(layers[0], nn.Flatten) and isinstance(layers[1], nn.Linear)):
+            raise ParameterError("only a network that begins with Flatten and Linear can be reduced")
+        flat = whole.images.flatten(1)
+        _, sizes, rows = torch.linalg.svd(flat.double(), full_matrices=False)
+        basis = rows[sizes > 1e-6 * sizes[0]].T.to(flat.dtype).contiguous()
+        with torch.random.fork_rng(devices=[]):
+            first = nn.Linear(basis.shape[1], layers[1].out_features, bias=layers[1].bias is not None)
+        inner = nn.Sequential(layers[0], first, *layers[2:])
+        coordinates = (flat @ basis)[:, None, None]
+        return cls(whole, Network(inner, coordinates, whole.labels, whole.prior_sd, whole.temperature), basis)
+
+    def lift(self, samples: WeightSamples, generator: Generator) -> WeightSamples:
+        """Networks of all inputs from samples of `inner`, with exact draws across the span of the images."""
+        inner = samples.weights["1.weight"]
+        noise = torch.randn((*inner.shape[:2], len(self.basis)), generator=generator, dtype=inner.dtype)
+        noise = noise.mul_(self.whole.prior_sd * math.sqrt(self.whole.temperature))
+        noise += (inner - noise @ self.basis) @ self.basis.T
+        return WeightSamples(self.whole.architecture, {**samples.weights, "1.weight": noise})
+
+
+@dataclass(frozen=True, eq=False)
+class Lifted:
+    """The posterior over whole networks that samples of a `Reduced` posterior's inner network make with exact draws."""
+
+    reduced: Reduced
+    samples: WeightSamples
+
+    @property
+    def architecture(self) -> nn.Sequential:
+        """The network whose weights are distributed."""
+        return self.reduced.whole.architecture
+
+    def draw(self, count: int, generator: Generator) -> WeightSamples:
+        """`count` of the samples, chosen uniformly and independently, each with draws of its own across the span."""
+        return self.reduced.lift(Empirical(self.samples).draw(count, generator), generator)
+
+
+def settled(target: Network, chains: int, seed: int, steps: int = 80, rate: float = 3e-3) -> WeightSamples:
+    """Starts for chains: independent draws of the prior, moved as little as fits the data (Adam on the likelihood).
+
+    In many dimensions the posterior's mass lies about as far out as the prior's; such starts are there from the outset
+    and far from each other, as a diagnosis by R-hat wants them.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    positions = torch.randn(chains, target.dimension, generator=generator) * math.sqrt(target.temperature)
+    positions.requires_grad_()
+    optimiser = torch.optim.Adam([positions], lr=rate)
+    for _ in range(steps):
+        misfit = -log_likelihood(target.weights(positions).logits(target.images), target.labels).sum()
+        optimiser.zero_grad(set_to_none=True)
+        misfit.backward()
+        optimiser.step()
+    return target.weights(positions.detach())
+
 
 @dataclass(frozen=True, eq=False)
 class Run:
@@ -228,10 +371,15 @@ def network_posterior(
     seed: int,
     start: WeightSamples | None = None,
     thin: int = 1,
+    grouped: bool = False,
+    warmup_steps: int | None = None,
+    target_acceptance: float = 0.8,
 ) -> Run:
     """Sample the posterior of a network with `chains` chains, from the networks `start` or draws of the prior.
 
-    See `sample` for the other arguments. Raises ParameterError if `start` does not hold one network a chain.
+    `grouped` adapts a step size to each of `Network.groups`. See `sample` for the other arguments.
+
+    Raises ParameterError if `start` does not hold one network a chain.
     """
     _check(chains=chains)
     if start is not None and len(start) != chains:
@@ -248,6 +396,9 @@ def network_posterior(
         step_size=step_size,
         generator=generator,
         thin=thin,
+        groups=target.groups if grouped else None,
+        warmup_steps=warmup_steps,
+        target=target_acceptance,
     )
     with torch.no_grad():
         together = target.weights(found.draws.flatten(0, 1))
@@ -269,16 +420,19 @@ class Diagnosis:
 def diagnose(values: Tensor) -> Diagnosis:
     """Rank-normalised split R-hat and bulk effective sample size of `values` (C, T, Q) (Vehtari et al. 2021, by arviz).
 
-    Quantities that never change are left out; ParameterError if none is left or there are fewer than four draws.
+    Quantities that never change are left out. R-hat is cut at 100, since it is infinite where chains stand apart and no
+    chain moves. ParameterError if none is left or there are fewer than four draws.
     """
     import arviz
+    import numpy as np
 
     moving = values.double()[:, :, values.flatten(0, 1).std(dim=0) > 1e-12]
     if moving.shape[2] == 0 or moving.shape[1] < 4:
         raise ParameterError(f"a diagnosis needs four draws of something that changes, got {tuple(values.shape)}")
     data = arviz.convert_to_dataset({"value": moving.numpy()})
-    r_hat = arviz.rhat(data, method="rank")["value"].to_numpy()
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r_hat = np.nan_to_num(arviz.rhat(data, method="rank")["value"].to_numpy(), nan=R_HAT_LIMIT).clip(
+            max=R_HAT_LIMIT
+        )
     ess = arviz.ess(data, method="bulk")["value"].to_numpy()
-    import numpy as np
-
     return Diagnosis(float(r_hat.max()), float(np.median(r_hat)), float(ess.min()), float(np.median(ess)))

@@ -1,15 +1,16 @@
 """Estimating a probability from Bernoulli outcomes with an error promised in advance: rules that say when to stop.
 
-Read `Rule` first (a table over outcomes and successes), then the four rules `chernoff`, `massart`, `betting` and
-`group_sequential`, then `estimate` (run a rule on an oracle) and `operating` (its exact error and cost at any p).
+Read `Rule` first (a table over outcomes and successes), then the five rules `chernoff`, `massart`, `betting`, `hedged`
+and `group_sequential`, then `estimate` (run a rule on an oracle) and `operating` (its exact error and cost at any p).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -155,13 +156,18 @@ def betting(theta: float, gamma: float) -> Rule:
 
     Raises ParameterError if `theta` or `gamma` is not between 0 and 1.
     """
-    horizon = math.ceil(1.2 * chernoff_count(theta, gamma)) + 8
-    n, k = np.ogrid[: horizon + 1, : horizon + 1]
-    k = np.minimum(k, n)
-    low = betting_lower(n, k, theta, gamma)
-    high = 1 - np.take_along_axis(low, n - k, axis=1)
-    stops = (high - low <= 2 * theta) & (n > 0)
-    return _trimmed(Rule("betting", theta, gamma, stops, (low + high) / 2))
+    return _until_narrow("betting", betting_lower, theta, gamma, math.ceil(1.2 * chernoff_count(theta, gamma)) + 8)
+
+
+def _until_narrow(name: str, lower: Callable[..., Floats], theta: float, gamma: float, horizon: int) -> Rule:
+    """Stop when the interval from `lower` and its mirror image is no wider than 2 theta, and estimate its middle."""
+    n, k = np.tril_indices(horizon + 1)
+    low, high = np.zeros((horizon + 1, horizon + 1)), np.ones((horizon + 1, horizon + 1))
+    low[n, k] = lower(n, k, theta, gamma)
+    high[n, n - k] = 1 - low[n, k]
+    stops = high - low <= 2 * theta
+    stops[0] = False
+    return _trimmed(Rule(name, theta, gamma, stops, (low + high) / 2))
 
 
 def betting_lower(n: ArrayLike, k: ArrayLike, theta: float, gamma: float) -> Floats:
@@ -178,6 +184,40 @@ def betting_lower(n: ArrayLike, k: ArrayLike, theta: float, gamma: float) -> Flo
         bet = np.minimum(middle + theta, 1 - 1e-12)
         capital = k * np.log(bet / middle) + (n - k) * np.log((1 - bet) / (1 - middle))
         rejected = (capital >= math.log(2 / gamma)) & (middle < 1 - 1e-9)
+        low, high = np.where(rejected, middle, low), np.where(rejected, high, middle)
+    return low
+
+
+def hedged(theta: float, gamma: float) -> Rule:
+    """`betting` with the lower end of `hedged_lower`: half of the capital follows the outcomes seen so far.
+
+    Raises ParameterError if `theta` or `gamma` is not between 0 and 1.
+    """
+    return _until_narrow(
+        "hedged betting", hedged_lower, theta, gamma, math.ceil(1.25 * chernoff_count(theta, gamma)) + 16
+    )
+
+
+def hedged_lower(n: ArrayLike, k: ArrayLike, theta: float, gamma: float) -> Floats:
+    """Lower end of a hedged betting sequence after `n` outcomes with `k` successes; shapes broadcast.
+
+    Half of the capital bets at time t on the plug-in (successes + 1/2) / t, predictable from the outcomes before; its
+    odds multiply to a ratio of beta functions (Krichevsky and Trofimov 1981). The other half is divided between the
+    bettors of `betting` on m + theta and m - theta. Together they reach 1 / gamma at any time with probability gamma at
+    most, so that the lower end is where the parts that speak for larger values do so.
+    """
+    from scipy.special import betaln
+
+    _check(theta, gamma)
+    n, k = np.broadcast_arrays(np.asarray(n, dtype=float), np.asarray(k, dtype=float))
+    low, high = np.zeros(n.shape), k / np.maximum(n, 1)
+    plug_in = betaln(k + 0.5, n - k + 0.5) - betaln(0.5, 0.5)
+    for _ in range(34):
+        middle = np.clip((low + high) / 2, 1e-300, 1 - 1e-12)
+        fair = k * np.log(middle) + (n - k) * np.log1p(-middle)
+        bet = np.minimum(middle + theta, 1 - 1e-12)
+        constant = k * np.log(bet) + (n - k) * np.log1p(-bet) - fair
+        rejected = np.logaddexp(plug_in - fair + math.log(1 / 2), constant + math.log(1 / 4)) >= math.log(1 / gamma)
         low, high = np.where(rejected, middle, low), np.where(rejected, high, middle)
     return low
 
@@ -237,10 +277,12 @@ def _trimmed(rule: Rule) -> Rule:
     return Rule(rule.name, rule.theta, rule.gamma, rule.stops[:size, :size], rule.estimates[:size, :size])
 
 
-def rules(theta: float, gamma: float, alpha: float) -> dict[str, Rule]:
-    """The four rules by name, in the order of the comparison."""
-    made = [chernoff(theta, gamma), massart(theta, gamma, alpha), betting(theta, gamma), group_sequential(theta, gamma)]
-    return {rule.name: rule for rule in made}
+@lru_cache(maxsize=8)
+def rules(theta: float, gamma: float, alpha: float) -> Mapping[str, Rule]:
+    """The five rules by name, in the order of the comparison."""
+    anytime = [betting(theta, gamma), hedged(theta, gamma)]
+    made = [chernoff(theta, gamma), massart(theta, gamma, alpha), *anytime, group_sequential(theta, gamma)]
+    return MappingProxyType({rule.name: rule for rule in made})
 
 
 def _check(theta: float, gamma: float) -> None:
@@ -380,6 +422,32 @@ def clopper_pearson(successes: ArrayLike, count: ArrayLike, alpha: float = 0.05)
     low = np.where(k <= 0, 0.0, betaincinv(np.maximum(k, 1), n - k + 1, alpha / 2))
     high = np.where(k >= n, 1.0, betaincinv(k + 1, np.maximum(n - k, 1), 1 - alpha / 2))
     return low, high
+
+
+def bounded_mean_interval(values: ArrayLike, alpha: float = 0.05, grid: int = 1001) -> tuple[float, float]:
+    """Interval of confidence 1 - alpha for the mean of independent `values` (n,) in [0, 1], whatever their distribution.
+
+    Two bettors against each m, on larger and on smaller values, with the predictable plug-in bets of Waudby-Smith and
+    Ramdas (2024, theorem 3), which follow the variance seen so far; m is kept while neither has 2 / alpha. The ends are
+    those of a grid, rounded outwards.
+
+    Raises ValueError if there is no value or one lies outside [0, 1].
+    """
+    x = np.asarray(values, dtype=float)
+    if len(x) == 0 or x.min() < 0 or x.max() > 1:
+        raise ValueError("an interval for a bounded mean needs values in [0, 1]")
+    m, times = np.linspace(0, 1, grid), np.arange(1, len(x) + 1)
+    means = (0.5 + np.cumsum(x)) / (times + 1)
+    variances = (0.25 + np.cumsum((x - means) ** 2)) / (times + 1)
+    before = np.concatenate([[0.25], variances[:-1]])
+    bets = np.sqrt(2 * math.log(2 / alpha) / (len(x) * before))[:, None]
+    with np.errstate(divide="ignore"):
+        up, down = np.minimum(bets, 0.5 / m), np.minimum(bets, 0.5 / (1 - m))
+    gains = [np.cumsum(np.log1p(bet * sign * (x[:, None] - m)), axis=0) for sign, bet in ((1, up), (-1, down))]
+    kept = m[np.maximum(*gains).max(axis=0) < math.log(2 / alpha)]
+    mean, step = float(x.mean()), 1 / (grid - 1)
+    ends = (kept[0] - step, kept[-1] + step) if len(kept) else (mean, mean)
+    return max(min(ends[0], mean), 0.0), min(max(ends[1], mean), 1.0)
 
 
 def simultaneous_theta(count: int, images: int, gamma: float) -> float:

@@ -1,14 +1,15 @@
-"""Compare two records of the same run: `differences` lists rows and verdicts that do not agree within tolerances."""
+"""Compare two records of the same run: `differences` lists what does not agree within tolerances, `outcome` sums it up."""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from robustbook.results import Metric
-from robustbook.run.records import Record
+from robustbook.run.records import Record, rounded
 
 RELATIVE, ABSOLUTE = 0.02, 0.005
 """Default tolerances: two per cent of the larger value, or 0.005 in the metric's unit where that is more.
@@ -48,6 +49,59 @@ def differences(
         for name in names
         if verdicts.get(name) != changed.get(name)
     ]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a repetition of a run found: how many numbers and verdicts, those outside the tolerances, the largest distance.
+
+    `largest` is the largest distance of two values relative to the larger one (to 1 where both are smaller).
+    """
+
+    study: str
+    run: str
+    numbers: int
+    verdicts: int
+    identical: int
+    largest: float
+    threads_before: int
+    threads_now: int
+    differences: tuple[Difference, ...]
+
+    @property
+    def same(self) -> bool:
+        """Whether nothing is outside the tolerances."""
+        return not self.differences
+
+
+def outcome(before: Record, now: Record, relative: float = RELATIVE, absolute: float = ABSOLUTE) -> Outcome:
+    """Compare the records of a run and of its repetition."""
+    left, right = _by_key(before.metrics), _by_key(now.metrics)
+    pairs = [(left[key].value, right[key].value) for key in left.keys() & right.keys()]
+    distances = [abs(one - other) / max(abs(one), abs(other), 1.0) for one, other in pairs]
+    return Outcome(
+        study=now.study,
+        run=now.run,
+        numbers=len(now.metrics),
+        verdicts=len(now.claims),
+        identical=sum(
+            rounded(left[key].model_dump()) == rounded(right[key].model_dump()) for key in left.keys() & right.keys()
+        ),
+        largest=max(distances, default=0.0),
+        threads_before=before.provenance.threads,
+        threads_now=now.provenance.threads,
+        differences=tuple(differences(before, now, relative=relative, absolute=absolute)),
+    )
+
+
+def note(path: Path, outcomes: Iterable[Outcome]) -> None:
+    """Add what was found to a JSON file, by study, run and threads; the book shows it."""
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    for each in outcomes:
+        key = f"{each.study} {each.run}, {each.threads_before} and {each.threads_now} threads"
+        known[key] = {**asdict(each), "differences": len(each.differences)}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _by_key(metrics: Iterable[Metric]) -> dict[str, Metric]:

@@ -23,6 +23,8 @@ from robustbook.errors import ParameterError, UnknownNameError, UserError
 from robustbook.run.project import QUICK, REFERENCE, Project, RunId
 
 Values = dict[str, Any]
+LARGEST_FILE = 1_000_000
+"""A file of parameters has at most so many bytes."""
 _NOTHING = ("none", "null")
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
@@ -130,6 +132,8 @@ def run_name(project: Project, study: str, parameter_set: str, mine: Values, cho
     if chosen is None:
         return RunId(study, derived_name(parameter_set, mine) if mine else parameter_set)
     reserved = {REFERENCE, QUICK, *project.parameter_sets()}
+    if chosen.startswith("sweep-"):
+        raise UserError(f"run name {chosen!r} would be taken for a sweep's page: choose another --name")
     if chosen in reserved and (mine or chosen != parameter_set):
         raise UserError(f"run name {chosen!r} stands for the parameter set of that name: choose another --name")
     return RunId(study, chosen)
@@ -155,13 +159,37 @@ def _spoken(value: Any) -> str:
     return to_text(value).replace("-", "minus-").replace("+", "").replace(".", "-")
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """YAML as safe values, without aliases (a few lines of them make a file of any size) and without a name twice."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """The next node; YAMLError where it is an alias."""
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.MarkedYAMLError(problem="aliases (*name) are not read here", problem_mark=mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """The mapping; YAMLError where a name stands in it twice."""
+        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for name in names:
+            if names.count(name) > 1:
+                raise yaml.MarkedYAMLError(problem=f"{name!r} stands there twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > LARGEST_FILE:
+            raise UserError(f"{path.name} has more than {LARGEST_FILE:,} bytes: that is no file of parameters")
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)
     except FileNotFoundError:
         raise UserError(f"there is no file {str(path)!r}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path.name} cannot be read: {error}") from error
+    except (ValueError, RecursionError) as error:
+        said = "too deep" if isinstance(error, RecursionError) else error
+        raise UserError(f"{path.name} holds what cannot be read: {said}") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1})" if mark else ""
@@ -208,6 +236,11 @@ def _literals(annotation: Any) -> tuple[Any, ...]:
         if typing.get_origin(member) is Literal
         for option in typing.get_args(member)
     )
+
+
+def is_list(model: type[BaseModel], name: str) -> bool:
+    """Whether a parameter is a list; UnknownNameError where there is none of this name."""
+    return _item(_field(model, name).annotation) is not None
 
 
 def _item(annotation: Any) -> Any:

@@ -106,25 +106,35 @@ def recover(project: Project) -> list[RunId]:
 
 
 def _complete(project: Project, run: RunId, ready: Path) -> None:
-    for name, target in ((PAGE, project.page(run)), (RECORD, project.record(run))):
+    places = ((ready / PAGE, project.page(run)), (ready / RECORD, project.record(run)))
+    moves = [(source, target) for source, target in places if source.exists()]
+    for _, target in moves:
         target.parent.mkdir(parents=True, exist_ok=True)
-        if (ready / name).exists():
-            _move(ready / name, target)
+    try:
+        for source, target in moves:
+            os.replace(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        _carry(moves)
     _sync(project.page(run).parent)
     shutil.rmtree(ready)
 
 
-def _move(source: Path, target: Path) -> None:
-    """Replace a file in one step, also where the two lie on different file systems."""
+def _carry(moves: list[tuple[Path, Path]]) -> None:
+    """Replace files by those of another file system: all are copied there before the first one is replaced.
+
+    A disk that is full then leaves what was published as it was, and the next command tries again.
+    """
+    near = [(source, target, target.with_name(f".{target.name}.new")) for source, target in moves]
     try:
-        os.replace(source, target)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        near = target.with_name(f".{target.name}.new")
-        _write(near, source.read_bytes())
-        os.replace(near, target)
-        source.unlink()
+        for source, _, copy in near:
+            _write(copy, source.read_bytes())
+        for _, target, copy in near:
+            os.replace(copy, target)
+    finally:
+        for _, _, copy in near:
+            copy.unlink(missing_ok=True)
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -132,6 +142,16 @@ def _write(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that appears whole or not at all."""
+    near = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        _write(near, content)
+        os.replace(near, path)
+    finally:
+        near.unlink(missing_ok=True)
 
 
 def _sync(folder: Path) -> None:

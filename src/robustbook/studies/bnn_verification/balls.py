@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Generator
 
-from robustbook.bayes.hmc import Diagnosis
-from robustbook.bayes.protocol import Empirical, Posterior, decisions
+from robustbook.bayes.protocol import Posterior, decisions
 from robustbook.bayes.weights import WeightSamples
 from robustbook.data import ImageSet
-from robustbook.measure.sequential import clopper_pearson
+from robustbook.measure.sequential import bounded_mean_interval
 from robustbook.measure.verification import ball, certify, pgd
 from robustbook.results import Results
 from robustbook.stats import mean_interval_t, spearman
@@ -34,7 +33,7 @@ DELTA = 0.25
 """Threshold of Problem 1 on ten classes, as published."""
 PRIORS, TEMPERATURES, RATES = (0.1, 0.3, 1.0, 3.0), (0.1, 1.0), (0.1, 0.25, 0.5, 0.75, 0.9)
 SWEEP_HIDDEN = 32
-SWEEP_WARMUP, SWEEP_DRAWS = 30, 25
+SWEEP_WARMUP, SWEEP_DRAWS = 45, 25
 
 Flags = NDArray[np.bool_]
 
@@ -58,7 +57,7 @@ class Measured:
     kept: Flags
     right: Flags
     brackets: dict[float, Bracket]
-    mixing: dict[str, Diagnosis]
+    mixing: posteriors.Mixing | None
 
 
 def test_images(task: posteriors.Task, parameters: Parameters) -> ImageSet:
@@ -82,10 +81,9 @@ def _ten(item: tuple[str, int, Parameters]) -> list[Measured]:
     if method != "HMC":
         posterior = posteriors.fit(method, task, parameters, seed)
         return [measure(method, seed, posterior, task, parameters)]
-    sampled = posteriors.fit_hmc(task, parameters, parameters.seeds, seed)
-    mixing = {"predictions": sampled.predictions, "weights": sampled.weights}
-    chains = enumerate(sampled.run.by_chain)
-    return [measure("HMC", seed + c, Empirical(part), task, parameters, mixing) for c, part in chains]
+    sampled = posteriors.fit_hmc(task, parameters, posteriors.budget(task, parameters, parameters.seeds), seed)
+    chains = enumerate(sampled.by_chain)
+    return [measure("HMC", seed + c, part, task, parameters, sampled.mixing) for c, part in chains]
 
 
 def measure(
@@ -94,7 +92,7 @@ def measure(
     posterior: Posterior,
     task: posteriors.Task,
     parameters: Parameters,
-    mixing: dict[str, Diagnosis] | None = None,
+    mixing: posteriors.Mixing | None = None,
 ) -> Measured:
     """Attack samples of a posterior on the test images; the first seed's are bracketed at several budgets too."""
     first = seed == parameters.first_seed
@@ -113,7 +111,7 @@ def measure(
         ~reach.flips.numpy(),
         (decisions(samples.logits(images.images)) == images.labels).numpy(),
         {epsilon: _bracket(samples, few, epsilon, parameters) for epsilon in budgets} if first else {},
-        mixing or {} if first else {},
+        mixing if first else None,
     )
 
 
@@ -161,14 +159,8 @@ def _record_end(results: Results, flags: Flags, **factors: Any) -> None:
     if len(shares) == 1:
         results.add("violation bracket", shares.mean(), n=1, over="samples", unit="share", **factors)
         return
-    low, high = _bounded_interval(shares)
-    results.add("violation bracket", shares.mean(), (low, high), n=len(shares), over="samples", unit="share", **factors)
-
-
-def _bounded_interval(shares: NDArray[np.float64]) -> tuple[float, float]:
-    """Interval for the mean of values in [0, 1]: Clopper-Pearson's at the same mean, which is wider than needed."""
-    low, high = clopper_pearson(shares.sum(), len(shares))
-    return float(low), float(high)
+    interval = bounded_mean_interval(shares)
+    results.add("violation bracket", shares.mean(), interval, n=len(shares), over="samples", unit="share", **factors)
 
 
 def record_comparison(results: Results, measured: list[Measured]) -> None:
@@ -223,15 +215,18 @@ def _record_differences(results: Results, ours: list[Measured], theirs: list[Mea
 
 
 def measure_signs(parameters: Parameters) -> list[Measured]:
-    """All methods but HMC on the sign network, which has too many weights for full-batch HMC here."""
-    return map_in_workers(_sign, [(method, parameters) for method in posteriors.SIGN_METHODS])
+    """All methods on the sign network, HMC with full batches of a small subset of the training images."""
+    return map_in_workers(_sign, [(method, parameters) for method in posteriors.METHODS])
 
 
 def _sign(item: tuple[str, Parameters]) -> Measured:
     method, parameters = item
     task = posteriors.signs(parameters)
-    posterior = posteriors.fit(method, task, parameters, parameters.first_seed)
-    return measure(method, parameters.first_seed, posterior, task, parameters)
+    seed = parameters.first_seed
+    if method != "HMC":
+        return measure(method, seed, posteriors.fit(method, task, parameters, seed), task, parameters)
+    sampled = posteriors.fit_hmc(task, parameters, posteriors.budget(task, parameters, parameters.sign_chains), seed)
+    return measure(method, seed, sampled.posterior, task, parameters, sampled.mixing)
 
 
 def record_signs(results: Results, measured: list[Measured]) -> None:
@@ -239,6 +234,7 @@ def record_signs(results: Results, measured: list[Measured]) -> None:
     for each in measured:
         for kind, value in (("single sample", each.accuracy.sample), ("predictive mean", each.accuracy.predictive)):
             results.add("accuracy", value, task="signs", posterior=each.method, of=kind, unit="share")
+        record_mixing(results, each.mixing, "signs")
     record_brackets(results, measured, "signs")
 
 
@@ -289,9 +285,8 @@ def _point(item: tuple[Setting, Parameters]) -> Point:
     seed = parameters.first_seed
     changes: dict[str, Any] = dict(setting.changes)
     if setting.method == "HMC":
-        posterior: Posterior = posteriors.fit_hmc(
-            task, parameters, 2, seed, warmup=SWEEP_WARMUP, draws=SWEEP_DRAWS, **changes
-        ).run.posterior
+        length = posteriors.Budget(2, SWEEP_WARMUP, SWEEP_DRAWS, parameters.leapfrog)
+        posterior: Posterior = posteriors.fit_hmc(task, parameters, length, seed, diagnosed=False, **changes).posterior
     else:
         posterior = posteriors.fit(setting.method, task, parameters, seed, **changes)
     found = measure(setting.method, seed + 1, posterior, task, parameters)

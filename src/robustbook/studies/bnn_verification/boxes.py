@@ -12,14 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from robustbook.bayes.hmc import Diagnosis
 from robustbook.bayes.protocol import Posterior
 from robustbook.bayes.weights import WeightSamples
 from robustbook.measure.verification import Exact, Reach, Region, exact, fgsm, pgd, pixel_box, verify
 from robustbook.results import Results
 from robustbook.stats import bootstrap_mean
 from robustbook.studies.bnn_verification import posteriors
-from robustbook.studies.bnn_verification.guarantees import pairs
+from robustbook.studies.bnn_verification.guarantees import nearest, pairs
 from robustbook.studies.bnn_verification.parameters import DELTAS, EPSILONS, Parameters
 from robustbook.workers import map_in_workers
 
@@ -27,8 +26,11 @@ TOLERANCE = 1e-3
 """Logits: branch and bound stops when its bounds are this close."""
 DELTA = 5e-2
 """Threshold of Problem 1 where one is shown."""
-SHOWN_EPSILON = 0.45
-RULE_IMAGES = 4
+TARGETS = (0.05, 0.2, 0.5, 0.8)
+"""Violation probabilities that the images of `stop_early` should have."""
+SPREAD_EPSILONS = tuple(round(0.1 * step, 1) for step in range(1, 10))
+POOL, CALIBRATION = 60, 60
+"""Test images to choose from, and posterior samples by which they are chosen."""
 
 Table = NDArray[np.float64]
 
@@ -56,8 +58,7 @@ class Measured:
     fgsm: dict[float, Reached]
     pgd: dict[float, Reached]
     boxes: int
-    mixing: dict[str, Diagnosis]
-    acceptance: float
+    mixing: posteriors.Mixing | None
 
 
 def box_pixels(side: int) -> list[tuple[int, int]]:
@@ -82,14 +83,10 @@ def measure(item: tuple[str, Parameters]) -> Measured:
     method, parameters = item
     task = posteriors.two_classes(parameters)
     seed = parameters.first_seed
-    mixing, acceptance = {}, 1.0
+    sampled = None
     if method == "HMC":
-        sampled = posteriors.fit_hmc(task, parameters, parameters.chains, seed)
-        posterior: Posterior = sampled.run.posterior
-        mixing = {"predictions": sampled.predictions, "weights": sampled.weights}
-        acceptance = float(sampled.run.chains.acceptance.mean())
-    else:
-        posterior = posteriors.fit(method, task, parameters, seed)
+        sampled = posteriors.fit_hmc(task, parameters, posteriors.budget(task, parameters, parameters.chains), seed)
+    posterior = sampled.posterior if sampled else posteriors.fit(method, task, parameters, seed)
     samples = posterior.draw(_count(method, parameters), Generator().manual_seed(seed))
     found = {epsilon: _ask(samples, region_of(task, parameters, epsilon), parameters) for epsilon in EPSILONS}
     return Measured(
@@ -100,8 +97,7 @@ def measure(item: tuple[str, Parameters]) -> Measured:
         {epsilon: _arrays(each.fgsm) for epsilon, each in found.items()},
         {epsilon: _arrays(each.pgd) for epsilon, each in found.items()},
         sum(each.exact.boxes for each in found.values()),
-        mixing,
-        acceptance,
+        sampled.mixing if sampled else None,
     )
 
 
@@ -225,21 +221,40 @@ def _in_order(each: Measured, epsilon: float) -> int:
     return int((each.fgsm[epsilon].margin > top).sum() + (each.pgd[epsilon].margin > top).sum())
 
 
-def record_mixing(results: Results, mixing: dict[str, Diagnosis], task: str) -> None:
-    """R-hat and effective sample sizes of an HMC run."""
-    for quantity, found in mixing.items():
+def record_mixing(results: Results, mixing: posteriors.Mixing | None, task: str) -> None:
+    """R-hat and effective sample sizes of an HMC run, its acceptance and step size; nothing if there was none."""
+    if mixing is None:
+        return
+    results.add("mean acceptance", mixing.acceptance, task=task, unit="share")
+    results.add("step size", mixing.step_size, task=task, unit="prior standard deviations")
+    for quantity, found in mixing.diagnoses.items():
         results.add("worst R-hat", found.worst_r_hat, task=task, quantity=quantity)
         results.add("median R-hat", found.median_r_hat, task=task, quantity=quantity)
         results.add("least effective sample size", found.least_ess, task=task, quantity=quantity, unit="samples")
         results.add("median effective sample size", found.median_ess, task=task, quantity=quantity, unit="samples")
 
 
+def spread(posterior: Posterior, task: posteriors.Task, parameters: Parameters) -> Region:
+    """Five-pixel boxes whose violation probabilities are spread over (0, 1): one image and budget for each target.
+
+    Images and budgets are chosen on samples of their own, by FGSM, before any rule sees one.
+    """
+    images = task.test.take(POOL, parameters.first_seed).images
+    samples = posterior.draw(CALIBRATION, Generator().manual_seed(parameters.first_seed + 1000))
+    pixels = box_pixels(images.shape[-1])
+    regions = [pixel_box(images, epsilon, pixels) for epsilon in SPREAD_EPSILONS]
+    shares = np.stack([fgsm(samples, region).moves(DELTA).double().mean(0).numpy() for region in regions])
+    chosen = nearest(shares, TARGETS)
+    parts = [regions[budget].take(torch.tensor([image])) for budget, image in chosen]
+    images, low, high = (torch.cat([getattr(part, name) for part in parts]) for name in ("images", "low", "high"))
+    return Region(images, low, high, max(part.epsilon for part in parts))
+
+
 def stop_early(results: Results, parameters: Parameters) -> None:
     """Every rule on the dropout posterior with the exact oracle for Problem 1: sampling and verification stop together."""
     task = posteriors.two_classes(parameters)
     posterior = posteriors.fit("MC dropout", task, parameters, parameters.first_seed)
-    count = min(RULE_IMAGES, parameters.images)
-    region = region_of(task, parameters, SHOWN_EPSILON).take(torch.arange(count))
+    region = spread(posterior, task, parameters)
 
     def oracle(samples: WeightSamples, boxes: Region) -> Tensor:
         return exact(samples, boxes, tolerance=TOLERANCE).low.moves(DELTA)
@@ -247,7 +262,7 @@ def stop_early(results: Results, parameters: Parameters) -> None:
     for name, rule in pairs(parameters)["published"].items():
         generator = Generator().manual_seed(parameters.first_seed)
         found = verify(posterior, region, oracle, rule, generator)
-        results.add("oracle calls", found.calls, rule=name, n=count, over="images")
+        results.add("oracle calls", found.calls, rule=name, n=len(TARGETS), over="images")
         for image, estimate in enumerate(found.estimates):
             interval = estimate.interval
             results.add("estimate", estimate.value, interval, n=estimate.count, over="samples", rule=name, image=image)

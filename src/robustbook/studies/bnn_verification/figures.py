@@ -21,8 +21,11 @@ RULE_LOOKS = {
     "Chernoff": (GREY, "X"),
     "Massart": (BLUE, "o"),
     "betting": (VERMILLION, "D"),
+    "hedged betting": (ORANGE, "s"),
     "group-sequential": (GREEN, "^"),
 }
+BEYOND = ("betting", "hedged betting", "group-sequential")
+"""The rules that the paper does not have."""
 ORACLE_LOOKS = {"exact": (BLUE, "o", "-"), "PGD": (ORANGE, "s", "--"), "FGSM": (VERMILLION, "D", ":")}
 
 
@@ -54,7 +57,7 @@ def draw_costs(results: Results) -> Figure:
         gamma = results.one("promised failure", pair=pair).value
         axis.set(title=f"θ = {theta:g}, γ = {gamma:g}", xlabel="true probability p", ylim=(0, None))
     axes[0].set_ylabel("mean posterior samples")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=5, fontsize=8.5)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=6, fontsize=8)
     return figure
 
 
@@ -164,7 +167,7 @@ def draw_sweep(results: Results) -> Figure:
 
 
 def cost_table(results: Results, pair: str) -> pd.DataFrame:
-    """Mean samples by p and rule, with the share of Massart's number that the two new rules need."""
+    """Mean samples by p and rule, with the share of Massart's number that the new rules need."""
     import pandas as pd
 
     rows = []
@@ -172,7 +175,7 @@ def cost_table(results: Results, pair: str) -> pd.DataFrame:
         p = limit.factors["p"]
         line = {"p": p, "lower limit": limit.value}
         line |= {rule: results.one("mean samples", rule=rule, pair=pair, p=p).value for rule in RULE_LOOKS}
-        for rule in ("betting", "group-sequential"):
+        for rule in BEYOND:
             line[f"{rule} / Massart"] = results.one("samples relative to Massart", rule=rule, pair=pair, p=p).value
         rows.append(line)
     return pd.DataFrame(rows)

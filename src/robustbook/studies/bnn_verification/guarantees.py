@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from robustbook.bayes.protocol import Posterior
 from robustbook.bayes.weights import WeightSamples
 from robustbook.measure import sequential
 from robustbook.measure.sequential import Rule
@@ -21,14 +23,17 @@ from robustbook.studies.bnn_verification.parameters import Parameters
 PROBABILITIES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.14, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.86, 0.9, 0.95, 0.98, 0.99, 1.0)
 SIMULATED = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
 CHEAP_HIDDEN = 32
-CHEAP_EPSILONS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
-"""Budget of the ball around each image of the cheap task, so that reference probabilities differ."""
+TARGETS = (0.03, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)
+"""Reference probabilities that the images of the cheap task should have: image and budget are chosen for them."""
+CHEAP_EPSILONS = tuple(np.geomspace(0.01, 0.6, 24).round(4).tolist())
+POOL, CALIBRATION = 40, 200
+"""Test images to choose from, and posterior samples, of their own, by which they are chosen."""
 STREAMS_SHARE = 0.5
 """Of the reference samples, the share whose outcomes are cut into runs; the others give the reference p."""
 
 
-def pairs(parameters: Parameters) -> dict[str, dict[str, Rule]]:
-    """The four rules for the published and for the tighter pair of theta and gamma."""
+def pairs(parameters: Parameters) -> dict[str, Mapping[str, Rule]]:
+    """The five rules for the published and for the tighter pair of theta and gamma."""
     return {
         "published": sequential.rules(parameters.theta, parameters.gamma, parameters.alpha),
         "tight": sequential.rules(parameters.tight_theta, parameters.tight_gamma, parameters.tight_alpha),
@@ -53,12 +58,11 @@ def record_costs(results: Results, parameters: Parameters) -> None:
 
 
 def record_simulations(results: Results, parameters: Parameters) -> None:
-    """Share of simulated Bernoulli runs that miss p by more than theta, for each rule, pair and p."""
+    """Share of simulated Bernoulli runs that miss p by more than theta, for each pair and p; all rules on the same runs."""
     for pair, rules in pairs(parameters).items():
-        for name, rule in rules.items():
-            for p in SIMULATED:
-                rng = np.random.default_rng([parameters.first_seed, int(1000 * p)])
-                misses = _misses(rule, p, parameters.runs, rng)
+        for p in SIMULATED:
+            rng = np.random.default_rng([parameters.first_seed, int(1000 * p)])
+            for name, misses in _misses(rules, p, parameters.runs, rng).items():
                 share = binomial_interval(misses, parameters.runs)
                 results.add(
                     "simulated failure",
@@ -73,10 +77,16 @@ def record_simulations(results: Results, parameters: Parameters) -> None:
                 )
 
 
-def _misses(rule: Rule, p: float, runs: int, rng: np.random.Generator, block: int = 5000) -> int:
-    """Failures among `runs` simulated runs, `block` at a time to save memory."""
-    sizes = [min(block, runs - start) for start in range(0, runs, block)]
-    return sum(int(sequential.simulate(rule, p, size, rng).misses.sum()) for size in sizes)
+def _misses(
+    rules: Mapping[str, Rule], p: float, runs: int, rng: np.random.Generator, block: int = 2500
+) -> dict[str, int]:
+    """Failures of each rule among `runs` simulated runs, `block` at a time to save memory."""
+    misses, horizon = dict.fromkeys(rules, 0), max(rule.horizon for rule in rules.values())
+    for start in range(0, runs, block):
+        outcomes = rng.random((min(block, runs - start), horizon), dtype=np.float32) < p
+        for name, rule in rules.items():
+            misses[name] += int(sequential.replay(rule, outcomes, p).misses.sum())
+    return misses
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,13 +105,30 @@ def posterior_streams(parameters: Parameters) -> Streams:
     task = posteriors.two_classes(parameters, hidden=CHEAP_HIDDEN)
     posterior = posteriors.fit("mean-field VI", task, parameters, parameters.first_seed)
     generator = torch.Generator().manual_seed(parameters.first_seed)
-    images = task.test.take(len(CHEAP_EPSILONS), parameters.first_seed).images
-    regions = [ball(image[None], epsilon) for image, epsilon in zip(images, CHEAP_EPSILONS, strict=True)]
+    regions = spread_regions(posterior, task.test.take(POOL, parameters.first_seed).images, parameters)
     total = int(parameters.reference_samples / STREAMS_SHARE)
     blocks = [_flips(posterior.draw(min(2000, total - n), generator), regions) for n in range(0, total, 2000)]
     flips = torch.cat(blocks).numpy().T
     count = parameters.reference_samples
     return Streams(flips[:, count:], flips[:, :count].mean(axis=1))
+
+
+def spread_regions(posterior: Posterior, images: Tensor, parameters: Parameters) -> list[Region]:
+    """Balls of one image each whose flip probabilities, on samples of their own, come nearest to the targets."""
+    samples = posterior.draw(CALIBRATION, torch.Generator().manual_seed(parameters.first_seed + 1000))
+    regions = [ball(images, epsilon) for epsilon in CHEAP_EPSILONS]
+    shares = np.stack([fgsm(samples, region).flips.double().mean(0).numpy() for region in regions])
+    return [regions[budget].take(torch.tensor([image])) for budget, image in nearest(shares, TARGETS)]
+
+
+def nearest(shares: NDArray[np.float64], targets: Sequence[float]) -> list[tuple[int, int]]:
+    """For each target the (budget, image) of a table (E, N) of shares that comes nearest, no image twice."""
+    left, chosen = shares.astype(float).copy(), []
+    for target in targets:
+        budget, image = np.unravel_index(np.nanargmin(np.abs(left - target)), left.shape)
+        chosen.append((int(budget), int(image)))
+        left[:, image] = np.nan
+    return chosen
 
 
 def _flips(samples: WeightSamples, regions: list[Region]) -> Tensor:

@@ -5,27 +5,30 @@ Read `Task` and the three tasks first, then `fit`; HMC gives several chains and 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Generator, nn
+from torch import Generator, Tensor, nn
 
 from robustbook.bayes import hmc
 from robustbook.bayes.ensemble import train_ensemble
 from robustbook.bayes.mc_dropout import Dropout, train_dropout
-from robustbook.bayes.mean_field import train_mean_field
+from robustbook.bayes.mean_field import MeanField, train_mean_field
 from robustbook.bayes.protocol import Empirical, Posterior, sampled_probabilities
 from robustbook.bayes.weights import WeightSamples, stack
 from robustbook.data import ImageSet, load
 from robustbook.models.training import Recipe
+from robustbook.studies.bnn_verification.kept import kept
 from robustbook.studies.bnn_verification.parameters import Parameters
 
 METHODS = ("HMC", "mean-field VI", "MC dropout", "deterministic", "ensemble")
-SIGN_METHODS = METHODS[1:]
 STEP_SIZE = 0.01
 """Where the search for the step size of HMC begins, in units of the prior's standard deviation."""
+TARGET_ACCEPTANCE = 0.7
+SIGN_THIN = 2
 DIAGNOSED = 200
 """Weights, and at most as many test images, whose mixing is diagnosed."""
 
@@ -142,87 +145,206 @@ def _ones_and_sevens(images: ImageSet) -> ImageSet:
 
 
 def fit(method: str, task: Task, parameters: Parameters, seed: int, **changes: Any) -> Posterior:
-    """The posterior of a method other than HMC; `changes` replace prior_sd, temperature or rate.
+    """The posterior of a method other than HMC, kept in the cache; `changes` replace prior_sd, temperature or rate.
 
     Raises KeyError if the method is unknown.
     """
-    images, labels = task.train.images, task.train.labels
-    recipe = Recipe("natural", epochs=_epochs(task, parameters), batch=50, learning_rate=1e-3)
-    if method == "mean-field VI":
-        return train_mean_field(
-            task.build(seed),
-            images,
-            labels,
-            prior_sd=changes.get("prior_sd", parameters.prior_sd),
-            temperature=changes.get("temperature", 1.0),
-            epochs=_epochs(task, parameters) if task.name == "signs" else parameters.vi_epochs,
-            batch=50,
-            seed=seed,
-        )
-    if method == "MC dropout":
-        rates = {layer: changes.get("rate", rate) for layer, rate in task.rates.items()}
-        dropout = train_dropout(task.trainable(seed), images, labels, rates, recipe, seed=seed)
-        return Dropout(task.folded(dropout.network), rates)
-    members = {"deterministic": 1, "ensemble": parameters.members}[method]
-    first = seed * parameters.members
-    found = train_ensemble(task.trainable, images, labels, recipe, members=members, seed=first).samples
-    return Empirical(stack([task.folded(found.network(index)) for index in range(members)]))
+    makers = {"mean-field VI": _fit_mean_field, "MC dropout": _fit_dropout}
+    if method in makers:
+        return makers[method](task, parameters, seed, changes)
+    return _fit_networks(task, parameters, seed, {"deterministic": 1, "ensemble": parameters.members}[method])
 
 
-def _epochs(task: Task, parameters: Parameters) -> int:
-    return parameters.sign_epochs if task.name == "signs" else parameters.epochs
+def _specification(task: Task, parameters: Parameters, seed: int, **more: Any) -> dict[str, Any]:
+    """What determines a posterior, as plain values."""
+    data = {"digest": task.train.digest, "images": list(task.train.images.shape), "order": parameters.first_seed}
+    return {"task": task.name, "network": repr(task.build), "data": data, "seed": seed, **more}
+
+
+def _fit_mean_field(task: Task, parameters: Parameters, seed: int, changes: Mapping[str, Any]) -> Posterior:
+    settings = {
+        "prior_sd": changes.get("prior_sd", parameters.prior_sd),
+        "temperature": changes.get("temperature", 1.0),
+        "epochs": parameters.sign_epochs if task.name == "signs" else parameters.vi_epochs,
+        "batch": 50,
+    }
+
+    def make() -> dict[str, Tensor]:
+        found = train_mean_field(task.build(seed), task.train.images, task.train.labels, seed=seed, **settings)
+        means = {f"mean {name}": tensor for name, tensor in found.means.items()}
+        return means | {f"scale {name}": tensor for name, tensor in found.scales.items()}
+
+    tensors = kept(_specification(task, parameters, seed, method="mean-field VI", settings=settings), make)
+    means, scales = (
+        {name: tensors[f"{kind} {name}"] for name, _ in task.build(seed).named_parameters()}
+        for kind in ("mean", "scale")
+    )
+    return MeanField(task.build(seed), means, scales)
+
+
+def _fit_dropout(task: Task, parameters: Parameters, seed: int, changes: Mapping[str, Any]) -> Posterior:
+    rates = {layer: changes.get("rate", rate) for layer, rate in task.rates.items()}
+    recipe = _recipe(task, parameters)
+
+    def make() -> dict[str, Tensor]:
+        found = train_dropout(task.trainable(seed), task.train.images, task.train.labels, rates, recipe, seed=seed)
+        return task.folded(found.network).state_dict()
+
+    specification = _specification(task, parameters, seed, method="MC dropout", rates=rates, recipe=repr(recipe))
+    network = task.build(seed)
+    network.load_state_dict(kept(specification, make))
+    return Dropout(network.eval(), rates)
+
+
+def _fit_networks(task: Task, parameters: Parameters, seed: int, members: int) -> Posterior:
+    """Ordinary networks from different starts, each drawn with equal probability."""
+    recipe, first = _recipe(task, parameters), seed * parameters.members
+
+    def make() -> dict[str, Tensor]:
+        images, labels = task.train.images, task.train.labels
+        found = train_ensemble(task.trainable, images, labels, recipe, members=members, seed=first).samples
+        return dict(stack([task.folded(found.network(index)) for index in range(members)]).weights)
+
+    specification = _specification(task, parameters, first, method="networks", members=members, recipe=repr(recipe))
+    return Empirical(WeightSamples(task.build(seed), kept(specification, make)))
+
+
+def _recipe(task: Task, parameters: Parameters) -> Recipe:
+    epochs = parameters.sign_epochs if task.name == "signs" else parameters.epochs
+    return Recipe("natural", epochs=epochs, batch=50, learning_rate=1e-3)
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """How chains mixed: diagnoses of predictions (probabilities of test images), of a few hundred sampled coordinates of
+    the weights and of the log density, and the chains' mean acceptance and step size.
+    """
+
+    diagnoses: dict[str, hmc.Diagnosis]
+    acceptance: float
+    step_size: float
 
 
 @dataclass(frozen=True, eq=False)
 class Sampled:
-    """An HMC run with its diagnosis of predictions (probabilities of test images) and of a few hundred weights."""
+    """HMC: the posterior of all chains together, that of each, and how the chains mixed, if that was asked."""
 
-    run: hmc.Run
-    predictions: hmc.Diagnosis
-    weights: hmc.Diagnosis
+    posterior: Posterior
+    by_chain: list[Posterior]
+    mixing: Mixing | None
 
 
-def fit_hmc(task: Task, parameters: Parameters, chains: int, seed: int, **changes: Any) -> Sampled:
-    """The exact joint posterior of all weights by HMC; each chain starts at a draw of a variational posterior of its own.
+@dataclass(frozen=True)
+class Budget:
+    """How long the chains of a task run."""
+
+    chains: int
+    warmup: int
+    draws: int
+    leapfrog: int
+    thin: int = 1
+    shorter: int = 4
+    """Transitions of warm-up make this many times fewer leapfrog steps."""
+
+
+def budget(task: Task, parameters: Parameters, chains: int) -> Budget:
+    """The budget that the parameters give a task."""
+    if task.name == "signs":
+        return Budget(
+            parameters.sign_chains,
+            parameters.sign_warmup,
+            parameters.sign_draws,
+            parameters.sign_leapfrog,
+            SIGN_THIN,
+            2,
+        )
+    return Budget(chains, parameters.warmup, parameters.draws, parameters.leapfrog)
+
+
+def sampled_images(task: Task, parameters: Parameters) -> ImageSet:
+    """The training images that HMC sees: all of them, on signs the first few."""
+    if task.name != "signs":
+        return task.train
+    return task.train.take(min(parameters.sign_hmc_images, len(task.train)), parameters.first_seed)
+
+
+def fit_hmc(
+    task: Task, parameters: Parameters, length: Budget, seed: int, *, diagnosed: bool = True, **changes: Any
+) -> Sampled:
+    """The exact joint posterior of all weights by HMC, with full batches, from starts far apart.
+
+    Where the first layer is Linear only what the images can tell is sampled, and the rest drawn exactly (`hmc.Reduced`).
 
     Raises ChainDivergedError if a chain diverges.
     """
+    images = sampled_images(task, parameters)
     prior_sd, temperature = changes.get("prior_sd", parameters.prior_sd), changes.get("temperature", 1.0)
-    starts = [_start(task, parameters, seed + chain, prior_sd) for chain in range(chains)]
-    target = hmc.Network(starts[0].architecture, task.train.images, task.train.labels, prior_sd, temperature)
-    run = hmc.network_posterior(
+    whole = hmc.Network(task.build(seed), images.images, images.labels, prior_sd, temperature)
+    reduced = hmc.Reduced.of(whole) if isinstance(task.build, Perceptron) else None
+    target = reduced.inner if reduced else whole
+    settings = {**changes, "prior_sd": prior_sd, "images": len(images), "length": repr(length)}
+    settings |= {"step_size": STEP_SIZE, "target": TARGET_ACCEPTANCE}
+    tensors = kept(
+        _specification(task, parameters, seed, method="HMC", settings=settings),
+        lambda: _chains(target, length, seed) | ({"basis": reduced.basis} if reduced else {}),
+    )
+    parts = [target.weights(draws) for draws in tensors["draws"]]
+    together = target.weights(tensors["draws"].flatten(0, 1))
+    posteriors: list[Posterior] = [Empirical(part) for part in (together, *parts)]
+    if reduced:
+        reduced = replace(reduced, basis=tensors["basis"])
+        posteriors = [hmc.Lifted(reduced, part) for part in (together, *parts)]
+    return Sampled(
+        posteriors[0],
+        posteriors[1:],
+        _mixing(tensors, (_whole(reduced, part, seed + c) for c, part in enumerate(parts)), task, parameters)
+        if diagnosed
+        else None,
+    )
+
+
+def _chains(target: hmc.Network, length: Budget, seed: int) -> dict[str, Tensor]:
+    """Run the chains; their draws (C, T, D) and what else is to be kept, as tensors."""
+    found = hmc.network_posterior(
         target,
-        chains=chains,
-        draws=changes.get("draws", parameters.draws),
-        warmup=changes.get("warmup", parameters.warmup),
-        steps=parameters.leapfrog,
+        chains=length.chains,
+        draws=length.draws,
+        warmup=length.warmup,
+        steps=length.leapfrog,
+        warmup_steps=max(length.leapfrog // length.shorter, 1),
         step_size=STEP_SIZE,
+        target_acceptance=TARGET_ACCEPTANCE,
         seed=seed,
-        start=join(starts),
-    )
+        start=hmc.settled(target, length.chains, seed),
+        grouped=True,
+        thin=length.thin,
+    ).chains
+    return {
+        "draws": found.draws,
+        "potential": found.potential,
+        "acceptance": found.acceptance,
+        "step_size": found.step_size,
+    }
+
+
+def _whole(reduced: hmc.Reduced | None, samples: WeightSamples, seed: int) -> WeightSamples:
+    return reduced.lift(samples, Generator().manual_seed(seed)) if reduced else samples
+
+
+def _mixing(
+    tensors: Mapping[str, Tensor], networks: Iterable[WeightSamples], task: Task, parameters: Parameters
+) -> Mixing:
     images = task.test.take(min(DIAGNOSED, len(task.test)), parameters.first_seed).images
-    predictions = torch.stack([sampled_probabilities(chain, images)[..., 1:].flatten(1) for chain in run.by_chain])
-    chosen = torch.randperm(target.dimension, generator=Generator().manual_seed(seed))[:DIAGNOSED]
-    return Sampled(run, hmc.diagnose(predictions), hmc.diagnose(run.chains.draws[..., chosen]))
-
-
-def _start(task: Task, parameters: Parameters, seed: int, prior_sd: float) -> WeightSamples:
-    found = train_mean_field(
-        task.build(seed),
-        task.train.images,
-        task.train.labels,
-        prior_sd=prior_sd,
-        epochs=max(parameters.vi_epochs // 3, 1),
-        batch=50,
-        seed=seed,
-    )
-    return found.draw(1, Generator().manual_seed(seed))
-
-
-def join(parts: list[WeightSamples]) -> WeightSamples:
-    """Weight samples of one architecture, one after the other."""
-    weights = {name: torch.cat([part.weights[name] for part in parts]) for name in parts[0].weights}
-    return WeightSamples(parts[0].architecture, weights)
+    predictions = torch.stack([sampled_probabilities(chain, images)[..., 1:].flatten(1) for chain in networks])
+    draws = tensors["draws"]
+    chosen = torch.randperm(draws.shape[2], generator=Generator().manual_seed(0))[:DIAGNOSED]
+    quantities = {
+        "predictions": predictions,
+        "weights": draws[..., chosen],
+        "log density": tensors["potential"][..., None],
+    }
+    diagnoses = {name: hmc.diagnose(values) for name, values in quantities.items()}
+    return Mixing(diagnoses, float(tensors["acceptance"].mean()), float(tensors["step_size"].mean()))
 
 
 @dataclass(frozen=True)

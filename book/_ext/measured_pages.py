@@ -1,0 +1,163 @@
+"""What the book says of its own making: data and versions from records, and measured files as tables.
+
+Measured files are JSON in `book/measured/`, each written by one command: `make faults`, `robustbook check --report`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+from docutils import nodes
+from record_pages import RecordDirective, records
+
+from robustbook import page, studies
+from robustbook.run.project import QUICK, REFERENCE
+from robustbook.run.records import Record
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+MEASURED_PAGES = ("reproduce", "faults", "sweeps")
+"""Pages that show records and measured files; they are read again in every build."""
+
+
+def known(app: Sphinx) -> list[Record]:
+    """Readable records of reference and quick runs, by study."""
+    found = [records(app, study) for study in studies.names()]
+    return [
+        record
+        for of_study in found
+        for run, record in of_study.items()
+        if isinstance(record, Record) and run.run in (REFERENCE, QUICK)
+    ]
+
+
+def measured(app: Sphinx, name: str) -> dict[str, Any]:
+    """A measured file, empty where nobody has measured."""
+    path = Path(app.srcdir) / "measured" / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+class TableDirective(RecordDirective):
+    """A directive that shows one table, or says that there is nothing to show."""
+
+    caption = ""
+    nothing = "Nothing is measured yet."
+
+    def lines(self) -> Iterable[dict[str, Any]]:
+        """The table's lines."""
+        raise NotImplementedError
+
+    def run(self) -> list[nodes.Node]:
+        """The table."""
+        lines = list(self.lines())
+        if not lines:
+            return [nodes.paragraph(text=self.nothing)]
+        return [self.raw(str(page.table(pd.DataFrame(lines), caption=self.caption).data))]
+
+
+class Versions(TableDirective):
+    """`{versions}`: versions of what the numbers depend on, from the records."""
+
+    caption = "Versions with which the runs were made."
+
+    def lines(self) -> Iterable[dict[str, Any]]:
+        """One line a set of versions, with the runs that have it."""
+        groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
+        for record in known(self.env.app):
+            groups.setdefault(tuple(sorted(record.provenance.versions.items())), []).append(
+                f"{record.study} {record.run}"
+            )
+        for versions, runs in groups.items():
+            yield {"Versions": ", ".join(f"{name} {version}" for name, version in versions), "Runs": ", ".join(runs)}
+
+
+class DataDigests(TableDirective):
+    """`{data-digests}`: every data set that a run has used, with the digest of its content."""
+
+    caption = "SHA-256 over the images and labels that each run used, as its record has it."
+
+    def lines(self) -> Iterable[dict[str, Any]]:
+        """One line a data set and digest."""
+        groups: dict[tuple[str, str], list[str]] = {}
+        for record in known(self.env.app):
+            for title, digest in record.provenance.data.items():
+                groups.setdefault((title, digest), []).append(f"{record.study} {record.run}")
+        for (title, digest), runs in sorted(groups.items()):
+            yield {"Data": title, "Digest": f"`{digest}`", "Runs": ", ".join(runs)}
+
+
+class Repeats(TableDirective):
+    """`{repeats}`: what repetitions of runs found, from `measured/repeats.json`."""
+
+    caption = (
+        "Runs made again and compared with their records. Distances are relative to the larger value, or to 1 below it."
+    )
+
+    def lines(self) -> Iterable[dict[str, Any]]:
+        """One line a repetition."""
+        for found in measured(self.env.app, "repeats").values():
+            yield {
+                "Study": f"`{found['study']}`",
+                "Run": found["run"],
+                "Threads": f"{found['threads_before']}, then {found['threads_now']}",
+                "Numbers": found["numbers"],
+                "Identical": found["identical"],
+                "Largest distance": found["largest"],
+                "Outside the tolerance": found["differences"],
+            }
+
+
+class Faults(TableDirective):
+    """`{faults}`: counts of the fault tests, from `measured/faults.json`."""
+
+    caption = "Faults made and faults that ended as they should, counted by `make faults`."
+
+    def lines(self) -> Iterable[dict[str, Any]]:
+        """One line a kind of fault."""
+        for fault, found in measured(self.env.app, "faults").items():
+            yield {"Fault": fault, "Made": found["made"], "Held": found["held"], "What was seen": found["told"]}
+
+
+class Workers(TableDirective):
+    """`{workers}`: how much faster a sweep is with more workers, from `measured/workers.json`."""
+
+    caption = (
+        "Wall-clock seconds of one sweep of six short runs, trained networks not cached; medians of the repetitions."
+    )
+
+    def lines(self) -> Iterable[dict[str, Any]]:
+        """One line a number of workers."""
+        found = measured(self.env.app, "workers")
+        seconds = {int(workers): sorted(times) for workers, times in found.get("seconds", {}).items()}
+        for workers, times in sorted(seconds.items()):
+            middle = pd.Series(times).median()
+            alone = pd.Series(seconds[1]).median()
+            yield {
+                "Workers": workers,
+                "Seconds": middle,
+                "Repetitions": len(times),
+                "Times one worker": alone / middle,
+                "Cores": found["cores"],
+            }
+
+
+def outdated(app: Sphinx, *changes: Any) -> list[str]:
+    """Pages that show records or measured files are read again."""
+    return [name for name in MEASURED_PAGES if name in app.env.found_docs]
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the directives."""
+    named = {
+        **{"versions": Versions, "data-digests": DataDigests},
+        **{"repeats": Repeats, "faults": Faults, "workers": Workers},
+    }
+    for name, directive in named.items():
+        app.add_directive(name, directive)
+    app.connect("env-get-outdated", outdated)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,563 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # How much of a saliency map is the baseline?
+#
+# *A reproduction of {cite:t}`brunke2021evaluating`.*
+#
+# A saliency map says which pixels a network's answer rests on. One family of maps is made by covering pixels and watching the answer; the same act, covering the
+# most salient pixels first, is used to judge maps. Both need something to cover with: a **baseline image**. Brunke and colleagues report that the choice changes
+# the map and its score, and that many settings do so too. This chapter repeats that with two controls: how much two maps differ by chance alone, and images in which we know
+# what decides the class.
+
+# %% tags=["remove-input"]
+from robustbook import exercises, page
+from robustbook.studies import saliency_baselines as study
+
+page.claims_box(study.CLAIMS)
+
+# %% [markdown]
+# ## The question
+#
+# Let $I$ be an image, $f$ the probability that the network gives its class, and $M$ a mask with values in $[0, 1]$. Where the mask is 0, the baseline $B$ shows:
+#
+# $$I_M = I \odot M + B \odot (1 - M).$$
+#
+# RISE {cite:p}`petsiuk2018rise` draws $N$ random masks and averages them, weighted by the answer:
+#
+# $$S = \frac{1}{N p} \sum_{i=1}^{N} f(I_{M_i})\, M_i .$$
+#
+# If $S$ is to say something about the image, it should depend little on $B$. But $S$ is a Monte-Carlo estimate: two maps from *one* baseline and other
+# masks differ as well. Their similarity is the **ceiling**, and only what lies below it is due to the baseline.
+
+# %% [markdown]
+# ## Set-up
+
+# %%
+import time
+
+from IPython.display import display
+
+from robustbook.plots import style
+from robustbook.results import Results
+from robustbook.run import finish
+from robustbook.studies.saliency_baselines import exercises as checks
+from robustbook.studies.saliency_baselines import figures
+from robustbook.studies.saliency_baselines.judging import METHODS, REFERENCE
+from robustbook.workers import map_in_workers
+
+style.use_style()
+results, timing = Results(), {}
+
+# %% [markdown]
+# ## Parameters
+#
+# The values below make the quick run. `robustbook run saliency_baselines -p masks 1000` makes every map from more masks; `robustbook describe saliency_baselines` lists ranges and
+# meanings. The paper's grids, networks and numbers of images are not known to us, so these are ours.
+
+# %% tags=["parameters"]
+dataset: str = "digits"  # handwritten digits beside the shapes: digits or mnist
+seeds: int = 3  # networks per data set, each with its own images and masks
+train_images: int = 1500  # training images of a network
+epochs: int = 15  # epochs of training
+images: int = 6  # correctly classified test images per network
+masks: int = 200  # RISE masks per map, N (official examples: 2,000 to 6,000)
+cells: int = 7  # cells of RISE's grid along a side, s
+probability: float = 0.5  # share of a mask that shows the image, p
+setting_images: int = 4  # images per network on which p, s and N vary
+setting_masks: int = 800  # largest number of masks when p and s vary
+learned_steps: int = 60  # steps of the learned masks
+cifar_images: int = 0  # CIFAR-10 images per mask seed for ResNet-20
+cifar_masks: int = 300  # RISE masks per map on ResNet-20
+photographs: int = 0  # ImageNet photographs for SqueezeNet
+photograph_masks: int = 100  # RISE masks per map on SqueezeNet
+
+# %% tags=["remove-cell"]
+parameters = study.Parameters(**{name: globals()[name] for name in study.Parameters.model_fields})
+
+# %% [markdown]
+# ## Data, networks and baselines
+#
+# Two sets of images are drawn by this package. In the first, a light object (disc, square, triangle or cross) before a dark background is the class. In the second, a **planted patch** of one of four
+# patterns decides the class, and the object beside it means nothing. For both we know which pixels decide. Handwritten digits come beside them, and in the reference run CIFAR-10 with a
+# ResNet-20 and photographs with SqueezeNet, both with published weights.
+#
+# Every baseline is an image in $[0, 1]$, *before* the network normalises it (what is zero after normalisation is the mean colour, not black): three constants, the mean colour of the training set
+# and of the image, Gaussian blurs (2, 5 and 10 pixels wide at a side of 28), noise, the image's own pixels shuffled, another image, and the image continued smoothly from its outermost pixels
+# (inpainted). Two are **neutral**: optimised, from grey and from noise, until the network's class distribution is uniform.
+#
+# ```{literalinclude} ../../src/robustbook/perturb/baselines.py
+# :pyobject: neutral
+# ```
+#
+# Masks are kept as small grids and shifts; pixels are made a chunk at a time, so that memory does not grow with $N$, and every chunk serves all images and baselines.
+#
+# ```{literalinclude} ../../src/robustbook/measure/saliency.py
+# :pyobject: mask_scores
+# ```
+
+# %%
+start = time.perf_counter()
+measured = map_in_workers(study.measure_maps, study.tasks(parameters))
+study.add_networks(results, measured)
+study.add_similarity(results, measured)
+study.add_neutral(results, measured)
+study.add_recovery(results, measured)
+timing["maps"] = time.perf_counter() - start
+
+# %% tags=["remove-input"]
+titles = list(dict.fromkeys(one.title for one in measured))[::-1]
+counts = {title: sum(one.maps.shape[2] for one in measured if one.title == title) for title in titles}
+kinds = {title: len(next(one.names for one in measured if one.title == title)) for title in titles}
+page.prose(
+    "Images that are explained, all classified correctly: "
+    + "; ".join(
+        f"{title}: {counts[title]} images, {kinds[title]} baselines, accuracy "
+        f"{page.number(results.one('accuracy', data=title).value)}"
+        for title in titles
+    )
+    + f". Each of {seeds} networks per data set has its own images and masks (published networks: other images and "
+    "masks only); intervals are over images, pooled over networks. The accuracy of SqueezeNet, where shown, is that on "
+    "photographs chosen among those it knows, and means nothing."
+)
+
+# %% [markdown]
+# ## Does the baseline change the map?
+
+# %% tags=["remove-input"]
+shown = next(one for one in measured if one.task.data == "shapes" and one.task.seed == 0)
+drawn = [results.one("pair similarity", data=shown.title, first=name, second=name).value for name in shown.names]
+page.figure(
+    figures.draw_grid(shown),
+    alt="One image of a shape, its fifteen baselines, and under each baseline the saliency map that it gives.",
+    caption=f"One image, one network, the same {masks:,} masks, {len(shown.names)} baselines (upper rows) and the maps that they give "
+    f"(lower rows, each stretched to its own range). On {shown.title} two maps from one baseline and other masks correlate "
+    f"between {page.number(min(drawn))} and {page.number(max(drawn))}, depending on the baseline.",
+    kind="picture",
+)
+
+# %% [markdown]
+# For a pair of baselines we compare the map of one from the first draw of masks with the map of the other from the second draw. The ceiling compares the two draws of one baseline. With the *same* masks, as such
+# comparisons are often made, both maps share their Monte-Carlo noise and look more alike than they are.
+
+# %% tags=["remove-input"]
+gaps = {title: results.one("baseline gap", data=title, measure="spearman") for title in titles}
+largest = max(gaps, key=lambda title: gaps[title].value)
+clear = sum(row.low > 0 for row in gaps.values())
+page.figure(
+    figures.draw_ceilings(results, titles),
+    alt="Forest plot, one row a data set: similarity of maps of one baseline and of two baselines, for three measures of similarity.",
+    caption=f"Spearman's correlation between maps of two baselines lies below the ceiling, with its interval, on {clear} of {len(gaps)} data sets; "
+    f"the gap is widest on {largest} ({page.interval(gaps[largest])}). Means over pairs of baselines, 95 % intervals over images "
+    f"(n = {', '.join(str(counts[title]) for title in titles)} from top to bottom).",
+)
+
+# %% tags=["remove-input"]
+small = [title for title in titles if kinds[title] == max(kinds.values()) and "patch" not in title]
+lowest = {
+    title: min(
+        (row for row in results.select("pair similarity", data=title) if row.factors["first"] != row.factors["second"]),
+        key=lambda row: row.value,
+    )
+    for title in small
+}
+display(
+    page.figure(
+        figures.draw_similarity_matrices(results, small),
+        alt="Matrices of Spearman's correlation between maps, baseline by baseline; the diagonal is framed.",
+        caption="Framed diagonal: the ceiling of each baseline. "
+        + " ".join(
+            f"On {title} the least similar pair is {row.factors['first']} and {row.factors['second']} ({page.number(row.value)})."
+            for title, row in lowest.items()
+        ),
+    )
+)
+corrected = {title: results.one("corrected similarity", data=title, measure="spearman") for title in titles}
+display(
+    page.prose(
+        "Divided by the ceiling, which removes the Monte-Carlo noise on average, the mean correlation between baselines is "
+        + ", ".join(f"{page.interval(row)} ({title})" for title, row in corrected.items())
+        + "."
+    )
+)
+page.verdict(study.CLAIMS[0], results)
+
+# %% [markdown]
+# ### Neutral baselines
+#
+# A baseline that looks like nothing to us need not be nothing to the network. We measure the Kullback–Leibler divergence of its class distribution from the uniform one, as a share of the largest possible value, $\log K$.
+
+# %% tags=["remove-input"]
+said = {title: {row.factors["baseline"]: row for row in results.select("neutrality", data=title)} for title in titles}
+farthest = {title: max(rows, key=lambda name: rows[name].value) for title, rows in said.items()}
+display(
+    page.figure(
+        figures.draw_neutrality(results, titles),
+        alt="For every baseline, the divergence of the network's answer from uniform on a logarithmic axis, one marker a data set.",
+        caption="Left of the dashed line a baseline counts as neutral. Farthest from neutral on average: "
+        + ", ".join(
+            f"{name} ({figures.short(title)}, {page.number(said[title][name].value)})"
+            for title, name in farthest.items()
+        )
+        + ". Means over images; values below 10⁻⁵ are drawn there.",
+    )
+)
+slopes = {row.factors["data"]: row for row in results.select("gap by neutrality", measure="spearman")}
+shares = {row.factors["data"]: row for row in results.select("neutral pairs")}
+display(
+    page.prose(
+        "Share of pairs that are both neutral: "
+        + ", ".join(f"{page.number(row.value)} ({title})" for title, row in shares.items())
+        + ". Does the gap grow with the less neutral one's divergence? Spearman's correlation over the pairs of an image, mean and "
+        "interval over images: " + ", ".join(f"{page.interval(row)} ({title})" for title, row in slopes.items()) + "."
+    )
+)
+page.verdict(study.CLAIMS[1], results)
+
+# %% [markdown]
+# ## Does the baseline change the score?
+#
+# Without a truth, maps are judged by removal. Pixels give way to the baseline in the order of the map; the curve is the probability of the class. Removing the **most relevant first**
+# (MoRF) should make it fall fast, the **least relevant first** (LeRF) slowly {cite:p}`samek2017evaluating`. Deletion is MoRF; and since the image that insertion has built from a baseline after $k$ steps
+# is the one that LeRF has left after all but $k$, **insertion is LeRF read backwards**, with the same area. What distinguishes the pairs is only the baseline: RISE's deletion uses the mean colour
+# and its insertion a blur.
+#
+# ```{literalinclude} ../../src/robustbook/measure/saliency_metrics.py
+# :pyobject: removal_curves
+# ```
+#
+# Thirteen fixed maps are judged: RISE, occlusion {cite:p}`zeiler2014visualizing`, ablation of superpixels, learned masks (meaningful {cite:p}`fong2017interpretable` and extremal {cite:p}`fong2019understanding` perturbation), gradients and their relatives
+# (by captum), and three that know nothing of the network: smooth random maps, edges, and the distance from the middle.
+
+# %%
+start = time.perf_counter()
+judged = map_in_workers(
+    study.measure_judging, [one for one in measured if one.task.data not in ("photographs", "planted")]
+)
+study.add_rankings(results, judged)
+study.add_matrix(results, judged)
+study.add_disagreement(results, judged)
+timing["judging"] = time.perf_counter() - start
+
+# %% tags=["remove-input"]
+judged_titles = list(dict.fromkeys(one.title for one in judged))
+main_title = judged_titles[0] if not cifar_images else judged_titles[1]
+agreeing = {
+    (kind, metric): results.one("ranking agreement", data=main_title, metric=metric, pairs="all", kind=kind)
+    for kind in ("within", "between")
+    for metric in ("MoRF", "LeRF")
+}
+flips = {
+    metric: results.one("best method flips", data=main_title, metric=metric, pairs="all") for metric in ("MoRF", "LeRF")
+}
+display(
+    page.figure(
+        figures.draw_bumps(results, main_title),
+        alt="Bump chart: rank of thirteen saliency methods under every metric baseline, for MoRF and LeRF.",
+        caption=f"Ranks of {len(METHODS)} methods on {main_title} by mean area. Kendall's tau between two baselines is "
+        f"{page.interval(agreeing['between', 'MoRF'])} for MoRF and {page.interval(agreeing['between', 'LeRF'])} for LeRF; re-ranked on other "
+        f"images by one baseline it is {page.interval(agreeing['within', 'MoRF'])} and {page.interval(agreeing['within', 'LeRF'])}. "
+        f"The best method differs in {flips['MoRF'].value:.0%} and {flips['LeRF'].value:.0%} of the pairs of baselines.",
+    )
+)
+page.verdict(study.CLAIMS[2], results)
+
+# %% tags=["remove-input"]
+flipping = results.table("images that flip")
+flipping["shown"] = [f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]" for row in flipping.itertuples()]
+table = flipping.pivot(index=["data", "metric"], columns="pairs", values="shown").reset_index()
+page.table(
+    table.rename(columns={"all": "two baselines", "neutral": "two neutral baselines"}),
+    caption="Share of images whose best method differs between two metric baselines, and between two draws of one noise baseline; mean and 95 % interval over images.",
+)
+
+# %% [markdown]
+# ### Judge and judged
+#
+# If a map is made with the metric's own baseline, does it score better? Each cell below judges the RISE map of one baseline with the metric of another. The means of rows (some maps are better) and columns
+# (some metrics are kinder) are taken off, so that only the match is left.
+
+# %% tags=["remove-input"]
+matched = {row.factors["data"]: row for row in results.select("diagonal advantage", maps="RISE")}
+chance = {row.factors["data"]: row for row in results.select("diagonal advantage", maps="random")}
+display(
+    page.figure(
+        figures.draw_matrices(results, [title for title in judged_titles if title in small]),
+        alt="Matrices: baseline of the map by baseline of the metric, coloured by the advantage over row and column means.",
+        caption="Diagonal minus the rest, LeRF minus MoRF area: "
+        + ", ".join(
+            f"{page.interval(row)} ({title}; random maps {page.interval(chance[title])})"
+            for title, row in matched.items()
+        )
+        + ". Intervals over images.",
+    )
+)
+page.verdict(study.CLAIMS[3], results)
+
+# %% [markdown]
+# ### Do metrics agree?
+#
+# Per image, the methods' MoRF scores are correlated with their LeRF scores. How high could that be? As high as a metric agrees with itself when its step (a pixel, a row, eight rows, a superpixel) or the draw of a noise baseline is another.
+
+# %% tags=["remove-input"]
+pair = {
+    title: {
+        kind: results.one("metric agreement", data=title, comparison=kind)
+        for kind in ("MoRF and LeRF", "other step sizes", "another draw of noise")
+    }
+    for title in judged_titles
+}
+display(
+    page.figure(
+        figures.draw_agreement(results, judged_titles),
+        alt="Forest plot of the agreement of metrics over methods, beside that of repetitions, one colour a data set.",
+        caption=" ".join(
+            f"{title}: MoRF and LeRF agree to {page.interval(rows['MoRF and LeRF'])}, one metric with other steps to "
+            f"{page.interval(rows['other step sizes'])}, with another draw of noise to {page.interval(rows['another draw of noise'])}."
+            for title, rows in pair.items()
+        )
+        + f" Baseline: {REFERENCE}; {len(METHODS)} methods; intervals over images.",
+    )
+)
+page.verdict(study.CLAIMS[5], results)
+
+# %% [markdown]
+# ## Bias or noise? The settings of RISE
+#
+# Official examples of RISE disagree by a factor of five in $p$ and up to three in $N$. That maps from other settings differ is trivial as long as $N$ is small. If a map is a fixed signal plus noise of
+# variance $c / N$ relative to it, then two maps from independent masks correlate on average as
+#
+# $$r(N) = \frac{r_\infty}{1 + c / N},$$
+#
+# with $r_\infty = 1$ if both have the same signal. The fitted **plateau** $r_\infty$ is what no number of masks removes.
+#
+# ```{literalinclude} ../../src/robustbook/studies/saliency_baselines/settings.py
+# :pyobject: fit_plateau
+# ```
+
+# %%
+start = time.perf_counter()
+curves = map_in_workers(study.measure_settings, study.setting_tasks(parameters))
+study.add_settings(results, curves)
+timing["settings"] = time.perf_counter() - start
+
+# %% tags=["remove-input"]
+curve_titles = list(dict.fromkeys(one.title for one in curves))
+chosen, widest = {}, {}
+for title in curve_titles:
+    widest[title] = max(results.select("plateau gap", data=title), key=lambda row: row.value)
+    apart = str(widest[title].factors["pair"])
+    ends = next(one for one in curves if one.title == title)
+    equal = [one for one, other in ends.pairs if one == other]
+    middle = next(name for name in equal if name.startswith("p = 0.5"))
+    unequal = [str(row.factors["pair"]) for row in results.select("plateau gap", data=title)]
+    near = next(each for each in unequal if middle in each.split(" / ") and each != apart)
+    chosen[title] = list(dict.fromkeys([middle, *apart.split(" / "), near, apart]))[:5]
+display(
+    page.figure(
+        figures.draw_curves(results, curve_titles, chosen),
+        alt="Similarity of maps against the number of masks on a logarithmic axis, with fitted curves and plateaus at the right end.",
+        caption=" ".join(
+            f"{title}: the pair {row.factors['pair']} levels off {page.interval(row)} below equal settings."
+            for title, row in widest.items()
+        )
+        + " Solid: equal settings, other masks; dashed: unequal ones; bars at the right: plateaus with intervals over images.",
+    )
+)
+page.verdict(study.CLAIMS[4], results)
+
+# %% tags=["remove-input"]
+gained = {}
+for title in curve_titles:
+    rows = results.select("centred similarity", data=title)
+    plain = results.select("setting similarity", data=title, pair=chosen[title][0])
+    gained[title] = (plain[-1].value, rows[-1].value, int(rows[-1].factors["masks"]))
+page.prose(
+    "Most of that noise is avoidable. It comes from pixels that happen to be shown more often, weighted by the mean answer; taking the mean score off first (`centred=True`) leaves the expected map as it is but "
+    "for a constant. The ceiling of the middle setting at the largest N is "
+    + ", ".join(
+        f"{page.number(after)} instead of {page.number(before)} ({title}, N = {count:,})"
+        for title, (before, after, count) in gained.items()
+    )
+    + ". This comparison decides no claim."
+)
+
+# %% [markdown]
+# ## Planted truth
+#
+# Differing is not failing. On the images with a planted patch we know what decides: put another pattern in its place and the prediction follows. A map should find the patch, whatever the baseline.
+
+# %% tags=["remove-input"]
+planted = next(one.title for one in measured if one.task.data == "planted")
+found = {row.factors["baseline"]: row for row in results.select("recovery", data=planted, generator="RISE")}
+best, worst = (choose(found, key=lambda name: found[name].value) for choose in (max, min))
+follows, by_chance = results.one("follows the patch"), results.one("recovery", data=planted, generator="random")
+display(
+    page.figure(
+        figures.draw_recovery(results, planted),
+        alt="Overlap of RISE and occlusion maps with the planted patch, one row a baseline, with the level of random maps.",
+        caption=f"RISE's overlap with the patch is highest with the baseline {best} ({page.interval(found[best])}) and lowest with {worst} "
+        f"({page.interval(found[worst])}); random maps reach {page.interval(by_chance)}. {page.interval(follows)} of the predictions follow a swapped patch. "
+        f"Intervals over {found[best].n} images.",
+    )
+)
+page.verdict(study.CLAIMS[6], results)
+
+# %% tags=["remove-input"]
+pointing = results.table("pointing")
+pointing["shown"] = [f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]" for row in pointing.itertuples()]
+overlaps = results.table("recovery", generator="RISE")
+overlaps["shown"] = [f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]" for row in overlaps.itertuples()]
+columns = {}
+for title in dict.fromkeys(pointing.data):
+    columns[f"pointing game, {figures.short(title)}"] = pointing[pointing.data == title].set_index("baseline")["shown"]
+    columns[f"overlap, {figures.short(title)}"] = overlaps[overlaps.data == title].set_index("baseline")["shown"]
+table = next(iter(columns.values())).index.to_frame(name="baseline")
+for name, values in columns.items():
+    table[name] = values
+page.table(
+    table,
+    caption="RISE maps against the truth: share of maps whose largest pixel lies on the object or the patch, and intersection over union; mean and 95 % interval over images.",
+)
+
+# %% [markdown]
+# ## Did the claims hold?
+
+# %% tags=["remove-input"]
+page.verdicts(study.CLAIMS, results)
+
+# %% [markdown]
+# For context, and **not re-run here**: RISE's own evaluation reports deletion 0.105 and insertion 0.772 (areas, 10,000 ImageNet validation images, ResNet-50). Networks and data of that size are out of reach of
+# a laptop, and the paper's own numbers are behind a figure we do not have.
+
+# %% [markdown]
+# ## Limits
+#
+# - Networks are small and briefly trained; the two with published weights are small by today's measure and see few images and masks. CIFAR-10 is a JPEG copy, and ResNet-20 was trained on the official images: its accuracy here
+#   must not be compared with the published one. The photographs were chosen among those that SqueezeNet knows.
+# - The photographs take part in the first two claims only, and with fewer baselines, since a pass through SqueezeNet costs as much as a thousand through a small network.
+# - Intervals are over images pooled over networks; they do not speak for other architectures. Over a handful of images (the photographs, CIFAR-10) a bootstrap interval is too narrow.
+# - The drawn images are simple: dark backgrounds make dark baselines look natural there. They show that recovery *can* depend on the baseline, not how much it does elsewhere.
+# - The paper's baselines, grids and similarity measure are not known to us; all are ours. Blurs grow with the image.
+# - A neutral baseline is neutral alone, not when it fills half of an image: the network may answer anything to a mixture.
+# - Spearman's correlation is not exactly additive in noise, so the plateau of equal settings can come out slightly off 1; gaps are taken to that plateau, not to 1.
+# - Our learned masks are simpler than the published ones: no jitter, and bilinear enlargement in place of a maximum of Gaussians.
+
+# %% [markdown]
+# ## Exercises
+#
+# Each exercise has a check. Open the notebook, replace `answer`, run the cell. Solutions are folded below each.
+#
+# ### 1. Predict: the same area
+#
+# Under one baseline the LeRF curve of a map has the area 0.7. What is the area of its insertion curve under the same baseline?
+
+# %% tags=["exercise"] exercise="insertion"
+answer = None  # one number
+exercises.report(checks.check_insertion, answer)
+
+# %% tags=["solution", "hide-cell"] exercise="insertion"
+answer = 0.7  # after k steps of insertion the k most relevant steps show the image: what LeRF has left after all but k
+exercises.report(checks.check_insertion, answer)
+
+# %% [markdown]
+# ### 2. Predict: four times as many masks
+#
+# With $N = 500$ masks two maps of one baseline correlate to 0.6. What does $r(N) = 1 / (1 + c/N)$ say for $N = 2000$?
+
+# %% tags=["exercise"] exercise="four-times"
+answer = None  # one number
+exercises.report(checks.check_ceiling, answer)
+
+# %% tags=["solution", "hide-cell"] exercise="four-times"
+noise = 500 * (1 / 0.6 - 1)
+answer = 1 / (1 + noise / 2000)
+exercises.report(checks.check_ceiling, answer)
+
+# %% [markdown]
+# ### 3. Change a setting and explain: centring
+#
+# `checks.sample_problem()` gives a network, an image, its class, two draws of masks, and a grey baseline. Correlate (Spearman) the RISE maps of the two draws, once plain and once with
+# `centred=True`, and explain the difference. The network is untrained, and its answer hardly depends on the mask.
+
+# %% tags=["exercise"] exercise="centring"
+answer = None  # two numbers (plain, centred)
+exercises.report(checks.check_centred, answer)
+
+# %% tags=["solution", "hide-cell"] exercise="centring"
+from robustbook.measure.saliency import mask_scores, rise_maps
+from robustbook.measure.similarity import spearman
+
+model, image, target, draws, grey = checks.sample_problem()
+scores = [mask_scores(model, image, target, draw, grey) for draw in draws]
+answer = tuple(
+    float(spearman(*(rise_maps(score, draw, centred=centred) for score, draw in zip(scores, draws, strict=True))))
+    for centred in (False, True)
+)
+# Plain maps mostly show how often each pixel happened to be covered, times the mean answer. Centring takes that off.
+exercises.report(checks.check_centred, answer)
+
+# %% [markdown]
+# ### 4. Implement: removal
+#
+# Write the MoRF curve of one image, a pixel at a time.
+
+# %% tags=["exercise"] exercise="removal"
+answer = None  # a function (model, image, target, saliency, baseline) -> probabilities (pixels + 1,)
+exercises.report(checks.check_removal, answer)
+
+
+# %% tags=["solution", "hide-cell"] exercise="removal"
+import torch
+
+
+@torch.no_grad()
+def my_curve(model, image, target, saliency, baseline):
+    """Probability of the class while the most salient pixels give way to the baseline."""
+    current, found = image.clone(), []
+    found.append(torch.softmax(model(current[None]), dim=1)[0, target])
+    for pixel in saliency.flatten().argsort(descending=True, stable=True).tolist():
+        row, column = divmod(pixel, saliency.shape[1])
+        current[:, row, column] = baseline[:, row, column]
+        found.append(torch.softmax(model(current[None]), dim=1)[0, target])
+    return torch.stack(found)
+
+
+answer = my_curve
+exercises.report(checks.check_removal, answer)
+
+# %% [markdown]
+# ### 5. Implement: RISE
+#
+# Given the scores $f(I_{M_i})$ `(N,)`, the masks `(N, H, W)` and $p$, write the map.
+
+# %% tags=["exercise"] exercise="rise"
+answer = None  # a function (scores, masks, p) -> map (H, W)
+exercises.report(checks.check_rise, answer)
+
+
+# %% tags=["solution", "hide-cell"] exercise="rise"
+def my_rise(scores, masks, p):
+    """Mean of the masks, weighted by their scores, over p."""
+    return (scores[:, None, None] * masks).sum(0) / (len(masks) * p)
+
+
+answer = my_rise
+exercises.report(checks.check_rise, answer)
+
+# %% [markdown]
+# ## Provenance
+
+# %% tags=["remove-input"]
+record = finish("saliency_baselines", parameters, results, study.image_sets(parameters), timing)
+page.provenance(record)

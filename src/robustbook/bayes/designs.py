@@ -1,0 +1,25 @@
+"""Which part of a network is stochastic: the four designs of extractor and classifier, by name."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from robustbook.errors import UnknownNameError
+
+DESIGNS = ("det+det", "det+stoch", "stoch+det", "stoch+stoch")
+"""Extractor + classifier, each deterministic (det) or stochastic (stoch)."""
+
+
+def stochastic_layers(design: str, network: nn.Sequential) -> tuple[str, ...]:
+    """Names of the layers with weights that `design` makes stochastic: convolutions extract, linear layers classify.
+
+    Raises UnknownNameError if there is no such design.
+    """
+    if design not in DESIGNS:
+        raise UnknownNameError("design", design, DESIGNS)
+    extractor, classifier = (part == "stoch" for part in design.split("+"))
+    return tuple(
+        str(index)
+        for index, layer in enumerate(network)
+        if (extractor and isinstance(layer, nn.Conv2d)) or (classifier and isinstance(layer, nn.Linear))
+    )

@@ -1,0 +1,191 @@
+"""Attacks on a posterior: its predictive mean as a module that every gradient attack can take, and two attacks on it.
+
+Read `Sampled` first (fresh weight samples at every call), then `Predictive`, then `eot_pgd` (the gradient of the averaged
+probability, "expectation over transformation", Athalye et al. 2018) and `uncertainty_aware`.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import Module
+
+from robustbook.bayes.prediction import first_stochastic, install, sampled_probabilities
+from robustbook.bayes.protocol import Empirical, Posterior, check_count
+from robustbook.bayes.weights import WeightSamples, apply_layer
+from robustbook.perturb.gradient import Objective, ascend, cross_entropy, margin, random_starts
+from robustbook.perturb.network import CHUNK
+
+CONFIDENCE, ALARM_WEIGHT = 1.0, 50.0
+"""How far (nats of log-probability) an uncertainty-aware attack wants to be wrong, and what a nat of alarm costs it."""
+
+
+def weight_samples(posterior: Posterior, count: int, generator: Generator) -> WeightSamples:
+    """`count` fresh samples; of an empirical posterior with no more than that, every one of its networks once."""
+    check_count(count)
+    if isinstance(posterior, Empirical) and len(posterior.samples) <= count:
+        return posterior.samples
+    return posterior.draw(count, generator)
+
+
+class Sampled(Module):
+    """Log-probabilities (N, S, K) of images (N, C, H, W) under `count` weight samples, drawn afresh at every call.
+
+    Layers up to the first one that differs between samples run once. What follows runs all samples in one batched
+    product if it has no convolution, else as networks of their own: on a CPU that is the fastest way there and back.
+
+    Raises EmptyPosteriorError if `count` is less than 1.
+    """
+
+    def __init__(self, posterior: Posterior, count: int, generator: Generator) -> None:
+        super().__init__()
+        self.posterior, self.count, self.generator = posterior, count, generator
+        probe = weight_samples(posterior, max(count, 2), Generator().manual_seed(0))
+        self.split = first_stochastic(probe)
+        layers = [copy.deepcopy(layer) for layer in posterior.architecture]
+        self.prefix = nn.Sequential(*layers[: self.split])
+        self.batched = not any(isinstance(layer, nn.Conv2d) for layer in layers[self.split :])
+        copies = 0 if self.batched else len(weight_samples(posterior, count, Generator().manual_seed(0)))
+        self.suffixes = nn.ModuleList(nn.Sequential(*copy.deepcopy(layers[self.split :])) for _ in range(copies))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Log-probabilities (N, S, K)."""
+        samples = weight_samples(self.posterior, self.count, self.generator)
+        install(self.prefix, samples, 0)
+        values = self.prefix(images)
+        logits = self._batched(samples, values) if self.batched else self._one_by_one(samples, values)
+        return torch.log_softmax(logits, dim=-1).transpose(0, 1)
+
+    def _batched(self, samples: WeightSamples, values: Tensor) -> Tensor:
+        values = values[None]
+        for index in range(self.split, len(samples.architecture)):
+            layer = samples.architecture[index]
+            values = values.relu() if isinstance(layer, nn.ReLU) else apply_layer(samples, index, layer, values)
+        return values.expand(len(samples), -1, -1)
+
+    def _one_by_one(self, samples: WeightSamples, values: Tensor) -> Tensor:
+        outputs = []
+        for row, suffix in enumerate(self.suffixes):
+            assert isinstance(suffix, nn.Sequential)
+            install(suffix, samples, row, self.split)
+            outputs.append(suffix(values))
+        return torch.stack(outputs)
+
+
+class Predictive(Sampled):
+    """Log posterior-predictive probabilities (N, K), which attacks may take for logits: their cross-entropy is -log p."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """The logarithm of the mean probability over fresh samples."""
+        return log_mean(super().forward(images))
+
+
+def log_mean(log_probabilities: Tensor) -> Tensor:
+    """Log of the mean probability (N, K) of log-probabilities (N, S, K)."""
+    return torch.logsumexp(log_probabilities, dim=1) - math.log(log_probabilities.shape[1])
+
+
+def eot_pgd(
+    posterior: Posterior,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    epsilon: float,
+    steps: int,
+    step_size: float,
+    samples: int,
+    generator: Generator,
+    restarts: int = 1,
+    starts: Sequence[Tensor] = (),
+    chunk: int = CHUNK,
+) -> Tensor:
+    """Adversarial images (N, C, H, W) by PGD on -log of the predictive probability, averaged over fresh weight samples.
+
+    Every step draws `samples` networks. `restarts` ascents of the cross-entropy begin at random points of the ball; from
+    each of the given `starts` (points of another attack, say) the margin of the log-probabilities is climbed, which does
+    not saturate. Of several ends an image keeps the one that is worst under samples it was not made with. An image costs
+    `steps` * `samples` passes for each start. `samples` = 1 is the plain attack on one posterior sample at a time.
+
+    Raises EmptyPosteriorError if `samples` is less than 1, ValueError as `ascend` does.
+    """
+    model = Predictive(posterior, samples, generator)
+    plans: list[tuple[Tensor, Objective]] = [
+        (random_starts(images, epsilon, generator), cross_entropy) for _ in range(restarts)
+    ]
+    plans += [(start, margin) for start in starts]
+    best, worst = images.clone(), torch.full((len(images),), -torch.inf)
+    for start, objective in plans:
+        ends = ascend(
+            model,
+            images,
+            labels,
+            objective,
+            epsilon=epsilon,
+            steps=steps,
+            step_size=step_size,
+            starts=start,
+            chunk=chunk,
+        )
+        if len(plans) == 1:
+            return ends
+        lead = _lead(posterior, ends, labels, samples, generator)
+        better = lead > worst
+        best[better], worst[better] = ends[better], lead[better]
+    return best
+
+
+def _lead(posterior: Posterior, points: Tensor, labels: Tensor, samples: int, generator: Generator) -> Tensor:
+    """By how many nats another class leads the label (n,), under fresh samples."""
+    fresh = weight_samples(posterior, max(samples, 10), generator)
+    return margin(sampled_probabilities(fresh, points).mean(dim=0).clamp_min(1e-30).log(), labels)
+
+
+def uncertainty_aware(
+    posterior: Posterior,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    epsilon: float,
+    steps: int,
+    step_size: float,
+    samples: int,
+    generator: Generator,
+    starts: Tensor | None = None,
+    confidence: float = CONFIDENCE,
+    weight: float = ALARM_WEIGHT,
+    chunk: int = CHUNK,
+) -> Tensor:
+    """Adversarial images that are misclassified and raise no alarm: the margin less `weight` times mutual information.
+
+    The margin (nats of log predictive probability) counts up to `confidence` only, so that once an image is wrong by
+    that much the attack goes on to lower the alarm. Shapes, ball, cost and errors as in `eot_pgd` with one start.
+    """
+    begin = random_starts(images, epsilon, generator) if starts is None else starts
+
+    def objective(log_probabilities: Tensor, classes: Tensor) -> Tensor:
+        lead = margin(log_mean(log_probabilities), classes).clamp(max=confidence)
+        return lead - weight * _mutual_information(log_probabilities)
+
+    return ascend(
+        Sampled(posterior, samples, generator),
+        images,
+        labels,
+        objective,
+        epsilon=epsilon,
+        steps=steps,
+        step_size=step_size,
+        starts=begin,
+        chunk=chunk,
+    )
+
+
+def _mutual_information(log_probabilities: Tensor) -> Tensor:
+    """Mutual information (N,) of log-probabilities (N, S, K), in nats, with a gradient."""
+    mean = log_mean(log_probabilities)
+    total = -(mean.exp() * mean).sum(dim=-1)
+    expected = -(log_probabilities.exp() * log_probabilities).sum(dim=-1).mean(dim=1)
+    return total - expected

@@ -1,0 +1,235 @@
+"""The networks and posteriors that are compared, each fitted on the same training images (or read from the cache).
+
+Read `Setting` (a data set with its numbers) and `KINDS` first, then `fit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+
+from torch import nn
+
+from robustbook.bayes import mc_dropout, mean_field, weight_noise
+from robustbook.bayes.designs import DESIGNS, stochastic_layers
+from robustbook.bayes.laplace import fit_last_layer
+from robustbook.bayes.mc_dropout import Dropout, train_dropout
+from robustbook.bayes.mean_field import MeanField, train_mean_field
+from robustbook.bayes.protocol import Empirical, Posterior
+from robustbook.bayes.weights import stack
+from robustbook.data import ImageSet, cifar10, digits, load, mnist
+from robustbook.models import build
+from robustbook.models.checkpoints import cached
+from robustbook.models.training import Recipe, train
+from robustbook.studies.bnn_attacks.claims import BNN, CNN, PENALISED, SECOND
+from robustbook.studies.bnn_attacks.parameters import Parameters
+from robustbook.workers import map_in_workers
+
+# Imported by name, so that a page's hash covers the code that reads its data.
+DATA_MODULES = (digits, mnist, cifar10)
+ARCHITECTURE = "cnn"
+POSTERIORS = (BNN, "det+stoch", "stoch+det", "MC dropout", "ensemble", "Laplace", "weight noise")
+KINDS = (CNN, SECOND, PENALISED, *POSTERIORS)
+"""The attacked CNN, its two deterministic controls, and the posteriors; `stoch+stoch` is the Bayesian network."""
+DESIGN_KINDS = {SECOND: "det+det", "det+stoch": "det+stoch", "stoch+det": "stoch+det", BNN: "stoch+stoch"}
+"""The four designs; det+det is the second CNN, since attacks are crafted on the first."""
+BATCH = 64
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A data set with its budget and the numbers of its training."""
+
+    dataset: str
+    epsilon: float
+    train_images: int
+    epochs: int
+    vi_epochs: int
+    temperature: float
+
+
+def settings(parameters: Parameters) -> list[Setting]:
+    """The main data set, and the second one unless it is none."""
+    main = Setting(
+        parameters.dataset,
+        parameters.epsilon,
+        parameters.train_images,
+        parameters.epochs,
+        parameters.vi_epochs,
+        parameters.temperature,
+    )
+    if parameters.second_dataset == "none":
+        return [main]
+    second = Setting(
+        parameters.second_dataset,
+        parameters.second_epsilon,
+        parameters.second_train_images,
+        parameters.second_epochs,
+        parameters.second_vi_epochs,
+        parameters.second_temperature,
+    )
+    return [main, second]
+
+
+@lru_cache(maxsize=8)
+def images_of(dataset: str, split: str, limit: int) -> ImageSet:
+    """A class-balanced subset of a split; the same for every network."""
+    return load(dataset, split, limit=limit)
+
+
+def seeds(parameters: Parameters) -> range:
+    """Seeds of the repetitions."""
+    return range(parameters.first_seed, parameters.first_seed + parameters.seeds)
+
+
+def other_seed(seed: int) -> int:
+    """The seed of every network of a repetition but the attacked CNN: nothing starts where that one started."""
+    return 1000 * (seed + 1)
+
+
+def fit(kind: str, setting: Setting, parameters: Parameters, seed: int) -> Posterior:
+    """The posterior of a kind; a deterministic network is a posterior of one network.
+
+    Raises UnknownNameError if a design does not exist, TrainingDiverged if a loss stops being finite (nothing is kept).
+    """
+    own = other_seed(seed)
+    if kind == CNN:
+        return Empirical(stack([point_network(setting, seed)]))
+    if kind == SECOND:
+        return Empirical(stack([point_network(setting, own)]))
+    if kind == PENALISED:
+        return Empirical(stack([_penalised(setting, parameters, own)]))
+    if kind == "MC dropout":
+        return _dropout(setting, parameters, own)
+    if kind == "ensemble":
+        return Empirical(stack([point_network(setting, own + member) for member in range(parameters.members)]))
+    if kind == "Laplace":
+        data = _train_set(setting)
+        return fit_last_layer(point_network(setting, own), data.images, data.labels)
+    if kind == "weight noise":
+        return weight_noise.weight_noise(point_network(setting, own), parameters.noise)
+    return _variational(kind, setting, parameters, own)
+
+
+def _train_set(setting: Setting) -> ImageSet:
+    return images_of(setting.dataset, "train", setting.train_images)
+
+
+def _untrained(setting: Setting, seed: int) -> nn.Sequential:
+    data = _train_set(setting)
+    return build(ARCHITECTURE, data.image_shape, data.classes, seed)
+
+
+def _identity(setting: Setting, seed: int, **numbers: object) -> dict[str, object]:
+    return {**asdict(setting), "seed": seed, "digest": _train_set(setting).digest, **numbers}
+
+
+def point_network(setting: Setting, seed: int) -> nn.Sequential:
+    """A CNN trained as usual."""
+    data, recipe = _train_set(setting), Recipe("natural", setting.epochs, batch=BATCH)
+    return _cached(
+        _identity(setting, seed, recipe=asdict(recipe)),
+        _untrained(setting, seed),
+        lambda model: train(model, data.images, data.labels, recipe, seed=seed),
+    )
+
+
+def _cached(identity: dict[str, object], model: nn.Module, make: Callable[[nn.Module], nn.Module]) -> nn.Sequential:
+    found = cached(identity, model, make, code=(mean_field, mc_dropout, weight_noise))
+    assert isinstance(found, nn.Sequential)
+    return found.eval()
+
+
+def _penalised(setting: Setting, parameters: Parameters, seed: int) -> nn.Sequential:
+    """The maximum a posteriori network under the prior of the Bayesian one, with its optimiser and schedule."""
+    data = _train_set(setting)
+
+    def make(model: nn.Module) -> nn.Module:
+        assert isinstance(model, nn.Sequential)
+        return weight_noise.train_map(
+            model,
+            data.images,
+            data.labels,
+            prior_sd=parameters.prior_sd,
+            temperature=setting.temperature,
+            epochs=setting.vi_epochs,
+            seed=seed,
+        )
+
+    identity = _identity(setting, seed, kind=PENALISED, prior_sd=parameters.prior_sd)
+    return _cached(identity, _untrained(setting, seed), make)
+
+
+def _dropout(setting: Setting, parameters: Parameters, seed: int) -> Dropout:
+    """Dropout before both linear layers."""
+    data, recipe = _train_set(setting), Recipe("natural", setting.epochs, batch=BATCH)
+    network = _untrained(setting, seed)
+    rates = dict.fromkeys(stochastic_layers("det+stoch", network), parameters.dropout_rate)
+    trained = _cached(
+        _identity(setting, seed, kind="MC dropout", rates=rates, recipe=asdict(recipe)),
+        network,
+        lambda model: train_dropout(_sequential(model), data.images, data.labels, rates, recipe, seed=seed).network,
+    )
+    return Dropout(trained, rates)
+
+
+def _sequential(model: nn.Module) -> nn.Sequential:
+    assert isinstance(model, nn.Sequential)
+    return model
+
+
+def _variational(design: str, setting: Setting, parameters: Parameters, seed: int) -> MeanField:
+    """Mean-field variational inference over the layers that the design makes stochastic."""
+    data, network = _train_set(setting), _untrained(setting, seed)
+    layers = stochastic_layers(design, network)
+
+    def make(holder: nn.Module) -> nn.Module:
+        found = train_mean_field(
+            network,
+            data.images,
+            data.labels,
+            prior_sd=parameters.prior_sd,
+            temperature=setting.temperature,
+            epochs=setting.vi_epochs,
+            seed=seed,
+            stochastic=layers,
+        )
+        zeros = {name: found.means[name] * 0 for name in found.means}
+        means, scales = holder.children()
+        means.load_state_dict(dict(found.means))
+        scales.load_state_dict({**zeros, **found.scales})
+        return holder
+
+    # Two networks side by side: the first has the means for weights, the second the deviations.
+    holder = nn.Sequential(_untrained(setting, seed), _untrained(setting, seed))
+    identity = _identity(setting, seed, design=design, prior_sd=parameters.prior_sd)
+    means, scales = (
+        {name: part.detach() for name, part in each.named_parameters()}
+        for each in _cached(identity, holder, make).children()
+    )
+    chosen = {name: scale for name, scale in scales.items() if name.split(".")[0] in layers}
+    return MeanField(network, means, chosen)
+
+
+def fit_all(pairs: list[tuple[str, Setting, Parameters, int]]) -> None:
+    """Train what is not in the cache yet, side by side; what needs no training of its own is left out."""
+    trained = [pair for pair in pairs if pair[0] not in (SECOND, "Laplace", "weight noise")]
+    map_in_workers(_fit_one, sorted(trained, key=lambda pair: pair[0] != "ensemble"))
+
+
+def _fit_one(item: tuple[str, Setting, Parameters, int]) -> None:
+    fit(*item)
+
+
+def all_pairs(parameters: Parameters) -> list[tuple[str, Setting, Parameters, int]]:
+    """Every kind on every data set and in every repetition; those of one repetition stand together."""
+    return [
+        (kind, setting, parameters, seed)
+        for setting in settings(parameters)
+        for seed in seeds(parameters)
+        for kind in KINDS
+    ]
+
+
+assert set(DESIGN_KINDS.values()) == set(DESIGNS)

@@ -1,0 +1,376 @@
+"""From measurements to rows of the record: accuracies, paired leads, alarms and checks, with intervals.
+
+Read `resample` and `paired_lead` first (what the intervals are over), then the `record_...` functions in their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from robustbook.errors import ParameterError
+from robustbook.measure.uncertainty import ranking_kernel
+from robustbook.perturb.interference import KINDS as INTERFERENCES
+from robustbook.perturb.interference import SEVERITIES
+from robustbook.results import Metric, Results
+from robustbook.stats import Interval
+from robustbook.studies.bnn_attacks.claims import BNN, CNN, PENALISED, SECOND
+from robustbook.studies.bnn_attacks.evaluation import BUDGETS, LARGE, SCORES, Measured
+from robustbook.studies.bnn_attacks.posteriors import KINDS, POSTERIORS
+
+Array = npt.NDArray[np.float64]
+RESAMPLES = 2000
+OVER = "images and seeds"
+WAYS = ("transfer", "EOT")
+
+
+class Table:
+    """Measurements of one data set, as arrays (seeds, images) by kind."""
+
+    def __init__(self, measured: Sequence[Measured]) -> None:
+        self.dataset = measured[0].dataset
+        self.by_kind = {kind: [each for each in measured if each.kind == kind] for kind in KINDS}
+        self.seeds = len(self.by_kind[CNN])
+
+    def correct(self, kind: str, way: str, attack: str, strength: float) -> Array:
+        """Right answers (seeds, images)."""
+        return np.stack([each.correct[way, attack, strength] for each in self.by_kind[kind]])
+
+    def clean(self, kind: str) -> Array:
+        """Right answers (seeds, images) on clean images."""
+        return self.correct(kind, "clean", "none", 0.0)
+
+    def attacked(self, kind: str, way: str) -> Array:
+        """Right answers (seeds, images) under PGD, mean over budgets."""
+        return np.mean([self.correct(kind, way, "PGD", budget) for budget in BUDGETS], axis=0)
+
+    def disturbed(self, kind: str, interference: str) -> Array:
+        """Right answers (seeds, images) under one kind of interference, or "all", mean over severities."""
+        names = tuple(INTERFERENCES) if interference == "all" else (interference,)
+        return np.mean(
+            [self.correct(kind, "interference", name, float(level)) for name in names for level in SEVERITIES], axis=0
+        )
+
+
+def tables(measured: Sequence[Measured]) -> list[Table]:
+    """One table a data set."""
+    names = list(dict.fromkeys(each.dataset for each in measured))
+    return [Table([each for each in measured if each.dataset == name]) for name in names]
+
+
+def resample(seeds: int, images: int) -> tuple[Array, Array]:
+    """How often each seed (R, seeds) and each image (R, images) is drawn in R bootstrap samples; the same every time."""
+    generator = np.random.default_rng(0)
+    seed_counts = generator.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES)
+    image_counts = generator.multinomial(images, np.full(images, 1 / images), RESAMPLES)
+    return seed_counts.astype(float), image_counts.astype(float)
+
+
+def crossed_mean(values: Array, weights: Array | None = None) -> Interval:
+    """Weighted mean of `values` (seeds, images) with a bootstrap interval that draws seeds and images independently.
+
+    Raises ParameterError if all weights are 0.
+    """
+    weights = np.ones_like(values) if weights is None else weights
+    if not weights.any():
+        raise ParameterError("no image is right for both networks: more training images or epochs are needed")
+    by_seed, by_image = resample(*values.shape)
+    total = np.einsum("rs,si,ri->r", by_seed, values * weights, by_image)
+    count = np.einsum("rs,si,ri->r", by_seed, weights, by_image)
+    low, high = np.quantile(total[count > 0] / count[count > 0], [0.025, 0.975])
+    return Interval(float((values * weights).sum() / weights.sum()), float(low), float(high), values.shape[1])
+
+
+def paired_lead(first: Array, second: Array, both_right: Array) -> Interval:
+    """Mean of `first` - `second` (seeds, images) over the pairs that the mask marks."""
+    return crossed_mean(first - second, both_right)
+
+
+def crossed_auroc(clean: Array, attacked: Array, less: tuple[Array, Array] | None = None) -> Interval:
+    """AUROC of scores (seeds, images), mean over seeds; less that of the scores `less` on the same images."""
+    kernels = np.stack([ranking_kernel(low, high) for low, high in zip(clean, attacked, strict=True)])
+    if less is not None:
+        kernels -= np.stack([ranking_kernel(low, high) for low, high in zip(*less, strict=True)])
+    by_seed, by_image = resample(len(clean), clean.shape[1])
+    by_kernel = np.stack([((by_image @ kernel) * by_image).sum(1) for kernel in kernels]) / clean.shape[1] ** 2
+    drawn = (by_seed * by_kernel.T).sum(1) / len(clean)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Interval(float(kernels.mean()), float(low), float(high), clean.shape[1])
+
+
+def record_all(results: Results, measured: Sequence[Measured], titles: dict[str, str]) -> None:
+    """All rows of the study."""
+    found = tables(measured)
+    results.add("seeds", found[0].seeds, over="repetitions")
+    for table in found:
+        images = table.clean(CNN).shape[1]
+        results.add("images", images, dataset=table.dataset, title=titles[table.dataset])
+        record_accuracies(results, table)
+        record_posteriors(results, table)
+        record_leads(results, table)
+        record_interference(results, table)
+        record_alarms(results, table)
+        record_checks(results, table)
+
+
+def record_accuracies(results: Results, table: Table) -> None:
+    """Accuracy of every kind, clean and under every attack crafted in every way."""
+    for kind, rows in table.by_kind.items():
+        for way, attack, strength in rows[0].correct:
+            if way == "interference":
+                continue
+            name = "clean accuracy" if way == "clean" else "accuracy under attack"
+            factors: dict[str, Any] = {} if way == "clean" else {"way": way, "attack": attack, "budget": strength}
+            results.add(
+                name,
+                crossed_mean(table.correct(kind, way, attack, strength)),
+                over=OVER,
+                unit="share",
+                dataset=table.dataset,
+                network=kind,
+                **factors,
+            )
+        results.add(
+            "clean accuracy lead",
+            crossed_mean(table.clean(kind) - table.clean(SECOND)),
+            over=OVER,
+            unit="share",
+            dataset=table.dataset,
+            network=kind,
+            over_network=SECOND,
+        )
+
+
+def record_posteriors(results: Results, table: Table) -> None:
+    """How wide every posterior is, so that a collapsed one is seen."""
+    for kind in POSTERIORS:
+        rows = table.by_kind[kind]
+        for layer in rows[0].spread:
+            spread = float(np.mean([each.spread[layer] for each in rows]))
+            results.add("relative spread", spread, dataset=table.dataset, network=kind, layer=layer)
+        variance = float(np.mean([each.variance for each in rows]))
+        results.add("predictive variance", variance, dataset=table.dataset, network=kind)
+        information = np.stack([each.scores["clean", "mutual information"] for each in rows])
+        results.add(
+            "mutual information when clean",
+            crossed_mean(information),
+            over=OVER,
+            unit="nats",
+            dataset=table.dataset,
+            network=kind,
+        )
+
+
+def record_leads(results: Results, table: Table) -> None:
+    """Paired leads under PGD on images that both get right: every posterior over the deterministic controls and the BNN."""
+    pairs = [(kind, over) for kind in POSTERIORS for over in (SECOND, PENALISED)]
+    pairs += [("det+stoch", over) for over in (BNN, "stoch+det")]
+    pairs += [(BNN, over) for over in ("weight noise", "MC dropout", "ensemble", "Laplace")]
+    for first, second in pairs:
+        both = table.clean(first) * table.clean(second)
+        for way in WAYS:
+            lead = paired_lead(table.attacked(first, way), table.attacked(second, way), both)
+            factors: dict[str, Any] = {"dataset": table.dataset, "first": first, "over_network": second, "way": way}
+            results.add("lead under attack", lead, over=OVER, unit="share", **factors)
+            whole = crossed_mean(table.attacked(first, way) - table.attacked(second, way))
+            results.add("lead under attack, all images", whole, over=OVER, unit="share", **factors)
+
+
+def record_interference(results: Results, table: Table) -> None:
+    """Accuracy under interference, and the BNN's paired leads."""
+    kinds = [kind for kind in KINDS if ("interference", "blur", 1.0) in table.by_kind[kind][0].correct]
+    for kind in kinds:
+        for name in INTERFERENCES:
+            for level in SEVERITIES:
+                results.add(
+                    "accuracy under interference",
+                    crossed_mean(table.correct(kind, "interference", name, float(level))),
+                    over=OVER,
+                    unit="share",
+                    dataset=table.dataset,
+                    network=kind,
+                    interference=name,
+                    severity=level,
+                )
+    for second in (each for each in kinds if each != BNN):
+        both = table.clean(BNN) * table.clean(second)
+        for name in ("all", *INTERFERENCES):
+            lead = paired_lead(table.disturbed(BNN, name), table.disturbed(second, name), both)
+            factors: dict[str, Any] = {"dataset": table.dataset, "over_network": second, "interference": name}
+            results.add("lead under interference", lead, over=OVER, unit="share", **factors)
+
+
+def record_alarms(results: Results, table: Table) -> None:
+    """AUROC of every score of every posterior, and of the attacked CNN's max-softmax on the same inputs."""
+    for kind in POSTERIORS:
+        rows = table.by_kind[kind]
+        for inputs in (each for each in rows[0].baseline if each != "clean"):
+            factors: dict[str, Any] = {"dataset": table.dataset, "network": kind, "inputs": inputs}
+            for score in SCORES:
+                clean, attacked = (np.stack([row.scores[key, score] for row in rows]) for key in ("clean", inputs))
+                results.add("AUROC", crossed_auroc(clean, attacked), over=OVER, score=score, **factors)
+    rows = table.by_kind[BNN]
+    for inputs in (each for each in rows[0].baseline if each != "clean"):
+        pairs = [np.stack([row.baseline[key] for row in rows]) for key in ("clean", inputs)]
+        own = [np.stack([row.scores[key, "mutual information"] for row in rows]) for key in ("clean", inputs)]
+        where: dict[str, Any] = {"dataset": table.dataset, "inputs": inputs}
+        results.add("AUROC", crossed_auroc(pairs[0], pairs[1]), over=OVER, network=CNN, score="max-softmax", **where)
+        lead = crossed_auroc(own[0], own[1], (pairs[0], pairs[1]))
+        results.add("AUROC lead over max-softmax", lead, over=OVER, **where)
+
+
+def record_checks(results: Results, table: Table) -> None:
+    """What must hold whatever the claims: attacks strong enough, no masked gradients, no alarm without a cause."""
+    for kind in (each for each in KINDS if each != CNN):
+        for budget in BUDGETS:
+            difference = table.correct(kind, "EOT", "PGD", budget) - table.correct(kind, "transfer", "PGD", budget)
+            results.add(
+                "check: EOT less transfer",
+                crossed_mean(difference),
+                over=OVER,
+                unit="share",
+                dataset=table.dataset,
+                network=kind,
+                budget=budget,
+            )
+    rows = table.by_kind[BNN]
+    for count in rows[0].by_samples:
+        found = crossed_mean(np.stack([row.by_samples[count] for row in rows]))
+        results.add(
+            "accuracy by samples in the gradient", found, over=OVER, unit="share", dataset=table.dataset, samples=count
+        )
+    large = crossed_mean(table.correct(BNN, "EOT", "PGD", LARGE))
+    results.add("check: accuracy at a large budget", large, over=OVER, unit="share", dataset=table.dataset)
+    information = np.stack([row.scores["clean", "mutual information"] for row in rows])
+    half = information.shape[1] // 2
+    halves = crossed_auroc(information[:, :half], information[:, half : 2 * half])
+    results.add("check: AUROC of two sets of clean images", halves, over=OVER, dataset=table.dataset)
+
+
+def overview(results: Results, dataset: str) -> pd.DataFrame:
+    """One line a network: accuracy clean and under PGD at the full budget crafted in three ways, and predictive variance."""
+    lines = []
+    for kind in KINDS:
+        line = {"network": NAMES[kind], "clean": _shown(results, "clean accuracy", dataset, kind)}
+        for way, title in (("transfer", "transferred"), ("one sample", "one sample"), ("EOT", "averaged (EOT)")):
+            line[title] = _shown(results, "accuracy under attack", dataset, kind, way=way, attack="PGD", budget=1.0)
+        found = results.select("predictive variance", dataset=dataset, network=kind)
+        line["variance"] = f"{found[0].value:.2g}" if found else None
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def _shown(results: Results, name: str, dataset: str, kind: str, **factors: str | float) -> str | None:
+    found = results.select(name, dataset=dataset, network=kind, **factors)
+    return within(found[0]) if found else None
+
+
+def within(metric: Metric) -> str:
+    """A share with its interval, in two digits."""
+    return f"{metric.value:.2f} [{metric.low:.2f}, {metric.high:.2f}]"
+
+
+def spreads(results: Results, dataset: str) -> pd.DataFrame:
+    """One line a posterior: mean deviation over mean weight of its four layers."""
+    lines = []
+    for kind in POSTERIORS:
+        rows = results.select("relative spread", dataset=dataset, network=kind)
+        layers = zip(("first convolution", "second convolution", "first linear", "last linear"), rows, strict=True)
+        lines.append({"network": NAMES[kind], **{name: round(row.value, 3) for name, row in layers}})
+    return pd.DataFrame(lines)
+
+
+def alarms(results: Results, dataset: str) -> pd.DataFrame:
+    """One line a posterior: AUROC of mutual information by kind of input."""
+    lines = []
+    for kind in POSTERIORS:
+        line: dict[str, str | None] = {"network": NAMES[kind]}
+        for inputs in ("transfer", "EOT", "uncertainty-aware"):
+            found = results.select("AUROC", dataset=dataset, network=kind, inputs=inputs, score="mutual information")
+            line[inputs] = within(found[0]) if found else None
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+NAMES = {
+    CNN: "CNN (attacks are crafted on it)",
+    SECOND: "second CNN = det+det",
+    PENALISED: "L2-regularised CNN",
+    BNN: "BNN = stoch+stoch",
+    "det+stoch": "det+stoch",
+    "stoch+det": "stoch+det",
+    "MC dropout": "MC dropout",
+    "ensemble": "deep ensemble",
+    "Laplace": "last-layer Laplace",
+    "weight noise": "weight noise",
+}
+"""Names for readers."""
+
+
+def best(results: Results, dataset: str, way: str) -> str:
+    """The kind with the highest accuracy under PGD at the full budget, and that accuracy."""
+    rows = [
+        row
+        for row in results.select("accuracy under attack", dataset=dataset, way=way, attack="PGD", budget=1.0)
+        if row.factors["network"] != CNN
+    ]
+    top = max(rows, key=lambda row: row.value)
+    return f"{NAMES[str(top.factors['network'])]} with {within(top)}"
+
+
+def attack_gap(results: Results, dataset: str) -> str:
+    """Under how many transferred attacks the BNN has the higher accuracy than the second CNN, in words."""
+
+    def rows(kind: str) -> dict[str, float]:
+        found = results.select("accuracy under attack", dataset=dataset, network=kind, way="transfer", budget=1.0)
+        return {str(row.factors["attack"]): row.value for row in found}
+
+    bayesian, plain = rows(BNN), rows(SECOND)
+    higher = sum(bayesian[attack] > plain[attack] for attack in bayesian)
+    return f"the BNN is ahead of the second CNN under {higher} of {len(bayesian)} transferred attacks"
+
+
+def sample_gain(results: Results, dataset: str) -> str:
+    """What more samples in the gradient do, in words."""
+    rows = results.select("accuracy by samples in the gradient", dataset=dataset)
+    before, after = (f"{row.factors['samples']}: {within(row)}" for row in (rows[0], rows[-1]))
+    return f"accuracy left to the BNN by samples in the gradient, {before}; {after}"
+
+
+def checks(results: Results, titles: dict[str, str]) -> pd.DataFrame:
+    """One line a data set: whether the attacks were strong and the alarm quiet without a cause."""
+    lines = []
+    for dataset, title in titles.items():
+        worst = max(results.select("check: EOT less transfer", dataset=dataset), key=lambda row: row.value)
+        lines.append(
+            {
+                "data": title,
+                "EOT less transfer": f"{worst.value:+.2f} ({NAMES[str(worst.factors['network'])]})",
+                f"accuracy at {LARGE:g} ε": within(results.one("check: accuracy at a large budget", dataset=dataset)),
+                "clean against clean": within(results.one("check: AUROC of two sets of clean images", dataset=dataset)),
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def matching(results: Results, titles: dict[str, str]) -> pd.DataFrame:
+    """One line a data set and way: the BNN's lead over the second CNN, matched and not."""
+    lines = []
+    for dataset, title in titles.items():
+        clean = within(results.one("clean accuracy lead", dataset=dataset, network=BNN))
+        for way in WAYS:
+            factors = {"dataset": dataset, "first": BNN, "over_network": SECOND, "way": way}
+            pair = [results.one(name, **factors) for name in ("lead under attack", "lead under attack, all images")]
+            line = {
+                "data": title,
+                "clean": clean,
+                "crafted": way,
+                "both right": within(pair[0]),
+                "all": within(pair[1]),
+            }
+            lines.append(line)
+    return pd.DataFrame(lines)

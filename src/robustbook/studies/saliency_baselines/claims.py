@@ -1,0 +1,207 @@
+"""The paper's claims with their rules: each verdict is computed from the metric rows alone.
+
+Rows that rules read: `baseline gap` and `neutral gap` (ceiling minus similarity between baselines), `ranking gap`
+(repeated minus between), `diagonal advantage`, `plateau gap`, `metric gap`, and `recovery range`.
+"""
+
+from __future__ import annotations
+
+from robustbook.results import Claim, Judgement, Metric, Results, Verdict
+
+NEUTRAL = 0.05
+"""A baseline counts as neutral for a network below this KL from the uniform distribution, as a share of log K."""
+PLATEAU_MARGIN = 0.01
+RECOVERY_MARGIN = 0.05
+FOLLOWS = 0.9
+DECIDING = ("spearman", "ssim")
+
+
+def _shown(metric: Metric) -> str:
+    if metric.low is None or metric.high is None:
+        return f"{metric.value:.3f}"
+    return f"{metric.value:.3f} [{metric.low:.3f}, {metric.high:.3f}]"
+
+
+def _low(metric: Metric) -> float:
+    return metric.value if metric.low is None else metric.low
+
+
+def _rows(results: Results, name: str, **factors: str) -> list[Metric]:
+    found = results.select(name, **factors)
+    if not found:
+        raise KeyError(f"{name} {factors}")
+    return found
+
+
+def _graded(held: int, of: int) -> Verdict:
+    """All, at least half, or fewer of the comparisons."""
+    return "reproduced" if held == of else "partly" if 2 * held >= of else "not reproduced"
+
+
+def _above_zero(rows: list[Metric], margin: float = 0.0) -> int:
+    return sum(_low(row) > margin for row in rows)
+
+
+def _listed(rows: list[Metric], *factors: str) -> str:
+    return ", ".join(f"{' '.join(str(row.factors[name]) for name in factors)} {_shown(row)}" for row in rows)
+
+
+def _judge_gap(results: Results, name: str, ceiling: str) -> Judgement:
+    rows = [row for measure in DECIDING for row in results.select(name, measure=measure)]
+    if not rows:
+        raise KeyError(name)
+    held = _above_zero(rows)
+    return Judgement(
+        _graded(held, len(rows)),
+        f"In {held} of {len(rows)} comparisons the similarity lies below the ceiling with its interval. {ceiling}: "
+        f"{_listed(rows, 'data', 'measure')}.",
+    )
+
+
+def judge_maps(results: Results) -> Judgement:
+    """C4.1: maps of two baselines, from other masks, are less alike than maps of one baseline from other masks."""
+    return _judge_gap(results, "baseline gap", "Ceiling minus similarity")
+
+
+def judge_neutral(results: Results) -> Judgement:
+    """C4.2: the same for pairs of baselines that both count as neutral."""
+    return _judge_gap(results, "neutral gap", "Ceiling minus similarity of neutral pairs")
+
+
+def judge_ranking(results: Results) -> Judgement:
+    """C4.3: rankings under two baselines agree less than rankings under one on another sample of images."""
+    rows = _rows(results, "ranking gap")
+    held = _above_zero(rows)
+    flips = _rows(results, "best method flips", pairs="all")
+    return Judgement(
+        _graded(held, len(rows)),
+        f"In {held} of {len(rows)} comparisons Kendall's tau between baselines lies below that of repeated samples. "
+        f"Difference: {_listed(rows, 'data', 'metric', 'pairs')}. The best method differs in this share of pairs of "
+        f"baselines: {_listed(flips, 'data', 'metric')}.",
+    )
+
+
+def judge_diagonal(results: Results) -> Judgement:
+    """C4.4: the diagonal of generator by metric baseline is above what row and column give, and random maps show none."""
+    rows = _rows(results, "diagonal advantage", maps="RISE")
+    controls = {row.factors["data"]: row for row in _rows(results, "diagonal advantage", maps="random")}
+    calibrated = {data: _low(row) <= 0 for data, row in controls.items()}
+    held = sum(_low(row) > 0 and calibrated[row.factors["data"]] for row in rows)
+    return Judgement(
+        _graded(held, len(rows)),
+        f"Advantage of the same baseline: {_listed(rows, 'data')}; of random maps: "
+        f"{_listed(list(controls.values()), 'data')}.",
+    )
+
+
+def judge_settings(results: Results) -> Judgement:
+    """C4.5: the fitted plateau of the similarity of two settings lies below that of one setting with other masks."""
+    rows = _rows(results, "plateau gap")
+    held = _above_zero(rows, PLATEAU_MARGIN)
+    widest, narrowest = (choose(rows, key=lambda row: row.value) for choose in (max, min))
+    return Judgement(
+        _graded(held, len(rows)),
+        f"In {held} of {len(rows)} pairs of settings the plateau lies more than {PLATEAU_MARGIN} below the one of equal "
+        f"settings, interval included. Widest gap: {_listed([widest], 'data', 'pair')}; narrowest: "
+        f"{_listed([narrowest], 'data', 'pair')}.",
+    )
+
+
+def judge_metrics(results: Results) -> Judgement:
+    """C4.6: two metrics agree less on the methods of an image than a metric agrees with itself when repeated."""
+    rows = _rows(results, "metric gap")
+    held = _above_zero(rows)
+    return Judgement(
+        _graded(held, len(rows)),
+        f"In {held} of {len(rows)} comparisons the agreement lies below that of the weaker repetition, interval "
+        f"included. Repetition minus agreement: {_listed(rows, 'data', 'comparison')}.",
+    )
+
+
+def judge_recovery(results: Results) -> Judgement:
+    """C4.7: the best baseline recovers the planted patch better than the worst, both chosen on other images."""
+    follows = results.one("follows the patch")
+    if follows.value < FOLLOWS:
+        return Judgement(
+            "not tested at this scale",
+            f"Only {_shown(follows)} of predictions follow a swapped patch, so the truth is not what was planted.",
+        )
+    spread = results.one("recovery range", generator="RISE")
+    clear = _low(spread) > 0
+    verdict: Verdict = (
+        "reproduced" if clear and spread.value >= RECOVERY_MARGIN else "partly" if clear else "not reproduced"
+    )
+    others = _rows(results, "recovery range", generator="occlusion")
+    control = results.one("recovery range", generator="RISE, one baseline twice")
+    return Judgement(
+        verdict,
+        f"Overlap with the patch, best minus worst baseline: RISE {_shown(spread)}, occlusion {_shown(others[0])}, "
+        f"one baseline with other masks {_shown(control)}; {_shown(follows)} of predictions follow a swapped patch.",
+    )
+
+
+CLAIMS = (
+    Claim(
+        id="C4.1",
+        statement="The baseline image changes the saliency map.",
+        source="abstract",
+        measure="Spearman's correlation, SSIM and overlap of top pixels of RISE maps from two baselines, one image and network, other masks (and, reported, the same masks).",
+        rule="Reproduced if ceiling minus similarity has its whole 95 % interval (images) above 0 for Spearman and SSIM on all data; partly if in at least half of them.",
+        control="The ceiling: one baseline, other masks, equal N.",
+        judge=judge_maps,
+    ),
+    Claim(
+        id="C4.2",
+        statement="This holds even for baselines that are neutral to the network.",
+        source="abstract",
+        measure=f"The same for pairs of baselines whose class distribution both are within {NEUTRAL} log K (Kullback-Leibler) of the uniform one; some are optimised for it.",
+        rule="As C4.1, over neutral pairs.",
+        control="The ceiling of those pairs, and how the gap depends on neutrality over all pairs.",
+        judge=judge_neutral,
+    ),
+    Claim(
+        id="C4.3",
+        statement="The baseline changes the evaluation: which saliency method a removal metric ranks first.",
+        source="abstract",
+        measure="Rankings of fixed maps by mean MoRF or LeRF area under two metric baselines; Kendall's tau between the rankings on two bootstrap samples of the images.",
+        rule="Reproduced if tau within a baseline minus tau between baselines has its interval above 0 for both metrics, all and neutral pairs, all data; partly if in at least half.",
+        control="Re-ranking by one baseline on two bootstrap samples of the images.",
+        judge=judge_ranking,
+    ),
+    Claim(
+        id="C4.4",
+        statement="A map made with a baseline does best when it is judged with the same baseline.",
+        source="not in the abstract; a corollary",
+        measure="Matrix of LeRF minus MoRF area, generator by metric baseline; the diagonal after means of rows and columns are taken off.",
+        rule="Reproduced if the diagonal's advantage has its interval (images) above 0 on all data while that of random maps does not; partly if in at least half.",
+        control="Random maps, one draw a label: they have no baseline. (A map without labels, such as a gradient, gives exactly 0.)",
+        judge=judge_diagonal,
+    ),
+    Claim(
+        id="C4.5",
+        statement="Hyper-parameters of RISE make maps diverge.",
+        source="abstract",
+        measure="Spearman's correlation r of maps of two settings (p, s) from other masks against N, fitted by r = plateau / (1 + c / N).",
+        rule=f"Reproduced if in all pairs of settings the plateau lies more than {PLATEAU_MARGIN} (interval over images included) below that of equal settings; partly in at least half.",
+        control="The same fit for one setting with other masks, whose plateau is 1 if the noise is Monte-Carlo noise alone.",
+        judge=judge_settings,
+    ),
+    Claim(
+        id="C4.6",
+        statement="Metrics of saliency maps disagree with each other.",
+        source="abstract",
+        measure="Spearman's correlation over methods, per image, of MoRF with LeRF, and of deletion with insertion as RISE defines them (grey and blurred baseline).",
+        rule="Reproduced if the weaker repetition's agreement minus theirs has its interval (images) above 0 in both comparisons on all data; partly if in at least half.",
+        control="Repetitions: the same metric with other step sizes, and with another draw of a noise baseline.",
+        judge=judge_metrics,
+    ),
+    Claim(
+        id="C4.7",
+        statement="Perturbation maps lack robustness: whether they find what decides the class depends on the baseline.",
+        source="abstract, with a positive control of ours",
+        measure="Intersection over union of a map's largest pixels with a planted patch that alone decides the class, per baseline.",
+        rule=f"Reproduced if best minus worst baseline, chosen on one half of the images and measured on the other, is at least {RECOVERY_MARGIN} with its interval above 0; partly if only above 0.",
+        control=f"Random and occlusion maps; one baseline twice; at least {FOLLOWS:.0%} of predictions must follow a swapped patch.",
+        judge=judge_recovery,
+    ),
+)

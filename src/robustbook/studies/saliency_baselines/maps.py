@@ -1,0 +1,254 @@
+"""Maps from every baseline and how alike they are: `measure_maps` for one task each, `add_*` for the rows of all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from robustbook.measure import saliency, saliency_metrics, similarity
+from robustbook.perturb.baselines import neutrality
+from robustbook.results import Results
+from robustbook.stats import bootstrap_mean, bootstrap_rows
+from robustbook.studies.saliency_baselines.claims import NEUTRAL
+from robustbook.studies.saliency_baselines.material import Task, baseline_images, baseline_names, gather, rise_masks
+
+Numbers = NDArray[np.float64]
+MEASURES = tuple(similarity.SIMILARITIES)
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """RISE maps (2, B, n, H, W) of a task: two independent draws of masks, B baselines, n images; and comparisons.
+
+    `ceiling` (measures, B, n) compares the two draws of one baseline, `between` (measures, B, B, n) two baselines from
+    different draws, `same` two baselines from the same masks. `recovered` holds overlap with the truth (2, B, n) and
+    `occluded` that of occlusion maps (B, n), where the truth is known.
+    """
+
+    task: Task
+    title: str
+    names: tuple[str, ...]
+    accuracy: float
+    maps: Tensor
+    neutrality: Numbers
+    ceiling: Numbers
+    between: Numbers
+    same: Numbers
+    recovered: Numbers | None = None
+    pointed: Numbers | None = None
+    occluded: Numbers | None = None
+    random: Numbers | None = None
+    follows: Numbers | None = None
+
+    @property
+    def gaps(self) -> Numbers:
+        """Ceiling minus similarity (measures, pairs, n) of each pair of baselines, from different masks."""
+        first, second = np.triu_indices(len(self.names), 1)
+        return (self.ceiling[:, first] + self.ceiling[:, second]) / 2 - self.between[:, first, second]
+
+
+def measure_maps(task: Task) -> Maps:
+    """RISE maps of the task's images from all its baselines, compared with each other and, if known, the truth."""
+    material, names, made = gather(task), baseline_names(task), baseline_images(task)
+    chunk = 16 if task.data == "photographs" else 128
+    flat = made.flatten(0, 1)
+    said = neutrality(material.model, flat, chunk=chunk).reshape(len(names), -1)
+    maps = torch.stack([_rise(task, draw, chunk) for draw in (0, 1)])
+    truth = _against_truth(task, maps) if material.truth is not None else {}
+    return Maps(
+        task, material.source.title, names, material.accuracy, maps, said.double().numpy(), *compare(maps), **truth
+    )
+
+
+def _rise(task: Task, draw: int, chunk: int) -> Tensor:
+    material, made, masks = gather(task), baseline_images(task), rise_masks(task, draw)
+    images, targets = material.images.repeat(len(made), 1, 1, 1), material.targets.repeat(len(made))
+    scores = saliency.mask_scores(material.model, images, targets, masks, made.flatten(0, 1), chunk=chunk)
+    return saliency.rise_maps(scores, masks).reshape(len(made), len(material), *masks.shape)
+
+
+def compare(maps: Tensor) -> tuple[Numbers, Numbers, Numbers]:
+    """Ceiling (measures, B, n), similarity between baselines (measures, B, B, n) from other and from the same masks."""
+    count = maps.shape[1]
+    crossed = np.empty((len(MEASURES), count, count, maps.shape[2]))
+    same = np.empty_like(crossed)
+    for row, measure in enumerate(similarity.SIMILARITIES.values()):
+        for first in range(count):
+            for second in range(count):
+                crossed[row, first, second] = measure(maps[0, first], maps[1, second]).numpy()
+                if first <= second:
+                    shared = measure(maps[0, first], maps[0, second]).numpy()
+                    same[row, first, second] = same[row, second, first] = shared
+    ceiling = np.einsum("mbbn->mbn", crossed).copy()
+    return ceiling, (crossed + crossed.swapaxes(1, 2)) / 2, same
+
+
+def _against_truth(task: Task, maps: Tensor) -> dict[str, Numbers]:
+    """Overlap of every map, of occlusion maps and of random maps with the truth, and whether predictions follow it."""
+    material, made = gather(task), baseline_images(task)
+    assert material.truth is not None
+    truth = material.truth
+
+    def by_map(measure, found: Tensor) -> Numbers:  # type: ignore[no-untyped-def]
+        return np.stack([measure(each, truth).double().numpy() for each in found])
+
+    window = max(2, material.images.shape[2] // 5)
+    occluded = torch.stack(
+        [
+            saliency.occlusion(material.model, material.images, material.targets, one, window=window, stride=2)
+            for one in made
+        ]
+    )
+    random = saliency.random_maps(material.images, task.generator(2))
+    found = {
+        "recovered": np.stack([by_map(saliency_metrics.overlap, draw) for draw in maps]),
+        "pointed": np.stack([by_map(saliency_metrics.hits, draw) for draw in maps]),
+        "occluded": by_map(saliency_metrics.overlap, occluded),
+        "random": by_map(saliency_metrics.overlap, random[None])[0],
+    }
+    if task.data == "planted":
+        found["follows"] = _follows(task)
+    return found
+
+
+def _follows(task: Task) -> Numbers:
+    """Whether each prediction becomes the class of a patch that is put in the place of the planted one."""
+    from robustbook.data.shapes import swap_patch
+    from robustbook.perturb.network import compute_logits
+
+    material = gather(task)
+    assert material.truth is not None
+    others = (material.targets + 1) % material.source.classes
+    swapped = swap_patch(material.images, material.truth, others)
+    return (compute_logits(material.model, swapped).argmax(1) == others).double().numpy()
+
+
+# Rows ---------------------------------------------------------------------------------------------------------------
+
+
+def by_title(measured: Sequence[Maps]) -> dict[str, list[Maps]]:
+    """The tasks' maps by the title of their data."""
+    found: dict[str, list[Maps]] = {}
+    for one in measured:
+        found.setdefault(one.title, []).append(one)
+    return found
+
+
+def add_networks(results: Results, measured: Sequence[Maps]) -> None:
+    """Rows `accuracy` (mean over networks) and `neutrality` by baseline (share of log K, interval over images)."""
+    for title, group in by_title(measured).items():
+        results.add("accuracy", float(np.mean([one.accuracy for one in group])), unit="share", data=title)
+        for row, name in enumerate(group[0].names):
+            said = np.concatenate([one.neutrality[row] for one in group])
+            found = bootstrap_mean(said, seed=0, resamples=500)
+            results.add("neutrality", found, over="images", unit="share", data=title, baseline=name)
+
+
+def add_similarity(results: Results, measured: Sequence[Maps]) -> None:
+    """Rows `ceiling`, `similarity` (other or same masks) and `baseline gap` by measure, `corrected similarity`, and
+    pairs of baselines as `pair similarity` with their `pair ceiling`.
+    """
+    for title, group in by_title(measured).items():
+        first, second = np.triu_indices(len(group[0].names), 1)
+        for row, measure in enumerate(MEASURES):
+            ceiling = np.concatenate([one.ceiling[row].mean(0) for one in group])
+            between = np.concatenate([one.between[row, first, second].mean(0) for one in group])
+            same = np.concatenate([one.same[row, first, second].mean(0) for one in group])
+            gap = np.concatenate([one.gaps[row].mean(0) for one in group])
+            factors: dict[str, Any] = {"data": title, "measure": measure}
+            results.add("ceiling", bootstrap_mean(ceiling, seed=0), over="images", **factors)
+            results.add("similarity", bootstrap_mean(between, seed=0), over="images", masks="other", **factors)
+            results.add("similarity", bootstrap_mean(same, seed=0), over="images", masks="same", **factors)
+            results.add("baseline gap", bootstrap_mean(gap, seed=0), over="images", **factors)
+            ratio = bootstrap_rows(lambda x, y: float(x.mean() / y.mean()), between, ceiling, seed=0)
+            results.add("corrected similarity", ratio, over="images", **factors)
+        _add_pairs(results, title, group)
+
+
+def _add_pairs(results: Results, title: str, group: Sequence[Maps]) -> None:
+    names = group[0].names
+    crossed = np.concatenate([one.between[0] for one in group], axis=-1).mean(-1)
+    for first in range(len(names)):
+        for second in range(first, len(names)):
+            factors: dict[str, Any] = {"data": title, "first": names[first], "second": names[second]}
+            results.add("pair similarity", float(crossed[first, second]), **factors)
+
+
+def add_neutral(results: Results, measured: Sequence[Maps]) -> None:
+    """Rows `neutral gap` over pairs that are both neutral, `neutral pairs` (their share), and `gap by neutrality`:
+    Spearman's correlation, over pairs, of the gap with the less neutral one's distance from uniform.
+    """
+    for title, group in by_title(measured).items():
+        first, second = np.triu_indices(len(group[0].names), 1)
+        worse = [np.maximum(one.neutrality[first], one.neutrality[second]) for one in group]
+        neutral = [pair < NEUTRAL for pair in worse]
+        share = np.concatenate([pair.mean(0) for pair in neutral])
+        results.add("neutral pairs", bootstrap_mean(share, seed=0), over="images", unit="share", data=title)
+        for row, measure in enumerate(MEASURES):
+            gaps = [one.gaps[row] for one in group]
+            among = [
+                float(gap[chosen, image].mean())
+                for gap, mask in zip(gaps, neutral, strict=True)
+                for image in range(gap.shape[1])
+                if (chosen := mask[:, image]).any()
+            ]
+            factors: dict[str, Any] = {"data": title, "measure": measure}
+            if len(among) > 1:
+                results.add("neutral gap", bootstrap_mean(among, seed=0), over="images", **factors)
+            slopes = [
+                similarity.spearman(_column(gap[:, image]), _column(pair[:, image])).item()
+                for gap, pair in zip(gaps, worse, strict=True)
+                for image in range(gap.shape[1])
+            ]
+            results.add("gap by neutrality", bootstrap_mean(slopes, seed=0), over="images", **factors)
+
+
+def _column(values: Numbers) -> Tensor:
+    return torch.from_numpy(values.copy())[None, :, None]
+
+
+def add_recovery(results: Results, measured: Sequence[Maps]) -> None:
+    """Rows `recovery` and `pointing` by data, generator and baseline; on planted patches `recovery range` and
+    `follows the patch`.
+    """
+    for title, group in by_title([one for one in measured if one.recovered is not None]).items():
+        rise, pointed = _joined(group, "recovered"), _joined(group, "pointed")
+        occluded, random = _joined(group, "occluded"), _joined(group, "random")
+        for row, name in enumerate(group[0].names):
+            factors: dict[str, Any] = {"data": title, "baseline": name}
+            results.add("recovery", bootstrap_mean(rise[0, row], seed=0), over="images", generator="RISE", **factors)
+            results.add(
+                "recovery", bootstrap_mean(occluded[row], seed=0), over="images", generator="occlusion", **factors
+            )
+            results.add("pointing", bootstrap_mean(pointed[0, row], seed=0), over="images", generator="RISE", **factors)
+        results.add("recovery", bootstrap_mean(random, seed=0), over="images", generator="random", data=title)
+        if group[0].follows is None:
+            continue
+        follows = _joined(group, "follows")
+        results.add("follows the patch", bootstrap_mean(follows, seed=0), over="images", unit="share")
+        twice = (rise[0] - rise[1]).mean(0)
+        spreads = {"RISE": best_minus_worst(rise[0]), "occlusion": best_minus_worst(occluded)}
+        for generator, values in {**spreads, "RISE, one baseline twice": twice}.items():
+            results.add("recovery range", bootstrap_mean(values, seed=0), over="images", generator=generator)
+
+
+def _joined(group: Sequence[Maps], field: str) -> Numbers:
+    return np.concatenate([getattr(one, field) for one in group], axis=-1)
+
+
+def best_minus_worst(values: Numbers) -> Numbers:
+    """Difference (n,) of the best and the worst row of `values` (rows, n), each image's rows chosen on the other half
+    of the images.
+    """
+    found = np.empty(values.shape[1])
+    halves = np.arange(values.shape[1]) % 2
+    for half in (0, 1):
+        means = values[:, halves != half].mean(1)
+        found[halves == half] = (values[means.argmax()] - values[means.argmin()])[halves == half]
+    return found

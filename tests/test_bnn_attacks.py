@@ -1,0 +1,245 @@
+"""The study `bnn_attacks`: its rules decide as written, its intervals are right, and its networks are what they say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from robustbook.bayes.protocol import Empirical
+from robustbook.errors import ParameterError, UnknownNameError
+from robustbook.measure.uncertainty import auroc
+from robustbook.results import Results
+from robustbook.stats import bootstrap_mean
+from robustbook.studies.bnn_attacks import CLAIMS, Parameters, evaluation, posteriors, summaries
+from robustbook.studies.bnn_attacks.claims import BNN, CNN, PENALISED, SECOND
+
+SMALL = Parameters(
+    train_images=300, epochs=8, vi_epochs=8, members=2, seeds=1, images=12, samples=3, test_samples=6, steps=2
+)
+JUDGES = {claim.id: claim for claim in CLAIMS}
+SETTING = posteriors.settings(SMALL)[0]
+
+
+def verdict(claim: str, *rows: dict, seeds: int = 3, datasets: tuple[str, ...] = ("mnist",)) -> str:
+    results = Results()
+    results.add("seeds", seeds)
+    for dataset in datasets:
+        results.add("images", 80, dataset=dataset, title=dataset)
+    for row in rows:
+        results.add(**row)
+    return JUDGES[claim].verdict(results).verdict
+
+
+def row(name: str, value: float, low: float | None = None, high: float | None = None, **factors: object) -> dict:
+    interval = None if low is None else (low, value + 0.1 if high is None else high)
+    return {"name": name, "value": value, "interval": interval, "n": 80, "dataset": "mnist", **factors}
+
+
+# Rules --------------------------------------------------------------------------------------------------------------
+
+
+def lead(first: str, second: str, way: str, low: float, high: float | None = None) -> dict:
+    return row("lead under attack", low + 0.05, low, high, first=first, over_network=second, way=way)
+
+
+def p1_rows(transfer: float, white_box: float) -> list[dict]:
+    return [
+        lead(BNN, SECOND, "transfer", transfer),
+        lead(BNN, SECOND, "EOT", white_box),
+        lead(BNN, PENALISED, "transfer", 0.0),
+        lead("ensemble", SECOND, "transfer", 0.0),
+        lead("weight noise", SECOND, "transfer", 0.0),
+        row("check: EOT less transfer", -0.2, network=BNN, budget=1.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("transfer", "white_box", "expected"),
+    [
+        (0.01, 0.01, "reproduced"),
+        (0.01, -0.01, "partly"),
+        (-0.01, 0.01, "not reproduced"),
+        (-0.01, -0.01, "not reproduced"),
+    ],
+)
+def test_p1_tells_transfer_from_robustness(transfer: float, white_box: float, expected: str) -> None:
+    assert verdict("P1", *p1_rows(transfer, white_box)) == expected
+    assert verdict("P1", *p1_rows(transfer, white_box), seeds=2) == "not tested at this scale"
+
+
+def test_data_sets_that_disagree_make_it_partly() -> None:
+    other = [{**each, "dataset": "cifar10"} for each in p1_rows(-0.1, -0.1)]
+    assert verdict("P1", *p1_rows(0.1, 0.1), *other, datasets=("mnist", "cifar10")) == "partly"
+
+
+@pytest.mark.parametrize(
+    ("over_cnn", "over_penalised", "expected"),
+    [(0.01, 0.01, "reproduced"), (0.01, -0.01, "partly"), (-0.01, 0.01, "not reproduced")],
+)
+def test_p2_needs_the_regularised_network_beaten(over_cnn: float, over_penalised: float, expected: str) -> None:
+    rows = [
+        row("lead under interference", low + 0.05, low, over_network=over, interference="all")
+        for over, low in ((CNN, over_cnn), (PENALISED, over_penalised), (SECOND, 0.0))
+    ]
+    assert verdict("P2", *rows) == expected
+
+
+@pytest.mark.parametrize(
+    ("ahead", "averaged", "quiet", "expected"),
+    [
+        (0.05, 0.70, 0.70, "reproduced"),
+        (0.05, 0.55, 0.70, "partly"),
+        (0.01, 0.70, 0.70, "partly"),  # ahead, but the interval reaches below 0.02
+        (0.05, 0.70, 0.55, "partly"),
+        (0.05, 0.70, 0.45, "not reproduced"),
+        (-0.09, 0.70, 0.70, "not reproduced"),
+    ],
+)
+def test_p3_must_survive_an_attack_that_knows_the_alarm(
+    ahead: float, averaged: float, quiet: float, expected: str
+) -> None:
+    lows = {"transfer": 0.8, "EOT": averaged, "uncertainty-aware": quiet}
+    rows = [
+        row("AUROC", low + 0.1, low, network=BNN, score=score, inputs=inputs)
+        for inputs, low in lows.items()
+        for score in ("mutual information", "entropy")
+    ]
+    rows.append(row("AUROC lead over max-softmax", ahead + 0.05, ahead, inputs="transfer"))
+    assert verdict("P3", *rows) == expected
+
+
+def p4_rows(over_bnn_high: float, over_plain: float, over_extractor: float, eot: float, spread: float) -> list[dict]:
+    rows = [row("relative spread", value, network="det+stoch", layer=str(value)) for value in (0.0, spread)]
+    for way in ("transfer", "EOT"):
+        plain = over_plain if way == "transfer" else eot
+        rows += [
+            lead("det+stoch", BNN, way, -0.2, over_bnn_high),
+            lead("det+stoch", SECOND, way, plain),
+            lead("det+stoch", "stoch+det", way, over_extractor),
+        ]
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ((0.1, 0.01, 0.01, 0.01, 0.5), "reproduced"),
+        ((0.1, 0.01, 0.01, -0.01, 0.5), "partly"),
+        ((0.1, 0.01, -0.01, 0.01, 0.5), "partly"),
+        ((-0.01, 0.01, 0.01, 0.01, 0.5), "not reproduced"),
+        ((0.1, -0.01, 0.01, 0.01, 0.5), "not reproduced"),
+        ((0.1, 0.01, 0.01, 0.01, 0.001), "not tested at this scale"),
+    ],
+)
+def test_p4_compares_the_designs_and_sees_a_collapse(rows: tuple[float, ...], expected: str) -> None:
+    assert verdict("P4", *p4_rows(*rows)) == expected
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
+def test_without_measurements_nothing_is_decided(claim) -> None:  # type: ignore[no-untyped-def]
+    assert claim.verdict(Results()).verdict == "not tested at this scale"
+    assert claim.rule
+    assert claim.control
+
+
+# Intervals ----------------------------------------------------------------------------------------------------------
+
+
+def test_with_one_seed_the_interval_is_the_bootstrap_over_images() -> None:
+    values = np.random.default_rng(3).integers(0, 2, (1, 100)).astype(float)
+    found, expected = summaries.crossed_mean(values), bootstrap_mean(values[0], seed=1)
+    assert found.value == expected.value
+    assert found.bounds == pytest.approx(expected.bounds, abs=0.02)
+
+
+def test_seeds_that_differ_widen_the_interval() -> None:
+    same = np.tile(np.arange(60) % 2, (3, 1)).astype(float)
+    apart = np.stack([np.zeros(60), np.full(60, 0.5), np.ones(60)])
+    assert summaries.crossed_mean(apart).low == 0
+    assert summaries.crossed_mean(apart).high == 1
+    assert summaries.crossed_mean(same).low > 0.3
+
+
+def test_a_mask_leaves_images_out() -> None:
+    first, second = np.ones((2, 4)), np.array([[0.0, 1, 1, 1], [0, 0, 1, 1]])
+    mask = np.array([[0.0, 1, 1, 1], [0, 1, 1, 1]])
+    assert summaries.paired_lead(first, second, mask).value == pytest.approx(1 / 6)
+
+
+def test_networks_that_are_never_both_right_are_not_compared() -> None:
+    with pytest.raises(ParameterError, match="right for both"):
+        summaries.paired_lead(np.ones((1, 3)), np.zeros((1, 3)), np.zeros((1, 3)))
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(0, 10**6))
+def test_areas_are_means_over_seeds_and_their_leads_are_differences(seed: int) -> None:
+    scores = np.random.default_rng(seed).integers(0, 6, (4, 2, 9)).astype(float)
+    area = summaries.crossed_auroc(scores[0], scores[1])
+    assert area.value == pytest.approx(np.mean([auroc(a, b) for a, b in zip(scores[0], scores[1], strict=True)]))
+    assert area.low <= area.value + 0.1
+    lead_ = summaries.crossed_auroc(scores[0], scores[1], (scores[2], scores[3]))
+    assert lead_.value == pytest.approx(area.value - summaries.crossed_auroc(scores[2], scores[3]).value)
+
+
+# Networks and measurements ------------------------------------------------------------------------------------------
+
+
+def test_every_kind_is_fitted_once_and_read_again() -> None:
+    images = posteriors.images_of("digits", "test", 12).images
+    for kind in posteriors.KINDS:
+        first, again = (posteriors.fit(kind, SETTING, SMALL, 0) for _ in range(2))
+        draws = [each.draw(3, torch.Generator().manual_seed(1)).logits(images) for each in (first, again)]
+        assert torch.allclose(draws[0], draws[1], atol=1e-4), kind
+        spread = float(draws[0].std(0).max())
+        alone = isinstance(first, Empirical) and len(first.samples) == 1
+        assert (spread < 1e-5) == alone, kind
+
+
+def test_nothing_shares_the_start_of_the_attacked_network() -> None:
+    attacked = posteriors.fit(CNN, SETTING, SMALL, 0).architecture
+    second = posteriors.fit(SECOND, SETTING, SMALL, 0).architecture
+    ensemble = posteriors.fit("ensemble", SETTING, SMALL, 0)
+    assert not torch.allclose(attacked[0].weight, second[0].weight)
+    assert isinstance(ensemble, Empirical)
+    assert torch.equal(ensemble.samples.weights["0.weight"][0], second[0].weight)
+
+
+def test_an_unknown_design_is_refused() -> None:
+    with pytest.raises(UnknownNameError, match="unknown design"):
+        posteriors.fit("det+bayes", SETTING, SMALL, 0)
+
+
+def test_measurements_become_every_row_that_a_rule_needs() -> None:
+    pairs = posteriors.all_pairs(SMALL)
+    measured = [evaluation.evaluate(*pair) for pair in pairs]
+    for each in measured:
+        assert {len(values) for values in each.correct.values()} == {SMALL.images}
+    for each in (found for found in measured if found.kind in (SECOND, PENALISED)):
+        # The attack starts at the transferred image too, and a network without a posterior is judged as it is attacked.
+        assert (each.correct["EOT", "PGD", 1.0] <= each.correct["transfer", "PGD", 1.0]).all()
+    results = Results()
+    summaries.record_all(results, measured, {"digits": "Digits"})
+    for claim in CLAIMS:
+        assert "needs 3 seeds" in claim.verdict(results).evidence
+    enough = Results(
+        metric.model_copy(update={"value": 3.0}) if metric.name == "seeds" else metric for metric in results
+    )
+    for claim in CLAIMS:
+        assert claim.verdict(enough).evidence.startswith("Digits"), claim.verdict(enough).evidence
+    assert len(summaries.overview(results, "digits")) == len(posteriors.KINDS)
+    quiet = next(each for each in measured if each.kind == BNN)
+    again = evaluation.evaluate(BNN, SETTING, SMALL, 0)
+    assert all(np.array_equal(values, quiet.correct[key]) for key, values in again.correct.items())
+
+
+def test_the_notebook_and_the_model_have_the_same_parameters() -> None:
+    source = (posteriors.__file__).split("src/robustbook")[0] + "notebooks/bnn_attacks.py"
+    with open(source) as stream:
+        text = stream.read()
+    for name, field in Parameters.model_fields.items():
+        value = f'"{field.default}"' if isinstance(field.default, str) else repr(field.default)
+        assert f"\n{name}: {type(field.default).__name__} = {value}  # " in text

@@ -1,0 +1,209 @@
+"""The study's statistics on made-up numbers whose answer is known, its rules on made-up rows, and its exercises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from robustbook import exercises
+from robustbook.perturb.baselines import neutrality
+from robustbook.results import Results
+from robustbook.studies import saliency_baselines as study
+from robustbook.studies.saliency_baselines import claims, judging, maps, material, settings
+from robustbook.studies.saliency_baselines import exercises as checks
+
+NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "saliency_baselines.py"
+CLAIMS = {claim.id: claim for claim in study.CLAIMS}
+
+
+def verdict(claim: str, results: Results) -> str:
+    return CLAIMS[claim].verdict(results).verdict
+
+
+def rows(name: str, ends: list[tuple[float, float]], **factors: str) -> Results:
+    """Rows `name` with intervals, each of another data set."""
+    results = Results()
+    for number, (low, high) in enumerate(ends):
+        results.add(name, (low + high) / 2, (low, high), n=9, over="images", data=f"set {number}", **factors)
+    return results
+
+
+# Statistics ---------------------------------------------------------------------------------------------------------
+
+
+def test_plateau_and_noise_are_found_again() -> None:
+    counts = np.array([100, 200, 400, 800, 1600])
+    for plateau, noise in ((1.0, 300.0), (0.6, 50.0), (-0.2, 1000.0)):
+        found, spread = settings.fit_plateau(plateau / (1 + noise / counts), counts)
+        assert abs(found - plateau) < 0.02
+        assert abs(spread / noise - 1) < 0.05
+    steep, _ = settings.fit_plateau(counts / 3000, counts)
+    assert steep <= 1
+
+
+def test_maps_with_equal_signal_have_no_gap_and_maps_with_other_signals_have_one() -> None:
+    generator = torch.Generator().manual_seed(0)
+    signal = torch.rand(2, 1, 40, 12, 12, generator=generator)
+    noise = 0.3 * torch.rand(2, 3, 40, 12, 12, generator=generator)
+    # Baselines 0 and 1 share the signal of every image; baseline 2 has another.
+    drawn = noise + torch.stack([signal[0], signal[0], signal[1]], dim=0)[None, :, 0]
+    ceiling, between, same = maps.compare(drawn)
+    assert ceiling.shape == (3, 3, 40)
+    gap = (ceiling[0, 0] + ceiling[0, 1]) / 2 - between[0, 0, 1]
+    assert abs(gap.mean()) < 0.01
+    other = (ceiling[0, 0] + ceiling[0, 2]) / 2 - between[0, 0, 2]
+    assert other.mean() > 0.5
+    np.testing.assert_allclose(between, between.swapaxes(1, 2))
+    np.testing.assert_allclose(same[:, 0, 0], 1)
+
+
+def test_best_minus_worst_is_unbiased_where_nothing_differs() -> None:
+    noise = np.random.default_rng(0).normal(size=(15, 2000))
+    assert abs(maps.best_minus_worst(noise).mean()) < 0.1
+    noise[3] += 1
+    noise[7] -= 1
+    assert abs(maps.best_minus_worst(noise).mean() - 2) < 0.15
+
+
+def test_diagonal_advantage_sees_the_diagonal_alone() -> None:
+    generator = np.random.default_rng(0)
+    rows_and_columns = generator.normal(size=(6, 1, 5)) + generator.normal(size=(1, 6, 5))
+    np.testing.assert_allclose(judging.diagonal_advantage(rows_and_columns), 0, atol=1e-12)
+    matched = rows_and_columns + 0.25 * np.eye(6)[:, :, None]
+    np.testing.assert_allclose(judging.diagonal_advantage(matched), 0.25)
+
+
+def test_rankings_of_one_baseline_agree_as_well_as_those_of_an_equal_one_and_reversed_ones_do_not() -> None:
+    generator = np.random.default_rng(1)
+    first = np.arange(8)[:, None] + generator.normal(size=(8, 60))
+    scores = np.stack([first, first + 1e-9, -first], axis=1)
+    taus = judging.resampled_agreement(scores, 200).mean(0)
+    assert abs(taus[0, 0] - taus[0, 1]) < 0.05
+    assert taus[0, 0] > 0.9
+    assert taus[0, 2] < -0.9
+
+
+def test_agreement_of_scores_is_spearmans_over_methods() -> None:
+    scores = np.array([[1.0, 3.0], [2.0, 2.0], [3.0, 1.0]])
+    np.testing.assert_allclose(judging.agreement(scores, scores), 1)
+    np.testing.assert_allclose(judging.agreement(scores, -scores), -1)
+
+
+# Rules --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        ([(0.1, 0.2), (0.05, 0.3)], "reproduced"),
+        ([(0.1, 0.2), (-0.05, 0.3)], "partly"),
+        ([(-0.1, 0.2), (-0.05, 0.3)], "not reproduced"),
+        ([], "not tested at this scale"),
+    ],
+)
+@pytest.mark.parametrize(("claim", "name"), [("C4.1", "baseline gap"), ("C4.2", "neutral gap")])
+def test_gaps_decide_by_their_lower_ends(claim: str, name: str, ends, expected: str) -> None:
+    assert verdict(claim, rows(name, ends, measure="spearman")) == expected
+
+
+def test_top_pixels_decide_nothing() -> None:
+    assert verdict("C4.1", rows("baseline gap", [(0.1, 0.2)], measure="top pixels")) == "not tested at this scale"
+
+
+def test_a_diagonal_counts_only_where_random_maps_show_none() -> None:
+    for control, expected in ((-0.01, "reproduced"), (0.01, "not reproduced")):
+        results = Results()
+        results.add("diagonal advantage", 0.2, (0.1, 0.3), data="a", maps="RISE")
+        results.add("diagonal advantage", 0.05, (control, 0.1), data="a", maps="random")
+        assert verdict("C4.4", results) == expected
+
+
+def test_plateaus_must_differ_by_more_than_the_margin() -> None:
+    for low, expected in ((0.02, "reproduced"), (0.005, "not reproduced")):
+        assert verdict("C4.5", rows("plateau gap", [(low, 0.3)], pair="a / b")) == expected
+
+
+@pytest.mark.parametrize(
+    ("follows", "ends", "expected"),
+    [
+        (0.95, (0.06, 0.2), "reproduced"),
+        (0.95, (0.01, 0.05), "partly"),
+        (0.95, (-0.01, 0.2), "not reproduced"),
+        (0.5, (0.06, 0.2), "not tested at this scale"),
+    ],
+)
+def test_recovery_needs_truth_and_a_range(follows: float, ends: tuple[float, float], expected: str) -> None:
+    results = Results()
+    results.add("follows the patch", follows)
+    for generator in ("RISE", "occlusion", "RISE, one baseline twice"):
+        results.add("recovery range", sum(ends) / 2, ends, generator=generator)
+    assert verdict("C4.7", results) == expected
+
+
+def test_every_claim_says_when_nothing_was_measured() -> None:
+    assert {claim.verdict(Results()).verdict for claim in study.CLAIMS} == {"not tested at this scale"}
+    assert [claim.id for claim in study.CLAIMS] == [f"C4.{number}" for number in range(1, 8)]
+
+
+# The whole, small ---------------------------------------------------------------------------------------------------
+
+
+def test_a_small_task_is_measured_and_decides_all_claims(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROBUSTBOOK_CACHE", str(tmp_path))
+    names = ("black", "training mean", "blur 5", "neutral from grey", "neutral from noise")
+    monkeypatch.setattr(material, "ALL_BASELINES", names)
+    parameters = study.Parameters(
+        train_images=400, epochs=5, images=3, masks=50, setting_images=3, setting_masks=200, learned_steps=5, seeds=2
+    )
+    results = Results()
+    measured = [study.measure_maps(task) for task in study.tasks(parameters) if task.seed == 0]
+    assert [one.task.data for one in measured] == ["digits", "shapes", "planted"]
+    study.add_networks(results, measured)
+    study.add_similarity(results, measured)
+    study.add_neutral(results, measured)
+    study.add_recovery(results, measured)
+    judged = [study.measure_judging(measured[0])]
+    assert judged[0].methods.shape == (2, len(judging.METHODS), len(names), 3)
+    study.add_rankings(results, judged)
+    study.add_matrix(results, judged)
+    study.add_disagreement(results, judged)
+    study.add_settings(results, [study.measure_settings(study.setting_tasks(parameters)[0])])
+    for claim in study.CLAIMS[:6]:
+        assert claim.verdict(results).verdict != "not tested at this scale", claim.id
+    grey = material.baseline_images(measured[0].task)[names.index("neutral from grey")]
+    assert neutrality(material.gather(measured[0].task).model, grey).max() < claims.NEUTRAL
+    again = study.measure_maps(measured[0].task)
+    assert torch.equal(again.maps, measured[0].maps)
+
+
+def test_quick_defaults_are_those_of_the_notebook() -> None:
+    source = NOTEBOOK.read_text(encoding="utf-8")
+    for name, value in study.Parameters().model_dump().items():
+        shown = f'"{value}"' if isinstance(value, str) else str(value)
+        assert f"\n{name}: {type(value).__name__} = {shown}  # " in source, name
+
+
+# Exercises ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(exercises.cells(NOTEBOOK)))
+def test_stubs_fail_and_solutions_pass(name: str) -> None:
+    cell = exercises.cells(NOTEBOOK)[name]
+    space = {"exercises": exercises, "checks": checks, "torch": torch}
+    for source, correct in ((cell.stub, False), (cell.solution, True)):
+        *body, last = source.rstrip().splitlines()
+        exec("\n".join(body), space)
+        assert eval(last, space).correct is correct
+
+
+def test_wrong_answers_get_hints() -> None:
+    assert "upside down" in exercises.report(checks.check_insertion, 0.3).message
+    assert "solve for c" in exercises.report(checks.check_ceiling, 0.8).message
+    assert "plain correlation" in exercises.report(checks.check_centred, (0.0, 0.0)).message
+    assert (
+        "by p"
+        in exercises.report(checks.check_rise, lambda scores, masks, p: (scores[:, None, None] * masks).mean(0)).message
+    )
