@@ -4,6 +4,7 @@ import runpy
 
 STUDIES = (
     "loss_metric",
+    "mammogram_perturbations",
     "bnn_attacks",
     "saliency_baselines",
     "bnn_verification",

@@ -1,0 +1,13 @@
+"""Input perturbations of mammogram classifiers (Oleszkiewicz et al. 2020) on phantoms, patches and published predictions.
+
+Read in this order: `parameters`, `claims` (declared before any result), `zoo` (the networks), `perturbed` (the four
+perturbations), `lowpass_study` (severity, subgroup, training), `visibility` (observers), `published`, `figures`, `exercises`.
+"""
+
+from robustbook.studies.mammogram_perturbations.claims import CLAIMS
+from robustbook.studies.mammogram_perturbations.parameters import Parameters
+
+TITLE = "What should a mammogram classifier be sensitive to?"
+PAPER = "oleszkiewicz2020understanding"
+
+__all__ = ["CLAIMS", "PAPER", "TITLE", "Parameters"]

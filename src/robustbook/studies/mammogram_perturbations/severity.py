@@ -1,0 +1,207 @@
+"""Low-pass filtering in depth on phantoms and natural images: AUC by severity, subgroup, training and region (O2, O3).
+
+Read `measure` (malignant logits of one network at every severity it is asked about), then `record_severities`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from robustbook.data.phantoms import SUBGROUPS, Exams, unit_images
+from robustbook.measure import roc
+from robustbook.perturb.lowpass import Where, dilated, low_pass, quantised
+from robustbook.perturb.network import compute_logits
+from robustbook.results import Results
+from robustbook.studies.mammogram_perturbations import zoo
+from robustbook.studies.mammogram_perturbations.parameters import Parameters
+from robustbook.studies.mammogram_perturbations.perturbed import add_over_seeds, malignant_scores, task_rows
+from robustbook.studies.mammogram_perturbations.zoo import Network
+from robustbook.workers import map_in_workers
+
+Array = NDArray[np.float64]
+REGIONS: tuple[Where, ...] = ("inside", "outside")
+REGION_SEVERITIES = (1.0, 2.0, 4.0)
+MARGIN = 3
+"""Pixels by which a lesion's mask is grown to make its region."""
+SUBTASKS = SUBGROUPS[1:]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Scores of one network by severity in mm (0 is unfiltered), and by (where, severity) for filtered regions.
+
+    Phantoms: malignant logits (2 * exams,); natural images: 1 where the answer is right (n,).
+    """
+
+    network: Network
+    scores: dict[float, Array]
+    regions: dict[tuple[str, float], Array]
+
+
+def measure(network: Network, parameters: Parameters) -> Curve:
+    """A clean or blur-augmented network at every severity, one trained on filtered images at its own."""
+    severities = (network.severity,) if network.training == "filtered" else (0.0, *zoo.SEVERITIES)
+    if network.leg == "natural":
+        return _measure_natural(network, severities, parameters)
+    model, exams = zoo.load_network(network), zoo.test_exams(parameters)
+    images = unit_images(exams.images)
+
+    def scored(shown: Tensor) -> Array:
+        return malignant_scores(compute_logits(model, shown, chunk=64).double().numpy())
+
+    scores = {severity: scored(zoo.filtered(images, severity, network.pitch)) for severity in severities}
+    regions = {}
+    if network.training == "clean":
+        lesion = dilated(torch.from_numpy(exams.masks), MARGIN)
+        for where in REGIONS:
+            for severity in REGION_SEVERITIES:
+                shown = low_pass(images, severity, pitch=network.pitch, region=lesion, where=where)
+                regions[str(where), severity] = scored(quantised(shown))
+    return Curve(network, scores, regions)
+
+
+def _measure_natural(network: Network, severities: Sequence[float], parameters: Parameters) -> Curve:
+    model = zoo.load_network(network)
+    test = zoo.natural_images(network.dataset, "test", parameters.natural_test_images)
+    scores = {
+        severity: (compute_logits(model, zoo.filtered(test.images, severity, network.pitch)).argmax(1) == test.labels)
+        .double()
+        .numpy()
+        for severity in severities
+    }
+    return Curve(network, scores, {})
+
+
+def measure_all(networks: Sequence[Network], parameters: Parameters) -> list[Curve]:
+    """`measure` for every network, side by side."""
+    return map_in_workers(partial(measure, parameters=parameters), list(networks))
+
+
+# Rows -----------------------------------------------------------------------------------------------------------------
+
+
+def _stacked(curves: Sequence[Curve], training: str, severity: float) -> Array | None:
+    """Scores (seeds, n) of a training at a severity, None if none was measured there."""
+    rows = [each.scores[severity] for each in curves if each.network.training == training and severity in each.scores]
+    return np.stack(rows) if rows else None
+
+
+def record_severities(results: Results, curves: Sequence[Curve], exams: Exams, parameters: Parameters) -> None:
+    """Rows of O2 and O3 on phantoms: AUC and KS by training and severity, losses, and what re-training leaves of them."""
+    groups = np.repeat(np.arange(len(exams)), 2)
+    losses = {
+        subgroup: _record_subgroup(
+            results, curves, subgroup, *task_rows(exams, subgroup, len(exams)), groups, parameters
+        )
+        for subgroup in (*SUBTASKS, "all")
+    }
+    record_excess(results, losses["microcalcification"], losses["soft tissue"], "phantoms", "four-view")
+
+
+def _record_subgroup(
+    results: Results,
+    curves: Sequence[Curve],
+    subgroup: str,
+    chosen: NDArray[np.bool_],
+    positive: NDArray[np.bool_],
+    groups: NDArray[np.integer],
+    parameters: Parameters,
+) -> dict[float, roc.Drawn]:
+    """Rows of one subgroup; returns the loss of the clean network by severity."""
+    resampling = draw_exams(positive, groups, parameters)
+    common: dict[str, Any] = {"leg": "phantoms", "network": "four-view", "subgroup": subgroup}
+
+    def drawn(scores: Array) -> roc.Drawn:
+        # All breasts are drawn; those outside the sub-task have no weight, so that subgroups are drawn alike.
+        kept = roc.Resampling(resampling.weights[:, chosen], resampling.units)
+        return roc.resampled(roc.auc, positive[chosen], scores[:, chosen], kept)
+
+    found: dict[tuple[str, float], roc.Drawn] = {}
+    for training in ("clean", "filtered", "blur-augmented"):
+        for severity in (0.0, *zoo.SEVERITIES):
+            scores = _stacked(curves, training, severity)
+            if scores is not None:
+                found[training, severity] = drawn(scores)
+                separation = np.mean([roc.ks(positive[chosen], row[chosen])[0] for row in scores])
+                results.add("KS", float(separation), n=len(scores), training=training, severity=severity, **common)
+    clean = found["clean", 0.0]
+    record_curves(results, found, clean, common)
+    for where, severity in next(each for each in curves if each.regions).regions:
+        scores = np.stack([each.regions[where, severity] for each in curves if each.regions])
+        loss = (clean - drawn(scores)).interval()
+        results.add("region AUC loss", loss, over="seeds and exams", where=where, severity=severity, **common)
+    for severity in zoo.SEVERITIES:
+        loss = (clean - found["blur-augmented", severity]).interval()
+        results.add("blur-augmented AUC loss", loss, over="seeds and exams", severity=severity, **common)
+    return {severity: clean - each for (training, severity), each in found.items() if training == "clean"}
+
+
+def draw_exams(positive: NDArray[np.bool_], groups: NDArray[np.integer], parameters: Parameters) -> roc.Resampling:
+    """Resamples of exams, the same for every subgroup as long as none loses its positives."""
+    return roc.draw(positive, groups, seed=0, resamples=parameters.resamples)
+
+
+def record_curves(
+    results: Results, found: dict[tuple[str, float], roc.Drawn], clean: roc.Drawn, common: dict[str, Any]
+) -> None:
+    """AUC and loss of AUC by training and severity; where a filtered training exists, its loss in two parts.
+
+    Information gone is what re-training leaves of the loss, brittleness what it restores.
+    """
+    over = "seeds and exams"
+    for (training, severity), each in found.items():
+        factors: dict[str, Any] = {"training": training, "severity": severity, **common}
+        results.add("low-pass AUC", each.interval(), over=over, **factors)
+        if severity:
+            results.add("low-pass AUC loss", (clean - each).interval(), over=over, **factors)
+        if training == "filtered" and severity and ("clean", severity) in found:
+            part = (each - found["clean", severity]).interval()
+            results.add("brittleness", part, over=over, severity=severity, **common)
+
+
+def record_excess(
+    results: Results, calcifications: dict[float, roc.Drawn], tissue: dict[float, roc.Drawn], leg: str, network: str
+) -> None:
+    """How much more AUC microcalcifications lose than soft tissue lesions, by severity, from the same resamples."""
+    for severity in calcifications:
+        if severity:
+            excess = (calcifications[severity] - tissue[severity]).interval()
+            results.add(
+                "excess loss of microcalcification",
+                excess,
+                over="seeds and exams",
+                leg=leg,
+                network=network,
+                severity=severity,
+            )
+
+
+def record_natural(results: Results, curves: Sequence[Curve]) -> None:
+    """Rows of the natural arm of O3: accuracy by training and severity, and the share of the loss that re-training leaves."""
+    accuracy = {
+        (each.network.training, severity, each.network.seed): float(right.mean())
+        for each in curves
+        for severity, right in each.scores.items()
+    }
+    seeds = sorted({key[2] for key in accuracy})
+    for training, severity in sorted({key[:2] for key in accuracy}):
+        values = [accuracy[training, severity, seed] for seed in seeds]
+        add_over_seeds(results, "natural low-pass accuracy", values, training=training, severity=severity)
+    for severity in sorted({key[1] for key in accuracy if key[0] == "filtered"}):
+        lost = [accuracy["clean", 0.0, seed] - accuracy["clean", severity, seed] for seed in seeds]
+        left = [accuracy["clean", 0.0, seed] - accuracy["filtered", severity, seed] for seed in seeds]
+        results.add(
+            "natural accuracy left lost",
+            float(np.mean(left)) / max(float(np.mean(lost)), 1e-3),
+            n=len(seeds),
+            unit="share of the loss",
+            severity=severity,
+        )

@@ -1,0 +1,182 @@
+"""How visible the phantoms' lesions are without any network: contrast to noise and model observers, by severity.
+
+Read `noise_power` (the spectrum that the phantoms were drawn from), then `of_lesion`, then `record_visibility`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from robustbook.data.phantoms import ATTENUATION_RANGE, SUBGROUPS, WHITE, Exams, Settings, unit_images
+from robustbook.measure.observers import (
+    Observer,
+    channelised_hotelling,
+    contrast_to_noise,
+    detectability,
+    difference_of_gaussians,
+    rounding_variance,
+)
+from robustbook.perturb.lowpass import dilated, transfer
+from robustbook.results import Results
+from robustbook.stats import bootstrap_mean
+from robustbook.studies.mammogram_perturbations import zoo
+
+Array = NDArray[np.float64]
+SIDE = 28
+"""Side of the patch that an observer sees around a lesion, in pixels."""
+DISPLAY_STEP = WHITE / 255
+LATER_NOISE = {"12-bit file": rounding_variance(), "8-bit display": rounding_variance(DISPLAY_STEP)}
+"""Variance added after the filter, in squared grey levels of 12 bits: rounding to the file's, or to a display's levels."""
+OBSERVERS: tuple[Observer, ...] = ("non-prewhitening", "hotelling")
+DEPTH = 2.5
+"""Attenuation (nepers) at which quantum noise is taken: the middle of a breast."""
+
+
+def noise_power(settings: Settings, side: int = SIDE) -> Array:
+    """Variance (side, side) of each unitary Fourier coefficient of a patch, in squared grey levels: texture and quantum noise.
+
+    The mean of a patch is no cue, since breasts differ in it: it is taken from lesions before observers see them.
+    """
+    frequency = frequencies(side, settings.pitch)
+    lowest = 1 / (side * settings.pitch)
+    power = settings.texture_power * np.maximum(frequency, lowest) ** -settings.exponent / settings.pitch**2
+    inverse = np.exp(DEPTH) / settings.photons
+    power = power + inverse + (settings.electronic * inverse) ** 2
+    return power * (WHITE / ATTENUATION_RANGE) ** 2
+
+
+def frequencies(side: int, pitch: float) -> Array:
+    """Radial frequency (side, side) of the transform of a patch, in cycles/mm."""
+    axis = np.fft.fftfreq(side, pitch)
+    return np.hypot(axis[:, None], axis[None])
+
+
+def lesion_patches(exams: Exams, subgroup: str, malignant: bool) -> Array:
+    """Grey levels (n, SIDE, SIDE) that each lesion of a kind adds, centred on it; lesions too near an edge are left out."""
+    wanted = (exams.subgroups == SUBGROUPS.index(subgroup)) & (exams.labels[:, :, int(malignant)] > 0)
+    found = [
+        patch
+        for exam, side in zip(*np.nonzero(wanted), strict=True)
+        for view in (side, side + 2)
+        if (patch := cut_around(exams.signals[exam, view], exams.masks[exam, view])) is not None
+    ]
+    return np.stack(found).astype(float)
+
+
+def cut_around(image: NDArray[np.floating], mask: NDArray[np.bool_], side: int = SIDE) -> Array | None:
+    """The patch (side, side) of `image` (H, W) around the middle of `mask`, None if it would leave the image or mask is empty."""
+    if not mask.any():
+        return None
+    top, left = (int(np.clip(np.mean(axis) - side / 2, -1, None)) for axis in np.nonzero(mask))
+    patch = image[top : top + side, left : left + side] if min(top, left) >= 0 else image[:0]
+    return np.asarray(patch, dtype=float) if patch.shape == (side, side) else None
+
+
+def of_lesion(signal: Array, power: Array, severity: float, pitch: float, later: float, observer: Observer) -> float:
+    """Detectability of one lesion less its mean, filtered at `severity` mm (0: not at all), with `later` variance added after."""
+    gain = transfer(frequencies(len(signal), pitch), severity) if severity else np.ones_like(power)
+    return detectability(signal - signal.mean(), power, gain=gain, later_noise=later, observer=observer)
+
+
+def record_visibility(results: Results, exams: Exams, severities: Sequence[float] = zoo.SEVERITIES) -> None:
+    """Rows of visibility of malignant lesions: detectability by observer and later noise, its kept share, contrast to noise."""
+    power = noise_power(exams.settings)
+    for subgroup in SUBGROUPS[1:]:
+        signals = lesion_patches(exams, subgroup, malignant=True)
+        for observer in OBSERVERS:
+            for later, variance in LATER_NOISE.items():
+                table = np.array(
+                    [
+                        [
+                            of_lesion(signal, power, severity, exams.settings.pitch, variance, observer)
+                            for signal in signals
+                        ]
+                        for severity in (0.0, *severities)
+                    ]
+                )
+                _record_table(results, table, severities, subgroup=subgroup, observer=str(observer), later=later)
+        middle = bootstrap_mean([_middle_frequency(signal, power, exams.settings.pitch) for signal in signals], seed=0)
+        results.add("middle frequency", middle, over="lesions", unit="cycles/mm", subgroup=subgroup)
+    _record_contrast(results, exams, severities)
+    _record_channelised(results, exams, severities)
+
+
+def _middle_frequency(signal: Array, power: Array, pitch: float) -> float:
+    """Frequency (cycles/mm) above which half of a lesion's squared Hotelling detectability lies."""
+    share = (np.abs(np.fft.fft2(signal - signal.mean(), norm="ortho")) ** 2 / power).ravel()
+    frequency = frequencies(len(signal), pitch).ravel()
+    order = np.argsort(frequency, kind="stable")
+    return float(frequency[order][np.searchsorted(np.cumsum(share[order]), share.sum() / 2)])
+
+
+def _record_table(results: Results, table: Array, severities: Sequence[float], **factors: Any) -> None:
+    for row, severity in zip(table, (0.0, *severities), strict=True):
+        results.add("detectability", bootstrap_mean(row, seed=0), over="lesions", severity=severity, **factors)
+        kept = bootstrap_mean(row / table[0], seed=0)
+        results.add("visibility kept", kept, over="lesions", unit="share of d'", severity=severity, **factors)
+
+
+def _record_contrast(results: Results, exams: Exams, severities: Sequence[float]) -> None:
+    images, masks = unit_images(exams.images), torch.from_numpy(exams.masks)
+    regions, outer = dilated(masks, 2), dilated(masks, 6)
+    rings = (outer & ~regions).numpy()
+    for severity in (0.0, *severities):
+        shown = zoo.filtered(images, severity, exams.settings.pitch).double().numpy()
+        for subgroup in SUBGROUPS[1:]:
+            wanted = (exams.subgroups == SUBGROUPS.index(subgroup)) & (exams.labels[:, :, 1] > 0)
+            values = [
+                contrast_to_noise(shown[exam, view], exams.masks[exam, view], rings[exam, view])
+                for exam, side in zip(*np.nonzero(wanted), strict=True)
+                for view in (side, side + 2)
+                if exams.masks[exam, view].any()
+            ]
+            results.add(
+                "contrast to noise",
+                bootstrap_mean(values, seed=0),
+                over="lesions",
+                severity=severity,
+                subgroup=subgroup,
+            )
+
+
+def _record_channelised(results: Results, exams: Exams, severities: Sequence[float]) -> None:
+    """Detectability of the channelised Hotelling observer, who sees lesions of a kind and equal places without any."""
+    images, channels = unit_images(exams.images), difference_of_gaussians(SIDE)
+    least = 2 * len(channels) + 4
+    for severity in (0.0, *severities):
+        shown = zoo.filtered(images, severity, exams.settings.pitch).double().numpy() * WHITE
+        for subgroup in SUBGROUPS[1:]:
+            present, absent = _present_and_absent(shown, exams, subgroup)
+            if min(len(present), len(absent)) < least:
+                continue
+            index = channelised_hotelling(present, absent, channels, later_variance=LATER_NOISE["8-bit display"])
+            results.add(
+                "channelised detectability",
+                index,
+                n=len(present),
+                severity=severity,
+                subgroup=subgroup,
+                later="8-bit display",
+            )
+
+
+def _present_and_absent(shown: Array, exams: Exams, subgroup: str) -> tuple[Array, Array]:
+    """Patches around malignant lesions, and at the same places of healthy breasts on the same side and view."""
+    wanted = (exams.subgroups == SUBGROUPS.index(subgroup)) & (exams.labels[:, :, 1] > 0)
+    healthy = {side: np.flatnonzero(exams.subgroups[:, side] == 0) for side in (0, 1)}
+    present, absent = [], []
+    for number, (exam, side) in enumerate(zip(*np.nonzero(wanted), strict=True)):
+        for view in (side, side + 2):
+            other = healthy[side][number % len(healthy[side])]
+            mask = exams.masks[exam, view]
+            if (patch := cut_around(shown[exam, view], mask)) is not None:
+                present.append(patch - patch.mean())
+                empty = cut_around(shown[other, view], mask)
+                assert empty is not None  # same place, same size
+                absent.append(empty - empty.mean())
+    return np.stack(present), np.stack(absent)

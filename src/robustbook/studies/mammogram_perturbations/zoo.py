@@ -1,0 +1,227 @@
+"""The networks of the study: on phantoms, on mini-MIAS patches, on natural images; what identifies one, and how it is trained.
+
+Read `Network` first, then `phantom_networks`, `natural_networks`, `patch_networks`, then `load_network`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Literal
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import Module
+
+from robustbook.data import ImageSet, cifar10, digits, load, mini_mias, mnist, phantoms
+from robustbook.data.mini_mias import Patches
+from robustbook.data.phantoms import Exams, Settings, unit_images
+from robustbook.errors import ParameterError
+from robustbook.models import build as build_natural
+from robustbook.models import four_view, training
+from robustbook.models.checkpoints import cached
+from robustbook.models.four_view import FourViewNetwork, PatchNetwork, Recipe
+from robustbook.perturb import lowpass
+from robustbook.perturb.lowpass import low_pass, quantised
+from robustbook.studies.mammogram_perturbations.parameters import Parameters
+from robustbook.workers import map_in_workers
+
+# Imported by name, so that a page's hash covers the code that reads its data.
+DATA_MODULES = (digits, mnist, cifar10, mini_mias, phantoms)
+Leg = Literal["phantoms", "natural", "mias"]
+Training = Literal["clean", "filtered", "blur-augmented"]
+SEVERITIES = (0.33, 0.5, 0.67, 1.0, 2.0, 4.0)
+"""Cut-off wavelengths in mm at which networks are tested: those of the published predictions that the pixels can hold."""
+RETRAINED = (4.0, 2.0, 1.0, 0.5)
+WIDTHS = (12, 24, 48)
+PEAK_RATE = 6e-3
+CROP = 64
+"""Side of the middle of a mini-MIAS patch that is used, in pixels."""
+TRAIN_SERIES, TEST_SERIES = 2003, 10041
+
+
+@dataclass(frozen=True)
+class Network:
+    """What identifies a trained network: leg, training, the severity (mm) it was trained at, seed, fold, and its numbers."""
+
+    leg: Leg
+    training: Training
+    severity: float
+    seed: int
+    fold: int
+    examples: int
+    epochs: int
+    dataset: str
+    height: int
+    pitch: float
+
+
+def seeds(parameters: Parameters) -> range:
+    """Seeds of the networks of each kind."""
+    return range(parameters.first_seed, parameters.first_seed + parameters.seeds)
+
+
+def retrained(parameters: Parameters) -> tuple[float, ...]:
+    """Severities at which networks are trained again, mildest first."""
+    return tuple(sorted(RETRAINED[: parameters.retrained_severities]))
+
+
+def _kinds(parameters: Parameters) -> list[tuple[Training, float]]:
+    filtered: list[tuple[Training, float]] = [("filtered", severity) for severity in retrained(parameters)]
+    return [("clean", 0.0), *filtered, ("blur-augmented", 0.0)]
+
+
+def phantom_networks(parameters: Parameters) -> list[Network]:
+    """Clean, trained at each severity, and blur-augmented, from every seed."""
+    size = (parameters.train_exams, parameters.epochs, "phantoms", parameters.height, parameters.pitch)
+    return [
+        Network("phantoms", kind, severity, seed, 0, *size)
+        for kind, severity in _kinds(parameters)
+        for seed in seeds(parameters)
+    ]
+
+
+def natural_networks(parameters: Parameters) -> list[Network]:
+    """The same kinds on natural images; a pixel counts as one of the phantoms', so that cut-offs are equal in pixels."""
+    size = (parameters.natural_train_images, parameters.natural_epochs, parameters.natural_dataset, 0, parameters.pitch)
+    return [
+        Network("natural", kind, severity, seed, 0, *size)
+        for kind, severity in _kinds(parameters)
+        for seed in seeds(parameters)
+    ]
+
+
+def patch_networks(parameters: Parameters) -> list[Network]:
+    """Clean networks on mini-MIAS patches, one for each fold and seed; none if the leg is left out."""
+    if not parameters.mini_mias_epochs:
+        return []
+    return [
+        Network("mias", "clean", 0.0, seed, fold, 0, parameters.mini_mias_epochs, "mini-mias", CROP, mini_mias.PITCH)
+        for fold in range(mini_mias.FOLDS)
+        for seed in seeds(parameters)
+    ]
+
+
+# Data -----------------------------------------------------------------------------------------------------------------
+
+
+def settings_of(parameters: Parameters) -> Settings:
+    """Size and pitch of the phantoms' views."""
+    return Settings(parameters.height, 3 * parameters.height // 4, parameters.pitch)
+
+
+@lru_cache(maxsize=4)
+def exams_of(split: str, count: int, height: int, pitch: float) -> Exams:
+    """Phantom exams of the training or the test series."""
+    series = TRAIN_SERIES if split == "train" else TEST_SERIES
+    return phantoms.generate(count, series, Settings(height, 3 * height // 4, pitch))
+
+
+def test_exams(parameters: Parameters) -> Exams:
+    """The phantom exams on which every network is measured."""
+    return exams_of("test", parameters.test_exams, parameters.height, parameters.pitch)
+
+
+@lru_cache(maxsize=4)
+def natural_images(dataset: str, split: str, count: int) -> ImageSet:
+    """A class-balanced subset of the natural images."""
+    return load(dataset, split, limit=count)
+
+
+@lru_cache(maxsize=1)
+def patches() -> tuple[Patches, Tensor]:
+    """All mini-MIAS patches and the middle of each as images (N, 1, CROP, CROP) in [0, 1]."""
+    whole = load("mini-mias", "all")  # verifies the file
+    from robustbook.data.store import data_root
+
+    read = mini_mias.read_patches(data_root() / mini_mias.FILE.path)
+    margin = (whole.images.shape[-1] - CROP) // 2
+    return read, whole.images[:, :, margin : margin + CROP, margin : margin + CROP].contiguous()
+
+
+# Networks -------------------------------------------------------------------------------------------------------------
+
+
+def load_network(network: Network) -> Module:
+    """The trained network in evaluation mode, from the checkpoint cache if it is there."""
+    loaders = {"phantoms": _phantom_network, "natural": _natural_network, "mias": _patch_network}
+    return loaders[network.leg](network)
+
+
+def _phantom_network(network: Network) -> Module:
+    exams = exams_of("train", network.examples, network.height, network.pitch)
+    images, targets = unit_images(exams.images), torch.from_numpy(exams.labels).flatten(1)
+    recipe = Recipe(network.epochs, PEAK_RATE)
+    model = four_view.build(FourViewNetwork, network.seed, widths=WIDTHS)
+    if network.training == "filtered":
+        images = filtered(images, network.severity, network.pitch)
+
+    def blur(batch: Tensor, generator: Generator) -> Tensor:
+        return _randomly_blurred(batch, network.pitch, generator)
+
+    def fit(untrained: Module) -> Module:
+        corrupt = blur if network.training == "blur-augmented" else None
+        return four_view.train(untrained, images, targets, recipe, seed=network.seed, corrupt=corrupt)
+
+    identity = {**asdict(network), "recipe": asdict(recipe), "digest": exams.digest}
+    return cached(identity, model, fit, code=(four_view, lowpass))
+
+
+def _natural_network(network: Network) -> Module:
+    data = natural_images(network.dataset, "train", network.examples)
+    images = data.images
+    if network.training == "filtered":
+        images = filtered(images, network.severity, network.pitch)
+    if network.training == "blur-augmented":
+        images = _randomly_blurred(images, network.pitch, Generator().manual_seed(network.seed))
+    recipe = training.Recipe("natural", network.epochs)
+    model = build_natural("cnn", data.image_shape, data.classes, network.seed)
+
+    def fit(untrained: Module) -> Module:
+        return training.train(untrained, images, data.labels, recipe, seed=network.seed)
+
+    return cached({**asdict(network), "recipe": asdict(recipe), "digest": data.digest}, model, fit, code=(lowpass,))
+
+
+def _patch_network(network: Network) -> Module:
+    read, images = patches()
+    chosen = torch.from_numpy(mini_mias.fold_of(read.women) != network.fold)
+    targets = torch.from_numpy(read.labels > 0).long()[chosen, None]
+    recipe = Recipe(network.epochs, PEAK_RATE)
+    model = four_view.build(PatchNetwork, network.seed, classes=1, widths=WIDTHS)
+
+    def fit(untrained: Module) -> Module:
+        return four_view.train(untrained, images[chosen], targets, recipe, seed=network.seed)
+
+    identity = {**asdict(network), "recipe": asdict(recipe), "digest": mini_mias.FILE.digest}
+    return cached(identity, model, fit, code=(four_view, mini_mias))
+
+
+def filtered(images: Tensor, severity: float, pitch: float) -> Tensor:
+    """Low-pass filtered images as a 12-bit file keeps them; severity 0 leaves them as they are.
+
+    Raises ParameterError if the severity is negative.
+    """
+    if severity < 0:
+        raise ParameterError(f"a severity must not be negative, got {severity}")
+    return quantised(low_pass(images, severity, pitch=pitch)) if severity else images
+
+
+def _randomly_blurred(images: Tensor, pitch: float, generator: Generator) -> Tensor:
+    """Every image unfiltered or at one of the severities of re-training, with equal chances."""
+    choice = torch.randint(len(RETRAINED) + 1, (len(images),), generator=generator)
+    blurred = images.clone()
+    for number, severity in enumerate(RETRAINED, start=1):
+        rows = choice == number
+        if rows.any():
+            blurred[rows] = filtered(images[rows], severity, pitch)
+    return blurred
+
+
+def train_all(networks: list[Network]) -> None:
+    """Train every network that is not in the cache yet, side by side."""
+    map_in_workers(_train_one, networks)
+
+
+def _train_one(network: Network) -> None:
+    load_network(network)
