@@ -405,7 +405,7 @@ if sign_dataset != "none":
     }
     seen = len(posteriors.sampled_images(tasks[-1], parameters))
     unmixed = results.one("worst R-hat", task="signs", quantity="predictions")
-    effective = results.one("median effective sample size", task="signs", quantity="predictions")
+    middling = results.one("median R-hat", task="signs", quantity="predictions")
     display(
         page.figure(
             figures.draw_brackets(results, "signs"),
@@ -419,7 +419,7 @@ if sign_dataset != "none":
         page.prose(
             f"HMC saw {seen} of the {len(tasks[-1].train)} training images. Its {sign_chains} chains "
             + ("**have mixed**" if unmixed.value <= 1.1 else "**have not mixed**")
-            + f" on predictions: worst R-hat {unmixed.value:.3g}, median effective sample size {effective.value:.3g} of {sign_chains * sign_draws} draws."
+            + f" on predictions: after {sign_warmup} + {sign_draws * posteriors.SIGN_THIN} transitions of up to {sign_leapfrog} leapfrog steps R-hat is {unmixed.value:.3g} at worst (100 stands for more) and {middling.value:.3g} in the median."
         )
     )
 

@@ -253,8 +253,14 @@ def mixing_table(results: Results) -> pd.DataFrame:
             "quantity": worst.factors["quantity"],
             "worst R-hat": worst.value,
             "median R-hat": results.one("median R-hat", **worst.factors).value,
-            "least ESS": results.one("least effective sample size", **worst.factors).value,
-            "median ESS": results.one("median effective sample size", **worst.factors).value,
+            "least ESS": _effective(results, "least", worst),
+            "median ESS": _effective(results, "median", worst),
         }
         for worst in results.select("worst R-hat")
     )
+
+
+def _effective(results: Results, which: str, row: Metric) -> str:
+    """The effective sample size that goes with an R-hat, as text."""
+    found = results.select(f"{which} effective sample size", **row.factors)
+    return f"{found[0].value:.1f}" if found else "too few draws"
