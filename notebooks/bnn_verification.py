@@ -190,11 +190,11 @@ page.figure(
 )
 
 # %% tags=["remove-input"]
-whole = dict.fromkeys(("lower limit", *figures.RULE_LOOKS), lambda value: f"{value:.0f}")
+whole = dict.fromkeys(("limit", *figures.COST_COLUMNS.values()), lambda value: f"{value:.0f}")
 display(
     page.table(
         figures.cost_table(results, "published"),
-        caption="Mean samples for $\\theta = \\gamma = 0.075$ as published (or this run's values)."
+        caption="Mean samples for $\\theta = \\gamma = 0.075$, as published; limit: Wald's; share: of Massart's number."
         if (theta, gamma) == (0.075, 0.075)
         else f"Mean samples for $\\theta = {theta:g}$, $\\gamma = {gamma:g}$.",
         formats=whole,
@@ -221,7 +221,7 @@ references = [row.value for row in results.select("reference probability")]
 display(
     page.table(
         figures.failure_table(results),
-        caption=f"How often the estimate is off by more than θ ({runs:,} simulated runs per p). Posterior: {len(references)} images with reference "
+        caption=f"How often the estimate is off by more than θ: bound over all p, worst of {len(guarantees.SIMULATED)} simulated p ({runs:,} runs each), and on a posterior: {len(references)} images with reference "
         f"probabilities from {min(references):.2g} to {max(references):.2g}, each from {reference_samples:,} samples.",
     )
 )
