@@ -27,9 +27,11 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 
 @pytest.fixture
-def data_root() -> Path:
-    """The data root with MNIST and CIFAR-10 in it; skips where they are missing."""
-    missing = [entry.name for entry in store.inventory() if entry.state == "missing" and entry.name != "digits"]
+def data_root(request: pytest.FixtureRequest) -> Path:
+    """The data root with the sets in it that the test's mark `data` names; skips where one of them is missing."""
+    wanted = request.node.get_closest_marker("data").args
+    assert wanted, 'say which data the test needs: @pytest.mark.data("mnist")'
+    missing = [entry.name for entry in store.inventory() if entry.state == "missing" and entry.name in wanted]
     if missing:
         pytest.skip(f"no {', '.join(missing)} under {store.data_root()}: set ROBUSTBOOK_DATA or `robustbook data get`")
     return store.data_root()

@@ -162,7 +162,7 @@ def test_no_bytes_crash_the_batch_reader(content: bytes) -> None:
         read_batch(content)
 
 
-@pytest.mark.data
+@pytest.mark.data("mnist", "cifar10")
 def test_shared_data_root_works_as_it_is(data_root: Path) -> None:
     train, test = load("mnist", "train", limit=100), load("cifar10", "test", limit=100)
     assert train.images.shape == (100, 1, 28, 28)
@@ -171,7 +171,7 @@ def test_shared_data_root_works_as_it_is(data_root: Path) -> None:
     assert store.verify("mnist") == 4
 
 
-@pytest.mark.data
+@pytest.mark.data("mnist")
 def test_read_only_root_needs_no_writing(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(data_root / "MNIST", tmp_path / "MNIST")
     for path in [tmp_path, *tmp_path.rglob("*")]:

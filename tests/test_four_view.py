@@ -174,7 +174,7 @@ def test_folds_never_share_a_woman() -> None:
     assert all(len(set(folds[women == woman])) == 1 for woman in set(women))
 
 
-@pytest.mark.data
+@pytest.mark.data("mini-mias")
 def test_mini_mias_is_as_described(data_root: Path) -> None:
     patches = mini_mias.read_patches(data_root / mini_mias.FILE.path)
     assert patches.images.shape == (533, 128, 128)

@@ -171,7 +171,7 @@ def test_removal_agrees_with_torch_pruning_s_dependency_graph(name):
             torch.testing.assert_close(removed(model, alive)(images), peer(images), rtol=0, atol=1e-5)
 
 
-@pytest.mark.data
+@pytest.mark.data("cifar10")
 def test_published_resnet20_classifies_cifar10(data_root):
     from robustbook.data import load
     from robustbook.perturb.network import accuracy

@@ -403,7 +403,7 @@ def test_a_swapped_patch_changes_the_patch_alone() -> None:
     assert (again - planted.images.images).abs().max() < 0.2
 
 
-@pytest.mark.data
+@pytest.mark.data("photographs")
 def test_squeezenet_knows_the_photographs(data_root) -> None:
     from robustbook.models.pretrained import squeezenet
 

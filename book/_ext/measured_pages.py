@@ -1,6 +1,7 @@
 """What the book says of its own making: data and versions from records, and measured files as tables.
 
-Measured files are JSON in `book/measured/`, each written by one command: `make faults`, `robustbook check --report`.
+Measured files are JSON in `book/measured/`, each written by one command: `faults` by `make faults`, `repeats` by
+`robustbook check --report`, `workers` by the benchmark of sweeps.
 """
 
 from __future__ import annotations
@@ -77,9 +78,9 @@ class Versions(TableDirective):
 
 
 class DataDigests(TableDirective):
-    """`{data-digests}`: every data set that a run has used, with the digest of its content."""
+    """`{data-digests}`: every data set that a run has recorded, with its digest."""
 
-    caption = "SHA-256 over the images and labels that each run used, as its record has it."
+    caption = "SHA-256 digest of each data set that a run recorded, of its files or of its pixels."
 
     def lines(self) -> Iterable[dict[str, Any]]:
         """One line a data set and digest."""

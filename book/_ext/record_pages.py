@@ -62,7 +62,7 @@ class RecordDirective(SphinxDirective):
 
 
 class StudyCards(RecordDirective):
-    """`{study-cards}`: a card per entry (study, title, paper, question) of a YAML list, linked where it has a page."""
+    """`{study-cards}`: a card per entry (study, paper, question) of a YAML list, linked where it has a page."""
 
     has_content = True
 
@@ -74,7 +74,7 @@ class StudyCards(RecordDirective):
     def _card(self, entry: dict[str, str]) -> str:
         run = RunId(entry["study"], REFERENCE)
         address = self.address(run)
-        title = page.inline(studies.get(run.study).TITLE if run.study in studies.names() else entry["title"])
+        title = page.inline(studies.get(run.study).TITLE)
         head = f'<a href="{address}">{title}</a>' if address else title
         record = records(self.env.app, run.study).get(run) if address else None
         foot = counts(record.claims) if isinstance(record, Record) else '<span class="pm-source">In preparation</span>'

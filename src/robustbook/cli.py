@@ -241,6 +241,8 @@ def check(
         os.environ["OMP_NUM_THREADS"] = str(threads)
     name = run or (project.QUICK if every else project.REFERENCE)
     wanted = [study] if study else [found.run.study for found in status.overview(here) if found.run.run == name]
+    if not wanted:
+        raise UserError(f"no study has a run {name!r}: robustbook list shows which there are")
     tolerances = (compare.RELATIVE if rtol is None else rtol, compare.ABSOLUTE if atol is None else atol)
     found = [check_one(project.RunId(each, name), tolerances, skip=every) for each in wanted]
     outcomes = [outcome for outcome in found if outcome is not None]
@@ -287,8 +289,8 @@ def claims(
 ) -> None:
     """Every claim with verdict, evidence, published value and control: the book's scoreboard.
 
-    Verdicts are those of the reference run's record where there is one, else of the quick run's; a study without a
-    record is in preparation.
+    Verdicts are those of the reference run's record where there is one, else of the quick run's, else of another run's;
+    a study without a record is in preparation.
 
     Example: robustbook claims --format csv
     """

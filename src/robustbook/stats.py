@@ -124,7 +124,7 @@ def auc(
     level: float = 0.95,
     resamples: int = 2000,
 ) -> Interval:
-    """Area under the ROC curve of `scores` (n,) for the mask `positive` (n,), with a bootstrap interval over the rows.
+    """Area under the ROC curve of `scores` (n,) for the mask `positive` (n,); bootstrap over the rows or whole `groups`.
 
     Raises ValueError as `bootstrap_rows` does, and if all rows are positive or none is.
     """

@@ -12,8 +12,9 @@ from torch import Tensor
 class ImageSet:
     """Labelled images: `images` (N, C, H, W) float32 in [0, 1], `labels` (N,) int64 indices into `class_names`.
 
-    `digest` is the SHA-256 of the files they were read from, `licence` one sentence, and `shareable` says whether pictures
-    of them may be shown in a published page. Raises ValueError where shapes, types or ranges differ from that.
+    `digest` is the SHA-256 of the pinned digests of the files they were read from, or of the pixels where there is no file;
+    it is that of the whole split, also in a subset. `licence` is one sentence, and `shareable` says whether pictures of
+    them may be shown in a published page. Raises ValueError where shapes, types or ranges differ from that.
     """
 
     name: str

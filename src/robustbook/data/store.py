@@ -42,8 +42,8 @@ class DataFile:
 class DataSource:
     """One way in which a data set may be present: its files, and how to read a split of them.
 
-    `read(paths, split)` gives uint8 images (N, C, H, W), labels (N,), and gets the verified paths of `files`.
-    `download(root)` fetches the files, or is None where no public download exists.
+    `read(paths, split)` gets the verified paths of the split's `files` and gives all its images as an `ImageSet`.
+    `download(root)` fetches the files of all splits, or is None where no public download exists.
     """
 
     name: str
@@ -107,7 +107,7 @@ def _find(name: str) -> tuple[DataSource, ...]:
 
 
 def load(name: str, split: str, *, limit: int | None = None, seed: int = 0) -> ImageSet:
-    """The images of a split ("train" or "test") of the data set `name`; `limit` takes a class-balanced subset.
+    """The images of a split ("train", "test" ...) of the data set `name`; `limit` takes a class-balanced subset.
 
     The subset depends on `seed` alone (see `ImageSet.take`). Every file is verified against its pinned digest first.
 

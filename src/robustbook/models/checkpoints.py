@@ -42,9 +42,10 @@ def cached(
 ) -> nn.Module:
     """`model` with the weights of `specification`: read from the cache, else made by `train(model)` and kept there.
 
-    `specification` is plain values (JSON) that determine the weights, together with the code of `robustbook.models` and of
-    the modules named in `code` (those of an attack used in training, say). A damaged file is reported by a warning and made
-    again. Two processes that want the same checkpoint train it once: the second one waits.
+    `specification` is plain values (JSON) that determine the weights, the digest of the data among them, together with the
+    code of `models.architectures`, of `models.training` and of the modules named in `code` (another architecture's, those of
+    an attack used in training). A damaged file is reported by a warning and made again. Two processes that want the same
+    checkpoint train it once: the second one waits.
     Where the cache folder cannot be written, the network is trained and not kept.
     """
     from filelock import FileLock

@@ -10,7 +10,7 @@ from robustbook.perturb.gradient import margin
 from robustbook.perturb.network import CHUNK, frozen
 
 INSIDE = 0.999999
-"""Images are pulled this far towards grey before the inverse tanh, which is infinite at black and white."""
+"""Share of their distance from grey that pixels keep before the inverse tanh, which is infinite at black and white."""
 
 
 def carlini_wagner(

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from robustbook.results import Metric
+from robustbook.run.publish import write_whole
 from robustbook.run.records import Record, rounded
 
 RELATIVE, ABSOLUTE = 0.02, 0.005
@@ -31,7 +32,7 @@ class Difference:
 def differences(
     committed: Record, now: Record, *, relative: float = RELATIVE, absolute: float = ABSOLUTE
 ) -> list[Difference]:
-    """Metric rows whose value or interval is outside the tolerances or on one side only, and verdicts that changed.
+    """Metric rows whose value or interval is outside the tolerances or on one side only, or whose `n` differs; verdicts.
 
     Two numbers agree where |a - b| <= max(relative * max(|a|, |b|), absolute).
     """
@@ -101,7 +102,7 @@ def note(path: Path, outcomes: Iterable[Outcome]) -> None:
         key = f"{each.study} {each.run}, {each.threads_before} and {each.threads_now} threads"
         known[key] = {**asdict(each), "differences": len(each.differences)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    write_whole(path, (json.dumps(known, indent=1, sort_keys=True) + "\n").encode())
 
 
 def _by_key(metrics: Iterable[Metric]) -> dict[str, Metric]:

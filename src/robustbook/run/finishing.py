@@ -33,7 +33,7 @@ def judged(claim: Claim, results: Results) -> ClaimRecord:
 
 
 def peak_memory() -> dict[str, float]:
-    """Largest resident memory of this process so far in bytes, where the system tells."""
+    """Largest resident memory of this process so far in bytes, where the system tells; its workers are not counted."""
     try:
         import resource
     except ImportError:

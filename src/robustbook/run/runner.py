@@ -112,7 +112,8 @@ def rerun(project: Project, run: RunId, progress: Reporter) -> tuple[Record, Rec
     """
     committed = project.record(run)
     if not committed.exists():
-        raise UserError(f"run {run} has no record to compare with: robustbook run {run.study} makes one")
+        how = f"-r {run.run}" if run.run in project.parameter_sets() else f"--name {run.run}"
+        raise UserError(f"run {run} has no record to compare with: robustbook run {run.study} {how} makes one")
     before = records.load(committed)
     publish.recover(project)
     with publish.locked(project, run), publish.staging(project, run) as folder:

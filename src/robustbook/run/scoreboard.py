@@ -14,7 +14,7 @@ from typing import Any
 
 from robustbook.results import Claim, Metric, Results
 from robustbook.run import status
-from robustbook.run.project import QUICK, REFERENCE, Project, RunId
+from robustbook.run.project import Project
 from robustbook.run.records import ClaimRecord, Record
 from robustbook.run.status import Status
 
@@ -86,8 +86,7 @@ def rows_read(claim: Claim, record: Record) -> tuple[Metric, ...]:
 
 def shown(project: Project, study: str) -> Status | None:
     """The run whose verdicts stand first: the reference run, else the quick one, else any other; None without a record."""
-    known = [RunId(study, name) for name in (REFERENCE, QUICK)]
-    for run in [*known, *(run for run in project.runs(study) if run not in known)]:
+    for run in status.all_runs(project, study):
         found = status.of(project, run)
         if found.record is not None:
             return found

@@ -109,7 +109,7 @@ def refresh(project: Project, run: RunId, record: Record) -> None:
 
 
 def all_runs(project: Project, study: str) -> list[RunId]:
-    """The runs of a study that exist, and `reference` and `quick` whether they do or not."""
+    """`reference` and `quick`, whether they exist or not, then the other runs of a study that do."""
     known = [RunId(study, name) for name in (REFERENCE, QUICK)]
     return known + [run for run in project.runs(study) if run not in known]
 

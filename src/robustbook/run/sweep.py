@@ -1,7 +1,7 @@
-"""Sweeps: one study at many parameters and seeds. `expand` makes the plan, `pending` says what is left, `perform` runs it.
+"""Sweeps: one study at many parameters and seeds. `expand` makes the plan, `pending` says what is left, `member` runs one.
 
 A sweep's runs lie in a folder of their own below `.robustbook/sweeps/`; the book gets one page and one table of them
-(`sweep_page`, `sweep_table`). Snakemake runs them side by side and calls `member` for each.
+(`sweep_page`, `sweep_table`). Snakemake runs them side by side (`side_by_side`) and calls `member` for each.
 """
 
 from __future__ import annotations

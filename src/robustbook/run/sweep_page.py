@@ -64,7 +64,7 @@ def render(
         f"# Sweep: {plan.name}",
         f"The study *{study}* at {_axes_in_words(plan)}: {len(plan.members)} runs. {_given(plan)}",
         "## Numbers",
-        _shown(figure(plan, frame, chosen(plan, found, frame, metrics))),
+        _shown(figure(plan, chosen(plan, found, frame, metrics))),
         "## Verdicts",
         _shown(_verdicts(plan, found)),
         "## The table",
@@ -149,7 +149,7 @@ def horizontal(plan: SweepPlan) -> str:
     return f"parameter.{axis}"
 
 
-def figure(plan: SweepPlan, frame: pd.DataFrame, drawn: pd.DataFrame) -> str:
+def figure(plan: SweepPlan, drawn: pd.DataFrame) -> str:
     """HTML of the figure: one panel a metric, bands over repetitions."""
     import matplotlib as mpl
     from matplotlib import pyplot

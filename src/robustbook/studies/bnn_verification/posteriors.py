@@ -70,7 +70,10 @@ class SignNetwork:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is to be learned: `train` and `test` images, and `build(seed)`, the untrained network."""
+    """What is to be learned: `train` and `test` images, and `build(seed)`, the untrained network.
+
+    `rates` gives, by the layer's name, the rate at which MC dropout drops its inputs.
+    """
 
     name: str
     train: ImageSet
