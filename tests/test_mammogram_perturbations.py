@@ -361,7 +361,7 @@ def test_the_published_network_reads_the_copy_and_trains_on() -> None:
     assert 0.65 < published.value < 0.97
     network = zoo.natural_networks(few)[0]
     curve = severity.measure(network, few)
-    assert abs(curve.scores[0.0].mean() - published.value) < 0.15
+    assert curve.scores[0.0].mean() > 0.4  # two steps on; from nothing they would leave it at 0.1
     assert not torch.equal(
         zoo.load_network(network).conv1.weight,  # type: ignore[union-attr]
         published_resnet20().conv1.weight,  # type: ignore[union-attr]
