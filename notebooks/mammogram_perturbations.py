@@ -89,10 +89,10 @@ natural_network: str = (
     "cnn"  # network of the natural arm: cnn (small, from nothing) or resnet20 (published weights, trained on)
 )
 natural_retrained: int = 2  # severities (in the same order) at which networks of the natural arm are trained again
-natural_train_images: int = 600  # training images of the natural arm
+natural_train_images: int = 1200  # training images of the natural arm
 natural_test_images: int = 200  # test images of the natural arm
 natural_attack_images: int = 100  # test images of the natural arm that are put under the four perturbations
-natural_epochs: int = 6  # training epochs of the natural arm
+natural_epochs: int = 20  # training epochs of the natural arm
 mini_mias_epochs: int = 0  # training epochs on mini-MIAS patches; 0 leaves this leg out
 published_predictions: bool = False  # analyse the published predictions of Makino et al. (2022)
 resamples: int = 200  # bootstrap resamples of every interval

@@ -51,12 +51,12 @@ class Parameters(BaseModel):
         le=6,
         description="severities (in the same order) at which networks of the natural arm are trained again",
     )
-    natural_train_images: int = Field(600, ge=100, le=60000, description="training images of the natural arm")
+    natural_train_images: int = Field(1200, ge=100, le=60000, description="training images of the natural arm")
     natural_test_images: int = Field(200, ge=50, le=10000, description="test images of the natural arm")
     natural_attack_images: int = Field(
         100, ge=50, le=10000, description="test images of the natural arm that are put under the four perturbations"
     )
-    natural_epochs: int = Field(6, ge=1, le=200, description="training epochs of the natural arm")
+    natural_epochs: int = Field(20, ge=1, le=200, description="training epochs of the natural arm")
     mini_mias_epochs: int = Field(0, ge=0, le=200, description="training epochs on mini-MIAS patches; 0 leaves it out")
     published_predictions: bool = Field(False, description="analyse the published predictions of Makino et al. (2022)")
     resamples: int = Field(200, ge=50, le=10000, description="bootstrap resamples of every interval")
