@@ -18,7 +18,7 @@ class Parameters(BaseModel):
     pitch: float = Field(0.2, gt=0, le=1, description="side of a phantom's pixel in mm")
     train_exams: int = Field(400, ge=20, le=100000, description="four-view phantom exams for training")
     test_exams: int = Field(120, ge=20, le=100000, description="four-view phantom exams for testing")
-    epochs: int = Field(5, ge=1, le=200, description="training epochs of every phantom network")
+    epochs: int = Field(3, ge=1, le=200, description="training epochs of every phantom network")
     seeds: int = Field(1, ge=1, le=20, description="networks of each kind, trained from different seeds")
     first_seed: int = Field(0, ge=0, le=10**6, description="seed of the first network of each kind")
     retrained_severities: int = Field(
