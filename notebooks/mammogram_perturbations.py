@@ -307,7 +307,7 @@ for level in zoo.retrained(parameters):
         gone = results.one("low-pass AUC loss", training="filtered", **common)
         rows.append(
             {
-                "cut-off (mm)": level,
+                "cut-off (mm)": f"{level:g}",
                 "lesion": kind,
                 "loss, trained clean": page.interval(results.one("low-pass AUC loss", training="clean", **common)),
                 "information gone": page.interval(gone),
@@ -419,19 +419,19 @@ page.table(
     pd.DataFrame(
         [
             {
-                "cut-off (mm)": level,
+                "cut-off (mm)": f"{level:g}",
                 "lesion": kind,
                 "Hotelling, 12 bits": kept_at(kind, "hotelling", "12-bit file", level),
                 "Hotelling, 8 bits": kept_at(kind, "hotelling", "8-bit display", level),
-                "non-prewhitening, 8 bits": kept_at(kind, "non-prewhitening", "8-bit display", level),
-                "contrast to noise": results.one("contrast to noise", subgroup=kind, severity=level).value
+                "NPW, 8 bits": kept_at(kind, "non-prewhitening", "8-bit display", level),
+                "CNR": results.one("contrast to noise", subgroup=kind, severity=level).value
                 / results.one("contrast to noise", subgroup=kind, severity=0.0).value,
             }
             for level in (0.5, 1.0, 2.0, 4.0)
             for kind in severity.SUBTASKS
         ]
     ),
-    caption="Share of the unfiltered detectability (and contrast-to-noise ratio) that is kept; intervals over lesions.",
+    caption="Share of the unfiltered detectability that is kept, by the Hotelling and the non-prewhitening (NPW) observer, and of the contrast-to-noise ratio (CNR); intervals over lesions.",
 )
 
 # %% tags=["remove-input"]
@@ -446,7 +446,7 @@ page.figure(
     figures.draw_visibility(results),
     alt="Loss of AUC against lost detectability for microcalcifications and soft tissue, clean and re-trained networks.",
     caption=f"At 4 mm an ideal observer of an 8-bit display keeps {page.interval(strong['microcalcification'])} of the detectability of microcalcifications and "
-    f"{page.interval(strong['soft tissue'])} of that of masses (numbers: cut-off in mm). Points high at the left are losses that an observer would not have: brittleness.",
+    f"{page.interval(strong['soft tissue'])} of that of masses (numbers: cut-off in mm, from 0.67 on). Points high at the left are losses that an observer would not have: brittleness.",
 )
 
 # %% tags=["remove-input"]

@@ -227,7 +227,7 @@ def draw_visibility(results: Results) -> Figure:
                 )
                 spread = [[row.value - (row.low or 0)], [(row.high or 0) - row.value]]
                 ax.errorbar(1 - kept.value, row.value, yerr=spread, color=colour, marker=marker, markersize=5)
-                if training == "clean":
+                if training == "clean" and severity > 0.5:  # milder ones lie on top of each other
                     ax.annotate(
                         f"{severity:g}",
                         (1 - kept.value, row.value),
