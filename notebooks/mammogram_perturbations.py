@@ -162,8 +162,8 @@ page.figure(
 #
 # We drew both side by side at the same pitch and in the same grey window, and looked; the pictures of mini-MIAS are for research only and not shown. The coarse clouds of the phantoms
 # pass for fatty and for dense tissue. What they lack leaps to the eye: real breasts are full of *lines* (ducts, vessels, fibrous strands that run towards the nipple), while our texture has
-# no direction; phantoms are grainier than film; their skin is a smooth fall of brightness without a bright rim; masses of a few millimetres stand in a breast of a few centimetres, where
-# most masses in mini-MIAS would cover the whole piece and have no clear edge. Coarse benign specks look most alike.
+# no direction; phantoms are grainier than film; their skin is a smooth fall of brightness without a bright rim; masses of two or three millimetres stand in breasts of about a centimetre,
+# where most masses in mini-MIAS would cover such a piece and have no clear edge. Coarse benign specks look most alike.
 
 # %% tags=["remove-input"]
 if patch_networks:
@@ -577,7 +577,7 @@ page.table(
 # - Phantoms are not patients. Breasts are miniatures, lesions more frequent than in screening and drawn by rule, the two views share a lesion's depth and nothing else. Contrast of lesions, noise and
 #   training time were set so that a clean network is neither at chance nor perfect, before any perturbation was looked at.
 # - Seen beside mini-MIAS the phantoms lack lines (ducts, vessels, fibrous strands), a bright skin rim and large masses without edges, and have more grain at 1 to 2.4 cycles/mm (table under
-#   Data). Lines are what fine specks and spicules are mistaken for, so that real microcalcifications are harder to tell from healthy tissue than ours, and grain is what a filter takes away first.
+#   Data). Lines can be mistaken for spicules and can hide specks, so that real lesions may be harder to find than ours; grain is what a filter takes away first.
 #   We left the phantoms as they were declared rather than draw them anew after the results were known.
 # - The networks are small and trained for minutes. What re-training cannot restore may still be restored by a better network; the model observers bound that from the other side.
 # - The Hotelling observer knows the lesion exactly, and the non-prewhitening one too: they say what a pixel's noise allows, not what a search finds.
