@@ -77,18 +77,14 @@ test_exams: int = 120  # four-view phantom exams for testing
 epochs: int = 3  # training epochs of every phantom network
 seeds: int = 1  # networks of each kind, trained from different seeds
 first_seed: int = 0  # seed of the first network of each kind
-retrained_severities: int = (
-    2  # severities (of 4, 2, 1, 0.5, 0.67, 0.33 mm, in this order) at which networks are trained again
-)
+retrained_severities: int = 2  # how many of 4, 2, 1, 0.5, 0.67, 0.33 mm networks are trained again at
 attack_exams: int = 40  # test exams that are perturbed; universal perturbations are made from as many training exams
 steps: int = 5  # steps of PGD
 universal_epochs: int = 2  # passes of the universal perturbation over its exams
 observer_exams: int = 100  # phantom exams whose lesions the model observers look at
 natural_dataset: str = "digits"  # data set of the natural-image arm: digits, mnist, cifar10 or cifar10-jpeg
-natural_network: str = (
-    "cnn"  # network of the natural arm: cnn (small, from nothing) or resnet20 (published weights, trained on)
-)
-natural_retrained: int = 2  # severities (in the same order) at which networks of the natural arm are trained again
+natural_network: str = "cnn"  # network of the natural arm: cnn, or resnet20 with published weights, trained on
+natural_retrained: int = 2  # how many of these severities networks of the natural arm are trained again at
 natural_train_images: int = 1200  # training images of the natural arm
 natural_test_images: int = 200  # test images of the natural arm
 natural_attack_images: int = 100  # test images of the natural arm that are put under the four perturbations
@@ -344,8 +340,8 @@ if natural_network == "resnet20":
     as_it_comes = results.one("published network's accuracy")
     display(
         page.prose(
-            f"The network is ResNet-20 with published weights. As it comes it answers {page.interval(as_it_comes)} of {as_it_comes.n:,} test images of "
-            f"{natural_test.title} rightly. Every network of this arm, the clean one too, was trained on from there with one recipe, so that two of them differ in the filter alone."
+            f"The network is ResNet-20 with published weights. As it comes its accuracy is {page.interval(as_it_comes)} on {as_it_comes.n:,} test images of "
+            f"{natural_test.title}, on whose lossless originals it was trained. Every network of this arm, the clean one too, was trained on from there with one recipe, so that two of them differ in the filter alone."
         )
     )
 page.figure(

@@ -39,7 +39,8 @@ BLURS = (4.0, 2.0, 1.0, 0.5)
 """Severities at which images for blur-augmented networks are filtered at random."""
 WIDTHS = (12, 24, 48)
 PEAK_RATE = 6e-3
-FINE_RATE = 2e-3
+FINE_RATE = 5e-4
+"""Learning rate of training on; of 0.002, 0.001 and 0.0005 the best on held-out training images at 0, 2 and 4 mm alike."""
 CROP = 64
 """Side of the middle of a mini-MIAS patch that is used, in pixels."""
 TRAIN_SERIES, TEST_SERIES = 2003, 10041
