@@ -341,7 +341,7 @@ if natural_network == "resnet20":
     display(
         page.prose(
             f"The network is ResNet-20 with published weights. As it comes its accuracy is {page.interval(as_it_comes)} on {as_it_comes.n:,} test images of "
-            f"{natural_test.title}, on whose lossless originals it was trained. Every network of this arm, the clean one too, was trained on from there with one recipe, so that two of them differ in the filter alone."
+            f"{natural_test.title}; it learned from the official training images. Every network of this arm, the clean one too, was trained on from there with one recipe, so that two of them differ in the filter alone."
         )
     )
 page.figure(
