@@ -7,10 +7,20 @@ import pytest
 import torch
 
 from robustbook.data import nyu_predictions
-from robustbook.data.phantoms import Settings, generate
+from robustbook.data.phantoms import Settings, generate, texture
+from robustbook.data.store import data_root
 from robustbook.measure import roc
+from robustbook.models.prunable import RESNET20_FILE, published_resnet20
 from robustbook.results import Results
-from robustbook.studies.mammogram_perturbations import CLAIMS, Parameters, perturbed, severity, visibility, zoo
+from robustbook.studies.mammogram_perturbations import (
+    CLAIMS,
+    Parameters,
+    likeness,
+    perturbed,
+    severity,
+    visibility,
+    zoo,
+)
 from robustbook.studies.mammogram_perturbations.claims import PERTURBATIONS
 
 SMALL = Parameters(
@@ -265,16 +275,158 @@ def test_noise_power_is_that_of_drawn_patches() -> None:
     assert np.median(found[used] / expected[used]) == pytest.approx(1, abs=0.4)
 
 
+# Natural arm --------------------------------------------------------------------------------------------------------
+
+
+def natural_curves(right: dict[tuple[str, float], list[float]]) -> list[severity.Curve]:
+    """Curves of one seed a list entry, each network right on that share of 100 images."""
+    found = []
+    for (training, level), shares in right.items():
+        for seed, share in enumerate(shares):
+            network = zoo.Network("natural", training, 0.0, seed, 0, 1, 1, "digits", 0, 0.2)  # type: ignore[arg-type]
+            found.append(severity.Curve(network, {level: (np.arange(100) < round(100 * share)).astype(float)}, {}))
+    return found
+
+
+def test_share_of_the_natural_loss_has_an_interval_over_images() -> None:
+    curves = natural_curves(
+        {("clean", 0.0): [0.9], ("clean", 2.0): [0.3], ("filtered", 2.0): [0.75], ("blur-augmented", 0.0): [0.9]}
+    )
+    results = Results()
+    severity.record_natural(results, curves, SMALL)
+    share = results.one("natural accuracy left lost", severity=2.0)
+    assert share.value == pytest.approx(0.25)
+    assert share.low is not None and share.high is not None
+    assert 0.1 < share.low < share.value < share.high < 0.5
+    assert (share.n, share.over) == (100, "images")
+    assert results.one("natural low-pass accuracy loss", training="clean", severity=2.0).value == pytest.approx(0.6)
+    assert results.one("natural accuracy").value == pytest.approx(0.9)
+
+
+@pytest.mark.parametrize("blurred", [0.9, 0.86, 0.95, 0.895])
+def test_a_natural_loss_that_is_next_to_nothing_is_not_shared_out(blurred: float) -> None:
+    curves = natural_curves({("clean", 0.0): [0.9], ("clean", 0.5): [blurred], ("filtered", 0.5): [0.8]})
+    results = Results()
+    severity.record_natural(results, curves, SMALL)
+    assert not results.select("natural accuracy left lost")
+    assert results.one("natural low-pass accuracy loss", training="filtered", severity=0.5).value == pytest.approx(0.1)
+
+
+def test_intervals_of_the_natural_arm_draw_images_and_seeds() -> None:
+    resampling = perturbed.draw_images(400, SMALL)
+    assert resampling.weights.shape == (SMALL.resamples, 400)
+    assert (resampling.weights.sum(axis=1) == 400).all()
+    right = (np.arange(400) < 300).astype(float)
+    alone = roc.resampled(perturbed.share_right, np.zeros(400), right, resampling).interval()
+    assert alone.value == pytest.approx(0.75)
+    assert (alone.high - alone.low) / 2 == pytest.approx(1.96 * np.sqrt(0.75 * 0.25 / 400), rel=0.4)
+    unlike = np.stack([right, 1 - right])
+    both = roc.resampled(perturbed.share_right, np.zeros(400), unlike, resampling).interval()
+    assert both.high - both.low > 3 * (alone.high - alone.low)
+    assert perturbed.over_images(2) == "seeds and images"
+
+
+def test_names_of_checkpoints_leave_out_what_the_leg_implies() -> None:
+    assert all("architecture" not in each.identity for each in zoo.phantom_networks(SMALL))
+    wide = SMALL.model_copy(
+        update={"natural_network": "resnet20", "natural_dataset": "cifar10", "natural_retrained": 3}
+    )
+    networks = zoo.natural_networks(wide)
+    assert {each.identity["architecture"] for each in networks} == {"resnet20"}
+    assert sorted({each.severity for each in networks if each.training == "filtered"}) == [1.0, 2.0, 4.0]
+    assert len(networks) == 5 * wide.seeds
+    six = SMALL.model_copy(update={"retrained_severities": 6})
+    assert zoo.retrained(six) == zoo.SEVERITIES
+
+
+def test_the_published_network_asks_for_its_own_data() -> None:
+    with pytest.raises(ValueError, match="CIFAR-10"):
+        Parameters(natural_network="resnet20")
+
+
 @pytest.mark.data
-def test_published_losses_agree_with_the_notes() -> None:
-    """Change of AUC of clean DMV on microcalcifications at 1 mm: -0.43 for the ensemble of seeds, interval [-.53, -.34]."""
+def test_the_published_network_reads_the_copy_and_trains_on() -> None:
+    few = Parameters(
+        natural_network="resnet20",
+        natural_dataset="cifar10",
+        natural_train_images=100,
+        natural_test_images=100,
+        natural_epochs=1,
+    )
+    if not (data_root() / RESNET20_FILE).is_file():
+        pytest.skip(f"no {RESNET20_FILE} under ROBUSTBOOK_DATA")
+    results = Results()
+    severity.record_published(results, few)
+    published = results.one("published network's accuracy")
+    assert 0.65 < published.value < 0.97
+    network = zoo.natural_networks(few)[0]
+    curve = severity.measure(network, few)
+    assert curve.scores[0.0].mean() > 0.4  # two steps on; from nothing they would leave it at 0.1
+    assert not torch.equal(
+        zoo.load_network(network).conv1.weight,  # type: ignore[union-attr]
+        published_resnet20().conv1.weight,  # type: ignore[union-attr]
+    )
+
+
+# Likeness -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("exponent", [2.0, 3.0])
+def test_the_slope_of_drawn_texture_is_found_again(exponent: float) -> None:
+    drawn = np.concatenate(
+        [texture(np.random.default_rng(seed), Settings(160, 160, exponent=exponent)) for seed in range(20)]
+    )
+    pieces = drawn[:, 60:100, 60:100].astype(float)
+    found = likeness.slope_interval(likeness.spectra(pieces), np.arange(80) // 4, 0.2, "fine", 50)
+    # A window of finite length lets coarse structure leak into fine one: the steeper, the more.
+    assert found.value == pytest.approx(-exponent, abs=0.15)
+    assert found.low <= found.value <= found.high
+    assert found.n == 20
+
+
+def test_grain_is_what_five_pixels_do_not_share() -> None:
+    smooth = np.tile(np.linspace(0, 1, 40)[:, None], (3, 1, 40))
+    noise = np.random.default_rng(0).normal(scale=0.1, size=smooth.shape)
+    assert likeness.grain(smooth)[0] < 0.02
+    assert likeness.grain(smooth + noise)[0] == pytest.approx(0.1 * np.sqrt(24 / 25), rel=0.1)
+
+
+# Published predictions ----------------------------------------------------------------------------------------------
+
+CHANGES = {
+    ("dmv", "microcalcifications", 0.33): (-0.043, -0.080, -0.010),
+    ("dmv", "microcalcifications", 0.5): (-0.125, -0.211, -0.053),
+    ("dmv", "microcalcifications", 1.0): (-0.428, -0.533, -0.335),
+    ("dmv", "soft_tissue_lesions", 0.33): (0.000, -0.028, 0.032),
+    ("dmv", "soft_tissue_lesions", 0.5): (-0.016, -0.056, 0.027),
+    ("dmv", "soft_tissue_lesions", 1.0): (-0.141, -0.239, -0.046),
+    ("dmv", "soft_tissue_lesions", 4.0): (-0.279, -0.384, -0.171),
+    ("gmic", "microcalcifications", 0.5): (-0.065, -0.135, -0.009),
+    ("gmic", "microcalcifications", 1.0): (-0.373, -0.477, -0.264),
+    ("gmic", "soft_tissue_lesions", 1.0): (-0.009, -0.073, 0.061),
+    ("gmic", "soft_tissue_lesions", 4.0): (-0.103, -0.202, 0.014),
+}
+"""Change of the AUC of five clean networks' mean answer, and its interval over breasts, worked out independently."""
+
+
+@pytest.fixture(scope="module")
+def predictions() -> nyu_predictions.Predictions:
     if not nyu_predictions.present():
         pytest.skip("no published predictions under ROBUSTBOOK_DATA (nyukat/perception_comparison, folder data)")
-    predictions = nyu_predictions.load_predictions()
-    chosen, positive = predictions.task("microcalcifications")
-    ensemble = predictions.networks["dmv", "unperturbed"].mean(axis=0)[:, chosen]
+    return nyu_predictions.load_predictions()
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("key", CHANGES)
+def test_published_losses_agree_with_the_notes(
+    predictions: nyu_predictions.Predictions, key: tuple[str, str, float]
+) -> None:
+    network, subgroup, level = key
+    chosen, positive = predictions.task(subgroup)
+    ensemble = predictions.networks[network, "unperturbed"].mean(axis=0)[:, chosen]
     resampling = roc.draw(positive[chosen], predictions.exams[chosen], seed=0, resamples=500)
-    clean, blurred = (roc.resampled(roc.auc, positive[chosen], ensemble[place], resampling) for place in (0, 6))
-    found = (blurred - clean).interval()
-    assert found.value == pytest.approx(-0.428, abs=0.002)
-    assert found.bounds == pytest.approx((-0.533, -0.335), abs=0.03)
+    place = nyu_predictions.SEVERITIES.index(level)
+    clean, blurred = (roc.resampled(roc.auc, positive[chosen], ensemble[row], resampling) for row in (0, place))
+    found, (value, low, high) = (blurred - clean).interval(), CHANGES[key]
+    assert found.value == pytest.approx(value, abs=0.002)
+    assert found.bounds == pytest.approx((low, high), abs=0.035)

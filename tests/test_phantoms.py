@@ -108,6 +108,8 @@ def test_bad_input_is_refused() -> None:
         unit_images(exams.images * 8)
     with pytest.raises(PhantomError, match="integers"):
         unit_images(exams.images / 4095)
+    with pytest.raises(PhantomError, match="uint8"):
+        unit_images((exams.images // 16).astype(np.uint8))
     with pytest.raises(PhantomError, match="32 to 256"):
         Settings(height=16)
     with pytest.raises(PhantomError, match="at least 1"):

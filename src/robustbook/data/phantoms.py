@@ -343,7 +343,7 @@ def unit_images(images: NDArray[np.integer]) -> torch.Tensor:
     """
     if images.ndim != 4 or images.shape[1] != len(VIEWS):
         raise PhantomError(f"an exam has the four views {', '.join(VIEWS)}: expected (N, 4, H, W), got {images.shape}")
-    if not np.issubdtype(images.dtype, np.integer):
+    if not np.issubdtype(images.dtype, np.integer) or images.dtype.itemsize < 2:
         raise PhantomError(f"grey levels must be 12-bit integers, got {images.dtype}")
     if images.size and (images.min() < 0 or images.max() > WHITE):
         raise PhantomError(f"grey levels must be 12-bit (0 to {WHITE}), got {images.min()} to {images.max()}")

@@ -141,7 +141,9 @@ def judge_o3(results: Results, leg: str, networks: tuple[str, ...], natural: boo
         restored = all(row.value < LOST_SHARE for row in rows)
         evidence += (
             " Natural images: "
-            + "; ".join(f"{row.value:.0%} of the loss is left at {row.factors['severity']:g} mm" for row in rows)
+            + "; ".join(
+                f"a share of {_within(row)} of the loss is left at {row.factors['severity']:g} mm" for row in rows
+            )
             + "."
         )
         invariant = results.one(

@@ -115,6 +115,12 @@ def _plain_ticks(ax: Axes, values: Sequence[float]) -> None:
     ax.xaxis.set_minor_locator(NullLocator())
 
 
+def _cut_off_ticks(ax: Axes) -> None:
+    """Ticks at the published cut-offs, the unfiltered image at the left end."""
+    _plain_ticks(ax, (0.12, 0.33, 0.67, 1, 2, 4))
+    ax.set_xticklabels(["none", "0.33", "0.67", "1", "2", "4"])
+
+
 def _curve(ax: Axes, rows: Sequence[Metric], label: str, colour: str, marker: str) -> None:
     """Values over severity (0 at the left end, drawn at 0.12) with a band where there is an interval."""
     if not rows:
@@ -146,11 +152,21 @@ def draw_severities(results: Results, leg: str, networks: Sequence[str]) -> Figu
             ax.axhline(0.5, color="#555555", linewidth=1, linestyle=":")
             prefix = f"{network.upper()}: " if len(networks) > 1 else ""
             ax.set(title=prefix + subgroup, xscale="log", xlabel="cut-off wavelength (mm)")
-            _plain_ticks(ax, (0.12, 0.33, 0.67, 1, 2, 4))
-            ax.set_xticklabels(["none", "0.33", "0.67", "1", "2", "4"])
+            _cut_off_ticks(ax)
         row[0].set_ylabel("AUC")
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)
+    return figure
+
+
+def draw_natural(results: Results) -> Figure:
+    """Accuracy of the natural arm by cut-off wavelength, one line per training."""
+    figure, ax = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 3.4))
+    for training, look in TRAININGS.items():
+        _curve(ax, results.select("natural low-pass accuracy", training=training), *look)
+    ax.set(xscale="log", xlabel="cut-off wavelength (mm of the phantoms, equal in pixels)", ylabel="accuracy")
+    _cut_off_ticks(ax)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
     return figure
 
 
@@ -211,7 +227,7 @@ def draw_visibility(results: Results) -> Figure:
                 )
                 spread = [[row.value - (row.low or 0)], [(row.high or 0) - row.value]]
                 ax.errorbar(1 - kept.value, row.value, yerr=spread, color=colour, marker=marker, markersize=5)
-                if training == "clean":
+                if training == "clean" and severity > 0.5:  # milder ones lie on top of each other
                     ax.annotate(
                         f"{severity:g}",
                         (1 - kept.value, row.value),
@@ -265,8 +281,7 @@ def draw_region_ks(results: Results) -> Figure:
                 rows = results.select("region KS", network=network, subgroup=kind, where=where)
                 _curve(ax, rows, where, colour, marker)
             ax.set(title=f"{network.upper()}: {kind}", xscale="log", xlabel="cut-off wavelength (mm)")
-            _plain_ticks(ax, (0.12, 0.33, 0.67, 1, 2, 4))
-            ax.set_xticklabels(["none", "0.33", "0.67", "1", "2", "4"])
+            _cut_off_ticks(ax)
         row[0].set_ylabel("KS statistic")
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=9)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Generator, Tensor
 from torch.nn import Module
 
@@ -24,7 +24,6 @@ from robustbook.perturb.gradient import Objective, cross_entropy, pgd
 from robustbook.perturb.network import compute_logits
 from robustbook.perturb.universal import apply, universal_perturbation
 from robustbook.results import Results
-from robustbook.stats import mean_interval_t
 from robustbook.studies.mammogram_perturbations import zoo
 from robustbook.studies.mammogram_perturbations.parameters import Parameters
 from robustbook.studies.mammogram_perturbations.zoo import Network
@@ -131,7 +130,9 @@ def task_of(network: Network, parameters: Parameters) -> Task:
             model, images[held], targets[held], images[~held], targets[~held], lesion_loss, network.pitch, network.seed
         )
     test = zoo.natural_images(network.dataset, "test", parameters.natural_test_images)
-    train = zoo.natural_images(network.dataset, "train", network.examples).take(parameters.natural_test_images)
+    train = zoo.natural_images(network.dataset, "train", network.examples)
+    count = min(parameters.natural_attack_images, len(test), len(train))
+    test, train = test.take(count), train.take(count)
     return Task(model, test.images, test.labels, train.images, train.labels, cross_entropy, network.pitch, network.seed)
 
 
@@ -273,24 +274,37 @@ def _record_similarity(results: Results, measured: Sequence[Scores], leg: str) -
 
 
 def record_natural(results: Results, measured: Sequence[Scores], parameters: Parameters) -> None:
-    """Rows of the natural arm: accuracy and its loss under the same perturbations, over seeds."""
+    """Rows of the natural arm: loss of accuracy under the same perturbations, over images (and seeds)."""
     network = measured[0].network
-    labels = zoo.natural_images(network.dataset, "test", parameters.natural_test_images).labels.numpy()
-
-    def accuracy(logits: Array) -> float:
-        return float((logits.argmax(1) == labels).mean())
-
+    count = len(measured[0].clean)
+    test = zoo.natural_images(network.dataset, "test", parameters.natural_test_images).take(count)
+    labels = test.labels.numpy()
     _record_similarity(results, measured, "natural")
-    clean = [accuracy(each.clean) for each in measured]
-    add_over_seeds(results, "natural accuracy", clean)
+    resampling = draw_images(count, parameters)
+
+    def drawn(key: Key | None) -> roc.Drawn:
+        right = np.stack([(each.at(key).argmax(1) == labels) for each in measured]).astype(float)
+        return roc.resampled(share_right, labels, right, resampling)
+
+    clean = drawn(None)
     for key in measured[0].logits:
-        losses = [before - accuracy(each.logits[key]) for before, each in zip(clean, measured, strict=True)]
-        add_over_seeds(results, "natural accuracy loss", losses, perturbation=key[0], severity=key[1])
+        loss = (clean - drawn(key)).interval()
+        over = over_images(len(measured))
+        results.add("natural accuracy loss", loss, over=over, perturbation=key[0], severity=key[1])
 
 
-def add_over_seeds(results: Results, name: str, values: Sequence[float], **factors: Any) -> None:
-    """A mean over seeds with Student's interval, or a single value without one."""
-    if len(values) > 1:
-        results.add(name, mean_interval_t(values), over="seeds", **factors)
-    else:
-        results.add(name, values[0], n=1, **factors)
+def share_right(_: ArrayLike, right: ArrayLike, weights: ArrayLike | None = None) -> Array:
+    """Accuracy (R,) from `right` (n,), 1 where the answer is right, by the `weights` (R, n) of resamples; for `roc.resampled`."""
+    row = np.asarray(right, dtype=np.float64)
+    return row.mean(keepdims=True) if weights is None else np.asarray(weights) @ row / np.sum(weights, axis=1)
+
+
+def draw_images(count: int, parameters: Parameters) -> roc.Resampling:
+    """How often each of `count` images is drawn in each resample."""
+    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=parameters.resamples)
+    return roc.Resampling(drawn.astype(float), count)
+
+
+def over_images(seeds: int) -> str:
+    """What intervals of the natural arm are over."""
+    return "seeds and images" if seeds > 1 else "images"

@@ -17,12 +17,21 @@ from torch import Tensor
 
 from robustbook.data.phantoms import SUBGROUPS, Exams, unit_images
 from robustbook.measure import roc
+from robustbook.models.prunable import published_resnet20
 from robustbook.perturb.lowpass import Where, dilated, low_pass, quantised
 from robustbook.perturb.network import compute_logits
 from robustbook.results import Results
+from robustbook.stats import Interval, binomial_interval
 from robustbook.studies.mammogram_perturbations import zoo
+from robustbook.studies.mammogram_perturbations.claims import SMALL_LOSS
 from robustbook.studies.mammogram_perturbations.parameters import Parameters
-from robustbook.studies.mammogram_perturbations.perturbed import add_over_seeds, malignant_scores, task_rows
+from robustbook.studies.mammogram_perturbations.perturbed import (
+    draw_images,
+    malignant_scores,
+    over_images,
+    share_right,
+    task_rows,
+)
 from robustbook.studies.mammogram_perturbations.zoo import Network
 from robustbook.workers import map_in_workers
 
@@ -184,24 +193,48 @@ def record_excess(
             )
 
 
-def record_natural(results: Results, curves: Sequence[Curve]) -> None:
-    """Rows of the natural arm of O3: accuracy by training and severity, and the share of the loss that re-training leaves."""
-    accuracy = {
-        (each.network.training, severity, each.network.seed): float(right.mean())
-        for each in curves
-        for severity, right in each.scores.items()
-    }
-    seeds = sorted({key[2] for key in accuracy})
-    for training, severity in sorted({key[:2] for key in accuracy}):
-        values = [accuracy[training, severity, seed] for seed in seeds]
-        add_over_seeds(results, "natural low-pass accuracy", values, training=training, severity=severity)
-    for severity in sorted({key[1] for key in accuracy if key[0] == "filtered"}):
-        lost = [accuracy["clean", 0.0, seed] - accuracy["clean", severity, seed] for seed in seeds]
-        left = [accuracy["clean", 0.0, seed] - accuracy["filtered", severity, seed] for seed in seeds]
-        results.add(
-            "natural accuracy left lost",
-            float(np.mean(left)) / max(float(np.mean(lost)), 1e-3),
-            n=len(seeds),
-            unit="share of the loss",
-            severity=severity,
-        )
+def record_natural(results: Results, curves: Sequence[Curve], parameters: Parameters) -> None:
+    """Rows of the natural arm of O3: accuracy by training and severity, its loss, and the share that re-training leaves.
+
+    The share is recorded where the loss of the clean network is worth sharing out: `SMALL_LOSS` or more, interval above 0.
+    """
+    kinds = sorted({(each.network.training, severity) for each in curves for severity in each.scores})
+    tables = {kind: table for kind in kinds if (table := _stacked(curves, *kind)) is not None}
+    clean = tables["clean", 0.0]
+    resampling, over = draw_images(clean.shape[1], parameters), over_images(len(clean))
+    labels = np.zeros(clean.shape[1])
+    found = {kind: roc.resampled(share_right, labels, table, resampling) for kind, table in tables.items()}
+    base = found["clean", 0.0]
+    results.add("natural accuracy", base.interval(), over=over)
+    for (training, severity), each in found.items():
+        factors: dict[str, Any] = {"training": training, "severity": severity}
+        results.add("natural low-pass accuracy", each.interval(), over=over, **factors)
+        if severity:
+            results.add("natural low-pass accuracy loss", (base - each).interval(), over=over, **factors)
+    for severity in (severity for training, severity in found if training == "filtered"):
+        lost, left = base - found["clean", severity], base - found["filtered", severity]
+        if worth_sharing(lost.interval()):
+            share = share_left(left, lost)
+            factors = {"unit": "share of the loss", "severity": severity}
+            results.add("natural accuracy left lost", share, over=over, **factors)
+
+
+def worth_sharing(lost: Interval) -> bool:
+    """Whether a loss is large enough, and sure enough, for a share of it to mean anything."""
+    return lost.low > 0 and lost.value >= SMALL_LOSS
+
+
+def share_left(left: roc.Drawn, lost: roc.Drawn) -> Interval:
+    """The ratio of two losses of the same resamples; one in which nothing was lost counts as infinitely much left."""
+    ratios = np.divide(
+        left.resamples, lost.resamples, out=np.full_like(lost.resamples, np.inf), where=lost.resamples > 0
+    )
+    low, high = np.quantile(ratios, (0.025, 0.975), method="nearest")
+    return Interval(left.value / lost.value, float(low), float(high), lost.units)
+
+
+def record_published(results: Results, parameters: Parameters) -> None:
+    """Accuracy of the published ResNet-20 as it comes, before it is trained on for the natural arm."""
+    test = zoo.natural_images(parameters.natural_dataset, "test", parameters.natural_test_images)
+    right = compute_logits(published_resnet20(), test.images).argmax(1) == test.labels
+    results.add("published network's accuracy", binomial_interval(int(right.sum()), len(right)), over="images")

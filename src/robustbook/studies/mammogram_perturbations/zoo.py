@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Generator, Tensor
@@ -18,9 +18,10 @@ from robustbook.data.mini_mias import Patches
 from robustbook.data.phantoms import Exams, Settings, unit_images
 from robustbook.errors import ParameterError
 from robustbook.models import build as build_natural
-from robustbook.models import four_view, training
+from robustbook.models import four_view, prunable, training
 from robustbook.models.checkpoints import cached
 from robustbook.models.four_view import FourViewNetwork, PatchNetwork, Recipe
+from robustbook.models.prunable import RESNET20_DIGEST, published_resnet20
 from robustbook.perturb import lowpass
 from robustbook.perturb.lowpass import low_pass, quantised
 from robustbook.studies.mammogram_perturbations.parameters import Parameters
@@ -32,9 +33,14 @@ Leg = Literal["phantoms", "natural", "mias"]
 Training = Literal["clean", "filtered", "blur-augmented"]
 SEVERITIES = (0.33, 0.5, 0.67, 1.0, 2.0, 4.0)
 """Cut-off wavelengths in mm at which networks are tested: those of the published predictions that the pixels can hold."""
-RETRAINED = (4.0, 2.0, 1.0, 0.5)
+RETRAINED = (4.0, 2.0, 1.0, 0.5, 0.67, 0.33)
+"""The severities in the order in which networks are trained again at them."""
+BLURS = (4.0, 2.0, 1.0, 0.5)
+"""Severities at which images for blur-augmented networks are filtered at random."""
 WIDTHS = (12, 24, 48)
 PEAK_RATE = 6e-3
+FINE_RATE = 5e-4
+"""Learning rate of training on; of 0.002, 0.001 and 0.0005 the best on held-out training images at 0, 2 and 4 mm alike."""
 CROP = 64
 """Side of the middle of a mini-MIAS patch that is used, in pixels."""
 TRAIN_SERIES, TEST_SERIES = 2003, 10041
@@ -54,6 +60,12 @@ class Network:
     dataset: str
     height: int
     pitch: float
+    architecture: str = ""
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """Plain values that name its checkpoint; an architecture that the leg implies is left out."""
+        return {name: value for name, value in asdict(self).items() if name != "architecture" or value}
 
 
 def seeds(parameters: Parameters) -> range:
@@ -62,12 +74,17 @@ def seeds(parameters: Parameters) -> range:
 
 
 def retrained(parameters: Parameters) -> tuple[float, ...]:
-    """Severities at which networks are trained again, mildest first."""
+    """Severities at which phantom networks are trained again, mildest first."""
     return tuple(sorted(RETRAINED[: parameters.retrained_severities]))
 
 
-def _kinds(parameters: Parameters) -> list[tuple[Training, float]]:
-    filtered: list[tuple[Training, float]] = [("filtered", severity) for severity in retrained(parameters)]
+def naturally_retrained(parameters: Parameters) -> tuple[float, ...]:
+    """Severities at which networks of the natural arm are trained again, mildest first."""
+    return tuple(sorted(RETRAINED[: parameters.natural_retrained]))
+
+
+def _kinds(severities: tuple[float, ...]) -> list[tuple[Training, float]]:
+    filtered: list[tuple[Training, float]] = [("filtered", severity) for severity in severities]
     return [("clean", 0.0), *filtered, ("blur-augmented", 0.0)]
 
 
@@ -76,7 +93,7 @@ def phantom_networks(parameters: Parameters) -> list[Network]:
     size = (parameters.train_exams, parameters.epochs, "phantoms", parameters.height, parameters.pitch)
     return [
         Network("phantoms", kind, severity, seed, 0, *size)
-        for kind, severity in _kinds(parameters)
+        for kind, severity in _kinds(retrained(parameters))
         for seed in seeds(parameters)
     ]
 
@@ -84,9 +101,10 @@ def phantom_networks(parameters: Parameters) -> list[Network]:
 def natural_networks(parameters: Parameters) -> list[Network]:
     """The same kinds on natural images; a pixel counts as one of the phantoms', so that cut-offs are equal in pixels."""
     size = (parameters.natural_train_images, parameters.natural_epochs, parameters.natural_dataset, 0, parameters.pitch)
+    architecture = "" if parameters.natural_network == "cnn" else parameters.natural_network
     return [
-        Network("natural", kind, severity, seed, 0, *size)
-        for kind, severity in _kinds(parameters)
+        Network("natural", kind, severity, seed, 0, *size, architecture)
+        for kind, severity in _kinds(naturally_retrained(parameters))
         for seed in seeds(parameters)
     ]
 
@@ -163,7 +181,7 @@ def _phantom_network(network: Network) -> Module:
         corrupt = blur if network.training == "blur-augmented" else None
         return four_view.train(untrained, images, targets, recipe, seed=network.seed, corrupt=corrupt)
 
-    identity = {**asdict(network), "recipe": asdict(recipe), "digest": exams.digest}
+    identity = {**network.identity, "recipe": asdict(recipe), "digest": exams.digest}
     return cached(identity, model, fit, code=(four_view, lowpass))
 
 
@@ -174,13 +192,28 @@ def _natural_network(network: Network) -> Module:
         images = filtered(images, network.severity, network.pitch)
     if network.training == "blur-augmented":
         images = _randomly_blurred(images, network.pitch, Generator().manual_seed(network.seed))
+    if network.architecture == "resnet20":
+        return _fine_tuned(network, data, images)
     recipe = training.Recipe("natural", network.epochs)
     model = build_natural("cnn", data.image_shape, data.classes, network.seed)
 
     def fit(untrained: Module) -> Module:
         return training.train(untrained, images, data.labels, recipe, seed=network.seed)
 
-    return cached({**asdict(network), "recipe": asdict(recipe), "digest": data.digest}, model, fit, code=(lowpass,))
+    identity = {**network.identity, "recipe": asdict(recipe), "digest": data.digest}
+    return cached(identity, model, fit, code=(lowpass,))
+
+
+def _fine_tuned(network: Network, data: ImageSet, images: Tensor) -> Module:
+    """The published ResNet-20 trained on; the clean network too, so that two kinds differ in nothing but the filter."""
+    recipe = training.Recipe("natural", network.epochs, learning_rate=FINE_RATE, batch=64)
+
+    def fit(published: Module) -> Module:
+        return training.train(published, images, data.labels, recipe, seed=network.seed)
+
+    identity = {**network.identity, "recipe": asdict(recipe), "digest": data.digest, "start": RESNET20_DIGEST}
+    model = published_resnet20().to(memory_format=torch.channels_last)
+    return cached(identity, model, fit, code=(lowpass, prunable))
 
 
 def _patch_network(network: Network) -> Module:
@@ -193,7 +226,7 @@ def _patch_network(network: Network) -> Module:
     def fit(untrained: Module) -> Module:
         return four_view.train(untrained, images[chosen], targets, recipe, seed=network.seed)
 
-    identity = {**asdict(network), "recipe": asdict(recipe), "digest": mini_mias.FILE.digest}
+    identity = {**network.identity, "recipe": asdict(recipe), "digest": mini_mias.FILE.digest}
     return cached(identity, model, fit, code=(four_view, mini_mias))
 
 
@@ -208,10 +241,10 @@ def filtered(images: Tensor, severity: float, pitch: float) -> Tensor:
 
 
 def _randomly_blurred(images: Tensor, pitch: float, generator: Generator) -> Tensor:
-    """Every image unfiltered or at one of the severities of re-training, with equal chances."""
-    choice = torch.randint(len(RETRAINED) + 1, (len(images),), generator=generator)
+    """Every image unfiltered or at one of the severities `BLURS`, with equal chances."""
+    choice = torch.randint(len(BLURS) + 1, (len(images),), generator=generator)
     blurred = images.clone()
-    for number, severity in enumerate(RETRAINED, start=1):
+    for number, severity in enumerate(BLURS, start=1):
         rows = choice == number
         if rows.any():
             blurred[rows] = filtered(images[rows], severity, pitch)
