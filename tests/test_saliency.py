@@ -295,6 +295,12 @@ def test_bad_requests_are_refused_in_one_line() -> None:
     for bad in (4, -1):
         with pytest.raises(saliency.SaliencyError, match=r"class indices must lie in 0 \.\.\. 3"):
             saliency.occlusion(model, images, torch.full((3,), bad), others, window=3)
+    for bad_targets in (targets[:2], targets.float()):
+        with pytest.raises(saliency.SaliencyError, match="one class index for each"):
+            saliency.occlusion(model, images, bad_targets, others, window=3)
+    small = masks.draw_masks(4, (10, 10), cells=3, probability=0.5, generator=seeded())
+    with pytest.raises(saliency.SaliencyError, match="do not fit images"):
+        saliency.rise(model, images, targets, small, others)
     with torch.no_grad():
         model[0].weight[0, 0, 0, 0] = float("nan")
     with pytest.raises(saliency.SaliencyError, match="not a number"):

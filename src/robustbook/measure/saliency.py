@@ -49,6 +49,16 @@ def chosen(logits: Tensor, targets: Tensor) -> Tensor:
     return found
 
 
+def check_request(images: Tensor, targets: Tensor, baselines: Tensor) -> None:
+    """Raise SaliencyError unless `targets` (N,) hold one class for each of `images`, BaselineError for `baselines`."""
+    if not len(images) or targets.shape != images.shape[:1] or targets.is_floating_point():
+        raise SaliencyError(
+            f"need one class index for each of at least one image, got {targets.dtype} of shape {tuple(targets.shape)} "
+            f"for {len(images)} images"
+        )
+    check(images, baselines)
+
+
 @contextmanager
 def evaluating(model: Module, dtype: torch.dtype = torch.float32) -> Iterator[Module]:
     """The model frozen and without gradients, or a copy of it in another number format, both with channels last."""
@@ -80,7 +90,9 @@ def mask_scores(
 
     Raises BaselineError or SaliencyError if baselines, targets or the model do not fit.
     """
-    check(images, baselines)
+    check_request(images, targets, baselines)
+    if masks.shape != tuple(images.shape[2:]):
+        raise SaliencyError(f"masks for {masks.shape} pixels do not fit images of {tuple(images.shape[2:])}")
     images, baselines = images.to(dtype), baselines.expand_as(images).to(dtype)
     scores = torch.empty(len(images), len(masks))
     with evaluating(model, dtype) as network, counting(progress, "masked images") as tell:
@@ -151,7 +163,7 @@ def occlusion(
 
     Raises SaliencyError if the window is larger than the image or `stride` is not between 1 and the window.
     """
-    check(images, baselines)
+    check_request(images, targets, baselines)
     covers = windows(tuple(images.shape[2:]), window, stride)
     return average_drops(_drops(model, images, targets, baselines, covers, chunk, dtype, progress), covers)
 
@@ -183,7 +195,7 @@ def superpixel_ablation(
     """Drop (N, H, W) of the probability when the superpixel of a pixel shows the baseline; `segments` (N, H, W) number
     them.
     """
-    check(images, baselines)
+    check_request(images, targets, baselines)
     baselines = baselines.expand_as(images)
     maps = []
     for image, target, baseline, segment in zip(images, targets, baselines, segments, strict=True):
@@ -259,7 +271,7 @@ def meaningful_perturbation(
     probability of the class with the region covered, plus `size_weight` times the region's mean and `smoothness_weight`
     times the mean squared difference of neighbouring cells. Ours starts with half covered and uses no jitter.
     """
-    check(images, baselines)
+    check_request(images, targets, baselines)
     grid = torch.zeros(len(images), 1, cells, cells)
 
     def loss(grid: Tensor) -> Tensor:
@@ -292,7 +304,7 @@ def extremal_perturbation(
 
     Raises SaliencyError if `area` lies outside (0, 1).
     """
-    check(images, baselines)
+    check_request(images, targets, baselines)
     if not 0 < area < 1:
         raise SaliencyError(f"area must lie between 0 and 1, got {area}")
     pixels = images.shape[2] * images.shape[3]

@@ -18,8 +18,15 @@ from torch.fx import GraphModule, Interpreter, Node, symbolic_trace
 from torch.fx.proxy import TraceError
 from torch.nn import Module
 
-from robustbook.measure.saliency import SaliencyError, average_drops, chosen, evaluating, probabilities, windows
-from robustbook.perturb.baselines import check
+from robustbook.measure.saliency import (
+    SaliencyError,
+    average_drops,
+    check_request,
+    chosen,
+    evaluating,
+    probabilities,
+    windows,
+)
 from robustbook.perturb.network import CHUNK
 from robustbook.progress import Progress, counting
 
@@ -186,7 +193,7 @@ def windowed_occlusion(
 
     Raises SaliencyError as `saliency.occlusion` does, and if torch.fx cannot trace the model.
     """
-    check(images, baselines)
+    check_request(images, targets, baselines)
     covers = windows(tuple(images.shape[2:]), window, stride)
     images, baselines = images.to(dtype), baselines.expand_as(images).to(dtype)
     drops = torch.empty(len(images), len(covers))
@@ -208,7 +215,7 @@ def _traced(model: Module) -> GraphModule:
         return model
     try:
         return symbolic_trace(model)
-    except TraceError as error:
+    except (TraceError, RuntimeError, TypeError) as error:
         raise SaliencyError(f"the network cannot be traced, use occlusion instead: {error}") from error
 
 
