@@ -100,11 +100,11 @@ def test_the_newest_rewritten_line_is_found_and_other_messages_are_not() -> None
 def test_progress_is_told_to_a_function_or_shown_or_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     told: list[tuple[int, int]] = []
     for progress in (lambda done, total: told.append((done, total)), False, True):
-        with counting(progress, "maps") as tell:
+        with counting(progress, "maps", 2) as tell:
             tell(1, 2)
             tell(2, 2)
     assert told == [(1, 2), (2, 2)]
     shown = capsys.readouterr()
     assert shown.out == ""
-    assert "maps: 0 of" not in shown.err.splitlines()[-1]
+    assert shown.err.count("maps: 2 of 2") <= 2
     assert "maps: 2 of 2" in shown.err

@@ -16,7 +16,7 @@ _FORMAT = "{desc}: {n_fmt} of {total_fmt}, {elapsed} gone, {remaining} left"
 
 
 @contextmanager
-def counting(progress: Progress | bool, title: str) -> Iterator[Progress]:
+def counting(progress: Progress | bool, title: str, total: int) -> Iterator[Progress]:
     """What to call with (done, total): `progress` itself, or where it is True a line of tqdm's, or nothing.
 
     The line is plain text on standard error in notebooks too, rewritten at most once a second.
@@ -26,10 +26,11 @@ def counting(progress: Progress | bool, title: str) -> Iterator[Progress]:
         return
     from tqdm.std import tqdm
 
-    with tqdm(desc=title, file=sys.stderr, disable=not progress, bar_format=_FORMAT, mininterval=1) as line:
+    with tqdm(
+        total=total, desc=title, file=sys.stderr, disable=not progress, bar_format=_FORMAT, mininterval=1
+    ) as line:
 
-        def tell(done: int, total: int) -> None:
-            line.total = total
+        def tell(done: int, _: int) -> None:
             line.update(done - line.n)
 
         yield tell

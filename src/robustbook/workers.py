@@ -36,7 +36,7 @@ def map_in_workers(
     With a `title` a line on standard error says how many pieces are done.
     """
     workers = min(workers or worker_count(), len(items))
-    with counting(bool(title), title) as tell:
+    with counting(bool(title), title, len(items)) as tell:
         if workers <= 1:
             return _in_this_process(function, items, tell)
         return _side_by_side(function, items, workers, tell)

@@ -95,7 +95,7 @@ def mask_scores(
         raise SaliencyError(f"masks for {masks.shape} pixels do not fit images of {tuple(images.shape[2:])}")
     images, baselines = images.to(dtype), baselines.expand_as(images).to(dtype)
     scores = torch.empty(len(images), len(masks))
-    with evaluating(model, dtype) as network, counting(progress, "masked images") as tell:
+    with evaluating(model, dtype) as network, counting(progress, "masked images", len(masks) * len(images)) as tell:
         for start in range(0, len(masks), chunk):
             stop = min(start + chunk, len(masks))
             pixels = masks.render(start, stop).to(dtype)
@@ -233,7 +233,7 @@ def _drops(
     """How far the probability falls (N, regions) when each region of `covers` (regions, H, W) shows the baseline."""
     images, baselines = images.to(dtype), baselines.expand_as(images).to(dtype)
     drops = torch.empty(len(images), len(covers))
-    with evaluating(model, dtype) as network, counting(progress, "covered images") as tell:
+    with evaluating(model, dtype) as network, counting(progress, "covered images", drops.numel()) as tell:
         whole = torch.cat(
             [
                 probabilities(network, part, classes)

@@ -197,7 +197,7 @@ def windowed_occlusion(
     covers = windows(tuple(images.shape[2:]), window, stride)
     images, baselines = images.to(dtype), baselines.expand_as(images).to(dtype)
     drops = torch.empty(len(images), len(covers))
-    with evaluating(_traced(model), dtype) as network, counting(progress, "covered images") as tell:
+    with evaluating(_traced(model), dtype) as network, counting(progress, "covered images", drops.numel()) as tell:
         whole = torch.cat(
             [probabilities(network, *pair) for pair in zip(images[:, None], targets[:, None], strict=True)]
         )

@@ -166,10 +166,15 @@ def _client_class(progress: Reporter) -> Any:
     from papermill.clientwrap import PapermillNotebookClient
 
     class Client(PapermillNotebookClient):
+        told = ""
+
         def process_message(self, *args: Any, **kwargs: Any) -> Any:
             found = super().process_message(*args, **kwargs)
-            if found and found.output_type == "stream" and found.name == "stderr" and (line := last_line(found.text)):
-                progress.piece(line)
+            if found and found.output_type == "stream" and found.name == "stderr":
+                line = last_line(found.text)
+                if line and line != self.told:
+                    self.told = line
+                    progress.piece(line)
             return found
 
     return Client

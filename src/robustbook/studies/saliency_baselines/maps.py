@@ -187,8 +187,8 @@ def add_similarity(results: Results, measured: Sequence[Maps]) -> None:
                 corrected = bootstrap_rows(_ratio, between, ceiling, seed=0)
                 results.add("corrected similarity", corrected, over="images", **factors)
         for one in group:
-            own = bootstrap_mean(one.gaps[MEASURES.index("spearman")].mean(0), seed=0)
-            results.add("network gap", own, over="images", data=title, seed=one.task.seed)
+            own = float(one.gaps[MEASURES.index("spearman")].mean())
+            results.add("network gap", own, data=title, seed=one.task.seed)
         _add_pairs(results, title, group)
 
 
