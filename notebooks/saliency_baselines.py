@@ -195,7 +195,7 @@ own = {title: [row.value for row in results.select("network gap", data=title)] f
 display(
     page.prose(
         "Divided by the ceiling, which removes the Monte-Carlo noise on average, the mean correlation between baselines is "
-        f"{figures.listed(corrected)}. The intervals pool the images of all networks; network by network the gap lies between "
+        f"{figures.listed(corrected)}. The intervals pool the images of all seeds; seed by seed the gap lies between "
         + ", ".join(
             f"{page.number(min(of))} and {page.number(max(of))} ({title})" for title, of in own.items() if len(of) > 1
         )
