@@ -442,6 +442,18 @@ class Residual(nn.Module):
         return nn.functional.relu(inner + self.shortcut(features))
 
 
+class Gated(nn.Module):
+    """Features times a number that depends on all of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Conv2d(5, 5, 3, padding=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        gate = torch.sigmoid(self.inner(features).mean((2, 3), keepdim=True) / 10)
+        return torch.relu(features) * gate
+
+
 def layered(*layers: nn.Module, side: int = 24) -> nn.Module:
     """A network in double precision with the early `layers`, whose weights are random but always the same."""
     with torch.random.fork_rng(devices=[]):
@@ -466,6 +478,7 @@ EARLY = {
         Residual(1),
         Residual(2),
     ),
+    "gated": (nn.Conv2d(3, 5, 3, padding=1), Gated()),
     "even kernel": (nn.BatchNorm2d(3), nn.Conv2d(3, 5, 4, stride=2, padding=1), nn.MaxPool2d(2)),
     "pixels never read": (nn.Conv2d(3, 5, 2, stride=3), nn.ReLU()),
     "dilation and groups": (nn.Conv2d(3, 6, 3, dilation=2, groups=3), nn.Conv2d(6, 5, (1, 5), padding=(0, 2))),

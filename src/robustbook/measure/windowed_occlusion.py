@@ -121,8 +121,8 @@ def _pair(value: Any) -> tuple[int, int]:
 def combine(function: Any, values: Sequence[Any]) -> Changed | None:
     """What a function that acts on every pixel alone makes of `values`; None unless all of them allow that."""
     changed = [value for value in values if isinstance(value, Changed)]
-    others = [value for value in values if isinstance(value, Tensor) and value.ndim and value.shape[-2:] != (1, 1)]
-    if others or len({value.sides for value in changed}) != 1:
+    fixed = all(_is_fixed(value) for value in values if isinstance(value, Tensor))
+    if not fixed or len({value.sides for value in changed}) != 1:
         return None
     tops, sides = [], []
     for axis, side in enumerate(changed[0].sides):
@@ -137,6 +137,11 @@ def combine(function: Any, values: Sequence[Any]) -> Changed | None:
         return function(*(part(value) if isinstance(value, Changed) else value for value in values))
 
     return Changed(applied(lambda value: value.clean), applied(lambda value: _aligned(value, where, sides)), where)
+
+
+def _is_fixed(value: Tensor) -> bool:
+    """Whether a tensor is the same for all pixels and all windows."""
+    return value.ndim == 0 or (value.shape[-2:] == (1, 1) and value.ndim <= 4 and value.shape[:-3].numel() == 1)
 
 
 def _aligned(features: Changed, tops: Tensor, sides: Sequence[int]) -> Tensor:
