@@ -75,7 +75,7 @@ def _linear_logits(samples: WeightSamples, split: int, values: Tensor) -> Tensor
                 own = None if bias is None else ready(bias[row % len(bias)])
                 moving = F.linear(moving, ready(weight[row % len(weight)]), own)
             elif isinstance(layer, nn.ReLU):
-                moving = moving.relu() if moving is start else moving.relu_()
+                moving = moving.relu_()  # never the start: layer `split` has weights
         logits[row] = moving.to_dense() if moving.is_mkldnn else moving
     return logits
 
