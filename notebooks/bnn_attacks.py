@@ -109,8 +109,7 @@ parameters = study.Parameters(**{name: globals()[name] for name in study.Paramet
 #
 # The noise of a convolution is drawn for every output pixel by itself, as is usual. Each output has the mean and the variance that drawn kernels give it, but
 # outputs at different pixels, which a drawn kernel moves together, are independent here: training sees less spread in their sum than predictions do, which draw
-# kernels. Prior, temperature and
-# epochs were chosen by clean accuracy alone, in pilot runs that made no attack.
+# kernels. Prior, temperature and epochs were chosen by clean accuracy alone, in pilot runs that made no attack.
 
 # %%
 settings = posteriors.settings(parameters)
@@ -142,9 +141,9 @@ page.prose(
 # :pyobject: log_mean
 # ```
 #
-# Every step draws fresh samples. (Where only linear layers are stochastic, the first of them draws its outputs instead of its weights, image by image as in training:
-# for each image the distribution is the same.) One ascent starts at a random point; another starts at the transferred image and climbs the margin of the log-probabilities,
-# which does not saturate where probabilities do. The image keeps the end that is worst under samples it was not made with. Predictions are judged by samples
+# Every step draws fresh samples. Where mean-field weights are stochastic in linear layers alone, the first of these draws its outputs instead of its weights, image by
+# image, as in training: for each image the distribution is the same. One ascent starts at a random point; another starts at the transferred image and climbs the
+# margin of the log-probabilities, which does not saturate where probabilities do. The image keeps the end that is worst under samples it was not made with. Predictions are judged by samples
 # that no attack has seen.
 #
 # ```{literalinclude} /../src/robustbook/perturb/posterior.py

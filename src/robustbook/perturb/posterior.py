@@ -21,8 +21,9 @@ from robustbook.bayes.prediction import first_stochastic, install, sampled_proba
 from robustbook.bayes.protocol import Empirical, Posterior, check_count
 from robustbook.bayes.weights import WeightSamples, apply_layer
 from robustbook.perturb.gradient import Objective, ascend, cross_entropy, margin, random_starts
-from robustbook.perturb.network import CHUNK
 
+CHUNK = 256
+"""Images that are attacked together: every chunk of them draws weights of its own, so larger than for one network."""
 CONFIDENCE, ALARM_WEIGHT = 1.0, 50.0
 """How far (nats of log-probability) an uncertainty-aware attack wants to be wrong, and what a nat of alarm costs it."""
 

@@ -25,7 +25,7 @@ from robustbook.perturb.gradient import bim, fgsm, margin_pgd, pgd
 from robustbook.perturb.interference import KINDS as INTERFERENCES
 from robustbook.perturb.interference import SEVERITIES, interfere
 from robustbook.perturb.momentum import l2_pgd, momentum
-from robustbook.perturb.posterior import Predictive, eot_pgd, uncertainty_aware, weight_samples
+from robustbook.perturb.posterior import CHUNK, Predictive, eot_pgd, uncertainty_aware, weight_samples
 from robustbook.studies.bnn_attacks.claims import BNN, CNN
 from robustbook.studies.bnn_attacks.parameters import Parameters
 from robustbook.studies.bnn_attacks.posteriors import POSTERIORS, Setting, fit, images_of
@@ -54,7 +54,7 @@ L2_SHARE = 0.3
 """Radius of the L2 ball over the length of the L-infinity ball's corner."""
 CARLINI_WAGNER: Search = {
     "steps": 20,
-    "searches": 3,
+    "searches": 2,
     "learning_rate": 0.2,
     "first_constant": 10.0,
     "confidence": 1.0,
@@ -198,10 +198,10 @@ def single_attacks(
     radius = L2_SHARE * setting.epsilon * float(np.sqrt(images[0].numel()))
     rounded: Numbers = {"epsilon": radius, "steps": parameters.steps, "step_size": 2.5 * radius / parameters.steps}
     return {
-        "FGSM": lambda model, x, y: fgsm(model, x, y, epsilon=setting.epsilon),
-        "BIM": lambda model, x, y: bim(model, x, y, **numbers),
+        "FGSM": lambda model, x, y: fgsm(model, x, y, epsilon=setting.epsilon, chunk=CHUNK),
+        "BIM": lambda model, x, y: bim(model, x, y, chunk=CHUNK, **numbers),
         "momentum": lambda model, x, y: momentum(model, x, y, **numbers),
-        "C&W margin": lambda model, x, y: margin_pgd(model, x, y, generator=generator, **numbers),
+        "C&W margin": lambda model, x, y: margin_pgd(model, x, y, generator=generator, chunk=CHUNK, **numbers),
         "PGD L2": lambda model, x, y: l2_pgd(model, x, y, generator=generator, **rounded),
     }
 
@@ -299,7 +299,7 @@ def _bayesian_only(
     model = Predictive(posterior, parameters.samples, generator)
     for name, attack in single_attacks(setting, parameters, generator, images).items():
         judge.note("EOT", name, 1.0, attack(model, images, labels))
-    closest = carlini_wagner(model, images, labels, **CARLINI_WAGNER)
+    closest = carlini_wagner(model, images, labels, chunk=CHUNK, **CARLINI_WAGNER)
     judge.note("EOT", "C&W L2", 1.0, closest)
     judge.note_lengths(images, closest)
     for count in GRADIENT_SAMPLES:
