@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 from robustbook.bayes.protocol import Empirical
 from robustbook.errors import ParameterError, UnknownNameError
 from robustbook.measure.uncertainty import auroc
+from robustbook.models.training import TrainingDiverged
 from robustbook.results import Results
 from robustbook.stats import bootstrap_mean
 from robustbook.studies.bnn_attacks import CLAIMS, Parameters, evaluation, posteriors, quiet, summaries
@@ -267,6 +271,21 @@ def test_nothing_shares_the_start_of_the_attacked_network() -> None:
 def test_an_unknown_design_is_refused() -> None:
     with pytest.raises(UnknownNameError, match="unknown design"):
         posteriors.fit("det+bayes", SETTING, SMALL, 0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting"), [(BNN, r"stoch\+stoch on digits, prior_sd 0.3"), (PENALISED, "prior_sd 0.3"), (CNN, "natural")]
+)
+def test_a_loss_that_stops_being_finite_names_epoch_and_setting_and_keeps_nothing(
+    kind: str, setting: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    data = posteriors.images_of("digits", "train", 300)
+    broken = replace(data, images=data.images * torch.nan)
+    monkeypatch.setattr(posteriors, "_train_set", lambda _: broken)
+    monkeypatch.setenv("ROBUSTBOOK_CACHE", str(tmp_path))
+    with pytest.raises(TrainingDiverged, match=f"nan in epoch 1 of .*{setting}"):
+        posteriors.fit(kind, SETTING, SMALL, 0)
+    assert not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_measurements_become_every_row_that_a_rule_needs() -> None:
