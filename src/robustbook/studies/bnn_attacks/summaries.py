@@ -6,6 +6,7 @@ Read `resample` and `paired_lead` first (what the intervals are over), then the 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,7 @@ def tables(measured: Sequence[Measured]) -> list[Table]:
     return [Table([each for each in measured if each.dataset == name]) for name in names]
 
 
+@lru_cache(maxsize=8)
 def resample(seeds: int, images: int) -> tuple[Array, Array]:
     """How often each seed (R, seeds) and each image (R, images) is drawn in R bootstrap samples; the same every time."""
     generator = np.random.default_rng(0)
@@ -293,7 +295,7 @@ def _shown(results: Results, name: str, dataset: str, kind: str, **factors: str 
 
 def within(metric: Metric) -> str:
     """A value with its interval, in two digits."""
-    return f"{metric.value:.2f} [{metric.low:.2f}, {metric.high:.2f}]"
+    return f"{metric.value:.2f} [{metric.low:.2f}, {metric.high:.2f}]".replace("-", "−")
 
 
 def spreads(results: Results, dataset: str) -> pd.DataFrame:
