@@ -130,7 +130,7 @@ def judge_s6(results: Results) -> Judgement:
     )
     if not kept:
         return Judgement("not tested at this scale", evidence)
-    if all(1 / PSI_UNCHANGED <= (row.low or 0) and (row.high or 0) <= PSI_UNCHANGED for row in kept):
+    if all((row.low or 0) >= 1 / PSI_UNCHANGED and (row.high or 0) <= PSI_UNCHANGED for row in kept):
         return Judgement("reproduced", evidence)
     changed = [row for row in kept if (row.low or 0) > PSI_UNCHANGED or (row.high or 0) < 1 / PSI_UNCHANGED]
     beyond_seeds = [row for row in changed if max(row.value, 1 / row.value) > between.value]
@@ -188,8 +188,8 @@ CLAIMS = (
         source=OWN,
         measure="Spearman's rho over all networks of robust accuracy and the share of units that can go, in order of their Taylor "
         f"importance, at a loss of at most 2 points of accuracy; {_OVER}.",
-        rule="Held if the interval holds 0 and stays within 0.5 of it; did not hold if it does not hold 0; cannot be told if it reaches "
-        "farther than 0.5, or if two seeds agree on the share with rho below 0.5. Needs 3 seeds.",
+        rule="Held if the interval holds 0 and stays within 0.5 of it; did not hold if it does not hold 0; not tested at this "
+        "scale if it reaches farther than 0.5, or if two seeds agree on the share with rho below 0.5. Needs 3 seeds.",
         control="The agreement of two seeds on the prunable share: a measure that two seeds do not share can correlate with nothing.",
         judge=judge_s5,
     ),
