@@ -1,7 +1,7 @@
 """Rank correlations between many measures of the same networks, with intervals over kinds of network and seeds.
 
 Networks of one kind are no independent witnesses, and neither are those of one seed where a kind is made from another, so
-both are drawn (the pigeonhole bootstrap of Owen 2007). A table is `values` (K, S, L): kinds, seeds, measures. Read
+both are drawn (the pigeonhole bootstrap, Owen 2007). A table is `values` (K, S, L): kinds, seeds, measures. Read
 `rank_matrix` first, then `partial`, then `agreement` (all pairs with intervals), `within_kinds` and `seed_ceiling`.
 """
 

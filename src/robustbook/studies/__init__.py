@@ -1,4 +1,7 @@
-"""The studies, six of papers and one of our own: each holds its `Parameters`, its `CLAIMS` with their rules, and the steps that its notebook narrates."""
+"""The studies, six of papers and one of our own.
+
+Each holds its `Parameters`, its `CLAIMS` with their rules, and the steps that its notebook narrates.
+"""
 
 from __future__ import annotations
 

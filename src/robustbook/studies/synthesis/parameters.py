@@ -17,7 +17,7 @@ class Parameters(BaseModel):
     train_images: int = Field(1000, ge=100, le=60000, description="training images, equal shares of the classes")
     epochs: int = Field(20, ge=2, le=200, description="training epochs of networks without a posterior")
     vi_epochs: int = Field(25, ge=1, le=500, description="training epochs of variational inference and of its control")
-    tune_epochs: int = Field(3, ge=1, le=50, description="training epochs after a pruning")
+    tune_epochs: int = Field(8, ge=1, le=50, description="training epochs after a pruning")
     prior_sd: float = Field(0.3, gt=0, le=10, description="standard deviation of the prior of every weight")
     seeds: int = Field(3, ge=2, le=20, description="networks of each kind, trained from different seeds")
     accuracy_images: int = Field(300, ge=50, le=10000, description="test images of accuracies, filtered or pruned")
