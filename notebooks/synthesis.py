@@ -296,6 +296,15 @@ page.table(
 )
 
 # %% [markdown]
+# ### The same quantity in the papers' studies
+#
+# Where the reference record of a study holds the same quantity at the same budget on the same data, both are below. The networks differ in size, training images and
+# epochs (those here are half as wide), and so should the values; the order of the trainings should not.
+#
+# ```{same-quantity}
+# ```
+
+# %% [markdown]
 # ## Limits
 #
 # - One architecture and one data set. What ranks these networks alike could fail among networks of different size; the paper of psi claims it for those, and

@@ -20,7 +20,10 @@ from robustbook.models.gated import with_gates, without_gates
 from robustbook.perturb import pruning
 from robustbook.perturb.gradient import margin_pgd
 from robustbook.perturb.network import compute_logits
-from robustbook.results import Results
+from robustbook.results import Metric, Results
+from robustbook.run import same_quantity
+from robustbook.run.project import Project
+from robustbook.run.records import load
 from robustbook.studies.synthesis import CLAIMS, Parameters, claims, figures, lenses, summaries, zoo
 from robustbook.studies.synthesis import exercises as checks
 
@@ -366,6 +369,41 @@ def test_it_is_the_only_study_of_our_own_and_says_so() -> None:
     assert "paper" not in shown.split("<ol>")[0]
     assert "held" in page.badge("reproduced", own=True)
     assert "reproduced</span>" in page.badge("reproduced")
+
+
+def test_same_quantities_are_read_from_both_records(tmp_path: Path) -> None:
+    folder = tmp_path / "book" / "studies"
+    folder.mkdir(parents=True)
+    other = load(ROOT / "book" / "studies" / "loss_metric.json")
+    own = other.model_copy(
+        update={
+            "study": "synthesis",
+            "metrics": [
+                Metric(name="psi", value=value, factors={"kind": "natural", "seed": value}) for value in (4, 6)
+            ],
+        }
+    )
+    project = Project(tmp_path)
+    assert same_quantity.comparison(project) == []
+    (folder / "loss_metric.json").write_bytes(other.to_bytes())
+    (folder / "synthesis.json").write_bytes(own.to_bytes())
+    (line,) = same_quantity.comparison(project)
+    (there,) = Results(other.metrics).select(
+        "kind: median psi", dataset="mnist", architecture="cnn", training="natural"
+    )
+    assert line["Here (seeds)"] == "5.0 [4.0, 6.0]"
+    assert line["There"] == page.interval(there, 2)
+    smaller = own.model_copy(update={"parameters": {**own.parameters, "epsilon": 0.2}})
+    (folder / "synthesis.json").write_bytes(smaller.to_bytes())
+    assert same_quantity.comparison(project) == []
+
+
+def test_every_same_quantity_is_a_row_of_a_committed_record() -> None:
+    for match in same_quantity.MATCHES:
+        record = load(ROOT / "book" / "studies" / f"{match.study}.json")
+        assert len(Results(record.metrics).select(match.name, **match.factors)) == 1, match
+        assert match.lens in claims.LENSES
+        assert match.kind in zoo.KINDS
 
 
 @pytest.mark.parametrize("name", ["quick", "reference"])

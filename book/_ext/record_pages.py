@@ -15,7 +15,7 @@ from sphinx.util.docutils import SphinxDirective
 from robustbook import page, studies
 from robustbook.errors import UserError
 from robustbook.results import VERDICTS
-from robustbook.run import parameters, scoreboard, status
+from robustbook.run import parameters, same_quantity, scoreboard, status
 from robustbook.run.project import REFERENCE, Project, RunId
 from robustbook.run.records import ClaimRecord, Record, load
 from robustbook.run.scoreboard import Entry
@@ -23,7 +23,7 @@ from robustbook.run.scoreboard import Entry
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
-RECORD_PAGES = ("index", "how-to-rerun", "scoreboard")
+RECORD_PAGES = ("index", "how-to-rerun", "scoreboard", "studies/synthesis")
 """Pages that show records; they are read again in every build."""
 
 
@@ -224,6 +224,20 @@ class Parameters(RecordDirective):
         return section
 
 
+class SameQuantity(RecordDirective):
+    """`{same-quantity}`: what the synthesis chapter and another study's record say of the same quantity."""
+
+    def run(self) -> list[nodes.Node]:
+        """One table, or a sentence where no two published records can be compared."""
+        import pandas as pd
+
+        lines = same_quantity.comparison(project(self.env.app))
+        if not lines:
+            return [self.raw("<p>No two published reference records hold the same quantity at the same budget.</p>")]
+        caption = "Reference records side by side, read when the book is rendered: means over seeds."
+        return [self.raw(str(page.table(pd.DataFrame(lines), caption=caption).data))]
+
+
 # Run pages ----------------------------------------------------------------------------------------------------------
 
 
@@ -288,6 +302,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("study-cards", StudyCards)
     app.add_directive("scoreboard", Scoreboard)
     app.add_directive("parameters", Parameters)
+    app.add_directive("same-quantity", SameQuantity)
     app.connect("doctree-read", mark_run_page, priority=400)
     app.connect("doctree-read", name_run_page, priority=600)
     app.connect("env-get-outdated", outdated)
