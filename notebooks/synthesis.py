@@ -114,7 +114,7 @@ page.prose(
 # $$\psi(x) = \Big(\max_{\|\delta\|_\infty \le \epsilon} D_{KL}\big(P(x) \,\|\, P(x + \delta)\big)\Big)^{-1}$$
 #
 # Ascent attains an upper end of $\psi$, sound bounds prove a lower one ([the study](loss_metric.ipynb)). A network's psi is the median over images. As lenses we take the attained end at the
-# full budget and the proved end at half of it, where bounds still say something of natural networks.
+# full budget and the proved end at half of it (*sound psi*), where bounds still say something of natural networks.
 
 # %% tags=["remove-input"]
 half, full = figures.bracket_table(results, lenses.RADII[-1]), figures.bracket_table(results, 1.0)
@@ -194,7 +194,7 @@ page.prose(
 # %% tags=["remove-input"]
 page.table(
     summaries.overview(results),
-    caption=f"Every kind under every lens: mean over {seeds} seeds, smallest and largest seed in brackets. psi in 1/nats. Each network's interval over images is in the record.",
+    caption=f"Every kind under every lens: mean over {seeds} seeds ± half the distance between the smallest and the largest. psi in 1/nats. Each network's interval over images is in the record.",
 )
 
 # %% [markdown]
@@ -218,7 +218,7 @@ page.figure(
     alt="Lower triangle of a matrix of rank correlations between eight measures with their intervals in the cells; the framed diagonal is the agreement of two seeds.",
     caption=f"The strongest tie is that of {ranked[0].factors['first']} and {ranked[0].factors['second']} (ρ = {page.interval(ranked[0], 2)}), the weakest that of "
     f"{ranked[-1].factors['first']} and {ranked[-1].factors['second']} ({page.interval(ranked[-1], 2)}). Intervals over {ranked[0].n} kinds and {seeds} seeds. Framed: how well two "
-    f"seeds agree on a measure; least on {ceilings[0].factors['lens']} ({page.interval(ceilings[0], 2)}), and no other correlation of it can be expected to be stronger.",
+    f"seeds agree on a measure; least on {ceilings[0].factors['lens']} ({page.interval(ceilings[0], 2)}). Seed noise caps what a measure can share with any other.",
 )
 
 # %% tags=["remove-input"]

@@ -26,9 +26,12 @@ OWN = "our own question"
 
 def _within(metric: Metric) -> str:
     """A value with its interval, for a sentence."""
-    return (
-        f"{metric.value:.2f} [{metric.low:.2f}, {metric.high:.2f}]" if metric.low is not None else f"{metric.value:.2f}"
-    )
+    return f"{_number(metric.value)} [{_number(metric.low)}, {_number(metric.high)}]"
+
+
+def _number(value: float | None) -> str:
+    """Two decimals with a true minus; a dash where there is none."""
+    return "–" if value is None else f"{value:.2f}".replace("-", "−")
 
 
 def _too_few(results: Results) -> Judgement | None:
@@ -54,7 +57,7 @@ def _evidence(results: Results, first: str, second: str, given: str) -> str:
     inside = results.one("within-kind rank correlation", first=first, second=second)
     return (
         f"Spearman's rho of {first} and {second} is {_within(plain)} over {plain.n} kinds and their seeds; given {given} it is "
-        f"{_within(partial)}. Drawing the {families.n} families instead of kinds: [{families.low:.2f}, {families.high:.2f}]; "
+        f"{_within(partial)}. Drawing the {families.n} families instead of kinds: [{_number(families.low)}, {_number(families.high)}]; "
         f"among networks of one kind: {_within(inside)}."
     )
 

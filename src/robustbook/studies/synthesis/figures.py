@@ -112,7 +112,7 @@ def draw_pairs(
             ax.set_yscale("log")
             _plain_ticks(ax, (0.3, 0.5, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500))
         ax.set_ylabel(AXES[lens], fontsize=10)
-    figure.supxlabel(AXES[ROBUST], fontsize=10.5)
+    axes[1, 1].set_xlabel(AXES[ROBUST])
     figure.legend(handles=_handles(kinds(results)), loc="outside lower center", ncols=3, fontsize=9, frameon=False)
     return figure
 

@@ -234,7 +234,7 @@ def _crossed(statistic: Callable[[Places, Places], float], shape: tuple[int, ...
 
 
 def overview(results: Results) -> pd.DataFrame:
-    """Networks by lenses: mean over seeds, with the smallest and largest seed in brackets."""
+    """Networks by lenses: mean over seeds, and half of how far seeds are apart."""
     kinds, values = table(results)
     rows = []
     for kind, part in zip(kinds, values, strict=True):
@@ -244,7 +244,8 @@ def overview(results: Results) -> pd.DataFrame:
 
 
 def _range(values: Array) -> str:
-    return f"{values.mean():.2f} [{values.min():.2f}, {values.max():.2f}]".replace("-", "−")
+    digits = 1 if np.abs(values).max() >= 10 else 2
+    return f"{values.mean():.{digits}f} ± {np.ptp(values) / 2:.{digits}f}".replace("-", "−")
 
 
 def strongest(results: Results, *, without: str = CLEAN) -> list[Metric]:
