@@ -245,7 +245,7 @@ def overview(results: Results) -> pd.DataFrame:
 
 def _range(values: Array) -> str:
     digits = 1 if np.abs(values).max() >= 10 else 2
-    return f"{values.mean():.{digits}f} ± {np.ptp(values) / 2:.{digits}f}".replace("-", "−")
+    return f"{values.mean():.{digits}f}\u00a0±\u00a0{np.ptp(values) / 2:.{digits}f}".replace("-", "−")
 
 
 def strongest(results: Results, *, without: str = CLEAN) -> list[Metric]:
