@@ -249,6 +249,32 @@ def test_rows_hold_every_network_and_lens(measured: list[lenses.Measured]) -> No
             assert each.low <= each.value <= each.high
 
 
+def test_correlations_are_recorded_for_every_pair_and_set() -> None:
+    generator, results = np.random.default_rng(4), Results()
+    for kind in zoo.KINDS:
+        quality = generator.standard_normal()
+        for seed in range(2):
+            for lens in claims.LENSES:
+                sign = -1 if lens == claims.LOW_PASS else 1
+                results.add(lens, sign * quality + 0.3 * generator.standard_normal(), kind=kind, seed=seed)
+    summaries.record_correlations(results, SMALL)
+    _, values = summaries.table(results)
+    places = [claims.LENSES.index(lens) for lens in (claims.ROBUST, claims.LOW_PASS)]
+    row = results.one("rank correlation", first=claims.ROBUST, second=claims.LOW_PASS)
+    assert row.value == pytest.approx(spearmanr(*(values[:, :, place].ravel() for place in places)).statistic)
+    assert row.low < row.value < row.high < 0
+    assert (row.n, row.over) == (len(zoo.KINDS), "kinds and seeds")
+    assert results.one("rank correlation over families", **row.factors).n == len(zoo.FAMILIES)
+    without = results.one(summaries.WITHOUT_POSTERIOR, **row.factors)
+    kept = [place for place, kind in enumerate(zoo.KINDS) if kind != zoo.POSTERIOR]
+    expected = spearmanr(*(values[kept][:, :, place].ravel() for place in places)).statistic
+    assert (without.value, without.n) == (pytest.approx(expected), len(zoo.KINDS) - 1)
+    found = summaries.matrix(results)
+    np.testing.assert_array_equal(found, found.swapaxes(0, 1))
+    assert len(figures.sensitivity_table(results)) == 5
+    assert summaries.strongest(results)[0].value != 0
+
+
 def test_psi_ratios_are_exact_for_a_known_factor() -> None:
     before = np.random.default_rng(0).uniform(0.1, 1, (3, 40))
     found = summaries.psi_ratio(before / 2, before, resamples=100)

@@ -24,7 +24,7 @@ LENSES = (ROBUST, PSI, SOUND, CERTIFIED, STABILITY, LOW_PASS, PRUNABLE, CLEAN)
 OWN = "our own question"
 
 
-def _within(metric: Metric) -> str:
+def within(metric: Metric) -> str:
     """A value with its interval, for a sentence."""
     return f"{_number(metric.value)} [{_number(metric.low)}, {_number(metric.high)}]"
 
@@ -56,9 +56,9 @@ def _evidence(results: Results, first: str, second: str, given: str) -> str:
     families = results.one("rank correlation over families", first=first, second=second)
     inside = results.one("within-kind rank correlation", first=first, second=second)
     return (
-        f"Spearman's rho of {first} and {second} is {_within(plain)} over {plain.n} kinds and their seeds; given {given} it is "
-        f"{_within(partial)}. Drawing the {families.n} families instead of kinds: [{_number(families.low)}, {_number(families.high)}]; "
-        f"among networks of one kind: {_within(inside)}."
+        f"Spearman's rho of {first} and {second} is {within(plain)} over {plain.n} kinds and their seeds; given {given} it is "
+        f"{within(partial)}. Drawing the {families.n} families instead of kinds: [{_number(families.low)}, {_number(families.high)}]; "
+        f"among networks of one kind: {within(inside)}."
     )
 
 
@@ -106,7 +106,7 @@ def judge_s5(results: Results) -> Judgement:
     plain = _pair(results, ROBUST, PRUNABLE)
     ceiling = results.one("agreement of two seeds", lens=PRUNABLE)
     evidence = (
-        _evidence(results, ROBUST, PRUNABLE, CLEAN) + f" Two seeds agree on the share with rho {_within(ceiling)}."
+        _evidence(results, ROBUST, PRUNABLE, CLEAN) + f" Two seeds agree on the share with rho {within(ceiling)}."
     )
     low, high = plain.low or 0, plain.high or 0
     if low > 0 or high < 0:
@@ -128,7 +128,7 @@ def judge_s6(results: Results) -> Judgement:
     between = results.one("largest psi ratio between seeds")
     evidence = (
         "psi after pruning over before (accuracy lost): "
-        + "; ".join(f"{row.factors['kind']} {_within(row)} ({losses[row.factors['kind']].value:.1%})" for row in ratios)
+        + "; ".join(f"{row.factors['kind']} {within(row)} ({losses[row.factors['kind']].value:.1%})" for row in ratios)
         + f". Two seeds of one natural training differ up to {between.value:.2f}-fold. Over seeds and images."
     )
     if not kept:
@@ -193,7 +193,7 @@ CLAIMS = (
         f"importance, at a loss of at most 2 points of accuracy; {_OVER}.",
         rule="Held if the interval holds 0 and stays within 0.5 of it; did not hold if it does not hold 0; not tested at this "
         "scale if it reaches farther than 0.5, or if two seeds agree on the share with rho below 0.5. Needs 3 seeds.",
-        control="The agreement of two seeds on the prunable share: a measure that two seeds do not share can correlate with nothing.",
+        control="The agreement of two seeds on the prunable share: where two seeds disagree, a missing correlation may be their noise.",
         judge=judge_s5,
     ),
     Claim(

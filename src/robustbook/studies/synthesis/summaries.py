@@ -38,6 +38,8 @@ Places = NDArray[np.intp]
 
 UNITS = {PSI: "1/nats", SOUND: "1/nats", STABILITY: "Spearman's rho"}
 """Units of the lenses that are no shares."""
+WITHOUT_POSTERIOR = "rank correlation without the Bayesian kind"
+"""A sensitivity that was added after the first reference run: the lenses look at the Bayesian kind in different ways."""
 SMALLEST_DIVERGENCE = 1e-9
 """A divergence below this (nats) is rounding; psi then counts as its inverse."""
 
@@ -123,7 +125,7 @@ def table(results: Results) -> tuple[list[str], Array]:
 
 def record_correlations(results: Results, parameters: Parameters) -> None:
     """Rank correlations between all lenses: plain, over families, given clean or robust accuracy, within kinds, of two seeds."""
-    _, values = table(results)
+    kinds, values = table(results)
     seed, resamples = 0, parameters.resamples
     plain = rank_agreement.agreement(values, seed=seed, resamples=resamples)
     families = rank_agreement.agreement(values, seed=seed, resamples=resamples, families=zoo.FAMILIES)
@@ -134,6 +136,11 @@ def record_correlations(results: Results, parameters: Parameters) -> None:
     for given in (CLEAN, ROBUST):
         left = plain.map(_given(LENSES.index(given)))
         _record_pairs(results, "partial rank correlation", left, "kinds and seeds", given=given)
+    others = [place for place, kind in enumerate(kinds) if kind != zoo.POSTERIOR]
+    without = rank_agreement.agreement(values[others], seed=seed, resamples=resamples)
+    _record_pairs(results, WITHOUT_POSTERIOR, without, "kinds and seeds")
+    left = without.map(_given(LENSES.index(ROBUST)))
+    _record_pairs(results, f"partial {WITHOUT_POSTERIOR}", left, "kinds and seeds", given=ROBUST)
     ceiling = rank_agreement.seed_ceiling(values, seed=seed, resamples=resamples)
     for place, lens in enumerate(LENSES):
         low, high = ceiling.interval()
@@ -245,7 +252,7 @@ def overview(results: Results) -> pd.DataFrame:
 
 def _range(values: Array) -> str:
     digits = 1 if np.abs(values).max() >= 10 else 2
-    return f"{values.mean():.{digits}f}\u00a0±\u00a0{np.ptp(values) / 2:.{digits}f}".replace("-", "−")
+    return f"{values.mean():.{digits}f}±{np.ptp(values) / 2:.{digits}f}".replace("-", "−")
 
 
 def strongest(results: Results, *, without: str = CLEAN) -> list[Metric]:
