@@ -7,6 +7,7 @@ both are drawn (the pigeonhole bootstrap, Owen 2007). A table is `values` (K, S,
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -29,7 +30,10 @@ class Drawn:
     def interval(self, level: float = 0.95) -> tuple[Array, Array]:
         """Percentile interval (low, high), each of the shape of `value`; resamples without a value are left out."""
         tails = [(1 - level) / 2, (1 + level) / 2]
-        low, high = np.nanquantile(self.resamples, tails, axis=0)
+        with warnings.catch_warnings():
+            # A pair without any value, a measure with itself at equal itself, stays NaN.
+            warnings.simplefilter("ignore", RuntimeWarning)
+            low, high = np.nanquantile(self.resamples, tails, axis=0)
         return low, high
 
     def map(self, function: Callable[[Array], Array]) -> Drawn:
