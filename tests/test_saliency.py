@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 
 import numpy as np
@@ -10,13 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.fx import symbolic_trace
 
 from robustbook.data import load
 from robustbook.data.shapes import load_masked, swap_patch
 from robustbook.measure import saliency, saliency_metrics, similarity
-from robustbook.measure.windowed_occlusion import windowed_occlusion
+from robustbook.measure.windowed_occlusion import WindowInterpreter, cover, slide, windowed_occlusion
 from robustbook.models import build
-from robustbook.models.folded import fold
+from robustbook.models.folded import fold, unroll
 from robustbook.perturb import baselines, masks
 
 
@@ -245,6 +247,10 @@ def test_half_precision_scores_are_close_and_progress_is_reported() -> None:
         model, images, targets, drawn, others, chunk=16, progress=lambda *done: seen.append(done)
     )
     assert seen == [(48, 120), (96, 120), (120, 120)]
+    occluded: list[tuple[int, int]] = []
+    for method in (saliency.occlusion, windowed_occlusion):
+        method(model, images, targets, others, window=12, progress=lambda *done: occluded.append(done))
+    assert occluded == [(3, 3), (1, 3), (2, 3), (3, 3)]
     rounded = saliency.mask_scores(model, images, targets, drawn, others, dtype=torch.bfloat16)
     assert 0 < (rounded - exact).abs().max() < 0.02
     assert next(model.parameters()).dtype == torch.float32
@@ -289,6 +295,12 @@ def test_bad_requests_are_refused_in_one_line() -> None:
     for bad in (4, -1):
         with pytest.raises(saliency.SaliencyError, match=r"class indices must lie in 0 \.\.\. 3"):
             saliency.occlusion(model, images, torch.full((3,), bad), others, window=3)
+    for bad_targets in (targets[:2], targets.float()):
+        with pytest.raises(saliency.SaliencyError, match="one class index for each"):
+            saliency.occlusion(model, images, bad_targets, others, window=3)
+    small = masks.draw_masks(4, (10, 10), cells=3, probability=0.5, generator=seeded())
+    with pytest.raises(saliency.SaliencyError, match="do not fit images"):
+        saliency.rise(model, images, targets, small, others)
     with torch.no_grad():
         model[0].weight[0, 0, 0, 0] = float("nan")
     with pytest.raises(saliency.SaliencyError, match="not a number"):
@@ -417,37 +429,161 @@ def test_squeezenet_knows_the_photographs(data_root) -> None:
 # Windowed occlusion -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kernel", "step", "padding"), [(3, 1, 1), (7, 2, 3), (4, 2, 1), (5, 3, 0), (1, 1, 0)])
-@pytest.mark.parametrize(("window", "stride"), [(4, 2), (5, 3), (1, 1)])
-def test_windowed_occlusion_is_occlusion(kernel: int, step: int, padding: int, window: int, stride: int) -> None:
-    images, targets, others = pictures()
+class Residual(nn.Module):
+    """A block with a shortcut, a pooling and a normalisation, as in networks for small images."""
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(5, 5, 3, stride=stride, padding=1), nn.Conv2d(5, 5, 3, padding=1)
+        self.shortcut = nn.Conv2d(5, 5, 1, stride=stride) if stride > 1 else nn.Identity()
+
+    def forward(self, features: Tensor) -> Tensor:
+        inner = self.second(torch.relu(self.first((features - 0.1) / 2)))
+        return nn.functional.relu(inner + self.shortcut(features))
+
+
+class Gated(nn.Module):
+    """Features times a number that depends on all of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Conv2d(5, 5, 3, padding=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        gate = torch.sigmoid(self.inner(features).mean((2, 3), keepdim=True) / 10)
+        return torch.relu(features) * gate
+
+
+def layered(*layers: nn.Module, side: int = 24) -> nn.Module:
+    """A network in double precision with the early `layers`, whose weights are random but always the same."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        before, first = nn.BatchNorm2d(3), nn.Conv2d(3, 5, kernel, stride=step, padding=padding)
-        before.running_mean.uniform_()
-        rest = nn.Sequential(nn.ReLU(inplace=True), nn.Flatten(), nn.LazyLinear(4))
-        model = nn.Sequential(before, first, rest).eval()
-        model(images)
-    expected = saliency.occlusion(model, images, targets, others, window=window, stride=stride)
-    found = windowed_occlusion(before, first, rest, images, targets, others, window=window, stride=stride, chunk=7)
-    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+        model = nn.Sequential(*(copy.deepcopy(layer) for layer in layers), nn.Flatten(), nn.LazyLinear(4)).double()
+        for layer in model.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.running_mean.uniform_()
+        model(torch.rand(2, 3, side, side).double())
+        with torch.no_grad():
+            for weights in model[:-1].parameters():
+                weights.normal_(std=0.5)
+    return model.eval()
 
 
-def test_a_convolution_with_dilation_is_refused() -> None:
-    images, targets, others = pictures()
-    dilated = nn.Conv2d(3, 5, 3, dilation=2)
-    with pytest.raises(ValueError, match="dilation"):
-        windowed_occlusion(nn.Identity(), dilated, nn.Flatten(), images, targets, others, window=3)
+EARLY = {
+    "kernel 3": (nn.Conv2d(3, 5, 3, padding=1), nn.ReLU(inplace=True)),
+    "kernel 7, pooled, residual": (
+        nn.Conv2d(3, 5, 7, stride=2, padding=3),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(3, stride=2, padding=1),
+        Residual(1),
+        Residual(2),
+    ),
+    "gated": (nn.Conv2d(3, 5, 3, padding=1), Gated()),
+    "even kernel": (nn.BatchNorm2d(3), nn.Conv2d(3, 5, 4, stride=2, padding=1), nn.MaxPool2d(2)),
+    "pixels never read": (nn.Conv2d(3, 5, 2, stride=3), nn.ReLU()),
+    "dilation and groups": (nn.Conv2d(3, 6, 3, dilation=2, groups=3), nn.Conv2d(6, 5, (1, 5), padding=(0, 2))),
+    "another first layer": (nn.AvgPool2d(2), nn.Conv2d(3, 5, 3)),
+}
+
+
+@pytest.mark.parametrize("early", EARLY)
+@pytest.mark.parametrize(("window", "stride"), [(4, 2), (5, 3), (1, 1), (24, 24), (7, 6)])
+def test_windowed_occlusion_is_occlusion(early: str, window: int, stride: int) -> None:
+    model = layered(*EARLY[early])
+    images, others = (torch.rand(2, 3, 24, 24, generator=seeded(seed), dtype=torch.float64) for seed in (2, 3))
+    targets = torch.tensor([1, 3])
+    request = {"window": window, "stride": stride, "chunk": 23, "dtype": torch.float64}
+    before = images.clone()
+    expected = saliency.occlusion(model, images, targets, others, **request)
+    found = windowed_occlusion(model, images, targets, others, **request)
+    assert (found - expected).abs().max() <= 1e-6 * expected.abs().max()
+    assert torch.equal(images, before)
+
+
+def test_windows_change_every_pixel_of_the_features_that_they_reach_and_no_other() -> None:
+    """Windows at the corners, the borders and inside: whole features equal those of the covered image."""
+    model = layered(*EARLY["kernel 7, pooled, residual"], side=48)[:4]
+    image, other = (torch.rand(3, 48, 48, generator=seeded(seed), dtype=torch.float64) for seed in (2, 3))
+    covers = saliency.windows((48, 48), 5, 4)
+    with torch.no_grad():
+        plain = model(torch.where(covers[:, None], other, image))
+        found = WindowInterpreter(symbolic_trace(model)).run(cover(image, other, covers, 5))
+        patches = slide(cover(image, other, covers, 5), model[0])
+    assert patches is not None
+    assert patches.patches.shape[2:] == (5, 5)
+    torch.testing.assert_close(patches.whole(), model[0](torch.where(covers[:, None], other, image)))
+    torch.testing.assert_close(found, plain, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.peer
-def test_a_folded_network_answers_alike() -> None:
+@pytest.mark.parametrize("prepare", [fold, lambda model: unroll(fold(model), torch.zeros(1, 3, 48, 48))])
+def test_windowed_occlusion_of_a_folded_resnet_is_captums(prepare) -> None:
+    from captum.attr import Occlusion
+
+    model = resnet(48)
+    images, targets = torch.rand(2, 3, 48, 48, generator=seeded()), torch.tensor([0, 2])
+    request = {"window": 9, "stride": 7}
+    found = windowed_occlusion(prepare(model), images, targets, torch.zeros(1, 3, 48, 48), **request)
+    method = Occlusion(lambda values: torch.softmax(model(values), dim=1))
+    with torch.no_grad():
+        expected = method.attribute(images, (3, 9, 9), (3, 7, 7), target=targets, perturbations_per_eval=16)[:, 0]
+    assert (found - expected).abs().max() < 1e-6
+    assert expected.abs().max() > 1e-4
+
+
+def test_what_windowed_occlusion_cannot_do_is_refused() -> None:
+    images, targets, others = pictures()
+    with pytest.raises(saliency.SaliencyError, match="window must be between 1 and 12 pixels, got 13"):
+        windowed_occlusion(network(), images, targets, others, window=13)
+    with pytest.raises(baselines.BaselineError, match="shape"):
+        windowed_occlusion(network(), images, targets, others[:, :, 1:], window=3)
+
+    class Branching(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images.flatten(1) if images.mean() > 0 else images.flatten(1)[:, :4]
+
+    with pytest.raises(saliency.SaliencyError, match="cannot be traced"):
+        windowed_occlusion(Branching(), images, targets, others, window=3)
+
+
+# Faster copies ------------------------------------------------------------------------------------------------------
+
+
+def resnet(side: int) -> nn.Module:
     from torchvision.models import resnet18
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = resnet18(weights=None, num_classes=5)
-        model(torch.rand(4, 3, 32, 32))
+        with torch.no_grad():
+            model(torch.rand(8, 3, side, side))
+    return model.eval()
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Conv2d(3, 5, 3, padding=1),
+        nn.Conv2d(3, 5, 3, stride=2, padding=1, bias=False),
+        nn.Conv2d(3, 5, (3, 5), dilation=(1, 2), padding=(1, 4)),
+    ],
+)
+def test_an_unrolled_convolution_is_the_convolution(layer: nn.Conv2d) -> None:
+    model = nn.Sequential(layer, nn.Flatten()).double()
+    features = torch.rand(4, 3, 2, 3, generator=seeded(), dtype=torch.float64)
+    flat = unroll(model, features)
+    assert not any(isinstance(module, nn.Conv2d) for module in flat.modules())
+    torch.testing.assert_close(flat(features), model(features), rtol=1e-12, atol=1e-12)
+
+
+def test_convolutions_of_larger_maps_are_not_unrolled() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 5, 3, padding=1))
+    assert any(isinstance(module, nn.Conv2d) for module in unroll(model, torch.rand(1, 3, 3, 3)).modules())
+
+
+@pytest.mark.peer
+def test_a_folded_network_answers_alike() -> None:
+    model = resnet(32)
     folded = fold(model.train())
     assert model.training
     assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
@@ -456,4 +592,5 @@ def test_a_folded_network_answers_alike() -> None:
     assert not model.bn1.training
     images = torch.rand(3, 3, 32, 32, generator=seeded())
     with torch.no_grad():
-        torch.testing.assert_close(folded(images), model.eval()(images), atol=1e-4, rtol=1e-4)
+        for faster in (folded, unroll(folded, images)):
+            torch.testing.assert_close(faster(images), model.eval()(images), atol=1e-4, rtol=1e-4)

@@ -92,6 +92,26 @@ def test_agreement_of_scores_is_spearmans_over_methods() -> None:
     np.testing.assert_allclose(judging.agreement(scores, -scores), -1)
 
 
+def test_a_ratio_of_means_is_not_defined_where_the_second_is_zero() -> None:
+    assert maps._ratio(np.array([1.0, 3.0]), np.array([4.0, 4.0])) == 0.5
+    assert np.isnan(maps._ratio(np.zeros(2), np.zeros(2)))
+
+
+def test_rounded_maps_are_close_to_exact_ones_and_not_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(material, "ROUNDED", ("digits",))
+    small = study.Parameters(train_images=300, epochs=2, images=3, masks=200, cells=3)
+    measured = maps.measure_maps(material.Task("digits", 0, small))
+    assert measured.rounded is not None
+    assert measured.rounded.shape == (2,)
+    assert 0.95 < measured.rounded.min() < 1
+    results = Results()
+    maps.add_networks(results, [measured])
+    maps.add_similarity(results, [measured])
+    assert results.one("rounding").n == 2
+    gap = results.one("baseline gap", measure="spearman")
+    assert results.one("network gap", seed=0).value == pytest.approx(gap.value)
+
+
 # Rules --------------------------------------------------------------------------------------------------------------
 
 

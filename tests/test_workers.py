@@ -12,6 +12,7 @@ from time import monotonic
 import pytest
 import torch
 
+from robustbook.progress import counting, last_line
 from robustbook.workers import map_in_workers, worker_count
 
 
@@ -76,3 +77,34 @@ def test_workers_end_when_their_parent_is_killed() -> None:
     while any(Path(f"/proc/{pid}").exists() for pid in workers) and monotonic() < deadline:
         Event().wait(0.1)
     assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_pieces_are_counted_on_standard_error_alone_and_only_with_a_title(
+    workers: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    map_in_workers(fail_at_two, [1, 3, 4], workers=workers)
+    assert capsys.readouterr() == ("", "")
+    map_in_workers(fail_at_two, [1, 3, 4], workers=workers, title="pieces")
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert last_line(shown.err).startswith("pieces: 3 of 3")
+
+
+def test_the_newest_rewritten_line_is_found_and_other_messages_are_not() -> None:
+    assert last_line("\rmaps: 1 of 3\rmaps: 2 of 3   ") == "maps: 2 of 3"
+    assert last_line("\rmaps: 3 of 3\na warning") == "maps: 3 of 3"
+    assert last_line("a warning\n") == ""
+
+
+def test_progress_is_told_to_a_function_or_shown_or_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    told: list[tuple[int, int]] = []
+    for progress in (lambda done, total: told.append((done, total)), False, True):
+        with counting(progress, "maps", 2) as tell:
+            tell(1, 2)
+            tell(2, 2)
+    assert told == [(1, 2), (2, 2)]
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.count("maps: 2 of 2") <= 2
+    assert "maps: 2 of 2" in shown.err

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from multiprocessing import get_context, parent_process
 from threading import Thread
 from typing import TypeVar
+
+from robustbook.progress import Progress, counting
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -26,17 +28,28 @@ def worker_count() -> int:
 
 
 def map_in_workers(
-    function: Callable[[Item], Outcome], items: Sequence[Item], workers: int | None = None
+    function: Callable[[Item], Outcome], items: Sequence[Item], workers: int | None = None, *, title: str = ""
 ) -> list[Outcome]:
     """`[function(item) for item in items]`, computed by `workers` processes (default: `worker_count()`).
 
     `function` and the items must be importable and picklable; the first error of a piece is raised, the rest is cancelled.
+    With a `title` a line on standard error says how many pieces are done.
     """
     workers = min(workers or worker_count(), len(items))
-    if workers <= 1:
-        return _in_this_process(function, items)
+    with counting(bool(title), title, len(items)) as tell:
+        if workers <= 1:
+            return _in_this_process(function, items, tell)
+        return _side_by_side(function, items, workers, tell)
+
+
+def _side_by_side(
+    function: Callable[[Item], Outcome], items: Sequence[Item], workers: int, tell: Progress
+) -> list[Outcome]:
     futures = [_pool(workers).submit(function, item) for item in items]
     try:
+        for done, future in enumerate(as_completed(futures), start=1):
+            future.result()
+            tell(done, len(items))
         return [future.result() for future in futures]
     except BrokenProcessPool:
         _pool.cache_clear()
@@ -55,13 +68,17 @@ def _pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread)
 
 
-def _in_this_process(function: Callable[[Item], Outcome], items: Sequence[Item]) -> list[Outcome]:
+def _in_this_process(function: Callable[[Item], Outcome], items: Sequence[Item], tell: Progress) -> list[Outcome]:
     import torch
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        return [function(item) for item in items]
+        found = []
+        for item in items:
+            found.append(function(item))
+            tell(len(found), len(items))
+        return found
     finally:
         torch.set_num_threads(threads)
 

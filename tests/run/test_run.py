@@ -7,12 +7,13 @@ import signal
 import subprocess
 from pathlib import Path
 
+import nbformat
 import pytest
 from run_helpers import COMMAND, contents, edit, wait_until
 
 from robustbook.data import store
 from robustbook.errors import BusyError, RunFailedError, UserError
-from robustbook.run import execute, publish, records, runner, status
+from robustbook.run import clean, execute, publish, records, runner, status
 from robustbook.run.finishing import digests
 from robustbook.run.project import Project, RunId
 
@@ -285,3 +286,21 @@ def test_two_splits_of_one_set_are_both_recorded() -> None:
     train, test = store.load("digits", "train"), store.load("digits", "test")
     assert digests([train, test]) == {f"{train.title}, train": train.digest, f"{test.title}, test": test.digest}
     assert digests([test, test]) == {test.title: test.digest}
+
+
+def test_a_cells_progress_reaches_the_reporter_and_not_the_page(tmp_path):
+    """What a cell says of how far it is; a warning beside it is not progress."""
+    told = []
+
+    class Listening(execute.SilentReporter):
+        def piece(self, line):
+            told.append(line)
+
+    cell = "import sys\nfor done in (1, 2):\n    print(f'\\rmaps: {done} of 2', end='', file=sys.stderr, flush=True)\n"
+    quiet = "print('a warning', file=sys.stderr)\nprint('shown')"
+    node = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in (cell, quiet)])
+    execute.execute(node, folder=tmp_path, environment={}, log=tmp_path / "log", progress=Listening())
+    assert told[-1] == "maps: 2 of 2"
+    assert all(line.startswith("maps: ") for line in told)
+    page = clean.clean(node, QUICK, tmp_path)
+    assert [output["name"] for cell in page.cells for output in cell.outputs] == ["stdout"]

@@ -22,9 +22,7 @@ from robustbook.errors import UserError
 from robustbook.perturb.baselines import blur, check
 from robustbook.perturb.masks import RiseMasks, blend
 from robustbook.perturb.network import CHUNK, frozen
-
-Progress = Callable[[int, int], None]
-"""Called with how many images went through the network, and of how many."""
+from robustbook.progress import Progress, counting
 
 
 class SaliencyError(UserError):
@@ -36,7 +34,12 @@ def probabilities(model: Module, images: Tensor, targets: Tensor) -> Tensor:
 
     Raises SaliencyError if a class index does not exist or the model returns NaN or infinity.
     """
-    logits = model(images).float()
+    return chosen(model(images), targets)
+
+
+def chosen(logits: Tensor, targets: Tensor) -> Tensor:
+    """Softmax probability (N,) of the class `targets` (N,) from `logits` (N, K); raises as `probabilities` does."""
+    logits = logits.float()
     classes = logits.shape[1]
     if targets.min() < 0 or targets.max() >= classes:
         raise SaliencyError(f"class indices must lie in 0 ... {classes - 1}, got {targets.unique().tolist()}")
@@ -44,6 +47,16 @@ def probabilities(model: Module, images: Tensor, targets: Tensor) -> Tensor:
     if not torch.isfinite(found).all():
         raise SaliencyError("the model returned a probability that is not a number")
     return found
+
+
+def check_request(images: Tensor, targets: Tensor, baselines: Tensor) -> None:
+    """Raise SaliencyError unless `targets` (N,) hold one class for each of `images`, BaselineError for `baselines`."""
+    if not len(images) or targets.shape != images.shape[:1] or targets.is_floating_point():
+        raise SaliencyError(
+            f"need one class index for each of at least one image, got {targets.dtype} of shape {tuple(targets.shape)} "
+            f"for {len(images)} images"
+        )
+    check(images, baselines)
 
 
 @contextmanager
@@ -67,28 +80,29 @@ def mask_scores(
     *,
     chunk: int = CHUNK,
     dtype: torch.dtype = torch.float32,
-    progress: Progress | None = None,
+    progress: Progress | bool = False,
 ) -> Tensor:
     """Probability (N, count) of the target class for each of `images` (N, C, H, W) under each mask.
 
     Covered pixels show the image's own one of `baselines` (N, C, H, W). For several baselines repeat the image: every
     chunk of masks is made once and used for all. `dtype` bfloat16 halves the time and rounds probabilities to about
-    1e-2.
+    1e-2. `progress` (True: a line on standard error) is told how many masked images are done.
 
     Raises BaselineError or SaliencyError if baselines, targets or the model do not fit.
     """
-    check(images, baselines)
+    check_request(images, targets, baselines)
+    if masks.shape != tuple(images.shape[2:]):
+        raise SaliencyError(f"masks for {masks.shape} pixels do not fit images of {tuple(images.shape[2:])}")
     images, baselines = images.to(dtype), baselines.expand_as(images).to(dtype)
     scores = torch.empty(len(images), len(masks))
-    with evaluating(model, dtype) as network:
+    with evaluating(model, dtype) as network, counting(progress, "masked images", len(masks) * len(images)) as tell:
         for start in range(0, len(masks), chunk):
             stop = min(start + chunk, len(masks))
             pixels = masks.render(start, stop).to(dtype)
             for row, (image, baseline, target) in enumerate(zip(images, baselines, targets, strict=True)):
                 covered = blend(image, pixels, baseline).contiguous(memory_format=torch.channels_last)
                 scores[row, start:stop] = probabilities(network, covered, target.expand(stop - start))
-            if progress is not None:
-                progress(stop * len(images), len(masks) * len(images))
+            tell(stop * len(images), len(masks) * len(images))
     return scores
 
 
@@ -113,10 +127,18 @@ def rise_maps(
 
 
 def rise(
-    model: Module, images: Tensor, targets: Tensor, masks: RiseMasks, baselines: Tensor, *, chunk: int = CHUNK
+    model: Module,
+    images: Tensor,
+    targets: Tensor,
+    masks: RiseMasks,
+    baselines: Tensor,
+    *,
+    chunk: int = CHUNK,
+    progress: Progress | bool = False,
 ) -> Tensor:
     """RISE's saliency maps (N, H, W) of `images` (N, C, H, W) for classes `targets` (N,) (Petsiuk et al. 2018)."""
-    return rise_maps(mask_scores(model, images, targets, masks, baselines, chunk=chunk), masks, chunk=chunk)
+    scores = mask_scores(model, images, targets, masks, baselines, chunk=chunk, progress=progress)
+    return rise_maps(scores, masks, chunk=chunk)
 
 
 # Windows and superpixels --------------------------------------------------------------------------------------------
@@ -132,6 +154,7 @@ def occlusion(
     stride: int = 1,
     chunk: int = CHUNK,
     dtype: torch.dtype = torch.float32,
+    progress: Progress | bool = False,
 ) -> Tensor:
     """Mean drop (N, H, W) of the probability over all positions of a square window that cover a pixel.
 
@@ -140,20 +163,23 @@ def occlusion(
 
     Raises SaliencyError if the window is larger than the image or `stride` is not between 1 and the window.
     """
-    check(images, baselines)
-    shape = images.shape[2:]
+    check_request(images, targets, baselines)
+    covers = windows(tuple(images.shape[2:]), window, stride)
+    return average_drops(_drops(model, images, targets, baselines, covers, chunk, dtype, progress), covers)
+
+
+def average_drops(drops: Tensor, covers: Tensor) -> Tensor:
+    """Mean (N, H, W) of `drops` (N, positions) over the positions of `covers` (positions, H, W) that hold a pixel."""
+    cover = covers.flatten(1).float()
+    return (drops @ cover / cover.sum(0)).reshape(len(drops), *covers.shape[1:])
+
+
+def windows(shape: tuple[int, ...], window: int, stride: int) -> Tensor:
+    """Masks (positions, H, W), true inside each position of the sliding window; raises as `occlusion` does."""
     if not 1 <= window <= min(shape):
         raise SaliencyError(f"window must be between 1 and {min(shape)} pixels, got {window}")
     if not 1 <= stride <= window:
         raise SaliencyError(f"stride must be between 1 and the window of {window} pixels, got {stride}")
-    covers = windows(tuple(shape), window, stride)
-    drops = _drops(model, images, targets, baselines, covers, chunk, dtype)
-    cover = covers.flatten(1).float()
-    return (drops @ cover / cover.sum(0)).reshape(len(images), *shape)
-
-
-def windows(shape: tuple[int, ...], window: int, stride: int) -> Tensor:
-    """Masks (positions, H, W), true inside each position of the sliding window."""
     spans = []
     for side in shape:
         starts = torch.arange(math.ceil((side - window) / stride) + 1) * stride
@@ -169,7 +195,7 @@ def superpixel_ablation(
     """Drop (N, H, W) of the probability when the superpixel of a pixel shows the baseline; `segments` (N, H, W) number
     them.
     """
-    check(images, baselines)
+    check_request(images, targets, baselines)
     baselines = baselines.expand_as(images)
     maps = []
     for image, target, baseline, segment in zip(images, targets, baselines, segments, strict=True):
@@ -202,11 +228,12 @@ def _drops(
     covers: Tensor,
     chunk: int,
     dtype: torch.dtype = torch.float32,
+    progress: Progress | bool = False,
 ) -> Tensor:
     """How far the probability falls (N, regions) when each region of `covers` (regions, H, W) shows the baseline."""
     images, baselines = images.to(dtype), baselines.expand_as(images).to(dtype)
     drops = torch.empty(len(images), len(covers))
-    with evaluating(model, dtype) as network:
+    with evaluating(model, dtype) as network, counting(progress, "covered images", drops.numel()) as tell:
         whole = torch.cat(
             [
                 probabilities(network, part, classes)
@@ -219,6 +246,7 @@ def _drops(
             for row, (image, baseline, target) in enumerate(zip(images, baselines, targets, strict=True)):
                 covered = torch.where(regions, baseline, image).contiguous(memory_format=torch.channels_last)
                 drops[row, start:stop] = whole[row] - probabilities(network, covered, target.expand(stop - start))
+            tell(stop * len(images), len(covers) * len(images))
     return drops
 
 
@@ -243,7 +271,7 @@ def meaningful_perturbation(
     probability of the class with the region covered, plus `size_weight` times the region's mean and `smoothness_weight`
     times the mean squared difference of neighbouring cells. Ours starts with half covered and uses no jitter.
     """
-    check(images, baselines)
+    check_request(images, targets, baselines)
     grid = torch.zeros(len(images), 1, cells, cells)
 
     def loss(grid: Tensor) -> Tensor:
@@ -276,7 +304,7 @@ def extremal_perturbation(
 
     Raises SaliencyError if `area` lies outside (0, 1).
     """
-    check(images, baselines)
+    check_request(images, targets, baselines)
     if not 0 < area < 1:
         raise SaliencyError(f"area must lie between 0 and 1, got {area}")
     pixels = images.shape[2] * images.shape[3]

@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from robustbook.errors import RunFailedError, UserError
+from robustbook.progress import last_line
 from robustbook.run import notebook
 from robustbook.run.notebook import Node
 
@@ -44,6 +45,9 @@ class Reporter(Protocol):
     def cell(self, done: int, total: int, section: str) -> None:
         """A cell starts: `done` of `total` cells are behind it, it belongs to `section`."""
 
+    def piece(self, line: str) -> None:
+        """The cell that runs says how far it is (`robustbook.progress`)."""
+
     def close(self) -> None:
         """The notebook is over, well or badly."""
 
@@ -52,6 +56,9 @@ class SilentReporter:
     """Tells nothing."""
 
     def cell(self, done: int, total: int, section: str) -> None:
+        """Nothing to say."""
+
+    def piece(self, line: str) -> None:
         """Nothing to say."""
 
     def close(self) -> None:
@@ -70,6 +77,10 @@ class PlainReporter:
             self.section = section
             print(f"{self.title}: {done}/{total} cells, {time.monotonic() - self.start:.0f} s, {section}", flush=True)
 
+    def piece(self, line: str) -> None:
+        """Say so."""
+        print(f"{self.title}: {line}", flush=True)
+
     def close(self) -> None:
         """Nothing is left on the screen."""
 
@@ -82,6 +93,7 @@ class LiveReporter:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
         columns = (TextColumn("{task.fields[title]}"), BarColumn(bar_width=20), MofNCompleteColumn())
+        self.section = ""
         self.progress = Progress(
             *columns,
             TimeElapsedColumn(),
@@ -94,7 +106,12 @@ class LiveReporter:
 
     def cell(self, done: int, total: int, section: str) -> None:
         """Move the line on."""
+        self.section = section
         self.progress.update(self.task, completed=done, total=total, section=section)
+
+    def piece(self, line: str) -> None:
+        """Show it behind the section."""
+        self.progress.update(self.task, section=f"{self.section} ({line})")
 
     def close(self) -> None:
         """Remove the line."""
@@ -127,11 +144,9 @@ def execute(node: Node, *, folder: Path, environment: Mapping[str, str], log: Pa
 
 
 def _run_cells(node: Node, folder: Path, environment: Mapping[str, str], progress: Reporter) -> None:
-    from papermill.clientwrap import PapermillNotebookClient
-
     manager = _manager(node, progress)
     kernel = _kernel_manager()
-    client = PapermillNotebookClient(
+    client = _client_class(progress)(
         manager,
         km=kernel,
         kernel_name=kernel.kernel_name,
@@ -144,6 +159,25 @@ def _run_cells(node: Node, folder: Path, environment: Mapping[str, str], progres
         client.execute(env={**os.environ, **environment})
     finally:
         _end(kernel)
+
+
+def _client_class(progress: Reporter) -> Any:
+    """Papermill's client, telling `progress` what a cell says of how far it is."""
+    from papermill.clientwrap import PapermillNotebookClient
+
+    class Client(PapermillNotebookClient):
+        told = ""
+
+        def process_message(self, *args: Any, **kwargs: Any) -> Any:
+            found = super().process_message(*args, **kwargs)
+            if found and found.output_type == "stream" and found.name == "stderr":
+                line = last_line(found.text)
+                if line and line != self.told:
+                    self.told = line
+                    progress.piece(line)
+            return found
+
+    return Client
 
 
 def _manager(node: Node, progress: Reporter) -> Any:

@@ -1,4 +1,7 @@
-"""The chapter's figures: each function draws one Matplotlib figure from measurements or rows and returns it."""
+"""The chapter's figures: each function draws one Matplotlib figure from measurements or rows and returns it.
+
+Before them, three helpers that word rows: `by_data`, `listed` and `tabled`.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from robustbook import page
 from robustbook.measure.similarity import stretch
 from robustbook.plots import style
 from robustbook.results import Metric, Results
@@ -35,6 +40,22 @@ SHORT = {"CIFAR-10 (JPEG copy)": "CIFAR-10 (JPEG)", "Shapes with a planted patch
 def short(title: str) -> str:
     """A data set's title where space is scarce."""
     return SHORT.get(title, title)
+
+
+def by_data(results: Results, name: str, **factors: str) -> dict[str, Metric]:
+    """Rows `name`, one a data set, by its title."""
+    return {str(row.factors["data"]): row for row in results.select(name, **factors)}
+
+
+def listed(rows: dict[str, Metric]) -> str:
+    """Values with their intervals, each followed by its data set."""
+    return ", ".join(f"{page.interval(row)} ({title})" for title, row in rows.items())
+
+
+def tabled(results: Results, name: str, **factors: str) -> pd.DataFrame:
+    """Rows `name` with a column `shown`: the value and its interval."""
+    rows = results.select(name, **factors)
+    return pd.DataFrame([{**row.factors, "shown": page.interval(row)} for row in rows])
 
 
 def draw_grid(measured: Maps, image: int = 0, columns: int = 8) -> Figure:

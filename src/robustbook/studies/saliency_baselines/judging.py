@@ -136,7 +136,9 @@ def areas(task: Task, maps: Tensor, made: Tensor, order) -> Numbers:  # type: ig
         for metric, sign in enumerate((1, -1)):
             steps = order(sign * one)
             for column, baseline in enumerate(made):
-                curves = removal_curves(material.model, material.images, material.targets, steps, baseline)
+                curves = removal_curves(
+                    material.model, material.images, material.targets, steps, baseline, chunk=task.chunk
+                )
                 found[metric, row, column] = area(curves).double().numpy()
     return found
 

@@ -20,6 +20,8 @@ from robustbook.studies.saliency_baselines.material import Task, baseline_images
 
 Numbers = NDArray[np.float64]
 MEASURES = tuple(similarity.SIMILARITIES)
+CHECKED = 2
+"""Images of a task whose rounded maps are compared with exact ones."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +30,8 @@ class Maps:
 
     `ceiling` (measures, B, n) compares the two draws of one baseline, `between` (measures, B, B, n) two baselines from
     different draws, `same` two baselines from the same masks. `recovered` holds overlap with the truth (2, B, n) and
-    `occluded` that of occlusion maps (B, n), where the truth is known.
+    `occluded` that of occlusion maps (B, n), where the truth is known; `rounded` Spearman's correlation of maps in
+    bfloat16 with those in float32 from the same masks, where maps are computed so.
     """
 
     task: Task
@@ -45,6 +48,7 @@ class Maps:
     occluded: Numbers | None = None
     random: Numbers | None = None
     follows: Numbers | None = None
+    rounded: Numbers | None = None
 
     @property
     def gaps(self) -> Numbers:
@@ -56,21 +60,30 @@ class Maps:
 def measure_maps(task: Task) -> Maps:
     """RISE maps of the task's images from all its baselines, compared with each other and, if known, the truth."""
     material, names, made = gather(task), baseline_names(task), baseline_images(task)
-    chunk = 16 if task.data == "photographs" else 128
-    flat = made.flatten(0, 1)
-    said = neutrality(material.model, flat, chunk=chunk).reshape(len(names), -1)
-    maps = torch.stack([_rise(task, draw, chunk) for draw in (0, 1)])
-    truth = _against_truth(task, maps) if material.truth is not None else {}
+    said = neutrality(material.model, made.flatten(0, 1), chunk=task.chunk).reshape(len(names), -1)
+    maps = torch.stack([_rise(task, made, draw, task.dtype) for draw in (0, 1)])
+    more = _against_truth(task, maps) if material.truth is not None else {}
+    if task.dtype != torch.float32:
+        more["rounded"] = _rounding(task, made, maps)
     return Maps(
-        task, material.source.title, names, material.accuracy, maps, said.double().numpy(), *compare(maps), **truth
+        task, material.source.title, names, material.accuracy, maps, said.double().numpy(), *compare(maps), **more
     )
 
 
-def _rise(task: Task, draw: int, chunk: int) -> Tensor:
-    material, made, masks = gather(task), baseline_images(task), rise_masks(task, draw)
-    images, targets = material.images.repeat(len(made), 1, 1, 1), material.targets.repeat(len(made))
-    scores = saliency.mask_scores(material.model, images, targets, masks, made.flatten(0, 1), chunk=chunk)
-    return saliency.rise_maps(scores, masks).reshape(len(made), len(material), *masks.shape)
+def _rise(task: Task, made: Tensor, draw: int, dtype: torch.dtype) -> Tensor:
+    """Maps (B, n, H, W) of the task's first n images under baselines `made` (B, n, C, H, W)."""
+    material, masks, count = gather(task), rise_masks(task, draw), made.shape[1]
+    images, targets = material.images[:count].repeat(len(made), 1, 1, 1), material.targets[:count].repeat(len(made))
+    scores = saliency.mask_scores(
+        material.model, images, targets, masks, made.flatten(0, 1), chunk=task.chunk, dtype=dtype
+    )
+    return saliency.rise_maps(scores, masks).reshape(len(made), count, *masks.shape)
+
+
+def _rounding(task: Task, made: Tensor, maps: Tensor) -> Numbers:
+    """Correlation (2,) of maps in the task's number format with exact ones: two images under the first baseline."""
+    exact = _rise(task, made[:1, :CHECKED], 0, torch.float32)[0]
+    return similarity.spearman(exact, maps[0, 0, :CHECKED]).double().numpy()
 
 
 def compare(maps: Tensor) -> tuple[Numbers, Numbers, Numbers]:
@@ -141,8 +154,12 @@ def by_title(measured: Sequence[Maps]) -> dict[str, list[Maps]]:
 
 
 def add_networks(results: Results, measured: Sequence[Maps]) -> None:
-    """Rows `accuracy` (mean over networks) and `neutrality` by baseline (share of log K, interval over images)."""
+    """Rows `accuracy` (mean over networks), `rounding` (correlation of maps in bfloat16 with exact ones) and
+    `neutrality` by baseline (share of log K, interval over images).
+    """
     for title, group in by_title(measured).items():
+        if group[0].rounded is not None:
+            results.add("rounding", bootstrap_mean(_joined(group, "rounded"), seed=0), over="images", data=title)
         results.add("accuracy", float(np.mean([one.accuracy for one in group])), unit="share", data=title)
         for row, name in enumerate(group[0].names):
             said = np.concatenate([one.neutrality[row] for one in group])
@@ -151,8 +168,8 @@ def add_networks(results: Results, measured: Sequence[Maps]) -> None:
 
 
 def add_similarity(results: Results, measured: Sequence[Maps]) -> None:
-    """Rows `ceiling`, `similarity` (other or same masks) and `baseline gap` by measure, `corrected similarity`, and
-    pairs of baselines as `pair similarity` with their `pair ceiling`.
+    """Rows `ceiling`, `similarity` (other or same masks) and `baseline gap` by measure, `corrected similarity`,
+    `network gap` (Spearman, one network each), and pairs of baselines as `pair similarity`.
     """
     for title, group in by_title(measured).items():
         first, second = np.triu_indices(len(group[0].names), 1)
@@ -166,9 +183,19 @@ def add_similarity(results: Results, measured: Sequence[Maps]) -> None:
             results.add("similarity", bootstrap_mean(between, seed=0), over="images", masks="other", **factors)
             results.add("similarity", bootstrap_mean(same, seed=0), over="images", masks="same", **factors)
             results.add("baseline gap", bootstrap_mean(gap, seed=0), over="images", **factors)
-            ratio = bootstrap_rows(lambda x, y: float(x.mean() / y.mean()), between, ceiling, seed=0)
-            results.add("corrected similarity", ratio, over="images", **factors)
+            if ceiling.any():
+                corrected = bootstrap_rows(_ratio, between, ceiling, seed=0)
+                results.add("corrected similarity", corrected, over="images", **factors)
+        for one in group:
+            own = float(one.gaps[MEASURES.index("spearman")].mean())
+            results.add("network gap", own, data=title, seed=one.task.seed)
         _add_pairs(results, title, group)
+
+
+def _ratio(first: Numbers, second: Numbers) -> float:
+    """Ratio of the means, not a number where the second is zero."""
+    mean = second.mean()
+    return float(first.mean() / mean) if mean else float("nan")
 
 
 def _add_pairs(results: Results, title: str, group: Sequence[Maps]) -> None:

@@ -18,7 +18,7 @@ from robustbook.models.checkpoints import cached
 from robustbook.models.training import Recipe, train
 from robustbook.perturb import baselines
 from robustbook.perturb.masks import RiseMasks, draw_masks
-from robustbook.perturb.network import accuracy, compute_logits
+from robustbook.perturb.network import CHUNK, accuracy, compute_logits
 from robustbook.studies.saliency_baselines.parameters import Parameters
 
 # Imported by name, so that a page's hash covers the code that reads its data.
@@ -26,6 +26,10 @@ DATA_MODULES = (cifar10, digits, imagenet_samples, mnist, shapes)
 ALL_BASELINES = (*baselines.NAMES, *baselines.STARTS)
 FEW_BASELINES = ("black", "training mean", "blur 5", "Gaussian noise", "another image", *baselines.STARTS)
 PHOTOGRAPH_BASELINES = ("black", "grey", "training mean", "blur 5", "Gaussian noise", "neutral from grey")
+ROUNDED = ("cifar10", "photographs")
+"""Data whose RISE scores are computed in bfloat16, in half the time; what that changes is measured."""
+CHUNKS = {"photographs": 16, "cifar10": 64}
+"""Images that go through a large network at once."""
 CANDIDATES = 4
 """Test images drawn for every image wanted; those the network gets wrong are left out."""
 
@@ -37,6 +41,16 @@ class Task:
     data: str
     seed: int
     parameters: Parameters
+
+    @property
+    def chunk(self) -> int:
+        """Images that go through the task's network at once."""
+        return CHUNKS.get(self.data, CHUNK)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of RISE's passes."""
+        return torch.bfloat16 if self.data in ROUNDED else torch.float32
 
     def generator(self, purpose: int) -> torch.Generator:
         """Random numbers of this task for one purpose."""
