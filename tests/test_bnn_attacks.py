@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,13 +14,23 @@ from hypothesis import strategies as st
 from robustbook.bayes.protocol import Empirical
 from robustbook.errors import ParameterError, UnknownNameError
 from robustbook.measure.uncertainty import auroc
+from robustbook.models.training import TrainingDiverged
 from robustbook.results import Results
 from robustbook.stats import bootstrap_mean
-from robustbook.studies.bnn_attacks import CLAIMS, Parameters, evaluation, posteriors, summaries
+from robustbook.studies.bnn_attacks import CLAIMS, Parameters, evaluation, posteriors, quiet, summaries
 from robustbook.studies.bnn_attacks.claims import BNN, CNN, PENALISED, SECOND
 
 SMALL = Parameters(
-    train_images=300, epochs=8, vi_epochs=8, members=2, seeds=1, images=12, samples=3, test_samples=6, steps=2
+    train_images=300,
+    epochs=8,
+    vi_epochs=8,
+    members=2,
+    seeds=1,
+    images=12,
+    samples=3,
+    test_samples=6,
+    weight_images=10,
+    steps=2,
 )
 JUDGES = {claim.id: claim for claim in CLAIMS}
 SETTING = posteriors.settings(SMALL)[0]
@@ -185,6 +198,53 @@ def test_areas_are_means_over_seeds_and_their_leads_are_differences(seed: int) -
     assert lead_.value == pytest.approx(area.value - summaries.crossed_auroc(scores[2], scores[3]).value)
 
 
+# The weight of the quiet attack -------------------------------------------------------------------------------------
+
+
+def test_the_quietest_weight_that_still_fools_is_chosen() -> None:
+    trials = [quiet.Trial(2, 0.9, 0.7), quiet.Trial(10, 0.88, 0.5), quiet.Trial(50, 0.6, 0.1)]
+    assert quiet.choose(trials, fooled=0.9) == 10
+    assert quiet.choose(trials, fooled=0.6) == 50
+    assert quiet.choose(trials, fooled=1.0) == 2  # none fools enough: the one that fools most
+    assert quiet.choose(trials[::-1], fooled=0.9) == 10
+    with pytest.raises(ValueError, match="at least one"):
+        quiet.choose([], 0.5)
+
+
+def test_the_weight_depends_on_the_training_images_and_the_seed_alone() -> None:
+    posterior = posteriors.fit(BNN, SETTING, SMALL, 0)
+    data = posteriors.images_of("digits", "train", 300).take(12)
+
+    def chosen() -> float:
+        return quiet.alarm_weight(
+            posterior,
+            data.images,
+            data.labels,
+            epsilon=0.1,
+            steps=3,
+            step_size=0.05,
+            samples=4,
+            test_samples=8,
+            generator=torch.Generator().manual_seed(1),
+        )
+
+    assert chosen() == chosen()
+    assert chosen() in quiet.WEIGHTS
+
+
+def test_lengths_are_those_of_images_that_were_right_and_moved() -> None:
+    data = posteriors.images_of("digits", "test", 6)
+    measured = evaluation.Measured(CNN, "digits", 0)
+    measured.correct["clean", "none", 0.0] = np.array([1.0, 1, 0, 0, 1, 1])
+    judge = evaluation.Judge(posteriors.fit(CNN, SETTING, SMALL, 0), 1, data.labels, measured)
+    shift = torch.tensor([0.5, 0, 0.5, 0, 0.25, 0])
+    moved = data.images.clone()
+    moved[:, 0, 0, 0] += shift
+    judge.note_lengths(data.images, moved)
+    assert measured.lengths is not None
+    np.testing.assert_allclose(measured.lengths, [0.5, np.nan, np.nan, np.nan, 0.25, np.nan], atol=1e-6)
+
+
 # Networks and measurements ------------------------------------------------------------------------------------------
 
 
@@ -213,6 +273,21 @@ def test_an_unknown_design_is_refused() -> None:
         posteriors.fit("det+bayes", SETTING, SMALL, 0)
 
 
+@pytest.mark.parametrize(
+    ("kind", "setting"), [(BNN, r"stoch\+stoch on digits, prior_sd 0.3"), (PENALISED, "prior_sd 0.3"), (CNN, "natural")]
+)
+def test_a_loss_that_stops_being_finite_names_epoch_and_setting_and_keeps_nothing(
+    kind: str, setting: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    data = posteriors.images_of("digits", "train", 300)
+    broken = replace(data, images=data.images * torch.nan)
+    monkeypatch.setattr(posteriors, "_train_set", lambda _: broken)
+    monkeypatch.setenv("ROBUSTBOOK_CACHE", str(tmp_path))
+    with pytest.raises(TrainingDiverged, match=f"nan in epoch 1 of .*{setting}"):
+        posteriors.fit(kind, SETTING, SMALL, 0)
+    assert not list(tmp_path.rglob("*.safetensors"))
+
+
 def test_measurements_become_every_row_that_a_rule_needs() -> None:
     pairs = posteriors.all_pairs(SMALL)
     measured = [evaluation.evaluate(*pair) for pair in pairs]
@@ -231,9 +306,15 @@ def test_measurements_become_every_row_that_a_rule_needs() -> None:
     for claim in CLAIMS:
         assert claim.verdict(enough).evidence.startswith("Digits"), claim.verdict(enough).evidence
     assert len(summaries.overview(results, "digits")) == len(posteriors.KINDS)
-    quiet = next(each for each in measured if each.kind == BNN)
+    for each in (found for found in measured if found.kind in posteriors.POSTERIORS):
+        assert ("uncertainty-aware", "mutual information") in each.scores
+        assert each.alarm_weight in quiet.WEIGHTS
+    assert all(("interference", "blur", 5.0) in each.correct for each in measured)
+    assert len(summaries.disturbances(results, "digits")) == len(posteriors.KINDS)
+    assert summaries.nearest(results, {"digits": "Digits"})["found"].notna().all()
+    bayesian = next(each for each in measured if each.kind == BNN)
     again = evaluation.evaluate(BNN, SETTING, SMALL, 0)
-    assert all(np.array_equal(values, quiet.correct[key]) for key, values in again.correct.items())
+    assert all(np.array_equal(values, bayesian.correct[key]) for key, values in again.correct.items())
 
 
 def test_the_notebook_and_the_model_have_the_same_parameters() -> None:

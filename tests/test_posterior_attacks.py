@@ -59,10 +59,11 @@ def noisy(layers: tuple[str, ...], share: float = 0.4) -> MeanField:
 
 @pytest.mark.parametrize("layers", [("0",), ("2", "5"), ("5", "7"), ("7",), ("0", "2", "5", "7")])
 def test_sampled_is_every_network_and_its_gradient_is_theirs(layers: tuple[str, ...]) -> None:
-    posterior = noisy(layers)
+    # Finitely many networks: their weights are used as they are, whatever the layers.
+    samples = noisy(layers).draw(4, generator(7))
+    posterior = Empirical(samples)
     points = IMAGES[:5].clone().requires_grad_()
     found = Sampled(posterior, 4, generator(7))(points)
-    samples = posterior.draw(4, generator(7))
     own = IMAGES[:5].clone().requires_grad_()
     expected = torch.stack([torch.log_softmax(samples.network(row)(own), -1) for row in range(4)], dim=1)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
@@ -70,6 +71,44 @@ def test_sampled_is_every_network_and_its_gradient_is_theirs(layers: tuple[str, 
     (gradient,) = torch.autograd.grad((found * weights).sum(), points)
     (reference,) = torch.autograd.grad((expected * weights).sum(), own)
     torch.testing.assert_close(gradient, reference, atol=1e-5, rtol=1e-3)
+
+
+@pytest.mark.parametrize("layers", [("0",), ("0", "2", "5", "7")])
+def test_with_a_stochastic_convolution_the_draws_are_those_of_the_posterior(layers: tuple[str, ...]) -> None:
+    posterior = noisy(layers)
+    samples = posterior.draw(4, generator(7))
+    expected = torch.stack([torch.log_softmax(samples.network(row)(IMAGES), -1) for row in range(4)], dim=1)
+    torch.testing.assert_close(Sampled(posterior, 4, generator(7))(IMAGES), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("layers", [("5", "7"), ("7",)])
+def test_drawn_outputs_have_the_distribution_of_drawn_weights_at_every_image(layers: tuple[str, ...]) -> None:
+    """Mean and covariance over samples of the log-probabilities, and the gradient of the averaged probability."""
+    small = noisy(layers, 0.8)
+    means, scales = (
+        {name: (10 if name == "7.weight" else 1) * part.detach() for name, part in parts.items()}
+        for parts in (small.means, small.scales)
+    )
+    posterior = MeanField(small.architecture, means, scales)
+    exact, found = (IMAGES[:3].clone().requires_grad_() for _ in range(2))
+    weights = torch.log_softmax(posterior.draw(20000, generator(7)).logits(exact), -1).transpose(0, 1)
+    outputs = Sampled(posterior, 20000, generator(8))(found)
+    torch.testing.assert_close(outputs.mean(1), weights.mean(1), atol=0.02, rtol=0)
+    for drawn, expected in zip(outputs, weights, strict=True):
+        torch.testing.assert_close(torch.cov(drawn.T), torch.cov(expected.T), atol=0.01, rtol=0.05)
+    assert float(weights.detach().std(1).mean()) > 0.2
+    gradients = [
+        torch.autograd.grad(log_mean(values).gather(1, LABELS[:3, None]).sum(), points)[0].flatten(1)
+        for values, points in ((weights, exact), (outputs, found))
+    ]
+    assert torch.cosine_similarity(*gradients).min() > 0.98
+    torch.testing.assert_close(gradients[1].norm(dim=1), gradients[0].norm(dim=1), rtol=0.1, atol=0)
+
+
+def test_images_that_see_drawn_outputs_see_networks_of_their_own() -> None:
+    twice = IMAGES[:1].expand(2, -1, -1, -1)
+    first, second = Sampled(noisy(("5", "7")), 3, generator())(twice)
+    assert not torch.allclose(first, second, atol=1e-3)
 
 
 def test_every_call_draws_afresh_and_the_seed_decides() -> None:

@@ -104,6 +104,24 @@ def test_local_reparameterisation_has_the_moments_of_sampled_weights_in_one_laye
         torch.testing.assert_close(noisy.std(0), drawn.std(0), rtol=0.06, atol=0)
 
 
+def test_local_noise_of_a_convolution_has_the_variance_of_drawn_kernels_but_not_their_covariance():
+    """Outputs of one channel at two pixels: a drawn kernel moves them together, local noise does not."""
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten())
+    means = {name: tensor.detach() for name, tensor in network.named_parameters()}
+    scales = {name: torch.full_like(tensor, 0.3) for name, tensor in means.items()}
+    image = torch.rand(1, 1, 4, 5, generator=generator(3))
+    drawn = MeanField(network, means, scales).draw(20000, generator()).logits(image)[:, 0]
+    noisy = noisy_logits(network, means, scales, image.expand(20000, -1, -1, -1), generator(1))
+    torch.testing.assert_close(noisy.mean(0), drawn.mean(0), atol=0.03, rtol=0)
+    torch.testing.assert_close(noisy.var(0), drawn.var(0), rtol=0.06, atol=0)
+    patches = torch.cat([torch.nn.functional.unfold(image, 3)[0], torch.ones(1, 6)])  # the last row meets the bias
+    exact = torch.block_diag(*[0.09 * patches.T @ patches] * 2)
+    torch.testing.assert_close(torch.cov(drawn.T), exact, atol=0.03, rtol=0.05)
+    torch.testing.assert_close(torch.cov(noisy.T), exact.diag().diag(), atol=0.03, rtol=0.06)
+    sums = [values[:, :6].sum(1).var() for values in (noisy, drawn)]
+    assert sums[0] < 0.4 * sums[1]
+
+
 def test_mean_field_on_a_linear_gaussian_problem_finds_the_posteriors_spread():
     network = nn.Sequential(nn.Flatten(), nn.Linear(1, 1))
     images, labels = torch.zeros(10, 1, 1, 1), torch.arange(10) % 2

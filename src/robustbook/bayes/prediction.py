@@ -6,19 +6,17 @@ Read `sampled_probabilities` first, then `first_stochastic` and `install`, which
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustbook.bayes.protocol import probabilities
-from robustbook.bayes.weights import WeightSamples, layer_weights
+from robustbook.bayes.weights import WeightSamples, layer_weights, multiply
 
 IMAGES = 128
 """Images that go through a network at once: what lies between two layers then stays in the processor's cache."""
-
-
-TOGETHER = 4
-"""Samples whose linear layers run in one batched product."""
 
 
 def first_stochastic(samples: WeightSamples) -> int:
@@ -39,7 +37,7 @@ def install(network: nn.Sequential, samples: WeightSamples, row: int, offset: in
 def sampled_probabilities(samples: WeightSamples, images: Tensor) -> Tensor:
     """Class probabilities (S, N, K) of each sample on `images` (N, C, H, W); layers that all samples share run once.
 
-    Stochastic convolutions run network by network, since a batched one is slower on a CPU; linear layers together.
+    Stochastic layers run network by network, since a batched product of as many weights is no faster on a CPU.
     """
     split = first_stochastic(samples)
     # Slices of a network keep the names of their layers.
@@ -48,8 +46,7 @@ def sampled_probabilities(samples: WeightSamples, images: Tensor) -> Tensor:
     install(prefix, samples, 0)
     values = [prefix(part) for part in images.split(IMAGES)]
     if not any(isinstance(layer, nn.Conv2d) for layer in suffix):
-        parts = torch.arange(len(samples)).split(TOGETHER)
-        return torch.cat([_linear(samples, part, split, torch.cat(values)) for part in parts])
+        return probabilities(_linear_logits(samples, split, torch.cat(values).flatten(1)))
     outputs = []
     for row in range(len(samples)):
         install(suffix, samples, row)
@@ -57,16 +54,33 @@ def sampled_probabilities(samples: WeightSamples, images: Tensor) -> Tensor:
     return torch.stack(outputs)
 
 
-def _linear(samples: WeightSamples, rows: Tensor, split: int, values: Tensor) -> Tensor:
-    """Class probabilities (s, N, K) of some samples, whose layers from `split` on hold no convolution."""
-    batch = values.expand(len(rows), *values.shape)
-    for index in range(split, len(samples.architecture)):
-        layer = samples.architecture[index]
-        if isinstance(layer, nn.Linear):
-            weight, bias = layer_weights(samples, index)
-            own = rows if len(weight) > 1 else torch.zeros_like(rows)
-            offset = torch.zeros(1) if bias is None else bias[rows if len(bias) > 1 else own * 0][:, None]
-            batch = torch.baddbmm(offset, batch, weight[own].transpose(1, 2))
-        else:
-            batch = batch.relu_() if isinstance(layer, nn.ReLU) else batch.flatten(2)
-    return probabilities(batch)
+def _linear_logits(samples: WeightSamples, split: int, values: Tensor) -> Tensor:
+    """Logits (S, N, K) of the layers from `split` on, which hold no convolution, on `values` (N, D).
+
+    The values stay in the layout of oneDNN from layer to layer: its products add the bias on their way.
+    """
+    layers = list(enumerate(samples.architecture))[split:]
+    last = layers[-1][0]
+    if split == last:
+        weight, bias = layer_weights(samples, last)
+        return multiply(values[None], weight) + (0 if bias is None else bias[:, None])
+    ready = _layout(values)
+    start = ready(values)
+    logits = values.new_empty(len(samples), len(values), samples.weights[f"{last}.weight"].shape[1])
+    for row in range(len(samples)):
+        moving = start
+        for index, layer in layers:
+            if isinstance(layer, nn.Linear):
+                weight, bias = layer_weights(samples, index)
+                own = None if bias is None else ready(bias[row % len(bias)])
+                moving = F.linear(moving, ready(weight[row % len(weight)]), own)
+            elif isinstance(layer, nn.ReLU):
+                moving = moving.relu_()  # never the start: layer `split` has weights
+        logits[row] = moving.to_dense() if moving.is_mkldnn else moving
+    return logits
+
+
+def _layout(values: Tensor) -> Callable[[Tensor], Tensor]:
+    """What brings a tensor into oneDNN's layout, where that exists for the device and type of `values`."""
+    known = torch.backends.mkldnn.is_available() and values.device.type == "cpu" and values.dtype == torch.float32
+    return (lambda tensor: tensor.to_mkldnn()) if known else (lambda tensor: tensor)

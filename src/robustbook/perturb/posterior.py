@@ -9,17 +9,21 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 from torch.nn import Module
 
+from robustbook.bayes.mean_field import MeanField
 from robustbook.bayes.prediction import first_stochastic, install, sampled_probabilities
 from robustbook.bayes.protocol import Empirical, Posterior, check_count
 from robustbook.bayes.weights import WeightSamples, apply_layer
 from robustbook.perturb.gradient import Objective, ascend, cross_entropy, margin, random_starts
-from robustbook.perturb.network import CHUNK
 
+CHUNK = 256
+"""Images that are attacked together: every chunk of them draws weights of its own, so larger than for one network."""
 CONFIDENCE, ALARM_WEIGHT = 1.0, 50.0
 """How far (nats of log-probability) an uncertainty-aware attack wants to be wrong, and what a nat of alarm costs it."""
 
@@ -38,17 +42,24 @@ class Sampled(Module):
     Layers up to the first one that differs between samples run once. What follows runs all samples in one batched
     product if it has no convolution, else as networks of their own: on a CPU that is the fastest way there and back.
 
+    Where that first layer is linear, its weights independent Gaussians and no convolution follows, its outputs are
+    drawn in their place, image by image (local reparameterisation, Kingma et al. 2015). For every image they have the
+    distribution that drawn weights give them, so the mean over samples and its gradient are estimates of the same two
+    quantities; what is lost is that two images see the same weights, which no attack on single images needs.
+
     Raises EmptyPosteriorError if `count` is less than 1.
     """
 
     def __init__(self, posterior: Posterior, count: int, generator: Generator) -> None:
         super().__init__()
-        self.posterior, self.count, self.generator = posterior, count, generator
+        self.count, self.generator = count, generator
         probe = weight_samples(posterior, max(count, 2), Generator().manual_seed(0))
         self.split = first_stochastic(probe)
         layers = [copy.deepcopy(layer) for layer in posterior.architecture]
         self.prefix = nn.Sequential(*layers[: self.split])
         self.batched = not any(isinstance(layer, nn.Conv2d) for layer in layers[self.split :])
+        self.gaussian = _gaussian_layer(posterior, self.split) if self.batched else None
+        self.posterior = posterior if self.gaussian is None else _without(posterior, self.split)
         copies = 0 if self.batched else len(weight_samples(posterior, count, Generator().manual_seed(0)))
         self.suffixes = nn.ModuleList(nn.Sequential(*copy.deepcopy(layers[self.split :])) for _ in range(copies))
 
@@ -61,8 +72,12 @@ class Sampled(Module):
         return torch.log_softmax(logits, dim=-1).transpose(0, 1)
 
     def _batched(self, samples: WeightSamples, values: Tensor) -> Tensor:
+        first = self.split
         values = values[None]
-        for index in range(self.split, len(samples.architecture)):
+        if self.gaussian is not None:
+            values = self.gaussian.draw(values[0], self.count, self.generator)
+            first += 1
+        for index in range(first, len(samples.architecture)):
             layer = samples.architecture[index]
             values = values.relu() if isinstance(layer, nn.ReLU) else apply_layer(samples, index, layer, values)
         return values.expand(len(samples), -1, -1)
@@ -74,6 +89,43 @@ class Sampled(Module):
             install(suffix, samples, row, self.split)
             outputs.append(suffix(values))
         return torch.stack(outputs)
+
+
+@dataclass(frozen=True, eq=False)
+class _GaussianLayer:
+    """A linear layer with independent Gaussian weights: their means, and their variances (biases None where fixed)."""
+
+    weight: Tensor
+    bias: Tensor | None
+    weight_variance: Tensor
+    bias_variance: Tensor | None
+
+    def draw(self, values: Tensor, count: int, generator: Generator) -> Tensor:
+        """Outputs (S, N, o) for `values` (N, i), each image with noise of its own."""
+        mean = F.linear(values, self.weight, self.bias)
+        variance = F.linear(values.square(), self.weight_variance, self.bias_variance).clamp(min=1e-16)
+        noise = torch.randn((count, *mean.shape), generator=generator)
+        return torch.addcmul(mean, variance.sqrt(), noise)
+
+
+def _gaussian_layer(posterior: Posterior, index: int) -> _GaussianLayer | None:
+    """Layer `index` of a mean-field posterior if it is linear and its weights are stochastic."""
+    name = f"{index}.weight"
+    linear = isinstance(posterior.architecture[index], nn.Linear)
+    if not linear or not isinstance(posterior, MeanField) or name not in posterior.scales:
+        return None
+    means, scales = posterior.means, posterior.scales
+    bias = scales.get(f"{index}.bias")
+    return _GaussianLayer(
+        means[name], means.get(f"{index}.bias"), scales[name].square(), None if bias is None else bias.square()
+    )
+
+
+def _without(posterior: Posterior, index: int) -> Posterior:
+    """The mean-field posterior with layer `index` fixed at its means."""
+    assert isinstance(posterior, MeanField)
+    scales = {name: scale for name, scale in posterior.scales.items() if name.split(".")[0] != str(index)}
+    return MeanField(posterior.architecture, posterior.means, scales)
 
 
 class Predictive(Sampled):

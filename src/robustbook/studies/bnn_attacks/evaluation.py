@@ -25,13 +25,25 @@ from robustbook.perturb.gradient import bim, fgsm, margin_pgd, pgd
 from robustbook.perturb.interference import KINDS as INTERFERENCES
 from robustbook.perturb.interference import SEVERITIES, interfere
 from robustbook.perturb.momentum import l2_pgd, momentum
-from robustbook.perturb.posterior import Predictive, eot_pgd, uncertainty_aware, weight_samples
-from robustbook.studies.bnn_attacks.claims import BNN, CNN, SECOND
+from robustbook.perturb.posterior import CHUNK, Predictive, eot_pgd, uncertainty_aware, weight_samples
+from robustbook.studies.bnn_attacks.claims import BNN, CNN
 from robustbook.studies.bnn_attacks.parameters import Parameters
 from robustbook.studies.bnn_attacks.posteriors import POSTERIORS, Setting, fit, images_of
+from robustbook.studies.bnn_attacks.quiet import alarm_weight
 from robustbook.workers import map_in_workers
 
 Array = npt.NDArray[np.float64]
+
+
+class Search(TypedDict):
+    """What the search of Carlini and Wagner is told."""
+
+    steps: int
+    searches: int
+    learning_rate: float
+    first_constant: float
+    confidence: float
+
 
 BUDGETS = (0.25, 0.5, 1.0)
 """Budgets as shares of epsilon; claims are decided on the mean over them."""
@@ -40,6 +52,14 @@ LARGE = 4.0
 GRADIENT_SAMPLES = (1, 2, 5, 10, 20)
 L2_SHARE = 0.3
 """Radius of the L2 ball over the length of the L-infinity ball's corner."""
+CARLINI_WAGNER: Search = {
+    "steps": 20,
+    "searches": 2,
+    "learning_rate": 0.2,
+    "first_constant": 10.0,
+    "confidence": 1.0,
+}
+"""C&W L2, transferred and averaged: a nat beyond the boundary, since other samples move the boundary."""
 SCORES = ("entropy", "mutual information", "variation ratio", "vote disagreement", "max-softmax")
 
 
@@ -49,7 +69,8 @@ class Measured:
 
     `correct` by way, attack and strength: whether each image is still right. `scores` by inputs and score, `baseline`
     the CNN's max-softmax score by inputs. `truth` by budget: probability of the true class by sample (S, N) under EOT.
-    `by_samples`: right answers by number of samples in the gradient. `spread` by layer.
+    `by_samples`: right answers by number of samples in the gradient. `spread` by layer. `lengths`: how far (L2) C&W
+    moved each image, NaN where the network was wrong already or nothing was found. `alarm_weight`: see `quiet`.
     """
 
     kind: str
@@ -61,7 +82,9 @@ class Measured:
     truth: dict[float, Array] = field(default_factory=dict)
     by_samples: dict[int, Array] = field(default_factory=dict)
     spread: dict[str, float] = field(default_factory=dict)
+    lengths: Array | None = None
     variance: float = 0.0
+    alarm_weight: float | None = None
 
 
 def evaluate_all(pairs: list[tuple[str, Setting, Parameters, int]]) -> list[Measured]:
@@ -97,6 +120,12 @@ class Judge:
         """Record the right answers under one attack."""
         self.measured.correct[way, attack, strength] = self.right(images)
 
+    def note_lengths(self, images: Tensor, attacked: Tensor) -> None:
+        """Record how far an attack that leaves an image alone where it fails moved those that were right."""
+        moved = (attacked - images).flatten(1).norm(dim=1).double().numpy()
+        right = self.measured.correct["clean", "none", 0.0] > 0
+        self.measured.lengths = np.where(right & (moved > 0), moved, np.nan)
+
     def note_scores(self, inputs: str, images: Tensor, baseline: Judge) -> None:
         """Record all scores of the alarm, and the baseline's."""
         found = uncertainty(self.predict(images))
@@ -119,9 +148,10 @@ def evaluate(kind: str, setting: Setting, parameters: Parameters, seed: int) -> 
     crafted = transferred(setting, parameters, seed)
     for (attack, budget), images in crafted.items():
         judge.note("transfer", attack, budget, images)
-    if kind in (CNN, SECOND, "L2 CNN", BNN, "ensemble", "MC dropout"):
-        _interference(judge, data.images, seed)
-    if kind != CNN:
+    _interference(judge, data.images, seed)
+    if kind == CNN:
+        judge.note_lengths(data.images, crafted["C&W L2", 1.0])
+    else:
         _white_box(judge, source, posterior, data.images, crafted, setting, parameters)
     return measured
 
@@ -142,7 +172,7 @@ def transferred(setting: Setting, parameters: Parameters, seed: int) -> dict[tup
         (name, 1.0): attack(model, data.images, data.labels)
         for name, attack in single_attacks(setting, parameters, generator, data.images).items()
     }
-    found["C&W L2", 1.0] = carlini_wagner(model, data.images, data.labels, steps=30, searches=3, first_constant=1.0)
+    found["C&W L2", 1.0] = carlini_wagner(model, data.images, data.labels, **CARLINI_WAGNER)
     return found
 
 
@@ -168,10 +198,10 @@ def single_attacks(
     radius = L2_SHARE * setting.epsilon * float(np.sqrt(images[0].numel()))
     rounded: Numbers = {"epsilon": radius, "steps": parameters.steps, "step_size": 2.5 * radius / parameters.steps}
     return {
-        "FGSM": lambda model, x, y: fgsm(model, x, y, epsilon=setting.epsilon),
-        "BIM": lambda model, x, y: bim(model, x, y, **numbers),
+        "FGSM": lambda model, x, y: fgsm(model, x, y, epsilon=setting.epsilon, chunk=CHUNK),
+        "BIM": lambda model, x, y: bim(model, x, y, chunk=CHUNK, **numbers),
         "momentum": lambda model, x, y: momentum(model, x, y, **numbers),
-        "C&W margin": lambda model, x, y: margin_pgd(model, x, y, generator=generator, **numbers),
+        "C&W margin": lambda model, x, y: margin_pgd(model, x, y, generator=generator, chunk=CHUNK, **numbers),
         "PGD L2": lambda model, x, y: l2_pgd(model, x, y, generator=generator, **rounded),
     }
 
@@ -214,31 +244,64 @@ def _white_box(
         judge.note_scores(inputs, shown, source)
     alone = eot_pgd(posterior, images, labels, samples=1, generator=generator, **_numbers(setting, parameters, 1.0))
     judge.note("one sample", "PGD", 1.0, alone)
+    _quiet(judge, source, posterior, images, points[1.0], setting, parameters)
     if measured.kind == BNN:
-        _bayesian_only(judge, source, posterior, images, points, setting, parameters)
+        _bayesian_only(judge, posterior, images, points, setting, parameters)
+
+
+def _quiet(
+    judge: Judge,
+    source: Judge,
+    posterior: Posterior,
+    images: Tensor,
+    starts: Tensor,
+    setting: Setting,
+    parameters: Parameters,
+) -> None:
+    """The uncertainty-aware attack, its weight chosen on training images."""
+    measured, numbers = judge.measured, _numbers(setting, parameters, 1.0)
+    training = images_of(setting.dataset, "train", setting.train_images).take(parameters.weight_images)
+    measured.alarm_weight = alarm_weight(
+        posterior,
+        training.images,
+        training.labels,
+        samples=parameters.samples,
+        test_samples=parameters.test_samples,
+        generator=_generator(measured.seed, 5),
+        **numbers,
+    )
+    quiet = uncertainty_aware(
+        posterior,
+        images,
+        judge.labels,
+        samples=parameters.samples,
+        generator=_generator(measured.seed, 6),
+        starts=starts,
+        weight=measured.alarm_weight,
+        **numbers,
+    )
+    judge.note("uncertainty-aware", "PGD", 1.0, quiet)
+    judge.note_scores("uncertainty-aware", quiet, source)
 
 
 def _bayesian_only(
     judge: Judge,
-    source: Judge,
     posterior: Posterior,
     images: Tensor,
     points: dict[float, Tensor],
     setting: Setting,
     parameters: Parameters,
 ) -> None:
-    """What is asked of the Bayesian network alone: all attacks, the quiet attack, more samples, a large budget."""
+    """What is asked of the Bayesian network alone: all attacks, C&W, more samples, a large budget."""
     measured, labels = judge.measured, judge.labels
     generator = _generator(measured.seed, 3)
     numbers = _numbers(setting, parameters, 1.0)
     model = Predictive(posterior, parameters.samples, generator)
     for name, attack in single_attacks(setting, parameters, generator, images).items():
         judge.note("EOT", name, 1.0, attack(model, images, labels))
-    quiet = uncertainty_aware(
-        posterior, images, labels, samples=parameters.samples, generator=generator, starts=points[1.0], **numbers
-    )
-    judge.note("uncertainty-aware", "PGD", 1.0, quiet)
-    judge.note_scores("uncertainty-aware", quiet, source)
+    closest = carlini_wagner(model, images, labels, chunk=CHUNK, **CARLINI_WAGNER)
+    judge.note("EOT", "C&W L2", 1.0, closest)
+    judge.note_lengths(images, closest)
     for count in GRADIENT_SAMPLES:
         found = eot_pgd(posterior, images, labels, samples=count, generator=_generator(measured.seed, 4), **numbers)
         measured.by_samples[count] = judge.right(found)

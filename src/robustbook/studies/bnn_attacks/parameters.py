@@ -40,5 +40,8 @@ class Parameters(BaseModel):
     images: int = Field(40, ge=10, le=10000, description="test images that are attacked")
     samples: int = Field(10, ge=1, le=500, description="posterior samples in each gradient of an averaged attack")
     test_samples: int = Field(20, ge=2, le=1000, description="posterior samples that predict")
+    weight_images: int = Field(
+        20, ge=5, le=100, description="training images on which the weight of the uncertainty-aware attack is chosen"
+    )
     steps: int = Field(6, ge=1, le=1000, description="steps of every iterative attack")
     first_seed: int = Field(0, ge=0, le=10**6, description="seed of the first repetition")

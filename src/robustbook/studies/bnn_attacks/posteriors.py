@@ -21,7 +21,7 @@ from robustbook.bayes.weights import stack
 from robustbook.data import ImageSet, cifar10, digits, load, mnist
 from robustbook.models import build
 from robustbook.models.checkpoints import cached
-from robustbook.models.training import Recipe, train
+from robustbook.models.training import Recipe, TrainingDiverged, train
 from robustbook.studies.bnn_attacks.claims import BNN, CNN, PENALISED, SECOND
 from robustbook.studies.bnn_attacks.parameters import Parameters
 from robustbook.workers import map_in_workers
@@ -185,16 +185,22 @@ def _variational(design: str, setting: Setting, parameters: Parameters, seed: in
     layers = stochastic_layers(design, network)
 
     def make(holder: nn.Module) -> nn.Module:
-        found = train_mean_field(
-            network,
-            data.images,
-            data.labels,
-            prior_sd=parameters.prior_sd,
-            temperature=setting.temperature,
-            epochs=setting.vi_epochs,
-            seed=seed,
-            stochastic=layers,
-        )
+        try:
+            found = train_mean_field(
+                network,
+                data.images,
+                data.labels,
+                prior_sd=parameters.prior_sd,
+                temperature=setting.temperature,
+                epochs=setting.vi_epochs,
+                seed=seed,
+                stochastic=layers,
+            )
+        except TrainingDiverged as diverged:
+            where = (
+                f"{design} on {setting.dataset}, prior_sd {parameters.prior_sd:g}, temperature {setting.temperature:g}"
+            )
+            raise TrainingDiverged(f"{diverged} ({where})") from diverged
         zeros = {name: found.means[name] * 0 for name in found.means}
         means, scales = holder.children()
         means.load_state_dict(dict(found.means))

@@ -6,6 +6,7 @@ Read `resample` and `paired_lead` first (what the intervals are over), then the 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ Array = npt.NDArray[np.float64]
 RESAMPLES = 2000
 OVER = "images and seeds"
 WAYS = ("transfer", "EOT")
+CRAFTED = ((CNN, "transfer"), (BNN, "EOT"))
+"""On which network and in which way C&W L2 is crafted."""
 
 
 class Table:
@@ -62,6 +65,7 @@ def tables(measured: Sequence[Measured]) -> list[Table]:
     return [Table([each for each in measured if each.dataset == name]) for name in names]
 
 
+@lru_cache(maxsize=8)
 def resample(seeds: int, images: int) -> tuple[Array, Array]:
     """How often each seed (R, seeds) and each image (R, images) is drawn in R bootstrap samples; the same every time."""
     generator = np.random.default_rng(0)
@@ -113,6 +117,7 @@ def record_all(results: Results, measured: Sequence[Measured], titles: dict[str,
         record_posteriors(results, table)
         record_leads(results, table)
         record_interference(results, table)
+        record_lengths(results, table)
         record_alarms(results, table)
         record_checks(results, table)
 
@@ -182,8 +187,10 @@ def record_leads(results: Results, table: Table) -> None:
 
 def record_interference(results: Results, table: Table) -> None:
     """Accuracy under interference, and the BNN's paired leads."""
-    kinds = [kind for kind in KINDS if ("interference", "blur", 1.0) in table.by_kind[kind][0].correct]
-    for kind in kinds:
+    for kind in KINDS:
+        mean = crossed_mean(table.disturbed(kind, "all"))
+        factors: dict[str, Any] = {"dataset": table.dataset, "network": kind}
+        results.add("mean accuracy under interference", mean, over=OVER, unit="share", **factors)
         for name in INTERFERENCES:
             for level in SEVERITIES:
                 results.add(
@@ -196,18 +203,35 @@ def record_interference(results: Results, table: Table) -> None:
                     interference=name,
                     severity=level,
                 )
-    for second in (each for each in kinds if each != BNN):
+    for second in (each for each in KINDS if each != BNN):
         both = table.clean(BNN) * table.clean(second)
         for name in ("all", *INTERFERENCES):
             lead = paired_lead(table.disturbed(BNN, name), table.disturbed(second, name), both)
-            factors: dict[str, Any] = {"dataset": table.dataset, "over_network": second, "interference": name}
+            factors = {"dataset": table.dataset, "over_network": second, "interference": name}
             results.add("lead under interference", lead, over=OVER, unit="share", **factors)
+
+
+def record_lengths(results: Results, table: Table) -> None:
+    """How far C&W L2 goes to fool the CNN and, with averaged gradients, the BNN: mean over what it found."""
+    for kind, way in CRAFTED:
+        right = table.clean(kind)
+        lengths = np.stack(
+            [np.full(right.shape[1], np.nan) if row.lengths is None else row.lengths for row in table.by_kind[kind]]
+        )
+        found = np.isfinite(lengths)
+        factors: dict[str, Any] = {"dataset": table.dataset, "network": kind, "way": way}
+        results.add("C&W L2 found", crossed_mean(found.astype(float), right), over=OVER, unit="share", **factors)
+        if found.any():
+            mean = crossed_mean(np.nan_to_num(lengths), found.astype(float))
+            results.add("C&W L2 distance", mean, over=OVER, unit="pixel units", **factors)
 
 
 def record_alarms(results: Results, table: Table) -> None:
     """AUROC of every score of every posterior, and of the attacked CNN's max-softmax on the same inputs."""
     for kind in POSTERIORS:
         rows = table.by_kind[kind]
+        for row in rows:
+            results.add("alarm weight", row.alarm_weight or 0.0, dataset=table.dataset, network=kind, seed=row.seed)
         for inputs in (each for each in rows[0].baseline if each != "clean"):
             factors: dict[str, Any] = {"dataset": table.dataset, "network": kind, "inputs": inputs}
             for score in SCORES:
@@ -270,8 +294,8 @@ def _shown(results: Results, name: str, dataset: str, kind: str, **factors: str 
 
 
 def within(metric: Metric) -> str:
-    """A share with its interval, in two digits."""
-    return f"{metric.value:.2f} [{metric.low:.2f}, {metric.high:.2f}]"
+    """A value with its interval, in two digits."""
+    return f"{metric.value:.2f} [{metric.low:.2f}, {metric.high:.2f}]".replace("-", "−")
 
 
 def spreads(results: Results, dataset: str) -> pd.DataFrame:
@@ -285,14 +309,48 @@ def spreads(results: Results, dataset: str) -> pd.DataFrame:
 
 
 def alarms(results: Results, dataset: str) -> pd.DataFrame:
-    """One line a posterior: AUROC of mutual information by kind of input."""
+    """One line a posterior: AUROC of mutual information by kind of input, and what the quiet attack paid for it."""
     lines = []
     for kind in POSTERIORS:
         line: dict[str, str | None] = {"network": NAMES[kind]}
         for inputs in ("transfer", "EOT", "uncertainty-aware"):
             found = results.select("AUROC", dataset=dataset, network=kind, inputs=inputs, score="mutual information")
             line[inputs] = within(found[0]) if found else None
+        for way, title in (("EOT", "left by EOT"), ("uncertainty-aware", "left by it")):
+            line[title] = _shown(results, "accuracy under attack", dataset, kind, way=way, attack="PGD", budget=1.0)
+        weights = sorted(row.value for row in results.select("alarm weight", dataset=dataset, network=kind))
+        line["weights"] = ", ".join(f"{weight:g}" for weight in weights)
         lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def disturbances(results: Results, dataset: str) -> pd.DataFrame:
+    """One line a network: mean accuracy under interference, and the BNN's lead over it where both are right when clean."""
+    lines = []
+    for kind in KINDS:
+        lead = results.select("lead under interference", dataset=dataset, over_network=kind, interference="all")
+        mean = _shown(results, "mean accuracy under interference", dataset, kind)
+        line = {"network": NAMES[kind], "mean accuracy": mean, "the BNN leads by": within(lead[0]) if lead else None}
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def nearest(results: Results, titles: dict[str, str]) -> pd.DataFrame:
+    """One line a data set and way of crafting C&W L2: how often it found a point, how far, and what is left."""
+    lines = []
+    for dataset, title in titles.items():
+        for kind, way in CRAFTED:
+            factors: dict[str, Any] = {"way": way, "attack": "C&W L2", "budget": 1.0}
+            length = results.select("C&W L2 distance", dataset=dataset, network=kind, way=way)
+            line = {
+                "data": title,
+                "crafted on": "CNN" if way == "transfer" else "BNN, averaged",
+                "found": within(results.one("C&W L2 found", dataset=dataset, network=kind, way=way)),
+                "distance": within(length[0]) if length else None,
+                "CNN right": _shown(results, "accuracy under attack", dataset, CNN, **factors),
+                "BNN right": _shown(results, "accuracy under attack", dataset, BNN, **factors),
+            }
+            lines.append(line)
     return pd.DataFrame(lines)
 
 
