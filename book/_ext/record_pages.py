@@ -15,7 +15,7 @@ from sphinx.util.docutils import SphinxDirective
 from robustbook import page, studies
 from robustbook.errors import UserError
 from robustbook.results import VERDICTS
-from robustbook.run import parameters, scoreboard, status
+from robustbook.run import parameters, same_quantity, scoreboard, status
 from robustbook.run.project import REFERENCE, Project, RunId
 from robustbook.run.records import ClaimRecord, Record, load
 from robustbook.run.scoreboard import Entry
@@ -23,7 +23,7 @@ from robustbook.run.scoreboard import Entry
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
-RECORD_PAGES = ("index", "how-to-rerun", "scoreboard")
+RECORD_PAGES = ("index", "how-to-rerun", "scoreboard", "studies/synthesis")
 """Pages that show records; they are read again in every build."""
 
 
@@ -77,7 +77,11 @@ class StudyCards(RecordDirective):
         title = page.inline(studies.get(run.study).TITLE)
         head = f'<a href="{address}">{title}</a>' if address else title
         record = records(self.env.app, run.study).get(run) if address else None
-        foot = counts(record.claims) if isinstance(record, Record) else '<span class="pm-source">In preparation</span>'
+        foot = (
+            counts(record.claims, studies.is_own(run.study))
+            if isinstance(record, Record)
+            else '<span class="pm-source">In preparation</span>'
+        )
         return (
             f'<li class="pm-card{"" if address else " pm-coming"}"><p class="pm-card-title">{head}</p>'
             f'<p class="pm-source">{page.inline(entry["paper"])}</p><p>{page.inline(entry["question"])}</p>'
@@ -85,11 +89,11 @@ class StudyCards(RecordDirective):
         )
 
 
-def counts(claims: list[ClaimRecord]) -> str:
-    """How many claims have each verdict."""
+def counts(claims: list[ClaimRecord], own: bool = False) -> str:
+    """How many claims have each verdict, in the words of questions of our own with `own`."""
     found = Counter(claim.verdict for claim in claims)
     return " ".join(
-        f'<span class="pm-count">{found[name]} × {page.badge(name)}</span>' for name in VERDICTS if found[name]
+        f'<span class="pm-count">{found[name]} × {page.badge(name, own=own)}</span>' for name in VERDICTS if found[name]
     )
 
 
@@ -102,15 +106,27 @@ DOWNLOADS = {
 
 
 def summary(board: list[Entry]) -> str:
-    """How many claims have each verdict over all studies, and the scoreboard as files."""
+    """How many claims of papers and how many questions of our own have each verdict, and the scoreboard as files."""
+    papers = [entry for entry in board if entry.paper]
+    own = [entry for entry in board if not entry.paper]
+    lines = [f'<p class="pm-counts">{len(papers)} claims of papers: {verdict_counts(papers)}</p>']
+    if own:
+        lines.append(f'<p class="pm-counts">{len(own)} questions of our own: {verdict_counts(own, own=True)}</p>')
+    links = "; ".join(f'<a href="{name}" download>{words}</a>' for name, (words, _) in DOWNLOADS.items())
+    return "\n".join([*lines, f"<p>To take along: {links}.</p>"])
+
+
+def verdict_counts(board: list[Entry], *, own: bool = False) -> str:
+    """How many entries have each verdict, those without a run last."""
     verdicts = Counter(entry.verdict for entry in board)
     parts = [
-        f'<span class="pm-count">{verdicts[name]} × {page.badge(name)}</span>' for name in VERDICTS if verdicts[name]
+        f'<span class="pm-count">{verdicts[name]} × {page.badge(name, own=own)}</span>'
+        for name in VERDICTS
+        if verdicts[name]
     ]
     if verdicts[scoreboard.IN_PREPARATION]:
         parts.append(f'<span class="pm-source">{verdicts[scoreboard.IN_PREPARATION]} in preparation</span>')
-    links = "; ".join(f'<a href="{name}" download>{words}</a>' for name, (words, _) in DOWNLOADS.items())
-    return f'<p class="pm-counts">{len(board)} claims: {" ".join(parts)}</p>\n<p>To take along: {links}.</p>'
+    return " ".join(parts)
 
 
 def write_downloads(app: Sphinx, error: Exception | None) -> None:
@@ -127,7 +143,8 @@ class Scoreboard(RecordDirective):
     def run(self) -> list[nodes.Node]:
         """The whole in numbers, the downloads, then one section a study."""
         board = scoreboard.entries(project(self.env.app))
-        return [self.raw(summary(board)), *(self._section(study) for study in studies.names())]
+        ordered = sorted(studies.names(), key=studies.is_own)
+        return [self.raw(summary(board)), *(self._section(study) for study in ordered)]
 
     def _section(self, study: str) -> nodes.section:
         section = nodes.section(ids=[nodes.make_id(study)], names=[study])
@@ -148,13 +165,13 @@ class Scoreboard(RecordDirective):
         said = '<span class="pm-source">In preparation: the claims are declared, no run is published.</span>'
         if first and isinstance(shown, Record):
             stale = " (stale)" if board[0].state == "stale" else ""
-            said = f"{self._link(first, f'Run: {first.run}')}{stale} {counts(shown.claims)}"
+            said = f"{self._link(first, f'Run: {first.run}')}{stale} {counts(shown.claims, studies.is_own(study))}"
         return f'{notes}<p class="pm-counts">{said}</p>\n<ul class="pm-scoreboard">\n{items}\n</ul>'
 
     def _item(self, entry: Entry, run: RunId | None, others: dict[RunId, Record]) -> str:
-        anchor = f"#verdict-{entry.claim.lower()}"
+        anchor, own = f"#verdict-{entry.claim.lower()}", not entry.paper
         elsewhere = "".join(
-            f' <span class="pm-elsewhere">{self._link(other, other.run, anchor)} {page.badge(same.verdict)}</span>'
+            f' <span class="pm-elsewhere">{self._link(other, other.run, anchor)} {page.badge(same.verdict, own=own)}</span>'
             for other, record in others.items()
             for same in record.claims
             if same.id == entry.claim
@@ -162,11 +179,11 @@ class Scoreboard(RecordDirective):
         name = f'<span class="pm-id">{html.escape(entry.claim)}</span>'
         facts = [
             ("Found", entry.evidence),
-            ("Published", entry.published or "no number"),
+            ("Published", entry.published or ("" if own else "no number")),
             ("Rule", entry.rule if run is None else ""),
             ("Control", entry.control),
         ]
-        badge = page.badge(entry.verdict) if run else '<span class="pm-source">In preparation</span>'
+        badge = page.badge(entry.verdict, own=own) if run else '<span class="pm-source">In preparation</span>'
         return (
             f'<li class="pm-box" id="{entry.study}-{html.escape(entry.claim.lower())}">'
             f'<p class="pm-statement">{self._link(run, name, anchor) if run else name} {page.inline(entry.statement)}</p>'
@@ -205,6 +222,20 @@ class Parameters(RecordDirective):
         table = page.table(pd.DataFrame(rows), caption=f"Parameters of `{study}`")
         section += self.raw(str(table.data))
         return section
+
+
+class SameQuantity(RecordDirective):
+    """`{same-quantity}`: what the synthesis chapter and another study's record say of the same quantity."""
+
+    def run(self) -> list[nodes.Node]:
+        """One table, or a sentence where no two published records can be compared."""
+        import pandas as pd
+
+        lines = same_quantity.comparison(project(self.env.app))
+        if not lines:
+            return [self.raw("<p>No two published reference records hold the same quantity at the same budget.</p>")]
+        caption = "Reference records side by side, read when the book is rendered: means over seeds."
+        return [self.raw(str(page.table(pd.DataFrame(lines), caption=caption).data))]
 
 
 # Run pages ----------------------------------------------------------------------------------------------------------
@@ -271,6 +302,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("study-cards", StudyCards)
     app.add_directive("scoreboard", Scoreboard)
     app.add_directive("parameters", Parameters)
+    app.add_directive("same-quantity", SameQuantity)
     app.connect("doctree-read", mark_run_page, priority=400)
     app.connect("doctree-read", name_run_page, priority=600)
     app.connect("env-get-outdated", outdated)

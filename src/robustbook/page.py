@@ -39,6 +39,14 @@ BADGES: dict[Verdict, tuple[str, str]] = {
 }
 """Sign and CSS class of each verdict; the words are always written beside the sign."""
 
+OWN_WORDS: dict[Verdict, str] = {
+    "reproduced": "held",
+    "partly": "partly held",
+    "not reproduced": "did not hold",
+    "not tested at this scale": "not tested at this scale",
+}
+"""The verdicts in the words of a question of our own, where there is no paper to reproduce."""
+
 
 # Text ---------------------------------------------------------------------------------------------------------------
 
@@ -215,10 +223,11 @@ def _row(values: Iterable[object], formatters: Iterable[Callable[[Any], str]], h
 # Claims -------------------------------------------------------------------------------------------------------------
 
 
-def badge(verdict: Verdict) -> str:
-    """HTML of a verdict: its sign and its words."""
+def badge(verdict: Verdict, *, own: bool = False) -> str:
+    """HTML of a verdict: its sign and its words, those of a question of our own with `own`."""
     sign, style = BADGES[verdict]
-    return f'<span class="pm-badge {style}"><span aria-hidden="true">{sign}</span> {verdict}</span>'
+    words = OWN_WORDS[verdict] if own else verdict
+    return f'<span class="pm-badge {style}"><span aria-hidden="true">{sign}</span> {words}</span>'
 
 
 def terms(pairs: Iterable[tuple[str, str | None]]) -> str:
@@ -227,8 +236,13 @@ def terms(pairs: Iterable[tuple[str, str | None]]) -> str:
     return f'<dl class="pm-terms simple">{items}</dl>'
 
 
-def claims_box(claims: Iterable[Claim]) -> HTML:
-    """What the paper claims and, declared before any result, the rule and the control that decide each claim."""
+def claims_box(claims: Iterable[Claim], *, own: bool = False) -> HTML:
+    """What the paper claims and, declared before any result, the rule and the control that decide each claim.
+
+    With `own` the claims are questions of this book, and the box says so.
+    """
+    whose = "What we ask" if own else "What the paper claims"
+    label = "Our questions" if own else "Claims of the paper"
     items = "\n".join(
         f'<li class="pm-claim" id="claim-{html.escape(claim.id.lower())}">'
         f'<p class="pm-statement"><span class="pm-id">{html.escape(claim.id)}</span> {inline(claim.statement)} '
@@ -245,34 +259,36 @@ def claims_box(claims: Iterable[Claim]) -> HTML:
         for claim in claims
     )
     return _html(
-        '<section class="pm-box pm-claims" aria-label="Claims of the paper">\n'
-        '<p class="pm-box-title">What the paper claims, and what decides it here</p>\n'
+        f'<section class="pm-box pm-claims" aria-label="{label}">\n'
+        f'<p class="pm-box-title">{whose}, and what decides it here</p>\n'
         f"<ol>\n{items}\n</ol>\n</section>"
     )
 
 
-def _verdict_item(claim: Claim, results: Results, tag: str) -> str:
+def _verdict_item(claim: Claim, results: Results, tag: str, own: bool) -> str:
     judgement = claim.verdict(results)
     return (
         f'<{tag} class="pm-verdict" id="verdict-{html.escape(claim.id.lower())}">'
         f'<p class="pm-statement"><span class="pm-id">{html.escape(claim.id)}</span> {inline(claim.statement)}</p>'
-        f'<p class="pm-evidence">{badge(judgement.verdict)} {inline(judgement.evidence)}</p></{tag}>'
+        f'<p class="pm-evidence">{badge(judgement.verdict, own=own)} {inline(judgement.evidence)}</p></{tag}>'
     )
 
 
-def verdict(claim: Claim, results: Results) -> HTML:
+def verdict(claim: Claim, results: Results, *, own: bool = False) -> HTML:
     """The verdict on one claim, computed by its rule from the measured rows, with the numbers behind it."""
-    return _html(_verdict_item(claim, results, "div"))
+    return _html(_verdict_item(claim, results, "div", own))
 
 
-def verdicts(claims: Iterable[Claim], results: Results) -> HTML:
+def verdicts(claims: Iterable[Claim], results: Results, *, own: bool = False) -> HTML:
     """The verdicts on all claims of a study, with their evidence and a count of each verdict."""
     claims = tuple(claims)
     found = [claim.verdict(results).verdict for claim in claims]
     counts = " ".join(
-        f'<span class="pm-count">{found.count(name)} × {badge(name)}</span>' for name in VERDICTS if name in found
+        f'<span class="pm-count">{found.count(name)} × {badge(name, own=own)}</span>'
+        for name in VERDICTS
+        if name in found
     )
-    items = "\n".join(_verdict_item(claim, results, "li") for claim in claims)
+    items = "\n".join(_verdict_item(claim, results, "li", own) for claim in claims)
     return _html(
         '<section class="pm-box pm-verdicts" aria-label="Verdicts">\n'
         f'<p class="pm-box-title">Did it hold?</p>\n<p class="pm-counts">{counts}</p>\n'

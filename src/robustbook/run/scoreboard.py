@@ -30,6 +30,7 @@ ROW_FIELDS = ("study", "run", "claim", "name", "factors", "value", "low", "high"
 class Entry:
     """One claim: as it was declared, and the verdict with the evidence that a run gave it.
 
+    A study of our own has no `paper`: its claims are questions, and "reproduced" there reads "held".
     A claim without a run is `in preparation`: its `run` is None and its evidence empty. `rows` are the metric rows that
     the rule read, where today's rule on the record's rows gives the verdict that the record has.
     """
@@ -102,7 +103,7 @@ def entries(project: Project, studies: Iterable[str] | None = None) -> list[Entr
 
 def _of_study(project: Project, study: str) -> list[Entry]:
     module = status.study_module(study)
-    common: dict[str, Any] = {"study": study, "title": module.TITLE, "paper": module.PAPER}
+    common: dict[str, Any] = {"study": study, "title": module.TITLE, "paper": getattr(module, "PAPER", "")}
     found = shown(project, study)
     if found is None or found.record is None:
         return [Entry(**common, **_words(claim), verdict=IN_PREPARATION) for claim in module.CLAIMS]

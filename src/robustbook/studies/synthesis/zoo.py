@@ -1,0 +1,260 @@
+"""The networks of the chapter: one architecture, twelve kinds, several seeds, each trained or read from the cache.
+
+Read `KINDS` and `Network` first, then `load_point` (the trained network) and `load_posterior`, then `train_all`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+
+import torch
+from torch import Generator, Tensor, nn
+
+from robustbook.bayes import mean_field, weight_noise
+from robustbook.bayes.mean_field import MeanField, train_mean_field
+from robustbook.bayes.weight_noise import train_map
+from robustbook.data import ImageSet, digits, load, mnist
+from robustbook.measure import importance
+from robustbook.models import gated
+from robustbook.models.checkpoints import cached
+from robustbook.models.training import Recipe, train
+from robustbook.perturb import gradient, pruning
+from robustbook.perturb.gradient import pgd
+from robustbook.studies.synthesis.parameters import Parameters
+from robustbook.workers import map_in_workers
+
+# Imported by name, so that a page's hash covers the code that reads its data.
+DATA_MODULES = (digits, mnist)
+CHANNELS, HIDDEN = 8, 64
+"""Filters of the first convolution (the second has twice as many), and neurons: half the book's `cnn`, so bounds are cheap."""
+MINMAX_STEPS = 7
+GRADIENT_PENALTY = 0.3
+SCORE_IMAGES = 256
+RATE, TUNING_RATE = 3e-3, 1e-3
+"""Adam's learning rates of training, that of variational inference, and of tuning after a pruning."""
+
+POSTERIOR, PENALISED = "mean-field VI", "penalised"
+NATURAL, MINMAX = "natural", "MinMax"
+PRUNED = {f"natural, {share:.0%} pruned": (NATURAL, share) for share in (0.25, 0.5, 0.75)} | {
+    "MinMax, 50% pruned": (MINMAX, 0.5)
+}
+"""Kinds that are made from another one: its name, and the share of units taken out of each of its layers."""
+TUNED = {parent: f"{parent}, tuned" for parent in (NATURAL, MINMAX)}
+"""Controls of pruning, which are not part of the zoo: tuned as long, with nothing taken out."""
+TRAINED = (
+    NATURAL,
+    "natural, short",
+    PENALISED,
+    "FGSM",
+    "gradient-regularised",
+    "MinMax, half budget",
+    MINMAX,
+    POSTERIOR,
+)
+KINDS = (*TRAINED, *PRUNED)
+FAMILIES = tuple(
+    tuple(place for place, kind in enumerate(KINDS) if kind == head or PRUNED.get(kind, ("",))[0] == head)
+    for head in TRAINED
+)
+"""A trained kind together with those that were pruned from it, as places in `KINDS`."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """What identifies a network of a run: its kind and its seed."""
+
+    kind: str
+    seed: int
+
+
+def seeds(parameters: Parameters) -> range:
+    """Seeds of the networks of each kind."""
+    return range(parameters.first_seed, parameters.first_seed + parameters.seeds)
+
+
+def networks(parameters: Parameters, kinds: tuple[str, ...] = KINDS) -> list[Network]:
+    """Every kind with every seed, kinds outermost."""
+    return [Network(kind, seed) for kind in kinds for seed in seeds(parameters)]
+
+
+@lru_cache(maxsize=4)
+def images_of(dataset: str, split: str, limit: int) -> ImageSet:
+    """A class-balanced subset of a split, the same for every network."""
+    return load(dataset, split, limit=limit)
+
+
+def train_set(parameters: Parameters) -> ImageSet:
+    """The images on which every network is trained."""
+    return images_of(parameters.dataset, "train", parameters.train_images)
+
+
+def recipe_of(kind: str, parameters: Parameters) -> Recipe:
+    """How a kind without a posterior is trained; "natural, short" gets a sixth of the epochs."""
+    epochs, epsilon = parameters.epochs, parameters.epsilon
+    return {
+        NATURAL: Recipe("natural", epochs, RATE),
+        "natural, short": Recipe("natural", max(1, epochs // 6), RATE),
+        "FGSM": Recipe("fgsm", epochs, RATE, epsilon=epsilon, steps=1),
+        "gradient-regularised": Recipe("gradient-regularised", epochs, RATE, penalty=GRADIENT_PENALTY),
+        "MinMax, half budget": Recipe("minmax", epochs, RATE, epsilon=epsilon / 2, steps=MINMAX_STEPS),
+        MINMAX: Recipe("minmax", epochs, RATE, epsilon=epsilon, steps=MINMAX_STEPS),
+    }[kind]
+
+
+def load_point(network: Network, parameters: Parameters) -> nn.Sequential:
+    """The trained network; of the Bayesian kind the one at the posterior mean."""
+    if network.kind == POSTERIOR:
+        posterior = load_posterior(network, parameters)
+        model = _untrained(network, parameters)
+        model.load_state_dict(dict(posterior.means))
+        return model.eval()
+    if network.kind in PRUNED or network.kind in TUNED.values():
+        return _tuned(network, parameters)
+    if network.kind == PENALISED:
+        return _penalised(network, parameters)
+    recipe = recipe_of(network.kind, parameters)
+    return _cached(
+        _identity(network, parameters, recipe=asdict(recipe)),
+        _untrained(network, parameters),
+        lambda model: _fitted(model, recipe, network.seed, parameters),
+    )
+
+
+def _untrained(network: Network, parameters: Parameters) -> nn.Sequential:
+    data = train_set(parameters)
+    return build(data.image_shape, data.classes, network.seed)
+
+
+def build(shape: tuple[int, int, int], classes: int, seed: int) -> nn.Sequential:
+    """The untrained network of the chapter: two strided convolutions (4 x 4, stride 2) and two linear layers."""
+    channels, height, width = shape
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(
+            nn.Conv2d(channels, CHANNELS, kernel_size=4, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(CHANNELS, 2 * CHANNELS, kernel_size=4, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(2 * CHANNELS * (height // 4) * (width // 4), HIDDEN),
+            nn.ReLU(),
+            nn.Linear(HIDDEN, classes),
+        )
+
+
+def _identity(network: Network, parameters: Parameters, **numbers: object) -> dict[str, object]:
+    return {
+        "study": "synthesis",
+        "sizes": [CHANNELS, HIDDEN],
+        **asdict(network),
+        "digest": train_set(parameters).digest,
+        **numbers,
+    }
+
+
+def _cached(identity: dict[str, object], model: nn.Module, make: Callable[[nn.Module], nn.Module]) -> nn.Sequential:
+    found = cached(identity, model, make, code=(gradient, mean_field, weight_noise, gated, importance, pruning))
+    assert isinstance(found, nn.Sequential)
+    return found.eval()
+
+
+def _fitted(model: nn.Module, recipe: Recipe, seed: int, parameters: Parameters) -> nn.Module:
+    """Train by a recipe; the attacks of FGSM training (one step) and MinMax (seven) start at a random point."""
+    data = train_set(parameters)
+
+    def attack(model: nn.Module, images: Tensor, labels: Tensor, generator: Generator) -> Tensor:
+        step = recipe.epsilon if recipe.steps == 1 else 2.5 * recipe.epsilon / recipe.steps
+        return pgd(
+            model, images, labels, epsilon=recipe.epsilon, steps=recipe.steps, step_size=step, generator=generator
+        )
+
+    return train(model, data.images, data.labels, recipe, seed=seed, attack=attack if recipe.steps else None)
+
+
+def _penalised(network: Network, parameters: Parameters) -> nn.Sequential:
+    """The most probable network under the prior of the Bayesian one: an L2 penalty and no spread."""
+    data = train_set(parameters)
+
+    def make(model: nn.Module) -> nn.Module:
+        assert isinstance(model, nn.Sequential)
+        return train_map(
+            model,
+            data.images,
+            data.labels,
+            prior_sd=parameters.prior_sd,
+            epochs=parameters.vi_epochs,
+            seed=network.seed,
+        )
+
+    identity = _identity(network, parameters, prior_sd=parameters.prior_sd, epochs=parameters.vi_epochs)
+    return _cached(identity, _untrained(network, parameters), make)
+
+
+def load_posterior(network: Network, parameters: Parameters) -> MeanField:
+    """The Bayesian network: independent Gaussian weights by variational inference."""
+    data, architecture = train_set(parameters), _untrained(network, parameters)
+
+    def make(holder: nn.Module) -> nn.Module:
+        found = train_mean_field(
+            architecture,
+            data.images,
+            data.labels,
+            prior_sd=parameters.prior_sd,
+            epochs=parameters.vi_epochs,
+            seed=network.seed,
+        )
+        for part, values in zip(holder.children(), (found.means, found.scales), strict=True):
+            part.load_state_dict(dict(values))
+        return holder
+
+    # Two networks side by side: the first has the means for weights, the second the deviations.
+    holder = nn.Sequential(_untrained(network, parameters), _untrained(network, parameters))
+    identity = _identity(network, parameters, prior_sd=parameters.prior_sd, epochs=parameters.vi_epochs)
+    means, scales = (
+        {name: part.detach() for name, part in each.named_parameters()}
+        for each in _cached(identity, holder, make).children()
+    )
+    return MeanField(architecture, means, scales)
+
+
+def _tuned(network: Network, parameters: Parameters) -> nn.Sequential:
+    """A network with a share of every layer's units taken out, then trained briefly as its parent was."""
+    parent = network.kind.rpartition(",")[0]
+    _, share = PRUNED.get(network.kind, (parent, 0.0))
+    recipe = replace(recipe_of(parent, parameters), epochs=parameters.tune_epochs, learning_rate=TUNING_RATE)
+    smaller = pruned(load_point(Network(parent, network.seed), parameters), share, train_set(parameters))
+    origin = asdict(recipe_of(parent, parameters))
+    identity = _identity(network, parameters, recipe=asdict(recipe), origin=origin, share=share)
+    return _cached(identity, smaller, lambda model: _fitted(model, recipe, network.seed, parameters))
+
+
+def pruned(network: nn.Sequential, share: float, data: ImageSet) -> nn.Sequential:
+    """`network` without the `share` of units of each layer that have the lowest Taylor importance (first order)."""
+    model = gated.with_gates(network)
+    scores = taylor_scores(network, data)
+    alive = pruning.all_alive(model)
+    for group in model.groups:
+        alive = pruning.lowest(model, scores, round(share * group.units), alive, layers=[group.name])
+    return gated.without_gates(pruning.removed(model, alive))
+
+
+def taylor_scores(network: nn.Sequential, data: ImageSet) -> Tensor:
+    """First-order Taylor importance (units,) of the units of a plain network, from training images."""
+    chosen = data.take(min(SCORE_IMAGES, len(data)))
+    gradients = importance.gate_gradients(gated.with_gates(network), chosen.images, chosen.labels)
+    return importance.per_example(gradients)
+
+
+def train_all(parameters: Parameters) -> None:
+    """Train what is not in the cache yet, side by side: first the trained kinds, the longest ones first, then the pruned."""
+    cost = {MINMAX: 0, "MinMax, half budget": 0, POSTERIOR: 1}
+    first = sorted(networks(parameters, TRAINED), key=lambda each: cost.get(each.kind, 2))
+    second = networks(parameters, (TUNED[MINMAX], "MinMax, 50% pruned", TUNED[NATURAL], *PRUNED))
+    for stage in (first, list(dict.fromkeys(second))):
+        map_in_workers(_train_one, [(network, parameters) for network in stage])
+
+
+def _train_one(item: tuple[Network, Parameters]) -> None:
+    load_point(*item)
