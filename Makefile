@@ -21,7 +21,7 @@ types: $(VENV)/.peers
 	$(BIN)/mypy
 
 benchmark: $(VENV)/.peers
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --json book/measured/benchmark.json
 
 # The stamp is written last, so that an interrupted installation is repeated.
 $(VENV)/.installed: requirements.lock pyproject.toml

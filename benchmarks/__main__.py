@@ -1,6 +1,11 @@
-"""Runs every study's benchmark, one after the other: `make benchmark`."""
+"""Runs the benchmarks of all studies, or of those that are named: `python -m benchmarks [STUDY ...]`.
 
-import runpy
+`make benchmark` runs them all and writes `book/measured/benchmark.json`, from which the book's page on speed is made.
+"""
+
+from importlib import import_module
+
+from benchmarks.timing import run
 
 STUDIES = (
     "loss_metric",
@@ -11,6 +16,5 @@ STUDIES = (
     "taylor_pruning",
 )
 
-for study in STUDIES:
-    print(f"\n{study}", flush=True)
-    runpy.run_module(f"benchmarks.{study}", run_name="__main__")
+if __name__ == "__main__":
+    run({study: import_module(f"benchmarks.{study}").rows for study in STUDIES})

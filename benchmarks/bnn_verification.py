@@ -6,20 +6,17 @@ of the stopping rules against Massart's.
 
 from __future__ import annotations
 
-import argparse
-import json
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.timing import Comparison, compare
+from benchmarks.timing import Comparison, Measurement, Row, compare, difference, growth, run
 from robustbook.bayes import hmc
 from robustbook.bayes.weights import WeightSamples, stack
 from robustbook.measure import sequential
-from robustbook.measure.verification import Region, attack, ball
+from robustbook.measure.verification import Region, attack, ball, certify
 
 STEPS, STEP_SIZE, SAMPLES = 10, 0.05, 50
 LEAPFROG, DRAWS = 20, 20
@@ -51,35 +48,52 @@ def one_network(model: nn.Sequential, region: Region) -> Tensor:
     return best
 
 
-def attacks(repeats: int) -> list[Comparison]:
+def attacks(repeats: int) -> Iterator[Comparison]:
     """PGD on 50 networks of 784-512-10: all at once against one after the other, for one image and for sixteen."""
     networks = [network(seed) for seed in range(SAMPLES)]
     for model in networks:
         model.requires_grad_(False)
     samples = stack(networks)
-    found = []
     for images, limit in ((1, 1.0), (16, 0.4)):
         region = ball(torch.rand(images, 1, 28, 28, generator=torch.Generator().manual_seed(0)), 0.1)
         assert torch.allclose(batched(samples, region), loop(networks, region), atol=1e-4)
-        found.append(
-            compare(
-                f"PGD-{STEPS}, {SAMPLES} networks x {images} images / loop",
-                lambda region=region: batched(samples, region),
-                lambda region=region: loop(networks, region),
-                limit=limit,
-                repeats=repeats,
-            )
+        yield compare(
+            f"PGD-{STEPS}, {SAMPLES} networks x {images} images / loop",
+            lambda region=region: batched(samples, region),
+            lambda region=region: loop(networks, region),
+            limit=limit,
+            repeats=repeats,
+            agreement=difference(batched(samples, region), loop(networks, region)),
         )
-        found.append(
-            compare(
-                f"the {2 * STEPS + 1} bare products, {images} images / loop",
-                lambda images=images: products(networks, images),
-                lambda region=region: loop(networks, region),
-                limit=1.0,
-                repeats=repeats,
-            )
+        yield compare(
+            f"the {2 * STEPS + 1} bare products, {images} images / loop",
+            lambda images=images: products(networks, images),
+            lambda region=region: loop(networks, region),
+            limit=1.0,
+            repeats=repeats,
+            agreement="what no attack in full precision can do without",
         )
-    return found
+        yield _certificates(samples, region, limit, repeats)
+
+
+def _certificates(samples: WeightSamples, region: Region, limit: float, repeats: int) -> Comparison:
+    """Interval bounds of all networks at once against one network at a time."""
+    alone = [samples.take(slice(place, place + 1)) for place in range(len(samples))]
+
+    def together() -> Tensor:
+        return certify(samples, region, method="interval").margin
+
+    def in_turn() -> Tensor:
+        return torch.cat([certify(one, region, method="interval").margin for one in alone])
+
+    return compare(
+        f"interval bounds, {len(samples)} networks x {len(region.images)} images / loop",
+        together,
+        in_turn,
+        limit=limit,
+        repeats=repeats,
+        agreement=difference(together(), in_turn()),
+    )
 
 
 @torch.no_grad()
@@ -100,15 +114,14 @@ def batched(samples: WeightSamples, region: Region) -> Tensor:
     return attack(samples, region, steps=STEPS, step_size=STEP_SIZE).margin
 
 
-def rules() -> list[str]:
+def rules() -> Iterator[Measurement]:
     """Samples of the rules beyond the paper, as shares of Massart's, at p up to 0.1."""
     p = np.linspace(0, 0.1, 11)
     made = sequential.rules(0.075, 0.075, 0.05)
     costs = {name: sequential.operating(rule, p).mean_count for name, rule in made.items()}
-    shares = {name: (costs[name] / costs["Massart"]).max() for name in ("betting", "group-sequential")}
-    return [
-        f"{name}: at most {share:.2f} of Massart's samples at p <= 0.1 (limit 0.6)" for name, share in shares.items()
-    ]
+    for name in ("betting", "group-sequential"):
+        share = float((costs[name] / costs["Massart"]).max())
+        yield Measurement(f"{name}: samples at p <= 0.1", share, "of Massart's", 0.6)
 
 
 def sampling(repeats: int) -> Comparison:
@@ -141,19 +154,26 @@ def sampling(repeats: int) -> Comparison:
     return compare(f"HMC, {DRAWS} x {LEAPFROG} leapfrog steps / Pyro", ours, theirs, limit=1.0, repeats=repeats)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="also write the ratios to this file")
-    options = parser.parse_args()
-    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
-    print("\n".join(rules()), flush=True)
-    rows = [*attacks(options.repeats), sampling(options.repeats)]
-    print("\n".join(str(row) for row in rows))
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+def growths(repeats: int) -> Iterator[Row]:
+    """How attacks and linear bounds grow with the number of posterior samples."""
+    samples = stack([network(seed) for seed in range(64)])
+    region = ball(torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(0)), 0.1)
+    parts = {count: samples.take(slice(0, count)) for count in (8, 16, 32, 64)}
+    for name, oracle in (
+        ("PGD-10 on 784-512-10, 4 images", batched),
+        ("linear bounds on 784-512-10, 4 images", certify),
+    ):
+        works = {count: lambda oracle=oracle, part=part: oracle(part, region) for count, part in parts.items()}
+        yield growth(name, "samples", works, repeats=repeats)
+
+
+def rows(repeats: int) -> Iterator[Row]:
+    """All rows of this study."""
+    yield from rules()
+    yield from attacks(repeats)
+    yield sampling(repeats)
+    yield from growths(min(repeats, 4))
 
 
 if __name__ == "__main__":
-    main()
+    run({"bnn_verification": rows})

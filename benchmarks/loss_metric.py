@@ -1,22 +1,20 @@
-"""Times attacks and psi: `python -m benchmarks.loss_metric` prints one ratio a line, ours over theirs.
+"""Times attacks and psi: `python -m benchmarks.loss_metric` prints one row a line, ours over theirs.
 
-PGD against torchattacks at its best batch size, PGD that stops at fooled images against the same, and psi against the
-bare forward and backward passes that it makes. MNIST if the data root holds it, else enlarged digits.
+PGD against torchattacks and foolbox, PGD that stops at fooled images against the same, and psi against the bare forward
+and backward passes that it makes; both sides at their own best batch size. MNIST if the data root holds it, else enlarged
+digits.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
 import torchattacks
 from torch import Tensor, nn
 
-from benchmarks.timing import Comparison, compare, fastest
+from benchmarks.timing import Comparison, Row, compare, fastest, growth, run
 from robustbook.data import load
 from robustbook.errors import UserError
 from robustbook.measure.divergence import worst_divergence
@@ -60,7 +58,16 @@ def torchattacks_pgd(model: nn.Module, images: Tensor, labels: Tensor, batch: in
     return torch.cat([attack(part, classes) for part, classes in parts])
 
 
-def our_pgd(model: nn.Module, images: Tensor, labels: Tensor, *, stop: bool = False) -> Tensor:
+def foolbox_pgd(model: nn.Module, images: Tensor, labels: Tensor, batch: int) -> Tensor:
+    import foolbox
+
+    wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
+    attack = foolbox.attacks.LinfPGD(abs_stepsize=STEP_SIZE, steps=STEPS)
+    parts = zip(images.split(batch), labels.split(batch), strict=True)
+    return torch.cat([attack(wrapped, part, classes, epsilons=EPSILON)[1] for part, classes in parts])
+
+
+def our_pgd(model: nn.Module, images: Tensor, labels: Tensor, chunk: int, *, stop: bool = False) -> Tensor:
     return pgd(
         model,
         images,
@@ -70,24 +77,26 @@ def our_pgd(model: nn.Module, images: Tensor, labels: Tensor, *, stop: bool = Fa
         step_size=STEP_SIZE,
         generator=torch.Generator().manual_seed(0),
         stop_when_fooled=stop,
+        chunk=chunk,
     )
 
 
-def psi_work(model: nn.Module, images: Tensor) -> None:
-    worst_divergence(
+def psi_work(model: nn.Module, images: Tensor, chunk: int) -> Tensor:
+    return worst_divergence(
         model,
         images,
         epsilon=EPSILON,
         steps=PSI_STEPS,
         step_size=STEP_SIZE,
         generator=torch.Generator().manual_seed(0),
-    )
+        chunk=chunk,
+    ).kl
 
 
-def bare_passes(model: nn.Module, images: Tensor) -> None:
+def bare_passes(model: nn.Module, images: Tensor, batch: int) -> None:
     """The passes of `psi_work` and nothing else: two forward alone, the others forward and backward."""
     with frozen(model):
-        for part in images.split(CHUNK):
+        for part in images.split(batch):
             for _ in range(PSI_STEPS):
                 leaf = part.detach().requires_grad_()
                 torch.autograd.grad(model(leaf).sum(), leaf)
@@ -96,62 +105,90 @@ def bare_passes(model: nn.Module, images: Tensor) -> None:
                 model(part)
 
 
-def ratios(architecture: str, images: Tensor, labels: Tensor, repeats: int) -> list[Comparison]:
-    model = briefly_trained(architecture, images, labels)
-    batch = fastest({size: lambda size=size: torchattacks_pgd(model, images, labels, size) for size in BATCHES})
-    ours, theirs = our_pgd(model, images, labels), torchattacks_pgd(model, images, labels, batch)
-    stopped = our_pgd(model, images, labels, stop=True)
-    print(
-        f"{architecture}: accuracy {accuracy(model, images, labels):.3f}; under PGD ours {accuracy(model, ours, labels):.3f}, "
-        f"stopped early {accuracy(model, stopped, labels):.3f}, torchattacks {accuracy(model, theirs, labels):.3f}"
-    )
+def at_best(work: Callable[[int], object]) -> int:
+    """The batch size at which the work is fastest: both sides of every ratio run at their own."""
+    return fastest({size: lambda size=size: work(size) for size in BATCHES})
+
+
+def attacks(architecture: str, model: nn.Module, images: Tensor, labels: Tensor, repeats: int) -> Iterator[Row]:
+    """PGD against torchattacks and, on the small convolutional network, foolbox; robust accuracies must agree."""
+    chunk = at_best(lambda size: our_pgd(model, images, labels, size))
+    stopping = at_best(lambda size: our_pgd(model, images, labels, size, stop=True))
+    batch = at_best(lambda size: torchattacks_pgd(model, images, labels, size))
+
+    def robust(points: Tensor) -> float:
+        return accuracy(model, points, labels)
+
+    plain, stopped = our_pgd(model, images, labels, chunk), our_pgd(model, images, labels, stopping, stop=True)
+    left = {"ours": robust(plain), "ours, stopping": robust(stopped)}
 
     def peer() -> Tensor:
         return torchattacks_pgd(model, images, labels, batch)
 
-    return [
-        compare(
-            f"{architecture}: PGD-{STEPS} / torchattacks (batch {batch})",
-            lambda: our_pgd(model, images, labels),
-            peer,
+    found = robust(peer())
+    clean = f"accuracy {robust(images):.3f}"
+    yield compare(
+        f"{architecture}: PGD-{STEPS} / torchattacks",
+        lambda: our_pgd(model, images, labels, chunk),
+        peer,
+        limit=0.9,
+        repeats=repeats,
+        agreement=f"{clean}, attacked {left['ours']:.3f} and {found:.3f}; batches of {chunk} and {batch}",
+    )
+    yield compare(
+        f"{architecture}: PGD-{STEPS} until fooled / torchattacks",
+        lambda: our_pgd(model, images, labels, stopping, stop=True),
+        peer,
+        limit=0.4,
+        repeats=repeats,
+        agreement=f"{clean}, attacked {left['ours, stopping']:.3f} and {found:.3f}; batches of {stopping} and {batch}",
+    )
+    if architecture == "cnn":
+        other = at_best(lambda size: foolbox_pgd(model, images, labels, size))
+        found = robust(foolbox_pgd(model, images, labels, other))
+        yield compare(
+            f"{architecture}: PGD-{STEPS} / foolbox",
+            lambda: our_pgd(model, images, labels, chunk),
+            lambda: foolbox_pgd(model, images, labels, other),
             limit=0.9,
             repeats=repeats,
-        ),
-        compare(
-            f"{architecture}: PGD-{STEPS} until fooled / torchattacks (batch {batch})",
-            lambda: our_pgd(model, images, labels, stop=True),
-            peer,
-            limit=0.4,
-            repeats=repeats,
-        ),
-        compare(
-            f"{architecture}: psi, {PSI_STEPS} steps / its bare passes",
-            lambda: psi_work(model, images),
-            lambda: bare_passes(model, images),
-            limit=1.15,
-            repeats=repeats,
-        ),
-    ]
+            agreement=f"{clean}, attacked {left['ours']:.3f} and {found:.3f}; batches of {chunk} and {other}",
+        )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=1000)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--networks", nargs="+", default=["mlp", "cnn", "wide-cnn"])
-    parser.add_argument("--json", type=Path, help="also write the ratios to this file")
-    options = parser.parse_args()
-    images, labels, title = mnist_like(options.images)
-    print(f"{len(images)} images ({title}), {torch.get_num_threads()} threads, torch {torch.__version__}")
-    rows = []
-    for architecture in options.networks:
-        for row in ratios(architecture, images, labels, options.repeats):
-            print(row, flush=True)
-            rows.append(asdict(row))
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+def divergences(architecture: str, model: nn.Module, images: Tensor, repeats: int) -> Comparison:
+    """Psi against the passes that it cannot do without."""
+    chunk, batch = (
+        at_best(lambda size: psi_work(model, images, size)),
+        at_best(lambda size: bare_passes(model, images, size)),
+    )
+    return compare(
+        f"{architecture}: psi, {PSI_STEPS} steps / its bare passes",
+        lambda: psi_work(model, images, chunk),
+        lambda: bare_passes(model, images, batch),
+        limit=1.15,
+        repeats=repeats,
+        agreement=f"as many passes; batches of {chunk} and {batch}",
+    )
+
+
+def rows(repeats: int, count: int = 1000) -> Iterator[Row]:
+    """All rows of this study."""
+    images, labels, title = mnist_like(count)
+    print(f"{len(images)} images ({title})")
+    models = {name: briefly_trained(name, images, labels) for name in ("mlp", "cnn", "wide-cnn")}
+    for architecture, model in models.items():
+        # The widest network takes ten times as long and says the same.
+        turns = 2 if architecture == "wide-cnn" else repeats
+        yield from attacks(architecture, model, images, labels, turns)
+        yield divergences(architecture, model, images, turns)
+    works = {
+        size: lambda size=size: psi_work(models["cnn"], images[:size], CHUNK)
+        for size in (125, 250, 500, 1000)
+        if size <= count
+    }
+    yield growth("psi of the small convolutional network", "images", works, repeats=min(repeats, 4))
 
 
 if __name__ == "__main__":
-    main()
+    run({"loss_metric": rows})

@@ -1,15 +1,17 @@
-"""Speed of importance, oracles and removal against torch-pruning and naive loops, in one run; prints seconds and ratios."""
+"""Speed of importance, oracles and removal against torch-pruning and naive loops, in one run.
+
+`python -m benchmarks.taylor_pruning` prints one row a line.
+"""
 
 from __future__ import annotations
 
 import copy
-import json
-from pathlib import Path
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
 
-from benchmarks.timing import Comparison, compare, fastest, seconds
+from benchmarks.timing import Comparison, Growth, Measurement, Row, compare, fastest, growth, run, seconds
 from robustbook.measure.importance import cross_entropy, norm_terms
 from robustbook.measure.oracle import all_subsets, removal_losses
 from robustbook.models.prunable import build, preact_resnet
@@ -18,7 +20,7 @@ from robustbook.perturb.pruning import all_alive, layer_costs, lowest, masked, m
 SHARE = 0.3
 
 
-def resnet18() -> Comparison:
+def resnet18(repeats: int) -> Comparison:
     """Taylor scores and removal of 30 % of the units on a PreAct-ResNet18, 32 x 32 pixels, batch of 128.
 
     Torch-pruning gets the memory layout that is faster for it.
@@ -49,10 +51,11 @@ def resnet18() -> Comparison:
     layouts = {0: torch.contiguous_format, 1: torch.channels_last}
     best = layouts[fastest({key: lambda layout=layout: theirs(layout) for key, layout in layouts.items()})]
     name = "importance and removal, PreAct-ResNet18 (torch-pruning)"
-    return compare(name, ours, lambda: theirs(best), limit=0.8, repeats=5)
+    units = f"{sum(1 for _ in model.groups)} groups, {model.units} units, {SHARE:.0%} removed by both"
+    return compare(name, ours, lambda: theirs(best), limit=0.8, repeats=repeats, agreement=units)
 
 
-def half_the_cost() -> Comparison:
+def half_the_cost(repeats: int) -> Comparison:
     """Time of a network pruned to half its multiply-adds over the full one's."""
     model = preact_resnet((3, 32, 32), 10, width=64).eval().to(memory_format=torch.channels_last)
     images, labels = torch.rand(64, 3, 32, 32).to(memory_format=torch.channels_last), torch.randint(10, (64,))
@@ -65,10 +68,10 @@ def half_the_cost() -> Comparison:
     share = multiply_adds(model, layers, alive) / full
     name = f"forward pass at {share:.2f} of the multiply-adds (full network)"
     with torch.inference_mode():
-        return compare(name, lambda: smaller(images), lambda: model(images), limit=0.65, repeats=9)
+        return compare(name, lambda: smaller(images), lambda: model(images), limit=0.65, repeats=repeats)
 
 
-def oracle(count: int = 1000) -> Comparison:
+def oracle(repeats: int, count: int = 1000) -> Iterator[Row]:
     """The oracle over LeNet3's 252 units against a loop of full forward passes, and alone on 10,000 images."""
     model = build("lenet3", (3, 32, 32), 10, 0).eval()
     images, labels = torch.rand(10_000, 3, 32, 32), torch.randint(10, (10_000,))
@@ -83,47 +86,41 @@ def oracle(count: int = 1000) -> Comparison:
                         cross_entropy(model(part), truth)
 
     spent = seconds(lambda: removal_losses(model, images, labels))
-    print(f"oracle, 252 units, 10,000 images: {spent:.1f} s", flush=True)
+    yield Measurement("oracle, 252 units, 10,000 images", spent, "s", 1200)
     name = f"oracle, 252 units, {count} images (full passes)"
-    return compare(name, lambda: removal_losses(model, images[:count], labels[:count]), naive, limit=0.35, repeats=3)
+    yield compare(
+        name, lambda: removal_losses(model, images[:count], labels[:count]), naive, limit=0.35, repeats=min(repeats, 3)
+    )
+    works = {
+        size: lambda size=size: removal_losses(model, images[:size], labels[:size]) for size in (250, 500, 1000, 2000)
+    }
+    yield growth("oracle over 252 units", "images", works, repeats=min(repeats, 4))
 
 
-def subsets(count: int = 64) -> None:
-    """All 65,536 subsets of the first layer, against a limit of 300 s."""
+def more_units(repeats: int) -> Growth:
+    """The oracle on PreAct-ResNets of growing width: more units, and each pass dearer."""
+    images, labels = torch.rand(64, 3, 32, 32), torch.randint(10, (64,))
+    models = [preact_resnet((3, 32, 32), 10, width=width).eval() for width in (2, 4, 8)]
+    works = {model.units: lambda model=model: removal_losses(model, images, labels) for model in models}
+    return growth("oracle on PreAct-ResNets, 64 images", "units", works, repeats=min(repeats, 2))
+
+
+def subsets(count: int = 64) -> Measurement:
+    """All 65,536 subsets of the first layer."""
     model = build("lenet3", (3, 32, 32), 10, 0).eval()
     images, labels = torch.rand(count, 3, 32, 32), torch.randint(10, (count,))
     spent = seconds(lambda: all_subsets(model, images, labels, model.groups[0]))
-    print(
-        f"all 65,536 subsets, {count} images: {spent:.1f} s (limit 300) {'ok' if spent <= 300 else 'MISSED'}",
-        flush=True,
-    )
+    return Measurement(f"all 65,536 subsets of 16 units, {count} images", spent, "s", 300)
 
 
-def trade_off() -> None:
-    """Accuracy, multiply-adds, milliseconds and memory of the pruned networks, as the reference run measured them."""
-    record = json.loads((Path(__file__).parents[1] / "book" / "studies" / "taylor_pruning.json").read_text())
-    rows = {(row["name"], row["factors"].get("way")): row["value"] for row in record["metrics"]}
-    for network, prefix in (("preact-resnet", "stream"), ("vgg", "vgg")):
-        for way in (row["factors"]["way"] for row in record["metrics"] if row["name"] == f"{prefix} accuracy"):
-            latency, memory = (record["timing"].get(f"{name} {network}: {way}") for name in ("latency", "memory"))
-            if latency is not None and memory is not None:
-                print(
-                    f"{network}, {way}: accuracy {rows[f'{prefix} accuracy', way]:.3f}, "
-                    f"{rows[f'{prefix} multiply-adds', way] / 1e6:.2f} million multiply-adds, "
-                    f"{1000 * latency:.1f} ms and {memory / 1e6:.1f} MB for 64 images on one thread"
-                )
-
-
-def main() -> None:
-    """All measurements on one thread."""
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} thread")
-    for part in (resnet18, half_the_cost, oracle):
-        print(part(), flush=True)
-    subsets()
-    trade_off()
+def rows(repeats: int) -> Iterator[Row]:
+    """All rows of this study."""
+    yield resnet18(repeats)
+    yield half_the_cost(repeats)
+    yield from oracle(repeats)
+    yield more_units(repeats)
+    yield subsets()
 
 
 if __name__ == "__main__":
-    main()
+    run({"taylor_pruning": rows})

@@ -104,6 +104,18 @@ def publish_sweep(root):
     sweep_page.publish_all(Project(root), plan, found)
 
 
+BENCHMARK = {
+    "machine": {"cores": 2, "torch": "2", "load before": 0.1},
+    "rows": [
+        {"study": STUDY, "kind": "comparison", "name": "PGD / peer", "ours": 0.5, "theirs": 0.625, "ratio": 0.8,
+         "low": 0.75, "high": 0.85, "turns": 6, "limit": 0.9, "agreement": "largest difference 1e-7"},
+        {"study": STUDY, "kind": "measurement", "name": "oracle", "value": 7.1, "unit": "s", "limit": 20.0},
+        {"study": STUDY, "kind": "growth", "name": "psi", "axis": "images", "sizes": [10, 1000], "seconds": [0.1, 10.0],
+         "exponent": 1.0, "low": 0.97, "high": 1.03, "turns": 3},
+    ],
+}  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def html(tmp_path_factory):
     """The built book: the real configuration and pages, with small pages of studies and runs."""
@@ -126,6 +138,7 @@ def html(tmp_path_factory):
     (root / "book" / "measured" / "faults.json").write_text(json.dumps(faults))
     workers = {"cores": 2, "seconds": {"1": [195.0, 195.0], "2": [100.0]}}
     (root / "book" / "measured" / "workers.json").write_text(json.dumps(workers))
+    (root / "book" / "measured" / "benchmark.json").write_text(json.dumps(BENCHMARK))
     (root / "book" / "runs" / STUDY / "torn.json").write_text('{"schema_version": 1', encoding="utf-8")
     build(root)
     return root / "book" / "_build" / "html"
@@ -280,6 +293,17 @@ def test_the_books_own_pages_show_what_the_records_and_measured_files_say(html):
     assert "0123456789ab" in text
     assert "77" in read(html / "faults.html").find("table", class_="pm-table").text
     assert "1.95" in read(html / "sweeps.html").select("table.pm-table")[0].text
+
+
+def test_the_page_of_speed_shows_ratios_limits_and_growth(html):
+    tree = read(html / "speed.html")
+    ratios, limits, growth = (table.text for table in tree.select("table.pm-table")[:3])
+    assert "PGD / peer" in ratios and "0.75 to 0.85" in ratios and "largest difference 1e-7" in ratios
+    assert "oracle" in limits and "7.1" in limits
+    assert "10 to 1,000" in growth and "0.97 to 1.03" in growth
+    captions = " ".join(caption.text for caption in tree.select("figcaption, caption"))
+    assert "1 of 1 comparisons stay within the limit" in captions
+    assert "96.9% for 6" in captions
 
 
 def test_the_page_of_a_sweep_stands_below_its_study_with_its_table(html):

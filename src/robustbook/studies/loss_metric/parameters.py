@@ -27,13 +27,13 @@ class Parameters(BaseModel):
     seeds: int = Field(3, ge=1, le=20, description="networks of each kind, trained from different seeds")
     images: int = Field(32, ge=10, le=10000, description="test images on which every network is measured")
     bound_images: int = Field(
-        6, ge=2, le=1000, description="of these, images whose sound bounds are computed (first seed)"
+        5, ge=2, le=1000, description="of these, images whose sound bounds are computed (first seed)"
     )
     clever_images: int = Field(2, ge=1, le=1000, description="of these, images whose CLEVER score is estimated")
     steps: int = Field(20, ge=1, le=1000, description="ascent steps of psi and of PGD where nothing else is said")
     restarts: int = Field(3, ge=1, le=50, description="random starts of the strong attack and of the converged psi")
-    strong_steps: int = Field(40, ge=1, le=1000, description="steps of the strong reference attack")
-    queries: int = Field(150, ge=1, le=100000, description="queries of the black-box random search")
+    strong_steps: int = Field(30, ge=1, le=1000, description="steps of the strong reference attack")
+    queries: int = Field(100, ge=1, le=100000, description="queries of the black-box random search")
     grid: int = Field(21, ge=5, le=201, description="cells along each side of a loss surface")
     slices: int = Field(3, ge=1, le=100, description="images whose surfaces decide claim Y1, per network")
     first_seed: int = Field(0, ge=0, le=10**6, description="seed of the first network of each kind")
