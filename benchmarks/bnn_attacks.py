@@ -6,16 +6,12 @@ gradient passes of plain PGD. One thread, as the study's workers run.
 
 from __future__ import annotations
 
-import argparse
-import json
-from collections.abc import Callable
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.timing import Comparison, compare
+from benchmarks.timing import Comparison, Row, compare, difference, growth, run
 from robustbook.bayes.prediction import sampled_probabilities
 from robustbook.bayes.protocol import probabilities
 from robustbook.bayes.weight_noise import weight_noise
@@ -38,9 +34,8 @@ def loop(networks: list[nn.Sequential], points: Tensor) -> Tensor:
     return torch.stack([probabilities(network(points)) for network in networks])
 
 
-def predictions(repeats: int) -> list[Comparison]:
+def predictions(repeats: int) -> Iterator[Comparison]:
     """Fifty samples on 1,000 images of MNIST's shape: no slower than a loop for the CNN, faster for the perceptron."""
-    found = []
     points = images(IMAGES)
     for architecture, limit in (("cnn", 1.05), ("mlp", 1.0)):
         posterior = weight_noise(build(architecture, SHAPE, 10, seed=0), 0.3)
@@ -55,28 +50,24 @@ def predictions(repeats: int) -> list[Comparison]:
             return loop(networks, points)
 
         name = f"{architecture}, {SAMPLES} samples x {IMAGES} images / loop"
-        found.append(compare(name, ours, theirs, limit=limit, repeats=repeats))
-    return found
+        yield compare(name, ours, theirs, limit=limit, repeats=repeats, agreement=difference(ours(), theirs()))
 
 
-def attacks(repeats: int) -> list[Comparison]:
+def attacks(repeats: int) -> Iterator[Comparison]:
     """EOT-PGD with 20 samples against 20 plain PGD attacks with as many steps: the passes are the same."""
     points, labels = images(ATTACKED), torch.arange(ATTACKED) % 10
     numbers = {"epsilon": 0.1, "steps": STEPS, "step_size": 0.05}
-    found = []
     for architecture in ("cnn", "mlp"):
         posterior = weight_noise(build(architecture, SHAPE, 10, seed=0), 0.3)
         network = posterior.draw(1, torch.Generator().manual_seed(0)).network(0)
-        found.append(
-            compare(
-                f"{architecture}, EOT-PGD-{STEPS}, {GRADIENT_SAMPLES} samples / {GRADIENT_SAMPLES} x PGD",
-                _averaged(posterior, points, labels, numbers),
-                _plain(network, points, labels, numbers),
-                limit=1.15,
-                repeats=repeats,
-            )
+        yield compare(
+            f"{architecture}, EOT-PGD-{STEPS}, {GRADIENT_SAMPLES} samples / {GRADIENT_SAMPLES} x PGD",
+            _averaged(posterior, points, labels, numbers),
+            _plain(network, points, labels, numbers),
+            limit=1.15,
+            repeats=repeats,
+            agreement=f"{GRADIENT_SAMPLES * STEPS} passes an image on both sides",
         )
-    return found
 
 
 def _averaged(posterior, points: Tensor, labels: Tensor, numbers: dict) -> Callable[[], Tensor]:  # type: ignore[no-untyped-def,type-arg]
@@ -92,18 +83,24 @@ def _plain(network: nn.Sequential, points: Tensor, labels: Tensor, numbers: dict
     ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="also write the ratios to this file")
-    options = parser.parse_args()
-    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
-    rows = [*predictions(options.repeats), *attacks(options.repeats)]
-    print("\n".join(str(row) for row in rows))
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
+def growths(repeats: int) -> Iterator[Row]:
+    """Predictions over posterior samples."""
+    points = images(500)
+    for architecture in ("cnn", "mlp"):
+        posterior = weight_noise(build(architecture, SHAPE, 10, seed=0), 0.3)
+        drawn = {count: posterior.draw(count, torch.Generator().manual_seed(0)) for count in (8, 16, 32, 64)}
+        works = {
+            count: lambda samples=samples: sampled_probabilities(samples, points) for count, samples in drawn.items()
+        }
+        yield growth(f"predictions of the {architecture}, 500 images", "samples", works, repeats=repeats)
+
+
+def rows(repeats: int) -> Iterator[Row]:
+    """All rows of this study."""
+    yield from predictions(repeats)
+    yield from attacks(repeats)
+    yield from growths(min(repeats, 4))
 
 
 if __name__ == "__main__":
-    main()
+    run({"bnn_attacks": rows})

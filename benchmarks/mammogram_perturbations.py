@@ -1,15 +1,17 @@
-"""Speed of the phantoms, and of the universal perturbation against ART's, in one run; prints seconds and ratios."""
+"""Speed of the phantoms, and of the universal perturbation against ART's, in one run.
+
+`python -m benchmarks.mammogram_perturbations` prints one row a line.
+"""
 
 from __future__ import annotations
 
-import argparse
-import time
+from collections.abc import Iterator
 
 import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.timing import compare
+from benchmarks.timing import Comparison, Measurement, Row, compare, difference, growth, run, seconds
 from robustbook.data import load
 from robustbook.data.phantoms import Settings, generate
 from robustbook.models import build
@@ -27,14 +29,10 @@ def half(first: int) -> int:
     return len(generate(500, 1, Settings(128, 96), first=first))
 
 
-def phantoms() -> None:
-    start = time.perf_counter()
-    drawn = sum(map_in_workers(half, [0, 500], workers=2))
-    spent = time.perf_counter() - start
-    verdict = "ok" if spent <= 30 else "MISSED"
-    print(
-        f"{drawn} four-view exams of 128 x 96 pixels, two workers with their start: {spent:.1f} s (limit 30) {verdict}"
-    )
+def phantoms() -> Measurement:
+    """A thousand exams, two workers with their start."""
+    spent = seconds(lambda: map_in_workers(half, [0, 500], workers=2))
+    return Measurement("1,000 four-view exams of 128 x 96 pixels, two workers", spent, "s", 30)
 
 
 def ours(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -64,7 +62,7 @@ def theirs(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torc
     return torch.from_numpy(np.asarray(attack.noise)).reshape(shape).float()
 
 
-def universal(count: int, repeats: int) -> None:
+def universal(repeats: int, count: int = 100) -> Comparison:
     made, test = load("digits", "train", limit=count), load("digits", "test", limit=400)
     whole = load("digits", "train")
     model = build("cnn", whole.image_shape, 10, seed=0)
@@ -72,47 +70,49 @@ def universal(count: int, repeats: int) -> None:
     left = [
         accuracy(model, apply(test.images, way(model, made.images, made.labels)), test.labels) for way in (ours, theirs)
     ]
-    print(
-        f"accuracy on 400 other images: clean {accuracy(model, test.images, test.labels):.3f}, under our pattern "
-        f"{left[0]:.3f}, under ART's {left[1]:.3f}"
-    )
-    row = compare(
+    clean = accuracy(model, test.images, test.labels)
+    return compare(
         f"universal perturbation, {count} images, 5 passes / ART",
         lambda: ours(model, made.images, made.labels),
         lambda: theirs(model, made.images, made.labels),
         limit=1.0,
         repeats=repeats,
+        agreement=f"accuracy on 400 other images {clean:.3f}, under ours {left[0]:.3f}, under ART's {left[1]:.3f}",
     )
-    print(row)
 
 
-def filters(repeats: int) -> None:
+def filters(repeats: int) -> Comparison:
     """The filter in the frequency domain against SciPy's Gaussian of the same width."""
     from scipy.ndimage import gaussian_filter
 
     images = torch.rand(100, 4, 128, 96)
     width = 2.0 / (2 * np.pi) / 0.2
-    row = compare(
+
+    def filtered() -> torch.Tensor:
+        return low_pass(images, 2.0, pitch=0.2)
+
+    def smoothed() -> torch.Tensor:
+        return torch.from_numpy(gaussian_filter(images.numpy(), (0, 0, width, width), mode="reflect"))
+
+    return compare(
         "low-pass filter, 100 exams of 128 x 96 / scipy.ndimage",
-        lambda: low_pass(images, 2.0, pitch=0.2),
-        lambda: gaussian_filter(images.numpy(), (0, 0, width, width), mode="reflect"),
+        filtered,
+        smoothed,
         limit=1.0,
         repeats=repeats,
+        agreement=difference(filtered(), smoothed()),
     )
-    print(row)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=100)
-    parser.add_argument("--repeats", type=int, default=3)
-    options, _ = parser.parse_known_args()
-    torch.set_num_threads(1)
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} thread")
-    phantoms()
-    universal(options.images, options.repeats)
-    filters(options.repeats)
+def rows(repeats: int) -> Iterator[Row]:
+    """All rows of this study."""
+    yield phantoms()
+    # ART takes half a minute a turn.
+    yield universal(max(2, repeats // 3))
+    yield filters(repeats)
+    works = {side * side: lambda side=side: generate(8, 1, Settings(side, side)) for side in (32, 64, 128, 256)}
+    yield growth("8 four-view exams", "pixels a view", works, repeats=min(repeats, 4))
 
 
 if __name__ == "__main__":
-    main()
+    run({"mammogram_perturbations": rows})

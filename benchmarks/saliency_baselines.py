@@ -8,24 +8,20 @@ windows. Ours first folds batch-norms into convolutions and unrolls those of 2 x
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
-from collections.abc import Callable
-from dataclasses import asdict
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.timing import Comparison, Work, compare, fastest
+from benchmarks.timing import Comparison, Row, Work, compare, difference, fastest, growth, run
 from robustbook.measure.saliency import mask_scores, occlusion, rise_maps
 from robustbook.measure.windowed_occlusion import windowed_occlusion
 from robustbook.models.folded import fold, unroll
 from robustbook.perturb.masks import draw_masks
 
-SIDE, CELLS, PROBABILITY = 64, 7, 0.5
+SIDE, CELLS, PROBABILITY, MASKS = 64, 7, 0.5, 1000
 WINDOW, STRIDE = 8, 4
 CHUNK, WINDOWS = 128, 256
 """Images of a forward pass of ours, and windows of which only the changed patches are kept."""
@@ -73,27 +69,23 @@ def our_rise(model: nn.Module, images: Tensor, targets: Tensor, count: int, dtyp
     return rise_maps(scores, masks)
 
 
-def rise_rows(model: nn.Module, images: Tensor, targets: Tensor, count: int, repeats: int) -> list[Comparison]:
-    exact = our_rise(model, images, targets, count, torch.float32)
-    rounded = our_rise(model, images, targets, count, torch.bfloat16)
-    correlation = torch.corrcoef(torch.stack([exact.flatten(), rounded.flatten()]))[0, 1]
-    print(
-        f"bfloat16 maps differ from float32 by at most {float((exact - rounded).abs().max()):.1e} "
-        f"(range {float(exact.max() - exact.min()):.1e}), correlation {float(correlation):.5f}"
-    )
-    return [
-        compare(
-            f"RISE, {count} masks, {name} / plain loop",
-            lambda dtype=dtype: our_rise(model, images, targets, count, dtype),
-            lambda: plain_rise(model, images, targets, count),
+def rise_rows(model: nn.Module, images: Tensor, targets: Tensor, repeats: int) -> Iterator[Comparison]:
+    exact = our_rise(model, images, targets, MASKS, torch.float32)
+    scale = float(exact.max() - exact.min())
+    for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+        maps = our_rise(model, images, targets, MASKS, dtype)
+        correlation = float(torch.corrcoef(torch.stack([exact.flatten(), maps.flatten()]))[0, 1])
+        yield compare(
+            f"RISE, {MASKS} masks, {name} / plain loop",
+            lambda dtype=dtype: our_rise(model, images, targets, MASKS, dtype),
+            lambda: plain_rise(model, images, targets, MASKS),
             limit=0.6,
             repeats=repeats,
+            agreement=f"to float32: {difference(maps, exact)} of a range of {scale:.1e}, correlation {correlation:.4f}",
         )
-        for name, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))
-    ]
 
 
-def occlusion_rows(model: nn.Module, images: Tensor, targets: Tensor, repeats: int) -> list[Comparison]:
+def occlusion_rows(model: nn.Module, images: Tensor, targets: Tensor, repeats: int) -> Iterator[Comparison]:
     from captum.attr import Occlusion
 
     black = torch.zeros_like(images)
@@ -116,47 +108,53 @@ def occlusion_rows(model: nn.Module, images: Tensor, targets: Tensor, repeats: i
         for name, method, chunk in (("in full", occlusion, CHUNK), ("windowed", windowed_occlusion, WINDOWS))
         for precision, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))
     }
+    scale = float(expected.max() - expected.min())
     for name, work in works.items():
-        print(f"occlusion {name}: largest difference to captum {float((work() - expected).abs().max()):.1e}")
-    print(f"(range of captum's maps {float(expected.max() - expected.min()):.1e})")
-    peer = f"captum ({size} at once)"
-    return [
-        *(
-            compare(f"occlusion {name} / {peer}", work, lambda: captum(size), limit=0.75, repeats=repeats)
-            for name, work in works.items()
-        ),
-        compare(
-            "occlusion windowed / in full, float32",
-            works["windowed, float32"],
-            works["in full, float32"],
-            limit=1.0,
+        yield compare(
+            f"occlusion {name} / captum ({size} at once)",
+            work,
+            lambda: captum(size),
+            limit=0.75,
             repeats=repeats,
-        ),
-    ]
+            agreement=f"{difference(work(), expected)} of a range of {scale:.1e}",
+        )
+    yield compare(
+        "occlusion windowed / in full, float32",
+        works["windowed, float32"],
+        works["in full, float32"],
+        limit=1.0,
+        repeats=repeats,
+        agreement=difference(works["windowed, float32"](), works["in full, float32"]()),
+    )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=2)
-    parser.add_argument("--masks", type=int, default=1000)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", type=Path, help="also write the ratios to this file")
-    options = parser.parse_args()
-    print(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
+def growths(model: nn.Module, images: Tensor, targets: Tensor, repeats: int) -> Iterator[Row]:
+    """RISE over the number of masks, occlusion over the pixels at an equal share of the side for window and stride."""
+    masks = {
+        count: lambda count=count: our_rise(model, images, targets, count, torch.float32)
+        for count in (50, 100, 200, 400)
+    }
+    yield growth("RISE on ResNet-18, 2 images of 64 x 64", "masks", masks, repeats=repeats)
+
+    def occluded(side: int) -> Work:
+        enlarged = F.interpolate(images[:1], size=(side, side))
+        black, step = torch.zeros_like(enlarged), side // 8
+        return lambda: occlusion(fold(model), enlarged, targets[:1], black, window=step, stride=step, chunk=16)
+
+    pixels = {side**2: occluded(side) for side in (32, 64, 128)}
+    yield growth("occlusion on ResNet-18, 64 windows", "pixels", pixels, repeats=repeats)
+
+
+def rows(repeats: int, count: int = 2) -> Iterator[Row]:
+    """All rows of this study."""
     model = network()
-    images = torch.rand(options.images, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
-    targets = torch.arange(options.images) % 10
-    rows = []
-    for row in (
-        *rise_rows(model, images, targets, options.masks, options.repeats),
-        *occlusion_rows(model, images, targets, options.repeats),
-    ):
-        print(row, flush=True)
-        rows.append(asdict(row))
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+    images = torch.rand(count, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
+    targets = torch.arange(count) % 10
+    # A turn takes half a minute: half as many will do.
+    yield from rise_rows(model, images, targets, max(2, repeats // 2))
+    yield from occlusion_rows(model, images, targets, repeats)
+    yield from growths(model, images, targets, 2)
 
 
 if __name__ == "__main__":
-    main()
+    run({"saliency_baselines": rows})
