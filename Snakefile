@@ -68,7 +68,7 @@ rule quick:
     params:
         robustbook=ROBUSTBOOK,
     shell:
-        "OMP_NUM_THREADS={threads} {params.robustbook} run {wildcards.study} -r quick --if-stale"
+        "OMP_NUM_THREADS={threads} ROBUSTBOOK_WORKERS={threads} {params.robustbook} run {wildcards.study} -r quick --if-stale"
 
 
 rule sweep:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from threading import Event
 from time import monotonic
@@ -12,6 +14,7 @@ from time import monotonic
 import pytest
 import torch
 
+from robustbook.errors import ParameterError
 from robustbook.progress import counting, last_line
 from robustbook.workers import map_in_workers, worker_count
 
@@ -58,6 +61,19 @@ def test_workers_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROBUSTBOOK_WORKERS", "3")
     assert worker_count() == 3
     assert map_in_workers(product_of, []) == []
+    monkeypatch.setenv("ROBUSTBOOK_WORKERS", "two")
+    with pytest.raises(ParameterError, match="must be a number of processes, got 'two'"):
+        worker_count()
+
+
+def test_after_an_idle_worker_died_the_call_after_the_next_works_again() -> None:
+    (process, *_) = {process for _, process in map_in_workers(threads_of, [1, 2, 3, 4], workers=2)}
+    os.kill(process, signal.SIGKILL)
+    with pytest.raises(BrokenProcessPool):
+        for _ in range(100):
+            map_in_workers(threads_of, [1, 2], workers=2)
+            Event().wait(0.05)
+    assert len(map_in_workers(threads_of, [1, 2], workers=2)) == 2
 
 
 def test_workers_end_when_their_parent_is_killed() -> None:

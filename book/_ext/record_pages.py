@@ -262,7 +262,9 @@ def mark_run_page(app: Sphinx, doctree: nodes.document) -> None:
     notes = [] if run.run == REFERENCE else [_which_run(app, run)]
     state = status.of(project(app), run)
     if state.state in ("stale", "damaged"):
-        notes.append(f'<p class="pm-run"><strong>This page is {state.state}</strong>: {"; ".join(state.reasons)}.</p>')
+        notes.append(
+            f'<p class="pm-run"><strong>This page is {state.state}</strong>: {html.escape("; ".join(state.reasons))}.</p>'
+        )
     title.parent.insert(1, nodes.raw("", "\n".join(notes), format="html"))
 
 

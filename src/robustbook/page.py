@@ -314,12 +314,13 @@ def provenance(record: Any) -> HTML:
         ("Versions", versions),
         ("Device", f"{source.device}, {source.threads} threads"),
     ]
+    again = study if record.run == "reference" else f"{study} -r {run}"
     return _html(
         '<section class="pm-box pm-provenance" aria-label="Provenance">\n'
         '<p class="pm-box-title">Where these numbers come from</p>\n'
         f"<p>Study <code>{study}</code>, run <code>{run}</code>. The hash covers the code cells, the parameters, the "
         "modules that compute and the data; <code>robustbook status</code> tells whether any of them changed since, "
-        f"and <code>robustbook check {study}</code> runs the study again and compares.</p>\n"
+        f"and <code>robustbook check {again}</code> runs the study again and compares.</p>\n"
         + _fold("Parameters", parameters)
         + _fold("Data (start of its SHA-256 digest)", data)
         + _fold("Software and machine", machine)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from functools import lru_cache
 from multiprocessing import get_context, parent_process
 from threading import Thread
 from typing import TypeVar
 
+from robustbook.errors import ParameterError
 from robustbook.progress import Progress, counting
 
 Item = TypeVar("Item")
@@ -21,8 +22,13 @@ Outcome = TypeVar("Outcome")
 
 
 def worker_count() -> int:
-    """Workers to use: `ROBUSTBOOK_WORKERS`, else the number of cores this process may use."""
+    """Workers to use: `ROBUSTBOOK_WORKERS`, else the number of cores this process may use.
+
+    Raises ParameterError if the variable holds anything but a number.
+    """
     if chosen := os.environ.get("ROBUSTBOOK_WORKERS"):
+        if not chosen.isdecimal():
+            raise ParameterError(f"ROBUSTBOOK_WORKERS must be a number of processes, got {chosen!r}")
         return max(1, int(chosen))
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -45,8 +51,10 @@ def map_in_workers(
 def _side_by_side(
     function: Callable[[Item], Outcome], items: Sequence[Item], workers: int, tell: Progress
 ) -> list[Outcome]:
-    futures = [_pool(workers).submit(function, item) for item in items]
+    futures: list[Future[Outcome]] = []
     try:
+        # Inside, since a pool that lost a worker while it was idle breaks here already.
+        futures += [_pool(workers).submit(function, item) for item in items]
         for done, future in enumerate(as_completed(futures), start=1):
             future.result()
             tell(done, len(items))
