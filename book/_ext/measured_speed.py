@@ -68,7 +68,8 @@ class RunTimes(RecordDirective):
             return [self.raw("<p>No run with its times is published.</p>")]
         caption = (
             "How long each published run took on the machine that made it, other work beside it included; networks that an "
-            "earlier run had trained were reused. The memory is that of the process that holds the notebook; its workers are not counted."
+            "earlier run had trained were reused. The memory is that of the process that holds the notebook; its workers are "
+            "not counted."
         )
         return [self.raw(str(page.table(pd.DataFrame(lines), caption=caption).data))]
 
