@@ -190,11 +190,11 @@ page.figure(
 )
 
 # %% tags=["remove-input"]
-whole = dict.fromkeys(("lower limit", *figures.RULE_LOOKS), lambda value: f"{value:.0f}")
+whole = dict.fromkeys(("limit", *figures.COST_COLUMNS.values()), lambda value: f"{value:.0f}")
 display(
     page.table(
         figures.cost_table(results, "published"),
-        caption="Mean samples for $\\theta = \\gamma = 0.075$ as published (or this run's values)."
+        caption="Mean samples for $\\theta = \\gamma = 0.075$, as published; limit: Wald's; share: of Massart's number."
         if (theta, gamma) == (0.075, 0.075)
         else f"Mean samples for $\\theta = {theta:g}$, $\\gamma = {gamma:g}$.",
         formats=whole,
@@ -221,7 +221,7 @@ references = [row.value for row in results.select("reference probability")]
 display(
     page.table(
         figures.failure_table(results),
-        caption=f"How often the estimate is off by more than θ ({runs:,} simulated runs per p). Posterior: {len(references)} images with reference "
+        caption=f"How often the estimate is off by more than θ: bound over all p, worst of {len(guarantees.SIMULATED)} simulated p ({runs:,} runs each), and on a posterior: {len(references)} images with reference "
         f"probabilities from {min(references):.2g} to {max(references):.2g}, each from {reference_samples:,} samples.",
     )
 )
@@ -405,7 +405,7 @@ if sign_dataset != "none":
     }
     seen = len(posteriors.sampled_images(tasks[-1], parameters))
     unmixed = results.one("worst R-hat", task="signs", quantity="predictions")
-    effective = results.one("median effective sample size", task="signs", quantity="predictions")
+    middling = results.one("median R-hat", task="signs", quantity="predictions")
     display(
         page.figure(
             figures.draw_brackets(results, "signs"),
@@ -419,7 +419,7 @@ if sign_dataset != "none":
         page.prose(
             f"HMC saw {seen} of the {len(tasks[-1].train)} training images. Its {sign_chains} chains "
             + ("**have mixed**" if unmixed.value <= 1.1 else "**have not mixed**")
-            + f" on predictions: worst R-hat {unmixed.value:.3g}, median effective sample size {effective.value:.3g} of {sign_chains * sign_draws} draws."
+            + f" on predictions: after {sign_warmup} + {sign_draws * posteriors.SIGN_THIN} transitions of up to {sign_leapfrog} leapfrog steps R-hat is {unmixed.value:.3g} at worst (100 stands for more) and {middling.value:.3g} in the median."
         )
     )
 

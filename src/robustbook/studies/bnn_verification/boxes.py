@@ -29,6 +29,8 @@ DELTA = 5e-2
 TARGETS = (0.05, 0.2, 0.5, 0.8)
 """Violation probabilities that the images of `stop_early` should have."""
 SPREAD_EPSILONS = tuple(round(0.1 * step, 1) for step in range(1, 10))
+ENOUGH_DRAWS = 20
+"""Draws of each chain below which no effective sample size is recorded."""
 POOL, CALIBRATION = 60, 60
 """Test images to choose from, and posterior samples by which they are chosen."""
 
@@ -222,7 +224,10 @@ def _in_order(each: Measured, epsilon: float) -> int:
 
 
 def record_mixing(results: Results, mixing: posteriors.Mixing | None, task: str) -> None:
-    """R-hat and effective sample sizes of an HMC run, its acceptance and step size; nothing if there was none."""
+    """R-hat and effective sample sizes of an HMC run, its acceptance and step size; nothing if there was none.
+
+    From a handful of draws no effective sample size can be told, and none is recorded.
+    """
     if mixing is None:
         return
     results.add("mean acceptance", mixing.acceptance, task=task, unit="share")
@@ -230,6 +235,8 @@ def record_mixing(results: Results, mixing: posteriors.Mixing | None, task: str)
     for quantity, found in mixing.diagnoses.items():
         results.add("worst R-hat", found.worst_r_hat, task=task, quantity=quantity)
         results.add("median R-hat", found.median_r_hat, task=task, quantity=quantity)
+        if mixing.draws < ENOUGH_DRAWS:
+            continue
         results.add("least effective sample size", found.least_ess, task=task, quantity=quantity, unit="samples")
         results.add("median effective sample size", found.median_ess, task=task, quantity=quantity, unit="samples")
 

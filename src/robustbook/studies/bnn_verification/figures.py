@@ -38,7 +38,7 @@ def _axes(columns: int, height: float, rows: int = 1, share: bool = True) -> tup
 
 def draw_costs(results: Results) -> Figure:
     """Mean samples to decision against p for each rule and the lower limit, one panel a pair of guarantees."""
-    figure, axes = _axes(2, 4.0, share=False)
+    figure, axes = _axes(2, 4.3, share=False)
     for axis, pair in zip(axes, ("published", "tight"), strict=True):
         for rule, (shade, sign) in RULE_LOOKS.items():
             rows = results.select("mean samples", rule=rule, pair=pair)
@@ -57,7 +57,7 @@ def draw_costs(results: Results) -> Figure:
         gamma = results.one("promised failure", pair=pair).value
         axis.set(title=f"θ = {theta:g}, γ = {gamma:g}", xlabel="true probability p", ylim=(0, None))
     axes[0].set_ylabel("mean posterior samples")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=6, fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, fontsize=8.5)
     return figure
 
 
@@ -166,17 +166,30 @@ def draw_sweep(results: Results) -> Figure:
     return figure
 
 
+COST_COLUMNS = {
+    "Chernoff": "Chernoff",
+    "Massart": "Massart",
+    "betting": "betting",
+    "hedged betting": "hedged",
+    "group-sequential": "group",
+}
+"""Short names of the rules, for a table of many columns."""
+
+
 def cost_table(results: Results, pair: str) -> pd.DataFrame:
-    """Mean samples by p and rule, with the share of Massart's number that the new rules need."""
+    """Mean samples by p and rule, with the share of Massart's number that betting and the group-sequential rule need."""
     import pandas as pd
 
     rows = []
     for limit in results.select("lower limit of samples", pair=pair):
         p = limit.factors["p"]
-        line = {"p": p, "lower limit": limit.value}
-        line |= {rule: results.one("mean samples", rule=rule, pair=pair, p=p).value for rule in RULE_LOOKS}
-        for rule in BEYOND:
-            line[f"{rule} / Massart"] = results.one("samples relative to Massart", rule=rule, pair=pair, p=p).value
+        line = {"p": f"{p:g}", "limit": limit.value}
+        line |= {
+            short: results.one("mean samples", rule=rule, pair=pair, p=p).value for rule, short in COST_COLUMNS.items()
+        }
+        for rule in ("betting", "group-sequential"):
+            share = results.one("samples relative to Massart", rule=rule, pair=pair, p=p).value
+            line[f"{COST_COLUMNS[rule]}, share"] = f"{share:.2f}"
         rows.append(line)
     return pd.DataFrame(rows)
 
@@ -199,9 +212,9 @@ def failure_table(results: Results) -> pd.DataFrame:
                     "guarantee": pair,
                     "rule": rule,
                     "promised": results.one("promised failure", pair=pair).value,
-                    "worst over all p (exact bound)": results.one("worst failure", rule=rule, pair=pair).value,
-                    "worst simulated": simulated,
-                    "on a posterior": real[0] if real else "not measured",
+                    "exact bound": results.one("worst failure", rule=rule, pair=pair).value,
+                    "simulated": simulated,
+                    "posterior": real[0] if real else "–",
                 }
             )
     return pd.DataFrame(rows)
@@ -253,8 +266,14 @@ def mixing_table(results: Results) -> pd.DataFrame:
             "quantity": worst.factors["quantity"],
             "worst R-hat": worst.value,
             "median R-hat": results.one("median R-hat", **worst.factors).value,
-            "least ESS": results.one("least effective sample size", **worst.factors).value,
-            "median ESS": results.one("median effective sample size", **worst.factors).value,
+            "least ESS": _effective(results, "least", worst),
+            "median ESS": _effective(results, "median", worst),
         }
         for worst in results.select("worst R-hat")
     )
+
+
+def _effective(results: Results, which: str, row: Metric) -> str:
+    """The effective sample size that goes with an R-hat, as text."""
+    found = results.select(f"{which} effective sample size", **row.factors)
+    return f"{found[0].value:.1f}" if found else "too few draws"

@@ -221,6 +221,8 @@ class Mixing:
     """
 
     diagnoses: dict[str, hmc.Diagnosis]
+    draws: int
+    """Draws of each chain."""
     acceptance: float
     step_size: float
 
@@ -344,7 +346,7 @@ def _mixing(
         "log density": tensors["potential"][..., None],
     }
     diagnoses = {name: hmc.diagnose(values) for name, values in quantities.items()}
-    return Mixing(diagnoses, float(tensors["acceptance"].mean()), float(tensors["step_size"].mean()))
+    return Mixing(diagnoses, draws.shape[1], float(tensors["acceptance"].mean()), float(tensors["step_size"].mean()))
 
 
 @dataclass(frozen=True)
