@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from attack_networks import generator, trained
 from robustbook.measure.bounds import certified
 from robustbook.measure.clever import clever, lipschitz_estimate
 from robustbook.measure.distance import minimal_distance
+from robustbook.models import build
 from robustbook.perturb.network import compute_logits
 
 
@@ -153,3 +156,15 @@ def test_the_distance_is_not_beyond_that_of_foolbox() -> None:
     ours = minimal_distance(model, images, labels, epsilon_max=0.3, steps=20, generator=generator()).radius
     assert float((success[0] == (ours <= 0.05)).float().mean()) > 0.9
     assert float((success[1] == (ours <= 0.1)).float().mean()) > 0.9
+
+
+def test_more_bisections_never_raise_a_radius() -> None:
+    images = torch.rand(60, 1, 8, 8, generator=generator())
+    for seed in range(4):
+        model = build("mlp", (1, 8, 8), 10, seed=seed)
+        labels = compute_logits(model, images).argmax(dim=1)
+        radii = [
+            minimal_distance(model, images, labels, epsilon_max=0.3, bisections=count, generator=generator()).radius
+            for count in range(7)
+        ]
+        assert all(bool((later <= earlier).all()) for earlier, later in pairwise(radii))
