@@ -75,7 +75,7 @@ sign_samples: int = 20  # posterior samples per sign posterior
 sign_hmc_images: int = 30  # of these, the training images that HMC sees in full batches
 sign_chains: int = 2  # HMC chains on the sign network
 sign_warmup: int = 24  # HMC transitions of warm-up on the sign network
-sign_draws: int = 12  # HMC draws per chain on the sign network, every second kept
+sign_draws: int = 12  # HMC draws kept per chain on the sign network, of twice as many
 sign_leapfrog: int = 20  # leapfrog steps there (the paper's: 3)
 prior_sd: float = 1.0  # standard deviation of the weights' prior (the paper's: 1)
 dropout: float = 0.5  # dropout rate before the last layer (the paper's: 0.5)
@@ -116,11 +116,11 @@ parameters = study.Parameters(**{name: globals()[name] for name in study.Paramet
 # %%
 two, ten = posteriors.two_classes(parameters), posteriors.ten_classes(parameters)
 tasks = [two, ten] + ([posteriors.signs(parameters)] if sign_dataset != "none" else [])
-data_sets = list({each.title: each for task in tasks for each in (task.train, task.test)}.values())
+data_sets = list({(each.title, each.split): each for task in tasks for each in (task.train, task.test)}.values())
 
 # %% tags=["remove-input"]
 page.prose(
-    f"Data: {' and '.join(each.title for each in data_sets)}. "
+    f"Data: {' and '.join(dict.fromkeys(each.title for each in data_sets))}. "
     + " ".join(
         f"*{task.name}*: {len(task.train)} training images of {' × '.join(map(str, task.train.image_shape))}, "
         f"{sum(part.numel() for part in task.build(0).parameters()):,} weights and biases."

@@ -43,7 +43,7 @@ from IPython.display import display
 from robustbook.plots import style
 from robustbook.results import Results
 from robustbook.run import finish
-from robustbook.studies.loss_metric import controls, evaluation, figures, landscape, summaries, zoo
+from robustbook.studies.loss_metric import claims, controls, evaluation, figures, landscape, summaries, zoo
 from robustbook.studies.loss_metric import exercises as checks
 
 style.use_style()
@@ -95,6 +95,8 @@ controls_zoo = zoo.masked_networks(parameters) + zoo.two_class_networks(paramete
 zoo.train_all(networks + second_zoo + controls_zoo)
 data = zoo.images_of(dataset, "test", images)
 data_sets = [data] + ([zoo.images_of(colour_dataset, "test", images)] if second_zoo else [])
+trained_on = [zoo.images_of(dataset, "train", train_images)]
+trained_on += [zoo.images_of(colour_dataset, "train", colour_train_images)] if second_zoo else []
 
 # %% tags=["remove-input"]
 page.prose(
@@ -331,7 +333,7 @@ display(
     page.figure(
         figures.draw_cost(results),
         alt="Rank agreement against passes per image for psi and for adversarial accuracy, with bands.",
-        caption=f"Passes until ρ = 0.8: psi {needed['median psi'].value:.0f}, adversarial accuracy {needed['robust accuracy'].value:.0f} "
+        caption=f"Passes until ρ = {claims.RANK_QUALITY}: psi {needed['median psi'].value:.0f}, adversarial accuracy {needed['robust accuracy'].value:.0f} "
         f"({needed['median psi'].factors['never']} means never). Bands: 95 % over kinds of network.",
     )
 )
@@ -355,7 +357,7 @@ display(
         figures.draw_search(measured, settings.step_counts),
         alt="Median psi relative to its value at the longest ascent, against the number of ascent steps, per training.",
         caption=f"psi settles: {level.factors['long']} instead of {level.factors['usual']} steps leave {level.value:.3f} of it "
-        f"[{level.low:.3f}, {level.high:.3f}] (mean over {level.n} networks). One step is not enough. Bands: range over networks.",
+        f"[{level.low:.3f}, {level.high:.3f}] (mean over {level.n} networks). Bands: range over networks.",
     )
 )
 ratio = {row.factors["network"]: row for row in results.select("psi of masked over natural")}
@@ -518,5 +520,7 @@ exercises.report(checks.check_interval_linear, answer)
 # ## Provenance
 
 # %% tags=["remove-input"]
-record = finish("loss_metric", parameters, results, data_sets, timing=evaluation.seconds_per_image(measured))
+record = finish(
+    "loss_metric", parameters, results, data_sets + trained_on, timing=evaluation.seconds_per_image(measured)
+)
 page.provenance(record)

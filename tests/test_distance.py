@@ -9,6 +9,7 @@ from scipy import stats as scipy_stats
 from torch import Tensor, nn
 
 from attack_networks import generator, trained
+from robustbook.measure import distance
 from robustbook.measure.bounds import certified
 from robustbook.measure.clever import clever, lipschitz_estimate
 from robustbook.measure.distance import minimal_distance
@@ -153,3 +154,15 @@ def test_the_distance_is_not_beyond_that_of_foolbox() -> None:
     ours = minimal_distance(model, images, labels, epsilon_max=0.3, steps=20, generator=generator()).radius
     assert float((success[0] == (ours <= 0.05)).float().mean()) > 0.9
     assert float((success[1] == (ours <= 0.1)).float().mean()) > 0.9
+
+
+def test_a_radius_never_rises_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, labels = torch.full((1, 1, 1, 1), 0.5), torch.zeros(1, dtype=torch.int64)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(1, 2))
+    model[1].weight.data, model[1].bias.data = torch.tensor([[0.0], [1.0]]), torch.tensor([0.501, 0.0])
+    # In a ball of 0.2 it goes to the edge, finds nothing at 0.1, then a near point at 0.15, then only what is farther.
+    moves = iter([0.2, 0.0, 0.05, 0.075, 0.06, 0.055])
+    monkeypatch.setattr(distance, "pgd", lambda model, images, labels, **rest: images + next(moves))
+    found = minimal_distance(model, images, labels, epsilon_max=0.2, bisections=5, generator=generator())
+    assert float(found.radius) == pytest.approx(0.05)
+    assert float(found.images) == pytest.approx(0.55)

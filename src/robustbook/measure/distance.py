@@ -54,7 +54,8 @@ def minimal_distance(
     high[wrong] = 0
     found, points = wrong.clone(), images.clone()
     for bisection in range(bisections + 1):
-        rows = torch.nonzero((found | (bisection == 0)) & ~wrong).squeeze(1)
+        # A point found nearer than any radius that failed leaves nothing to halve.
+        rows = torch.nonzero(((found & (low < high)) | (bisection == 0)) & ~wrong).squeeze(1)
         if not len(rows):
             break
         radius = high[rows] if bisection == 0 else (low[rows] + high[rows]) / 2
@@ -72,9 +73,10 @@ def minimal_distance(
             chunk=chunk,
         )
         fooled = compute_logits(model, attacked, chunk=chunk).argmax(dim=1) != labels[rows]
-        success = rows[fooled]
-        points[success], found[success] = attacked[fooled], True
-        high[success] = (attacked[fooled] - images[success]).abs().flatten(1).amax(dim=1)
+        reached = (attacked[fooled] - images[rows[fooled]]).abs().flatten(1).amax(dim=1)
+        nearer = (reached < high[rows[fooled]]) | ~found[rows[fooled]]
+        success = rows[fooled][nearer]
+        points[success], found[success], high[success] = attacked[fooled][nearer], True, reached[nearer]
         if bisection > 0:
             low[rows[~fooled]] = radius[~fooled]
     return Distance(high, found, points)

@@ -33,7 +33,9 @@ class Parameters(BaseModel):
     )
     sign_chains: int = Field(2, ge=2, le=16, description="HMC chains on the sign network")
     sign_warmup: int = Field(24, ge=3, le=1000, description="HMC transitions of warm-up on the sign network")
-    sign_draws: int = Field(12, ge=4, le=1000, description="HMC draws per chain on the sign network, every second kept")
+    sign_draws: int = Field(
+        12, ge=4, le=1000, description="HMC draws kept per chain on the sign network, of twice as many"
+    )
     sign_leapfrog: int = Field(20, ge=1, le=1000, description="leapfrog steps there (the paper's: 3)")
     prior_sd: float = Field(1.0, gt=0, le=100, description="standard deviation of the weights' prior (the paper's: 1)")
     dropout: float = Field(0.5, gt=0, lt=1, description="dropout rate before the last layer (the paper's: 0.5)")

@@ -19,11 +19,14 @@ from robustbook.bayes.mc_dropout import Dropout, train_dropout
 from robustbook.bayes.mean_field import MeanField, train_mean_field
 from robustbook.bayes.protocol import Empirical, Posterior, sampled_probabilities
 from robustbook.bayes.weights import WeightSamples, stack
-from robustbook.data import ImageSet, load
+from robustbook.data import ImageSet, digits, gtsrb, load, mnist
+from robustbook.data import signs as drawn_signs
 from robustbook.models.training import Recipe
 from robustbook.studies.bnn_verification.kept import kept
 from robustbook.studies.bnn_verification.parameters import Parameters
 
+# Imported by name, so that a page's hash covers the code that reads its data.
+DATA_MODULES = (digits, drawn_signs, gtsrb, mnist)
 METHODS = ("HMC", "mean-field VI", "MC dropout", "deterministic", "ensemble")
 STEP_SIZE = 0.01
 """Where the search for the step size of HMC begins, in units of the prior's standard deviation."""

@@ -120,7 +120,7 @@ def evaluate(network: Network, parameters: Parameters) -> Evaluation:
         clean=_array(compute_logits(model, images).argmax(1) == labels),
         strong=_strong(model, images, labels, network, parameters),
         distance=_distance(model, images, labels, network, parameters),
-        clever=_clever(model, images, labels, network, parameters),
+        clever=_clever(model, images, network, parameters),
         profiles=line_profiles(model, images, labels, epsilon, generator_of(network)),
     )
     # The second zoo shows that nothing rests on grey digits; no claim about test settings is decided on it.
@@ -247,7 +247,7 @@ def _distance(model: Module, images: Tensor, labels: Tensor, network: Network, p
     return _array(found.radius)
 
 
-def _clever(model: Module, images: Tensor, labels: Tensor, network: Network, parameters: Parameters) -> Array:
+def _clever(model: Module, images: Tensor, network: Network, parameters: Parameters) -> Array:
     generator = generator_of(network)
     radius = REACH * network.epsilon
     scores = [

@@ -53,7 +53,7 @@ def record_networks(results: Results, evaluations: Sequence[Evaluation]) -> None
         factors, count = factors_of(evaluation), len(evaluation.clean)
         results.add("clean accuracy", evaluation.clean.mean(), n=count, unit="share", **factors)
         results.add("strong robust accuracy", evaluation.strong.mean(), n=count, unit="share", **factors)
-        results.add("minimal distance", float(np.median(evaluation.distance)), n=count, unit="pixel units", **factors)
+        results.add("minimal distance", evaluation.distance.mean(), n=count, unit="pixel units", **factors)
         results.add(
             "CLEVER", float(np.median(evaluation.clever)), n=len(evaluation.clever), unit="pixel units", **factors
         )
