@@ -27,7 +27,8 @@ from robustbook.perturb.masks import draw_masks
 
 SIDE, CELLS, PROBABILITY = 64, 7, 0.5
 WINDOW, STRIDE = 8, 4
-CHUNK = 128
+CHUNK, WINDOWS = 128, 256
+"""Images of a forward pass of ours, and windows of which only the changed patches are kept."""
 BATCH = 100
 """Masked images per forward pass of the plain loop; RISE's examples use 100 or more."""
 
@@ -104,15 +105,15 @@ def occlusion_rows(model: nn.Module, images: Tensor, targets: Tensor, repeats: i
                 images, (3, WINDOW, WINDOW), (3, STRIDE, STRIDE), target=targets, perturbations_per_eval=size
             )
 
-    def ours(method: Callable[..., Tensor], dtype: torch.dtype = torch.float32) -> Tensor:
+    def ours(method: Callable[..., Tensor], chunk: int, dtype: torch.dtype) -> Tensor:
         network = faster(model)
-        return method(network, images, targets, black, window=WINDOW, stride=STRIDE, chunk=CHUNK, dtype=dtype)
+        return method(network, images, targets, black, window=WINDOW, stride=STRIDE, chunk=chunk, dtype=dtype)
 
     size = fastest({size: lambda size=size: captum(size) for size in (4, 16, 32, 64, 128)})
     expected = captum(size)[:, 0]
     works: dict[str, Work] = {
-        f"{name}, {precision}": lambda method=method, dtype=dtype: ours(method, dtype)
-        for name, method in (("in full", occlusion), ("windowed", windowed_occlusion))
+        f"{name}, {precision}": lambda method=method, chunk=chunk, dtype=dtype: ours(method, chunk, dtype)
+        for name, method, chunk in (("in full", occlusion, CHUNK), ("windowed", windowed_occlusion, WINDOWS))
         for precision, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16))
     }
     for name, work in works.items():
