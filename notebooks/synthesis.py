@@ -317,7 +317,7 @@ page.prose(
 # ### The same quantity in the papers' studies
 #
 # Where the reference record of a study holds the same quantity at the same budget on the same data, both are below. The networks differ in size, training images and
-# epochs (those here are half as wide), and so should the values; the order of the trainings should not.
+# epochs (those here are half as wide), so values need not be equal; the order of the trainings should be.
 #
 # ```{same-quantity}
 # ```
