@@ -113,7 +113,7 @@ page.prose(
 #
 # $$\psi(x) = \Big(\max_{\|\delta\|_\infty \le \epsilon} D_{KL}\big(P(x) \,\|\, P(x + \delta)\big)\Big)^{-1}$$
 #
-# Ascent attains an upper end of $\psi$, sound bounds prove a lower one ([the study](loss_metric.ipynb)). A network's psi is the median over images. As lenses we take the attained end at the
+# Ascent attains an upper end of $\psi$, sound bounds prove a lower one ([the study](../studies/loss_metric.ipynb)). A network's psi is the median over images. As lenses we take the attained end at the
 # full budget and the proved end at half of it (*sound psi*), where bounds still say something of natural networks.
 
 # %% tags=["remove-input"]
@@ -130,7 +130,7 @@ page.figure(
 # ### 2 · Robust accuracy
 #
 # PGD on the cross-entropy and on the margin, with restarts; an image counts as robust if it survives both. The posterior is attacked by EOT-PGD, whose gradient
-# is averaged over fresh weight samples ([the study](bnn_attacks.ipynb)).
+# is averaged over fresh weight samples ([the study](../studies/bnn_attacks.ipynb)).
 #
 # ```{literalinclude} /../src/robustbook/studies/synthesis/lenses.py
 # :pyobject: attacked
@@ -147,7 +147,7 @@ page.prose(
 # %% [markdown]
 # ### 3 · Certified share
 #
-# The share of pairs (image, posterior sample) whose decision no perturbation can change, proved by bounds ([the study](bnn_verification.ipynb)); a deterministic
+# The share of pairs (image, posterior sample) whose decision no perturbation can change, proved by bounds ([the study](../studies/bnn_verification.ipynb)); a deterministic
 # network is one sample. The lens is the mean over two radii, 0.3 ε and 0.5 ε. They were chosen on one natural network before anything was compared: at 0.1 ε all its
 # decisions were certified and at ε none, so neither would tell networks apart.
 
@@ -170,7 +170,7 @@ page.prose(
 # ### 4 · Stability of saliency maps
 #
 # Occlusion maps of the predicted class with five baselines (black, grey, white, the image's mean, its blur) and the mean Spearman correlation of all pairs
-# ([the study](saliency_baselines.ipynb)): 1 means that what covers the image does not matter.
+# ([the study](../studies/saliency_baselines.ipynb)): 1 means that what covers the image does not matter.
 #
 # ```{literalinclude} /../src/robustbook/studies/synthesis/lenses.py
 # :pyobject: stability
@@ -178,12 +178,12 @@ page.prose(
 #
 # ### 5 · Low-pass loss
 #
-# Accuracy lost, mean over four cut-off wavelengths of a Gaussian low-pass filter ([the study](mammogram_perturbations.ipynb)): a quarter of the image's side to all of it.
+# Accuracy lost, mean over four cut-off wavelengths of a Gaussian low-pass filter ([the study](../studies/mammogram_perturbations.ipynb)): a quarter of the image's side to all of it.
 # (They were widened once, after the first quick run: with cut-offs half as long digits hardly lost any accuracy.)
 #
 # ### 6 · Prunable share
 #
-# Units go in order of their first-order Taylor importance ([the study](taylor_pruning.ipynb)), without tuning in between. The share is the largest up to which accuracy never fell by more
+# Units go in order of their first-order Taylor importance ([the study](../studies/taylor_pruning.ipynb)), without tuning in between. The share is the largest up to which accuracy never fell by more
 # than two points. Of a pruned network it is the share of the units that it still has.
 #
 # ```{literalinclude} /../src/robustbook/studies/synthesis/lenses.py
@@ -326,7 +326,7 @@ page.prose(
 # ## Limits
 #
 # - One architecture and one data set. What ranks these networks alike could fail among networks of different size; the paper of psi claims it for those, and
-#   [its study](loss_metric.ipynb) tests it.
+#   [its study](../studies/loss_metric.ipynb) tests it.
 # - Twelve kinds are few. Most differ in robustness by training for it, so a correlation over kinds says what such trainings change together, not that one measure causes another.
 # - Robust accuracy and the attained end of psi come from attacks and bound the truth from one side; certified share and the proved end bound it from the other.
 # - The network at the posterior mean is a stand-in for the posterior in two lenses (psi, prunable share). A Bayesian network trained against attacks is left out.
