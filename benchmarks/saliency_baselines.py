@@ -150,9 +150,9 @@ def rows(repeats: int, count: int = 2) -> Iterator[Row]:
     model = network()
     images = torch.rand(count, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
     targets = torch.arange(count) % 10
-    # A turn takes half a minute: half as many will do.
-    yield from rise_rows(model, images, targets, max(2, repeats // 2))
-    yield from occlusion_rows(model, images, targets, repeats)
+    # A turn of RISE takes half a minute: fewer will do.
+    yield from rise_rows(model, images, targets, max(2, repeats // 3))
+    yield from occlusion_rows(model, images, targets, max(2, 2 * repeats // 3))
     yield from growths(model, images, targets, 2)
 
 
