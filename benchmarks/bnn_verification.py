@@ -69,7 +69,7 @@ def attacks(repeats: int) -> Iterator[Comparison]:
             f"the {2 * STEPS + 1} bare products, {images} images / loop",
             lambda images=images: products(networks, images),
             lambda region=region: loop(networks, region),
-            limit=1.0,
+            limit=None,
             repeats=repeats,
             agreement="what no attack in full precision can do without",
         )

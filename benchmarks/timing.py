@@ -24,8 +24,8 @@ Work = Callable[[], object]
 class Comparison:
     """Ours against a peer's: median seconds of `turns` turns, and the median, least and largest ratio of a turn.
 
-    The range of n independent turns covers the true median ratio with probability 1 - 2^(1 - n). `agreement` says how
-    far the answers were checked to agree.
+    The range of n independent turns covers the true median ratio with probability 1 - 2^(1 - n). Without a `limit` the
+    row only tells what is possible. `agreement` says how far the answers were checked to agree.
     """
 
     name: str
@@ -35,15 +35,15 @@ class Comparison:
     low: float
     high: float
     turns: int
-    limit: float
+    limit: float | None
     agreement: str = ""
 
     def __str__(self) -> str:
-        verdict = "within" if self.ratio <= self.limit else "ABOVE"
+        verdict = "" if self.limit is None else f"{_verdict(self.ratio, self.limit)}"
         agreement = f"  ({self.agreement})" if self.agreement else ""
         return (
             f"{self.name:<58} {self.ours:8.3f} s {self.theirs:8.3f} s {self.ratio:6.2f} x [{self.low:.2f}, {self.high:.2f}]  "
-            f"{verdict} {self.limit:g}{agreement}"
+            f"{verdict}{agreement}"
         )
 
 
@@ -57,8 +57,7 @@ class Measurement:
     limit: float
 
     def __str__(self) -> str:
-        verdict = "within" if self.value <= self.limit else "ABOVE"
-        return f"{self.name:<58} {self.value:8.3g} {self.unit}  {verdict} {self.limit:g}"
+        return f"{self.name:<58} {self.value:8.3g} {self.unit}  {_verdict(self.value, self.limit)}"
 
 
 @dataclass(frozen=True)
@@ -90,6 +89,10 @@ Rows = Callable[[int], Iterable[Row]]
 """Makes a study's rows, given how many turns every measurement takes."""
 
 
+def _verdict(value: float, limit: float) -> str:
+    return f"{'within' if value <= limit else 'ABOVE'} {limit:g}"
+
+
 def seconds(work: Work) -> float:
     """Wall time of one call."""
     start = time.perf_counter()
@@ -97,7 +100,9 @@ def seconds(work: Work) -> float:
     return time.perf_counter() - start
 
 
-def compare(name: str, ours: Work, theirs: Work, *, limit: float, repeats: int, agreement: str = "") -> Comparison:
+def compare(
+    name: str, ours: Work, theirs: Work, *, limit: float | None, repeats: int, agreement: str = ""
+) -> Comparison:
     """Run both once to warm up, then in turn `repeats` times; what disturbs the machine then disturbs both."""
     ours()
     theirs()

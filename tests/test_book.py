@@ -297,10 +297,11 @@ def test_the_books_own_pages_show_what_the_records_and_measured_files_say(html):
 
 def test_the_page_of_speed_shows_ratios_limits_and_growth(html):
     tree = read(html / "speed.html")
-    ratios, limits, growth = (table.text for table in tree.select("table.pm-table")[:3])
-    assert "PGD / peer" in ratios and "0.75 to 0.85" in ratios and "largest difference 1e-7" in ratios
+    ratios, agreements, limits, growth = (table.text for table in tree.select("table.pm-table")[:4])
+    assert "PGD / peer" in ratios and "0.75–0.85" in ratios and "0.900" in ratios
+    assert "largest difference 1e-7" in agreements
     assert "oracle" in limits and "7.1" in limits
-    assert "10 to 1,000" in growth and "0.97 to 1.03" in growth
+    assert "10 to 1,000" in growth and "0.97–1.03" in growth
     captions = " ".join(caption.text for caption in tree.select("figcaption, caption"))
     assert "1 of 1 comparisons stay within the limit" in captions
     assert "96.9% for 6" in captions

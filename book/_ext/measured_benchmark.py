@@ -49,35 +49,39 @@ def _ratio_figure(found: list[Found]) -> str:
     style.use_style()
     figure, axes = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 0.8 + 0.3 * len(found)))
     for place, row in enumerate(reversed(found)):
-        colour = style.GREEN if row["ratio"] <= row["limit"] else style.VERMILLION
+        colour = style.GREY if row["limit"] is None else style.VERMILLION if _missed(row) else style.GREEN
         axes.plot([row["low"], row["high"]], [place] * 2, color=colour, linewidth=1.6)
         axes.plot(row["ratio"], place, "o", color=colour, markersize=5)
-        axes.plot(row["limit"], place, "|", color=style.GREY, markersize=11, markeredgewidth=1.6)
+        if row["limit"] is not None:
+            axes.plot(row["limit"], place, "|", color=style.GREY, markersize=11, markeredgewidth=1.6)
     axes.axvline(1, color=style.GREY, linewidth=0.8, linestyle=":")
     axes.set_yticks(range(len(found)), [row["name"] for row in reversed(found)], fontsize=8)
     axes.set(xscale="log", xlabel="our time over theirs", ylim=(-0.8, len(found) - 0.2))
-    missed = [row for row in found if row["ratio"] > row["limit"]]
+    limited = [row for row in found if row["limit"] is not None]
     caption = (
-        f"Our time over theirs: {len(found) - len(missed)} of {len(found)} comparisons stay within the limit set before "
-        "(grey mark); a point left of the dotted line is faster than the peer. Points are medians over turns in which both "
-        "sides ran one after the other, lines the range of the turns."
+        f"Our time over theirs: {sum(not _missed(row) for row in limited)} of {len(limited)} comparisons stay within the limit "
+        "set before (grey mark), the others are red; a point left of the dotted line is faster than the peer. Grey points have "
+        "no limit: they show what is possible. Points are medians over turns in which both sides ran one after the other, "
+        "lines the range of the turns."
     )
     alt = "Ratios of our time to a peer's, one line a comparison, with the range of the turns and the limit."
     return str(page.figure(figure, alt=alt, caption=caption).data)
 
 
+def _missed(row: Found) -> bool:
+    return row["limit"] is not None and row["ratio"] > row["limit"]
+
+
 def _ratio_table(found: list[Found], machine: Found) -> str:
     lines = [
         {
-            "study": row["study"],
             "ours / theirs": row["name"],
             "ours (s)": row["ours"],
             "theirs (s)": row["theirs"],
             "ratio": row["ratio"],
-            "range": f"{row['low']:.2f} to {row['high']:.2f}",
+            "range": f"{row['low']:.2f}–{row['high']:.2f}",
             "turns": row["turns"],
             "limit": row["limit"],
-            "do the answers agree?": row["agreement"],
         }
         for row in found
     ]
@@ -86,7 +90,11 @@ def _ratio_table(found: list[Found], machine: Found) -> str:
         f"The same inputs, one thread, on a machine with {machine['cores']} cores (load before: {machine['load before']:g}). The "
         f"range of n turns covers the median ratio with probability 1 - 2^(1 - n), {coverage(most):.1%} for {most}."
     )
-    return str(page.table(pd.DataFrame(lines), caption=caption).data)
+    agreements = [{"ours / theirs": row["name"], "the answers": row["agreement"]} for row in found if row["agreement"]]
+    return (
+        f"{page.table(pd.DataFrame(lines), caption=caption).data}\n"
+        f"{page.table(pd.DataFrame(agreements), caption='How far the answers agree.').data}"
+    )
 
 
 class Limits(TableDirective):
@@ -98,7 +106,6 @@ class Limits(TableDirective):
         """One line a figure."""
         return [
             {
-                "Study": row["study"],
                 "What": row["name"],
                 "Measured": row["value"],
                 "Unit": row["unit"],
@@ -148,14 +155,12 @@ def _draw_growth(axes: Axes, row: Found) -> None:
 def _growth_table(found: list[Found]) -> str:
     lines = [
         {
-            "study": row["study"],
             "what": row["name"],
             "over": row["axis"],
             "sizes": f"{row['sizes'][0]:,} to {row['sizes'][-1]:,}",
             "seconds": f"{row['seconds'][0]:.3g} to {row['seconds'][-1]:.3g}",
             "exponent": row["exponent"],
-            "range": f"{row['low']:.2f} to {row['high']:.2f}",
-            "turns": row["turns"],
+            "range": f"{row['low']:.2f}–{row['high']:.2f}",
         }
         for row in found
     ]
