@@ -7,6 +7,7 @@ Measured files are JSON in `book/measured/`, each written by one command: `fault
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,9 +50,9 @@ class TableDirective(RecordDirective):
     caption = ""
     nothing = "Nothing is measured yet."
 
+    @abstractmethod
     def lines(self) -> Iterable[dict[str, Any]]:
         """The table's lines."""
-        raise NotImplementedError
 
     def run(self) -> list[nodes.Node]:
         """The table."""
