@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 from robustbook.plots import style
 from robustbook.results import Results
@@ -176,9 +175,16 @@ def spread_over_seeds(results: Results, dataset: str) -> pd.DataFrame:
 
 def spearman(first: Array, second: Array) -> float:
     """Spearman's rank correlation; 0 where one side has no two different values."""
-    a, b = rankdata(first) - (len(first) + 1) / 2, rankdata(second) - (len(second) + 1) / 2
+    a, b = _ranks(first) - (len(first) + 1) / 2, _ranks(second) - (len(second) + 1) / 2
     norm = np.sqrt((a @ a) * (b @ b))
     return float(a @ b / norm) if norm > 0 else 0.0
+
+
+def _ranks(values: Array) -> Array:
+    """Ranks from 1, equal values at their mean rank: scipy's `rankdata` without its checks, ten times their cost here."""
+    ordered = np.sort(values)
+    result: Array = (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right") + 1) / 2
+    return result
 
 
 def kendall_table(scores: Array) -> Array:
