@@ -116,6 +116,7 @@ settings = posteriors.settings(parameters)
 pairs = posteriors.all_pairs(parameters)
 posteriors.fit_all(pairs)
 data_sets = [posteriors.images_of(setting.dataset, "test", images) for setting in settings]
+trained_on = [posteriors.images_of(setting.dataset, "train", setting.train_images) for setting in settings]
 titles = {setting.dataset: data.title for setting, data in zip(settings, data_sets, strict=True)}
 shown = {setting.dataset: (titles[setting.dataset], setting.epsilon) for setting in settings}
 
@@ -476,5 +477,5 @@ exercises.report(checks.check_averaged_gradient, answer)
 # ## Provenance
 
 # %% tags=["remove-input"]
-record = finish("bnn_attacks", parameters, results, data_sets)
+record = finish("bnn_attacks", parameters, results, data_sets + trained_on)
 page.provenance(record)

@@ -203,7 +203,7 @@ rows = {
 leader = max((name for name in rows if name != figures.ELSEWHERE), key=lambda name: rows[name].value)
 page.figure(
     figures.draw_correlations(results, "lenet3", names),
-    alt="Forest plot of the correlation of fifteen criteria with the oracle on LeNet3, Spearman left and Pearson right.",
+    alt="Forest plot of the correlation of every criterion with the oracle on LeNet3, Spearman left and Pearson right.",
     caption=f"On {title} the criterion that ranks units most like the oracle is {figures.LABELS[leader].strip('… ')} (Spearman "
     f"{page.interval(rows[leader])}); first order reaches {page.interval(rows['taylor-fo'])}, the weight norm "
     f"{page.interval(rows['weight-norm'])}. "

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from robustbook.data import ImageSet, load, mnist, store
 from robustbook.data.cifar10 import read_batch
 from robustbook.data.store import DataError, DataFile
+from robustbook.errors import ParameterError
 
 
 def small_mnist(root: Path) -> dict[str, tuple[DataFile, ...]]:
@@ -67,7 +68,7 @@ def test_subset_is_balanced_nested_and_seeded() -> None:
 
 @pytest.mark.parametrize("count", [0, -1, 10**6])
 def test_subset_of_impossible_size_is_refused(count: int) -> None:
-    with pytest.raises(ValueError, match="count must be between 1 and"):
+    with pytest.raises(ParameterError, match="test images to give"):
         load("digits", "test").take(count)
 
 
@@ -152,7 +153,7 @@ def test_official_batch_is_read_and_hostile_pickles_are_refused() -> None:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return os.system, ("echo run",)
 
-    with pytest.raises(DataError, match="refused"):
+    with pytest.raises(DataError, match="which is no part of an array"):
         read_batch(pickle.dumps({"data": Hostile(), "labels": []}))
 
 

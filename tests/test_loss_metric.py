@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import kendalltau, spearmanr
+from scipy.stats import kendalltau
 
 from robustbook.measure.surfaces import best_threshold_error
 from robustbook.perturb.network import compute_logits
@@ -193,15 +193,13 @@ TABLES = st.lists(st.lists(st.integers(0, 4), min_size=6, max_size=6), min_size=
 
 @settings(deadline=None, max_examples=60)
 @given(TABLES)
-def test_rank_correlations_are_those_of_scipy(table: list[list[int]]) -> None:
+def test_kendalls_tau_is_that_of_scipy(table: list[list[int]]) -> None:
     scores = np.array(table, dtype=float)
     for first in range(len(scores)):
         for second in range(len(scores)):
             constant = np.ptp(scores[first]) == 0 or np.ptp(scores[second]) == 0
             tau = 0.0 if constant else kendalltau(scores[first], scores[second]).statistic
-            rho = 0.0 if constant else spearmanr(scores[first], scores[second]).statistic
             assert summaries.kendall_table(scores)[first, second] == pytest.approx(tau, abs=1e-12)
-            assert summaries.spearman(scores[first], scores[second]) == pytest.approx(rho, abs=1e-12)
 
 
 def test_boundary_distance_of_a_straight_line() -> None:

@@ -45,6 +45,19 @@ def test_claim_without_its_rows_is_not_tested() -> None:
     assert "psi" in judgement.evidence
 
 
+def test_a_mistake_in_a_rule_is_not_taken_for_a_missing_measurement() -> None:
+    def judge(results: Results) -> Judgement:
+        return Judgement("reproduced", {}["a misspelt key"])
+
+    with pytest.raises(KeyError, match="misspelt"):
+        Claim("X1", "s", "abstract", "m", "r", "c", judge).verdict(Results())
+    twice = Results()
+    twice.add("psi", 1.0, network="a")
+    twice.add("psi", 2.0, network="b")
+    with pytest.raises(KeyError, match="found 2"):
+        claim_about("psi").verdict(twice)
+
+
 @pytest.mark.parametrize(("value", "verdict"), [(1.0, "reproduced"), (-1.0, "not reproduced")])
 def test_verdict_follows_the_rows(value: float, verdict: str) -> None:
     results = Results()

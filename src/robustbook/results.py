@@ -21,6 +21,10 @@ Verdict = Literal["reproduced", "partly", "not reproduced", "not tested at this 
 VERDICTS: tuple[Verdict, ...] = ("reproduced", "partly", "not reproduced", "not tested at this scale")
 
 
+class UnmeasuredError(KeyError):
+    """A rule needs rows that the run did not measure; the message says which."""
+
+
 class Metric(BaseModel):
     """One measured number: `value` with its 95 % interval `[low, high]` where one exists.
 
@@ -102,10 +106,11 @@ class Results:
         return [metric for metric in self.metrics if metric.matches(name, factors)]
 
     def one(self, name: str, **factors: Factor) -> Metric:
-        """The single row with this name and these factors; KeyError says how many there were otherwise."""
+        """The single row with this name and these factors; UnmeasuredError if there is none, KeyError if several."""
         found = self.select(name, **factors)
         if len(found) != 1:
-            raise KeyError(f"expected one metric {name!r} with {factors}, found {len(found)}")
+            problem = KeyError if found else UnmeasuredError
+            raise problem(f"expected one metric {name!r} with {factors}, found {len(found)}")
         return found[0]
 
     def table(self, name: str | None = None, **factors: Factor) -> pd.DataFrame:
@@ -143,7 +148,7 @@ class Claim:
         """The judgement, or "not tested at this scale" where rows that the rule needs were not measured."""
         try:
             return self.judge(results)
-        except KeyError as missing:
+        except UnmeasuredError as missing:
             return Judgement(
                 "not tested at this scale", f"This run did not measure what the rule needs: {missing.args[0]}."
             )

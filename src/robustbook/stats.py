@@ -1,7 +1,7 @@
-"""Numbers with intervals: means, shares, rank correlations and areas under curves, thin over SciPy.
+"""Numbers with intervals: means, shares and rank correlations.
 
 Read `Interval` first, then `bootstrap_mean`, `mean_interval_t` and `binomial_interval`, then `bootstrap_rows`, which
-the rank correlations (`spearman`, `kendall`) and `auc` share.
+takes any statistic, and `spearman`, whose number alone is `rank_correlation`.
 """
 
 from __future__ import annotations
@@ -99,38 +99,6 @@ def spearman(
     return bootstrap_rows(_spearman, first, second, seed=seed, groups=groups, level=level, resamples=resamples)
 
 
-def kendall(
-    first: npt.ArrayLike,
-    second: npt.ArrayLike,
-    *,
-    seed: int,
-    groups: npt.ArrayLike | None = None,
-    level: float = 0.95,
-    resamples: int = 2000,
-) -> Interval:
-    """Kendall's tau-b of `first` and `second` (n,) with a bootstrap interval over the pairs, or over whole `groups`.
-
-    Raises ValueError as `bootstrap_rows` does, and if one of them is constant.
-    """
-    return bootstrap_rows(_kendall, first, second, seed=seed, groups=groups, level=level, resamples=resamples)
-
-
-def auc(
-    positive: npt.ArrayLike,
-    scores: npt.ArrayLike,
-    *,
-    seed: int,
-    groups: npt.ArrayLike | None = None,
-    level: float = 0.95,
-    resamples: int = 2000,
-) -> Interval:
-    """Area under the ROC curve of `scores` (n,) for the mask `positive` (n,); bootstrap over the rows or whole `groups`.
-
-    Raises ValueError as `bootstrap_rows` does, and if all rows are positive or none is.
-    """
-    return bootstrap_rows(_auc, positive, scores, seed=seed, groups=groups, level=level, resamples=resamples)
-
-
 def bootstrap_rows(
     statistic: Callable[..., float],
     *columns: npt.ArrayLike,
@@ -142,7 +110,7 @@ def bootstrap_rows(
     """`statistic(*columns)` with a percentile bootstrap interval; rows of the `columns` (n,) are drawn together.
 
     With `groups` (n,) whole groups are drawn (a cluster bootstrap). Resamples in which the statistic is not defined
-    (a constant column, one class only) are left out.
+    (a constant column, say) are left out.
 
     Raises ValueError if the columns differ in length or hold a number that is not finite, if there are fewer than two
     units to draw, or if the statistic of the sample is not defined.
@@ -152,7 +120,7 @@ def bootstrap_rows(
     _enough(len(units))
     value = float(statistic(*table))
     if not np.isfinite(value):
-        raise ValueError("the statistic of this sample is not defined (a constant column, or one class only)")
+        raise ValueError("the statistic of this sample is not defined (a constant column, say)")
     generator = np.random.default_rng(seed)
     drawn = np.empty(resamples)
     for resample in range(resamples):
@@ -189,21 +157,18 @@ def _enough(units: int) -> None:
 
 
 def _spearman(first: Array, second: Array) -> float:
-    if np.ptp(first) == 0 or np.ptp(second) == 0:
-        return float("nan")
-    return float(np.corrcoef(stats.rankdata(first), stats.rankdata(second))[0, 1])
+    return rank_correlation(first, second) if np.ptp(first) > 0 and np.ptp(second) > 0 else float("nan")
 
 
-def _kendall(first: Array, second: Array) -> float:
-    if np.ptp(first) == 0 or np.ptp(second) == 0:
-        return float("nan")
-    return float(stats.kendalltau(first, second).statistic)
+def rank_correlation(first: npt.ArrayLike, second: npt.ArrayLike) -> float:
+    """Spearman's rho of `first` and `second` (n,); 0 where one of them is constant, since a constant tells nothing."""
+    one, other = (_ranks(np.asarray(column)) - (np.size(column) + 1) / 2 for column in (first, second))
+    norm = np.sqrt((one @ one) * (other @ other))
+    return float(one @ other / norm) if norm > 0 else 0.0
 
 
-def _auc(positive: Array, scores: Array) -> float:
-    wanted = positive > 0
-    positives, negatives = int(wanted.sum()), int((~wanted).sum())
-    if positives == 0 or negatives == 0:
-        return float("nan")
-    ranks = stats.rankdata(scores)
-    return float((ranks[wanted].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+def _ranks(values: Array) -> Array:
+    """Ranks from 1, equal values at their mean rank: SciPy's `rankdata` without its checks, which take ten times as long."""
+    ordered = np.sort(values)
+    result: Array = (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right") + 1) / 2
+    return result

@@ -7,15 +7,14 @@ a published number; it is called "CIFAR-10 (JPEG copy)" wherever it is used.
 from __future__ import annotations
 
 import io
-import pickle
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from robustbook.data.image_set import ImageSet
+from robustbook.data.pickles import load_arrays
 from robustbook.data.store import DataError, DataFile, DataSource, digest_of
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -48,26 +47,10 @@ JPEG_FILES: dict[str, tuple[DataFile, ...]] = {
 }
 
 
-class _ArraysOnly(pickle.Unpickler):
-    """Reads pickled numpy arrays and plain values; whatever else a pickle names is refused before it runs."""
-
-    ALLOWED = frozenset((f"numpy.{room}.multiarray", "_reconstruct") for room in ("core", "_core")) | {
-        ("numpy", "ndarray"),
-        ("numpy", "dtype"),
-        ("_codecs", "encode"),
-    }
-
-    def find_class(self, module: str, name: str) -> Any:
-        """The named object if it is one of those that a pickled array needs."""
-        if (module, name) not in self.ALLOWED:
-            raise pickle.UnpicklingError(f"refused {module}.{name}")
-        return super().find_class(module, name)
-
-
 def read_batch(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     """Images (N, 3, 32, 32) uint8 and labels (N,) of one official batch; DataError if it holds anything but arrays."""
     try:
-        batch = _ArraysOnly(io.BytesIO(content), encoding="latin1").load()
+        batch = load_arrays(content, encoding="latin1")
         return np.asarray(batch["data"], dtype=np.uint8).reshape(-1, 3, 32, 32), np.asarray(batch["labels"])
     except Exception as failure:  # damaged pickles raise errors of every kind
         raise DataError(f"CIFAR-10 batch cannot be read: {failure}") from failure

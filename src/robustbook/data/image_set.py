@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from robustbook.errors import ParameterError
+
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
@@ -53,12 +55,14 @@ class ImageSet:
         """A subset of `count` images (all if None), a random one with equal shares of the classes drawn from `seed`.
 
         The order is random and its prefixes are nested: the first ten of `take(20)` are `take(10)`.
-        Raises ValueError if `count` is less than 1 or more than there are images.
+        Raises ParameterError if `count` is less than 1 or more than there are images.
         """
         if count is None:
             return self
         if not 1 <= count <= len(self):
-            raise ValueError(f"count must be between 1 and {len(self)}, got {count}")
+            raise ParameterError(
+                f"{self.title} has 1 to {len(self)} {self.split} images to give, but {count} were asked for"
+            )
         chosen = _balanced_order(self.labels, seed)[:count]
         return replace(self, images=self.images[chosen], labels=self.labels[chosen])
 

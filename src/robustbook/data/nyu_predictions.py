@@ -9,14 +9,14 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from robustbook.data.pickles import load_arrays
 from robustbook.data.store import DataError, data_root
 
 TITLE = "Predictions of radiologists and networks (Makino et al. 2022)"
@@ -39,11 +39,6 @@ DIGESTS = {
     f"{_STUDY}/dnns/gmic/unperturbed.pkl": "504674d31f0841d09818f723dbb4d93ee01c7dd9a55e2755835433d99b6b237a",
     f"{_STUDY}/radiologists.pkl": "f669311eda6fb634cec146a0dd8f5090dac8e561b15d3dbb8fd5b8637ae8ac35",
 }
-_ALLOWED = {
-    (f"numpy.{room}.{module}", name)
-    for room in ("core", "_core")
-    for module, name in (("multiarray", "_reconstruct"), ("multiarray", "scalar"), ("numeric", "_frombuffer"))
-} | {("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
 _ARRAY_KINDS = "biuf"
 
 
@@ -78,25 +73,13 @@ class Predictions:
         return ~malignant | positive, positive
 
 
-class _ArraysOnly(pickle.Unpickler):
-    """Finds only what numpy arrays of plain numbers are made of."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which is no part of an array")
-        return super().find_class(module.replace("numpy.core", "numpy._core"), name)
-
-    def persistent_load(self, pid: Any) -> NoReturn:
-        raise pickle.UnpicklingError("it refers to something outside itself")
-
-
 def read_arrays(content: bytes, name: str = "predictions") -> tuple[NDArray[Any], ...]:
     """The arrays that a pickle holds: one array, several in a tuple or list, or a list of whole numbers.
 
     Raises DataError, and runs nothing, if the pickle names anything but arrays of numbers.
     """
     try:
-        found = _ArraysOnly(io.BytesIO(content)).load()
+        found = load_arrays(content)
     except Exception as failure:  # damaged pickles raise errors of every kind
         raise DataError(f"{name} is refused: {failure}") from failure
     if isinstance(found, list) and found and all(type(entry) is int for entry in found):

@@ -91,10 +91,6 @@ class Reach:
         """The larger of two lower bounds."""
         return Reach(torch.maximum(self.distance, other.distance), torch.maximum(self.margin, other.margin))
 
-    def nearer(self, other: Reach) -> Reach:
-        """The smaller of two upper bounds."""
-        return Reach(torch.minimum(self.distance, other.distance), torch.minimum(self.margin, other.margin))
-
 
 def _by_chunks(samples: WeightSamples, chunk: int | None, oracle: Callable[[WeightSamples], Reach]) -> Reach:
     """An oracle on `chunk` samples at a time, by default as many as stay in the cache."""

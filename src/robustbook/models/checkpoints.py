@@ -40,34 +40,42 @@ def cached(
     *,
     code: Sequence[ModuleType] = (),
 ) -> nn.Module:
-    """`model` with the weights of `specification`: read from the cache, else made by `train(model)` and kept there.
+    """`model` with the weights of `specification`, in evaluation mode: those that are kept, else those of `train(model)`.
 
-    `specification` is plain values (JSON) that determine the weights, the digest of the data among them, together with the
+    All else as in `kept`.
+    """
+    model.load_state_dict(kept(specification, lambda: train(model).state_dict(), code=code))
+    return model.eval()
+
+
+def kept(
+    specification: Mapping[str, Any], make: Callable[[], Mapping[str, Tensor]], *, code: Sequence[ModuleType] = ()
+) -> Mapping[str, Tensor]:
+    """The tensors of `specification`: read from the cache, else made by `make()` and kept there.
+
+    `specification` is plain values (JSON) that determine the tensors, the digest of the data among them, together with the
     code of `models.architectures`, of `models.training` and of the modules named in `code` (another architecture's, those of
     an attack used in training). A damaged file is reported by a warning and made again. Two processes that want the same
-    checkpoint train it once: the second one waits.
-    Where the cache folder cannot be written, the network is trained and not kept.
+    checkpoint make it once: the second one waits. Where the cache folder cannot be written, nothing is kept.
     """
     from filelock import FileLock
 
     path = cache_folder() / f"{key(specification, code)}.safetensors"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(f"{path}.lock")
-        lock.acquire()
+        held = FileLock(f"{path}.lock").acquire()
     except OSError:
-        warnings.warn(f"checkpoints cannot be kept in {path.parent}", stacklevel=2)
-        return train(model)
-    with lock:
+        warnings.warn(f"checkpoints cannot be kept in {path.parent}", stacklevel=3)
+        return make()
+    with held:
         if path.exists():
             try:
-                model.load_state_dict(read(path))
-                return model.eval()
+                return read(path)
             except DamagedCheckpoint as damage:
-                warnings.warn(f"damaged checkpoint is made again: {damage}", stacklevel=2)
-        trained = train(model)
-        write(path, trained.state_dict())
-    return trained
+                warnings.warn(f"damaged checkpoint is made again: {damage}", stacklevel=3)
+        made = make()
+        write(path, made)
+    return made
 
 
 def key(specification: Mapping[str, Any], code: Sequence[ModuleType] = ()) -> str:

@@ -58,7 +58,6 @@ METHODS: dict[str, Look] = {
     "integrated gradients": Look("integrated gradients", VERMILLION, "D"),
     "gradient x input": Look("gradient × input", PURPLE, "P"),
     "grad-cam": Look("Grad-CAM", SKY, "v"),
-    "lrp": Look("LRP", OCHRE, "<"),
     "edges": Look("edge map", "#444444", ">"),
     # the control of every ranking
     "random": Look("random", GREY, "X"),
@@ -92,12 +91,6 @@ def label(name: str) -> str:
     """The method's name as legends and axes write it."""
     return look(name).label
 
-
-PALETTE: dict[str, str] = {name: entry.colour for name, entry in METHODS.items()}
-"""Colour of each method by its key, which is what seaborn's `palette=` takes."""
-
-MARKERS: dict[str, str] = {name: entry.marker for name, entry in METHODS.items()}
-"""Marker of each method by its key, which is what seaborn's `markers=` takes."""
 
 _RC: dict[Any, Any] = {
     "figure.figsize": (FIGURE_WIDTH, 4.2),

@@ -6,7 +6,7 @@ states none.
 
 from __future__ import annotations
 
-from robustbook.results import Claim, Judgement, Metric, Results
+from robustbook.results import Claim, Judgement, Metric, Results, UnmeasuredError
 
 MATCHED_ACCURACY = 0.02
 MIXED_R_HAT = 1.1
@@ -26,7 +26,7 @@ def judge_guarantee(results: Results) -> Judgement:
     gamma = results.one("promised failure", pair="published").value
     simulated = results.select("simulated failure", rule="Massart", pair="published")
     if not simulated:
-        raise KeyError("simulated failure of Massart")
+        raise UnmeasuredError("simulated failure of Massart")
     worst = max(simulated, key=lambda row: row.value)
     bound = results.one("worst failure", rule="Massart", pair="published")
     real = results.one("failure on a posterior", rule="Massart")
@@ -46,7 +46,7 @@ def judge_massart(results: Results) -> Judgement:
     outer = [row for row in rows if not BELOW <= float(row.factors["p"]) <= ABOVE]
     inner = results.one("mean samples", rule="Massart", pair="published", p=0.5)
     if not outer:
-        raise KeyError("mean samples of Massart at small and large p")
+        raise UnmeasuredError("mean samples of Massart at small and large p")
     least, most = min(row.value for row in outer), max(row.value for row in outer)
     evidence = (
         f"Massart's rule needs {least:.0f} to {most:.0f} samples on average where p < {BELOW} or p > {ABOVE}, "
@@ -141,7 +141,7 @@ CLAIMS = (
         measure="Mean number of samples of Algorithm 1 against Chernoff's number, as a function of $p$.",
         rule="Reproduced if it is smaller at every tested $p < 0.15$ and $p > 0.85$ (no gain at $p = 0.5$ is no refutation); partly if "
         "at some of them.",
-        control="Two rules that the paper does not have, and Wald's lower limit for any rule.",
+        control="Three rules that the paper does not have, and Wald's lower limit for any rule.",
         judge=judge_massart,
     ),
     Claim(

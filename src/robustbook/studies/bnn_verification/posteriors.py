@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from robustbook.bayes import hmc
+from robustbook.bayes import ensemble, hmc, mc_dropout, mean_field, protocol, weights
 from robustbook.bayes.ensemble import train_ensemble
 from robustbook.bayes.mc_dropout import Dropout, train_dropout
 from robustbook.bayes.mean_field import MeanField, train_mean_field
@@ -21,12 +21,14 @@ from robustbook.bayes.protocol import Empirical, Posterior, sampled_probabilitie
 from robustbook.bayes.weights import WeightSamples, stack
 from robustbook.data import ImageSet, digits, gtsrb, load, mnist
 from robustbook.data import signs as drawn_signs
+from robustbook.models.checkpoints import kept
 from robustbook.models.training import Recipe
-from robustbook.studies.bnn_verification.kept import kept
 from robustbook.studies.bnn_verification.parameters import Parameters
 
 # Imported by name, so that a page's hash covers the code that reads its data.
 DATA_MODULES = (digits, drawn_signs, gtsrb, mnist)
+CODE = (hmc, mean_field, mc_dropout, ensemble, protocol, weights)
+"""Modules that determine a posterior, beside those of `robustbook.models`."""
 METHODS = ("HMC", "mean-field VI", "MC dropout", "deterministic", "ensemble")
 STEP_SIZE = 0.01
 """Where the search for the step size of HMC begins, in units of the prior's standard deviation."""
@@ -180,7 +182,7 @@ def _fit_mean_field(task: Task, parameters: Parameters, seed: int, changes: Mapp
         means = {f"mean {name}": tensor for name, tensor in found.means.items()}
         return means | {f"scale {name}": tensor for name, tensor in found.scales.items()}
 
-    tensors = kept(_specification(task, parameters, seed, method="mean-field VI", settings=settings), make)
+    tensors = kept(_specification(task, parameters, seed, method="mean-field VI", settings=settings), make, code=CODE)
     means, scales = (
         {name: tensors[f"{kind} {name}"] for name, _ in task.build(seed).named_parameters()}
         for kind in ("mean", "scale")
@@ -198,7 +200,7 @@ def _fit_dropout(task: Task, parameters: Parameters, seed: int, changes: Mapping
 
     specification = _specification(task, parameters, seed, method="MC dropout", rates=rates, recipe=repr(recipe))
     network = task.build(seed)
-    network.load_state_dict(kept(specification, make))
+    network.load_state_dict(kept(specification, make, code=CODE))
     return Dropout(network.eval(), rates)
 
 
@@ -212,7 +214,7 @@ def _fit_networks(task: Task, parameters: Parameters, seed: int, members: int) -
         return dict(stack([task.folded(found.network(index)) for index in range(members)]).weights)
 
     specification = _specification(task, parameters, first, method="networks", members=members, recipe=repr(recipe))
-    return Empirical(WeightSamples(task.build(seed), kept(specification, make)))
+    return Empirical(WeightSamples(task.build(seed), kept(specification, make, code=CODE)))
 
 
 def _recipe(task: Task, parameters: Parameters) -> Recipe:
@@ -295,6 +297,7 @@ def fit_hmc(
     tensors = kept(
         _specification(task, parameters, seed, method="HMC", settings=settings),
         lambda: _chains(target, length, seed) | ({"basis": reduced.basis} if reduced else {}),
+        code=CODE,
     )
     parts = [target.weights(draws) for draws in tensors["draws"]]
     together = target.weights(tensors["draws"].flatten(0, 1))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from robustbook.results import Claim, Judgement, Metric, Results
+from robustbook.results import Claim, Judgement, Metric, Results, UnmeasuredError
 
 MINIMAL_SEEDS = 3
 RECOGNISABLE = 0.9
@@ -108,7 +108,7 @@ def _breaking(results: Results, leg: str, network: str, subgroup: str) -> float 
     """The mildest severity from which on every loss of the clean network has an interval above 0."""
     rows = results.select("low-pass AUC loss", leg=leg, network=network, subgroup=subgroup, training="clean")
     if not rows:
-        raise KeyError(f"low-pass AUC loss of {network} for {subgroup}")
+        raise UnmeasuredError(f"low-pass AUC loss of {network} for {subgroup}")
     mildest = None
     for row in sorted(rows, key=lambda each: -float(each.factors["severity"])):
         if (row.low or 0) <= 0:

@@ -6,7 +6,7 @@ Rows that rules read: `baseline gap` and `neutral gap` (ceiling minus similarity
 
 from __future__ import annotations
 
-from robustbook.results import Claim, Judgement, Metric, Results, Verdict
+from robustbook.results import Claim, Judgement, Metric, Results, UnmeasuredError, Verdict
 
 NEUTRAL = 0.05
 """A baseline counts as neutral for a network below this KL from the uniform distribution, as a share of log K."""
@@ -29,7 +29,7 @@ def _low(metric: Metric) -> float:
 def _rows(results: Results, name: str, **factors: str) -> list[Metric]:
     found = results.select(name, **factors)
     if not found:
-        raise KeyError(f"{name} {factors}")
+        raise UnmeasuredError(f"{name} {factors}")
     return found
 
 
@@ -49,7 +49,7 @@ def _listed(rows: list[Metric], *factors: str) -> str:
 def _judge_gap(results: Results, name: str, ceiling: str) -> Judgement:
     rows = [row for measure in DECIDING for row in results.select(name, measure=measure)]
     if not rows:
-        raise KeyError(name)
+        raise UnmeasuredError(name)
     held = _above_zero(rows)
     return Judgement(
         _graded(held, len(rows)),

@@ -6,7 +6,7 @@ run and nothing else.
 
 from __future__ import annotations
 
-from robustbook.results import Claim, Judgement, Metric, Results
+from robustbook.results import Claim, Judgement, Metric, Results, UnmeasuredError
 
 STRONG = 0.5
 """A rank correlation beyond which we call two measures alike."""
@@ -123,7 +123,7 @@ def judge_s6(results: Results) -> Judgement:
     ratios = results.select("psi after pruning over before")
     losses = {row.factors["kind"]: results.one("accuracy lost by pruning", kind=row.factors["kind"]) for row in ratios}
     if not ratios:
-        raise KeyError("expected rows 'psi after pruning over before', found 0")
+        raise UnmeasuredError("expected rows 'psi after pruning over before', found 0")
     kept = [row for row in ratios if losses[row.factors["kind"]].value <= ACCURACY_KEPT]
     between = results.one("largest psi ratio between seeds")
     evidence = (

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import stats as scipy_stats
+from scipy.stats import pearsonr
 from torch import Tensor
 
 from robustbook.measure.importance import CRITERIA, Evidence, score
@@ -16,7 +16,7 @@ from robustbook.measure.oracle import removal_losses
 from robustbook.models.prunable import Prunable, published_resnet20
 from robustbook.perturb.network import accuracy
 from robustbook.results import Results
-from robustbook.stats import bootstrap_rows, mean_interval_t
+from robustbook.stats import bootstrap_rows, mean_interval_t, rank_correlation
 from robustbook.studies.taylor_pruning.networks import Task, lenet3, preact_resnet, vgg
 
 RESIDUAL_CRITERIA = (
@@ -107,19 +107,15 @@ def measure(
 
 def pearson(first: Tensor, second: Tensor) -> float:
     """Pearson's correlation of two scores; 0 if one of them is constant, since a constant tells nothing."""
-    return _correlation(scipy_stats.pearsonr, first, second)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        value = float(pearsonr(first.double().numpy(), second.double().numpy())[0])
+    return value if np.isfinite(value) else 0.0
 
 
 def spearman(first: Tensor, second: Tensor) -> float:
     """Spearman's rank correlation of two scores; 0 if one of them is constant."""
-    return _correlation(scipy_stats.spearmanr, first, second)
-
-
-def _correlation(function: Callable[..., tuple[float, float]], first: Tensor, second: Tensor) -> float:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        value = float(function(first.double().numpy(), second.double().numpy())[0])
-    return value if np.isfinite(value) else 0.0
+    return rank_correlation(first.double().numpy(), second.double().numpy())
 
 
 COEFFICIENTS = {"pearson": pearson, "spearman": spearman}

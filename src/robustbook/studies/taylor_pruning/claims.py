@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from robustbook.results import Claim, Judgement, Metric, Results, Verdict
+from robustbook.results import Claim, Judgement, Metric, Results, UnmeasuredError, Verdict
 
 AGREEING = ("taylor-fo", "taylor-fo-fg", "taylor-so")
 RIVALS = ("weight-norm", "obd", "random")
@@ -42,7 +42,7 @@ def _graded(held: int, of: int) -> Verdict:
 def _rows(results: Results, name: str, **factors: str | bool) -> list[Metric]:
     found = results.select(name, **factors)
     if not found:
-        raise KeyError(f"{name} {factors}")
+        raise UnmeasuredError(f"{name} {factors}")
     return found
 
 
@@ -157,7 +157,7 @@ def judge_modern(results: Results) -> Judgement:
         if row.factors["network"] in RESIDUAL_NETWORKS
     ]
     if not rows:
-        raise KeyError("correlation on a residual network")
+        raise UnmeasuredError("correlation on a residual network")
     above, below = (
         [_low(row) > PUBLISHED_CORRELATION for row in rows],
         [_high(row) < PUBLISHED_CORRELATION for row in rows],
@@ -187,10 +187,12 @@ def judge_second_order(results: Results) -> Judgement:
 def judge_iterative(results: Results) -> Judgement:
     """C6.8: scoring again while fine-tuning beats removing all units at once."""
     lead = results.one("tuned lead", rival="one-shot")
+    scratch = results.one("tuned lead", rival="from scratch")
     momentum = results.one("tuned lead", rival="momentum 0.9")
     return Judgement(
         _sign(lead),
-        f"Test accuracy, iterative minus one-shot: {_shown(lead)}; momentum 0 minus momentum 0.9: {_shown(momentum)}.",
+        f"Test accuracy, iterative minus one-shot: {_shown(lead)}; minus training from scratch at the same size: "
+        f"{_shown(scratch)}; momentum 0 minus momentum 0.9: {_shown(momentum)}.",
     )
 
 

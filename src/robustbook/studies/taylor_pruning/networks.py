@@ -45,7 +45,7 @@ def load_images(name: str, parameters: Parameters) -> tuple[ImageSet, ImageSet]:
     """Training and test images of a data set: as many as the parameters ask for, and at most 2,000 for the test."""
     wanted = max(parameters.train_images, 2 * parameters.score_images, parameters.residual_images)
     training, test = load(name, "train"), load(name, "test")
-    return training.take(min(wanted, len(training))), test.take(min(2000, len(test)))
+    return training.take(wanted), test.take(min(2000, len(test)))
 
 
 def tasks(images: tuple[ImageSet, ImageSet], parameters: Parameters, count: int) -> list[Task]:
