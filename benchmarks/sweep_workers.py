@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SMALL = {
-    **{"train_images": 300, "epochs": 4, "seeds": 2, "images": 16, "queries": 50, "grid": 11, "slices": 1},
+    **{"train_images": 300, "epochs": 4, "seeds": 1, "images": 16, "queries": 50, "grid": 11, "slices": 1},
     **{"strong_steps": 15, "steps": 10, "restarts": 2, "bound_images": 2, "clever_images": 1},
 }
 REPETITIONS = 3
