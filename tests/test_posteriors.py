@@ -8,7 +8,7 @@ from torch import nn
 
 from robustbook.bayes.ensemble import train_ensemble
 from robustbook.bayes.mc_dropout import Dropout, train_dropout
-from robustbook.bayes.mean_field import MeanField, divergence, noisy_logits, train_mean_field
+from robustbook.bayes.mean_field import MeanField, diagnose, divergence, noisy_logits, train_mean_field
 from robustbook.bayes.protocol import (
     Empirical,
     decisions,
@@ -130,6 +130,54 @@ def test_mean_field_on_a_linear_gaussian_problem_finds_the_posteriors_spread():
     assert float(found.scales["1.weight"]) == pytest.approx(0.5, rel=0.1)
     assert float(found.scales["1.bias"]) == pytest.approx((1 / 0.25 + 2.5) ** -0.5, rel=0.12)
     assert abs(float(found.means["1.bias"])) < 0.15
+
+
+def test_deviations_with_a_rate_of_their_own_reach_the_optimum_in_few_steps_and_the_diagnosis_sees_when_not():
+    """A prior 50 times as wide as the start: 100 steps at the rate of the means cannot get there."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(1, 1))
+    images, labels = torch.zeros(10, 1, 1, 1), torch.arange(10) % 2
+    setting = {"prior_sd": 1.0, "epochs": 100, "seed": 0, "learning_rate": 3e-3}
+    short = train_mean_field(network, images, labels, **setting)
+    long = train_mean_field(network, images, labels, **setting, scale_learning_rate=0.1)
+    before, after = (diagnose(found, images, labels, prior_sd=1.0, passes=200) for found in (short, long))
+    assert float(long.scales["1.weight"]) == pytest.approx(1, rel=0.05)
+    assert after.uninformed == pytest.approx(float(long.scales["1.weight"]))
+    # E[p(1 - p)] under the posterior is the curvature of one coin; it lies between that of a fixed bias and 0.
+    assert float(long.scales["1.bias"]) == pytest.approx((1 + 10 * 0.22) ** -0.5, rel=0.1)
+    assert after.balance["1"] == pytest.approx(1, abs=0.1)
+    assert before.uninformed < 0.05
+    assert before.balance["1"] < 0.05
+    assert after.bound > before.bound + 0.1
+    wide = MeanField(network, long.means, {name: 2 * scale for name, scale in long.scales.items()})
+    assert diagnose(wide, images, labels, prior_sd=1.0, passes=200).balance["1"] > 2
+
+
+def test_the_balance_is_the_slope_of_the_bound_in_the_deviations():
+    network = mlp(outputs=2)
+    means = {name: tensor.detach() for name, tensor in network.named_parameters()}
+    scales = {name: torch.full_like(means[name], 0.2) for name in ("3.weight", "3.bias")}
+
+    def found(factor):
+        posterior = MeanField(network, means, {name: scale * factor for name, scale in scales.items()})
+        return diagnose(posterior, IMAGES, LABELS, prior_sd=0.5, temperature=0.3, passes=50)
+
+    slope = (found(1.02).bound - found(1 / 1.02).bound) / (2 * torch.tensor(1.02).log())
+    assert found(1).balance["3"] == pytest.approx(1 - float(slope) * 40 / 0.3 / 22, abs=0.01)
+    assert found(1).uninformed is None
+    assert set(found(1).balance) == {"3"}
+
+
+def test_the_rate_of_the_means_is_the_default_rate_of_the_deviations():
+    setting = {"prior_sd": 1, "epochs": 2, "batch": 20, "seed": 0}
+    plain = train_mean_field(mlp(outputs=2), IMAGES, LABELS, **setting)
+    named = train_mean_field(mlp(outputs=2), IMAGES, LABELS, **setting, scale_learning_rate=3e-3)
+    for name, scale in plain.scales.items():
+        assert torch.equal(scale, named.scales[name])
+        assert torch.equal(plain.means[name], named.means[name])
+    with pytest.raises(ParameterError, match="scale_learning_rate must be positive, got 0"):
+        train_mean_field(mlp(outputs=2), IMAGES, LABELS, **setting, scale_learning_rate=0)
+    with pytest.raises(ParameterError, match="temperature and prior_sd must be positive"):
+        diagnose(plain, IMAGES, LABELS, prior_sd=1, temperature=0)
 
 
 def test_only_the_chosen_layer_is_stochastic():
