@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torchvision.datasets import MNIST
 
 from robustbook.data import ImageSet, load, mnist, store
 from robustbook.data.cifar10 import read_batch
@@ -140,6 +141,23 @@ def test_download_that_gives_other_files_is_refused(mnist_root: Path, monkeypatc
     monkeypatch.setitem(mnist.SOURCES, "mnist", (replace(source, download=other),))
     with pytest.raises(DataError, match="damaged"):
         store.get("mnist")
+
+
+def test_only_packed_files_of_mnist_are_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def first_mirror_fails(url: str, root: Path, filename: str, md5: str) -> None:
+        asked.append(url)
+        if url.startswith(MNIST.mirrors[0]):
+            raise OSError("no route to host")
+
+    monkeypatch.setattr("torchvision.datasets.utils.download_url", first_mirror_fails)
+    mnist.SOURCE.download(tmp_path)  # type: ignore[misc]
+    files = [file.path.rpartition("/")[2] for files in mnist.FILES.values() for file in files]
+    assert asked == [mirror + name for name in files for mirror in MNIST.mirrors[:2]]
+    monkeypatch.setattr(MNIST, "mirrors", MNIST.mirrors[:1])
+    with pytest.raises(OSError, match="no route"):
+        mnist.SOURCE.download(tmp_path)  # type: ignore[misc]
 
 
 def test_official_batch_is_read_and_hostile_pickles_are_refused() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from filelock import FileLock
 from torch import Generator, Tensor, nn
 
 from robustbook.data import load
@@ -169,6 +170,20 @@ def test_unwritable_cache_trains_without_keeping(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("ROBUSTBOOK_CACHE", str(blocked))
     with pytest.warns(UserWarning, match="cannot be kept"):
         assert isinstance(cached({}, build("mlp", (1, 8, 8), 10, 0), lambda model: model), nn.Module)
+
+
+def test_a_read_only_cache_is_read_and_a_full_one_loses_no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    cached({"name": "a"}, build("mlp", (1, 8, 8), 10, 0), lambda model: model)
+
+    def refuse(*words: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.warns(UserWarning, match="cannot be kept .* [(]No space left"):
+        cached({"name": "b"}, build("mlp", (1, 8, 8), 10, 0), lambda model: model)
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    cached({"name": "a"}, build("mlp", (1, 8, 8), 10, 1), never)
+    assert len(list(checkpoints.cache_folder().glob("*.safetensors"))) == 1
 
 
 def make_slowly(folder: str) -> None:

@@ -129,7 +129,7 @@ def _image_set(name: str, split: str, images: Tensor, labels: Tensor) -> ImageSe
 def load_masked(name: str, split: str, *, limit: int | None = None, seed: int = 0) -> Masked:
     """Images of "shapes" or "planted" with their masks; the same images in the same order as `load` gives.
 
-    Raises KeyError if the name or the split is unknown, ValueError if `limit` is out of range.
+    Raises KeyError if the name or the split is unknown, ParameterError if `limit` is out of range.
     """
     images, labels, masks = _pictures(name, split)
     # A subset depends on labels and seed alone, so masks that travel as images come out in the same order.
@@ -144,7 +144,7 @@ def swap_patch(images: Tensor, masks: Tensor, labels: Tensor) -> Tensor:
     swapped = images.clone()
     for image, mask, label in zip(swapped, masks, labels, strict=True):
         pattern = torch.from_numpy(0.1 + 0.8 * draw_patch(int(label))).float()
-        image[:, mask] = pattern.reshape(1, -1)
+        image[:, mask] = pattern.to(images).reshape(1, -1)
     return swapped
 
 

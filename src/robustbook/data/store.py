@@ -112,7 +112,7 @@ def load(name: str, split: str, *, limit: int | None = None, seed: int = 0) -> I
     The subset depends on `seed` alone (see `ImageSet.take`). Every file is verified against its pinned digest first.
 
     Raises DataError if the name or split is unknown, files are missing (with the command that gets them) or damaged, and
-    ValueError if `limit` is out of range.
+    ParameterError if `limit` is out of range.
     """
     candidates = _find(name)
     source = next((each for each in candidates if _present(each)), candidates[0])

@@ -12,6 +12,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -56,17 +57,17 @@ def kept(
     `specification` is plain values (JSON) that determine the tensors, the digest of the data among them, together with the
     code of `models.architectures`, of `models.training` and of the modules named in `code` (another architecture's, those of
     an attack used in training). A damaged file is reported by a warning and made again. Two processes that want the same
-    checkpoint make it once: the second one waits. Where the cache folder cannot be written, nothing is kept.
+    checkpoint make it once: the second one waits. Where the cache folder cannot be written (a full disk, a shared folder
+    that is read-only), a warning says so: what is there is read, and what is made is not kept.
     """
     from filelock import FileLock
 
     path = cache_folder() / f"{key(specification, code)}.safetensors"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        held = FileLock(f"{path}.lock").acquire()
+        held: AbstractContextManager[object] = FileLock(f"{path}.lock").acquire()
     except OSError:
-        warnings.warn(f"checkpoints cannot be kept in {path.parent}", stacklevel=3)
-        return make()
+        held = nullcontext()
     with held:
         if path.exists():
             try:
@@ -74,7 +75,10 @@ def kept(
             except DamagedCheckpoint as damage:
                 warnings.warn(f"damaged checkpoint is made again: {damage}", stacklevel=3)
         made = make()
-        write(path, made)
+        try:
+            write(path, made)
+        except OSError as failure:
+            warnings.warn(f"checkpoints cannot be kept in {path.parent} ({failure.strerror})", stacklevel=3)
     return made
 
 

@@ -43,7 +43,7 @@ class Unrolled(nn.Module):
         super().__init__()
         pixels, outputs = math.prod(sides), math.prod(output_sides)
         # Which place of the kernel meets which pixel: (pixels in, places, pixels out), zeros and ones.
-        every = torch.eye(pixels, dtype=layer.weight.dtype).reshape(pixels, 1, *sides)
+        every = torch.eye(pixels, dtype=layer.weight.dtype, device=layer.weight.device).reshape(pixels, 1, *sides)
         meets = functional.unfold(every, layer.kernel_size, layer.dilation, cast(Any, layer.padding), layer.stride)
         with torch.no_grad():
             matrix = torch.einsum("pko,yxk->oypx", meets, layer.weight.flatten(2))
