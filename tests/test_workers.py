@@ -16,7 +16,7 @@ import torch
 
 from robustbook.errors import ParameterError
 from robustbook.progress import counting, last_line
-from robustbook.workers import map_in_workers, worker_count
+from robustbook.workers import _pool, map_in_workers, worker_count
 
 
 def product_of(seed: int) -> list[float]:
@@ -64,6 +64,22 @@ def test_workers_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROBUSTBOOK_WORKERS", "two")
     with pytest.raises(ParameterError, match="must be a number of processes, got 'two'"):
         worker_count()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_threads_of_a_piece_can_be_chosen_and_are_restored(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setenv("ROBUSTBOOK_WORKER_THREADS", "3")
+    # Workers are kept from call to call, with the threads that they began with.
+    _pool.cache_clear()
+    try:
+        assert {threads for threads, _ in map_in_workers(threads_of, [1, 2], workers=workers)} == {3}
+    finally:
+        _pool.cache_clear()
+    assert torch.get_num_threads() == before
+    monkeypatch.setenv("ROBUSTBOOK_WORKER_THREADS", "many")
+    with pytest.raises(ParameterError, match="must be a number of threads, got 'many'"):
+        map_in_workers(threads_of, [1], workers=1)
 
 
 def test_after_an_idle_worker_died_the_call_after_the_next_works_again() -> None:

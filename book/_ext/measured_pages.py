@@ -17,7 +17,7 @@ from docutils import nodes
 from record_pages import RecordDirective, records
 
 from robustbook import page, studies
-from robustbook.run.project import QUICK, REFERENCE
+from robustbook.run.project import QUICK, REFERENCE, RunId
 from robustbook.run.records import Record
 
 if TYPE_CHECKING:
@@ -94,15 +94,29 @@ class DataDigests(TableDirective):
 
 
 class Repeats(TableDirective):
-    """`{repeats}`: what repetitions of runs found, from `measured/repeats.json`."""
+    """`{repeats}`: what repetitions of runs found, from `measured/repeats.json`; only of runs that are still the same."""
 
     caption = (
-        "Runs made again and compared with their records. Distances are relative to the larger value, or to 1 below it."
+        "Runs made again, every network trained again, and compared with their records. Distances are relative to the larger "
+        "value, or to 1 below it."
     )
+    nothing = "No repetition of the present runs is measured."
+
+    def current(self, found: dict[str, Any]) -> bool:
+        """Whether the run's record has the code, parameters and data of the one that was repeated."""
+        record = records(self.env.app, found["study"]).get(RunId(found["study"], found["run"]))
+        return isinstance(record, Record) and record.provenance.hash == found.get("hash")
+
+    def run(self) -> list[nodes.Node]:
+        """The table, and below it which runs changed since they were repeated."""
+        rows = measured(self.env.app, "repeats").values()
+        old = sorted({f"{found['study']} {found['run']}" for found in rows if not self.current(found)})
+        said = f"Not shown, since the run is another one now or is not here: {', '.join(old)}."
+        return [*super().run(), *([nodes.paragraph(text=said)] if old else [])]
 
     def lines(self) -> Iterable[dict[str, Any]]:
         """One line a repetition."""
-        for found in measured(self.env.app, "repeats").values():
+        for found in filter(self.current, measured(self.env.app, "repeats").values()):
             yield {
                 "Study": f"`{found['study']}`",
                 "Run": found["run"],

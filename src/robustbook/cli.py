@@ -49,7 +49,6 @@ class Executor(StrEnum):
 
     LOCAL = "local"
     SLURM = "slurm"
-    KUBERNETES = "kubernetes"
 
 
 class ClaimsForm(StrEnum):
@@ -221,14 +220,20 @@ def check(
     ] = False,
     rtol: Annotated[float | None, typer.Option(min=0, help="Relative tolerance (0.02 unless given).")] = None,
     atol: Annotated[float | None, typer.Option(min=0, help="Absolute tolerance (0.005 unless given).")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of the new run (as ever unless given).")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of the new run and of its workers (as ever unless given).")
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Train every network again: start from an empty folder of checkpoints.")
+    ] = False,
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="JSON file in which to note what was found.")
+        Path | None, typer.Option(metavar="FILE", help="JSON file in which to note what was found; implies --fresh.")
     ] = None,
 ) -> None:
     """Run again and compare with the published record; exit 1 where numbers or verdicts differ.
 
-    Two numbers agree where they differ by at most rtol times the larger one or by at most atol.
+    Two numbers agree where they differ by at most rtol times the larger one or by at most atol. Without --fresh a network
+    that is kept in the user's cache is read and not trained again.
 
     Example: robustbook check loss_metric -r quick
     """
@@ -237,14 +242,13 @@ def check(
     here = project.find()
     if (study is None) is not every:
         raise UserError("say which study to check, or --all" if not every else "--all checks every study: name none")
-    if threads:
-        os.environ["OMP_NUM_THREADS"] = str(threads)
     name = run or (project.QUICK if every else project.REFERENCE)
     wanted = [study] if study else [found.run.study for found in status.overview(here) if found.run.run == name]
     if not wanted:
         raise UserError(f"no study has a run {name!r}: robustbook list shows which there are")
     tolerances = (compare.RELATIVE if rtol is None else rtol, compare.ABSOLUTE if atol is None else atol)
-    found = [check_one(project.RunId(each, name), tolerances, skip=every) for each in wanted]
+    with compare.conditions(threads, fresh=fresh or report is not None):
+        found = [check_one(project.RunId(each, name), tolerances, skip=every) for each in wanted]
     outcomes = [outcome for outcome in found if outcome is not None]
     if report:
         compare.note(report, outcomes)

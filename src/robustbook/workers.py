@@ -1,6 +1,7 @@
 """Independent pieces of work side by side: one thread per worker, results in the order of the items.
 
-Every piece runs with one thread whatever the number of workers, so that the numbers are the same for one worker and for many.
+Every piece runs with one thread whatever the number of workers, so that the numbers are the same for one worker and for many;
+`ROBUSTBOOK_WORKER_THREADS` gives it others, with which a check asks whether the numbers hold.
 """
 
 from __future__ import annotations
@@ -26,11 +27,25 @@ def worker_count() -> int:
 
     Raises ParameterError if the variable holds anything but a number.
     """
-    if chosen := os.environ.get("ROBUSTBOOK_WORKERS"):
-        if not chosen.isdecimal():
-            raise ParameterError(f"ROBUSTBOOK_WORKERS must be a number of processes, got {chosen!r}")
-        return max(1, int(chosen))
+    return _chosen("ROBUSTBOOK_WORKERS", "processes") or core_count()
+
+
+def core_count() -> int:
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def worker_threads() -> int:
+    """Threads of a piece: `ROBUSTBOOK_WORKER_THREADS`, else one; ParameterError if the variable holds no number."""
+    return _chosen("ROBUSTBOOK_WORKER_THREADS", "threads") or 1
+
+
+def _chosen(variable: str, what: str) -> int | None:
+    """The number in an environment variable, at least 1; None where there is none."""
+    given = os.environ.get(variable)
+    if given and not given.isdecimal():
+        raise ParameterError(f"{variable} must be a number of {what}, got {given!r}")
+    return max(1, int(given)) if given else None
 
 
 def map_in_workers(
@@ -73,14 +88,14 @@ def _pool(workers: int) -> ProcessPoolExecutor:
 
     They are spawned: a fork of a process whose OpenMP threads are running can hang.
     """
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_one_thread)
+    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin)
 
 
 def _in_this_process(function: Callable[[Item], Outcome], items: Sequence[Item], tell: Progress) -> list[Outcome]:
     import torch
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(worker_threads())
     try:
         found = []
         for item in items:
@@ -91,10 +106,10 @@ def _in_this_process(function: Callable[[Item], Outcome], items: Sequence[Item],
         torch.set_num_threads(threads)
 
 
-def _one_thread() -> None:
+def _begin() -> None:
     import torch
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(worker_threads())
     # A worker whose parent was killed would wait for its next piece for ever.
     Thread(target=_end_with_parent, daemon=True).start()
 

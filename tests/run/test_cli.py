@@ -64,6 +64,35 @@ def test_check_all_repeats_every_quick_run_that_has_a_record(ran, command):
     assert "tiny reference has no record to compare with: passed over" in out
 
 
+TRAINED = """import torch
+
+from robustbook.models import checkpoints
+
+
+def train():
+    with Path("../trained").open("a") as log:
+        log.write(f"{torch.get_num_threads()}")
+    return {"weight": torch.ones(1)}
+
+
+checkpoints.kept({"who": "tiny"}, train)
+object(), Path.cwd()"""
+
+
+def test_a_check_trains_again_only_where_it_is_to_be_fresh(project, command):
+    edit(project.notebook("tiny"), "object(), Path.cwd()", TRAINED)
+    trained = project.root / "trained"
+    assert command("run", "tiny")[0] == 0
+    assert command("check", "tiny", "-r", "quick")[0] == 0
+    assert trained.read_text() == "1"
+    assert command("check", "tiny", "-r", "quick", "--fresh")[0] == 0
+    assert trained.read_text() == "11"
+    assert command("check", "tiny", "-r", "quick", "--threads", "2", "--report", "found.json")[0] == 0
+    assert trained.read_text() == "112"
+    (found,) = json.loads((project.root / "found.json").read_text()).values()
+    assert found["hash"] == records.load(project.record(QUICK)).provenance.hash
+
+
 @pytest.mark.parametrize(("words", "line"), [([], "say which study"), (["tiny", "--all"], "name none")])
 def test_check_wants_a_study_or_all(ran, command, words, line):
     code, _, err = command("check", *words)

@@ -1,5 +1,9 @@
 """Comparing two records of a run: what is outside the tolerances is listed, and nothing else."""
 
+import json
+import os
+from pathlib import Path
+
 import pytest
 from test_records import make_record
 
@@ -68,3 +72,41 @@ def test_an_outcome_counts_identical_rows_and_says_the_largest_distance(tmp_path
     compare.note(tmp_path / "n" / "f.json", [found])
     compare.note(tmp_path / "n" / "f.json", [found])
     assert len((tmp_path / "n" / "f.json").read_text().split("largest")) == 2
+
+
+def of_hash(record, digest):
+    return record.model_copy(update={"provenance": record.provenance.model_copy(update={"hash": digest})})
+
+
+def test_what_is_noted_names_the_record_and_forgets_other_code_of_the_same_run(tmp_path):
+    path, record = tmp_path / "f.json", record_with(row(0.5))
+    others = [record.model_copy(update={"study": "other"}), record.model_copy(update={"run": "wide"})]
+    more = record.model_copy(update={"provenance": record.provenance.model_copy(update={"threads": 4})})
+    compare.note(path, [compare.outcome(each, each) for each in (record, *others)])
+    compare.note(path, [compare.outcome(record, more)])
+    assert [found["hash"] for found in json.loads(path.read_text()).values()] == ["h"] * 4
+    new = of_hash(record, "new")
+    compare.note(path, [compare.outcome(new, new)])
+    found = json.loads(path.read_text()).values()
+    assert sorted((each["study"], each["run"], each["hash"]) for each in found) == [
+        ("other", "quick", "h"), ("tiny", "quick", "new"), ("tiny", "wide", "h")
+    ]  # fmt: skip
+
+
+def test_conditions_hold_inside_and_are_gone_afterwards(monkeypatch):
+    monkeypatch.setattr(compare, "core_count", lambda: 8)
+    monkeypatch.delenv("ROBUSTBOOK_WORKERS", raising=False)
+    before = dict(os.environ)
+    with compare.conditions(None, fresh=False):
+        assert dict(os.environ) == before
+    with compare.conditions(3, fresh=True):
+        names = ("OMP_NUM_THREADS", "ROBUSTBOOK_WORKER_THREADS", "ROBUSTBOOK_WORKERS")
+        assert [os.environ[name] for name in names] == ["3", "3", "2"]
+        folder = Path(os.environ["ROBUSTBOOK_CACHE"])
+        assert not list(folder.iterdir()) and str(folder) != before["ROBUSTBOOK_CACHE"]
+        (folder / "kept").touch()
+    assert dict(os.environ) == before
+    assert not folder.exists()
+    with pytest.raises(KeyboardInterrupt), compare.conditions(2, fresh=True):
+        raise KeyboardInterrupt
+    assert dict(os.environ) == before

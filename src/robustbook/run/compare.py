@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from robustbook.results import Metric
 from robustbook.run.publish import write_whole
 from robustbook.run.records import Record, rounded
+from robustbook.workers import core_count
 
 RELATIVE, ABSOLUTE = 0.02, 0.005
 """Default tolerances: two per cent of the larger value, or 0.005 in the metric's unit where that is more.
@@ -56,11 +61,13 @@ def differences(
 class Outcome:
     """What a repetition of a run found: how many numbers and verdicts, those outside the tolerances, the largest distance.
 
-    `largest` is the largest distance of two values relative to the larger one (to 1 where both are smaller).
+    `largest` is the largest distance of two values relative to the larger one (to 1 where both are smaller); `hash` is that
+    of the record that was repeated, over its code, parameters and data.
     """
 
     study: str
     run: str
+    hash: str
     numbers: int
     verdicts: int
     identical: int
@@ -83,6 +90,7 @@ def outcome(before: Record, now: Record, relative: float = RELATIVE, absolute: f
     return Outcome(
         study=now.study,
         run=now.run,
+        hash=before.provenance.hash,
         numbers=len(now.metrics),
         verdicts=len(now.claims),
         identical=sum(
@@ -96,13 +104,45 @@ def outcome(before: Record, now: Record, relative: float = RELATIVE, absolute: f
 
 
 def note(path: Path, outcomes: Iterable[Outcome]) -> None:
-    """Add what was found to a JSON file, by study, run and threads; the book shows it."""
+    """Add what was found to a JSON file, by study, run and threads; the book shows it.
+
+    What was found of other code or parameters of the same run is forgotten.
+    """
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     for each in outcomes:
+        known = {key: row for key, row in known.items() if not _outdated(row, each)}
         key = f"{each.study} {each.run}, {each.threads_before} and {each.threads_now} threads"
         known[key] = {**asdict(each), "differences": len(each.differences)}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, (json.dumps(known, indent=1, sort_keys=True) + "\n").encode())
+
+
+def _outdated(row: dict[str, Any], now: Outcome) -> bool:
+    """Whether a noted row is of the same run as `now` and of another hash."""
+    return (row["study"], row["run"]) == (now.study, now.run) and row.get("hash") != now.hash
+
+
+@contextmanager
+def conditions(threads: int | None, *, fresh: bool) -> Iterator[None]:
+    """Repetitions inside have `threads` threads, in workers too; `fresh` ones find no network that was trained before.
+
+    With more threads to a worker there are fewer workers, so that no more threads run than there are cores.
+    """
+    given: dict[str, str] = {}
+    if threads:
+        given |= {"OMP_NUM_THREADS": str(threads), "ROBUSTBOOK_WORKER_THREADS": str(threads)}
+        given["ROBUSTBOOK_WORKERS"] = str(max(1, core_count() // threads))
+    before = dict(os.environ)
+    with tempfile.TemporaryDirectory() as empty:
+        if fresh:
+            given["ROBUSTBOOK_CACHE"] = empty
+        os.environ.update(given)
+        try:
+            yield
+        finally:
+            for name in given:
+                os.environ.pop(name)
+            os.environ.update({name: value for name, value in before.items() if name in given})
 
 
 def _by_key(metrics: Iterable[Metric]) -> dict[str, Metric]:
