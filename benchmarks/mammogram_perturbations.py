@@ -107,8 +107,7 @@ def filters(repeats: int) -> Comparison:
 def rows(repeats: int) -> Iterator[Row]:
     """All rows of this study."""
     yield phantoms()
-    # ART takes half a minute a turn.
-    yield universal(max(2, repeats // 3))
+    yield universal(repeats)
     yield filters(repeats)
     works = {side * side: lambda side=side: generate(8, 1, Settings(side, side)) for side in (32, 64, 128, 256)}
     yield growth("8 four-view exams", "pixels a view", works, repeats=min(repeats, 4))

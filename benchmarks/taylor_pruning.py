@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor, nn
 
-from benchmarks.timing import Comparison, Growth, Measurement, Row, compare, fastest, growth, run, seconds
+from benchmarks.timing import Comparison, Growth, Measurement, Row, compare, difference, fastest, growth, run, seconds
 from robustbook.measure.importance import cross_entropy, norm_terms
 from robustbook.measure.oracle import all_subsets, removal_losses
 from robustbook.models.prunable import build, preact_resnet
@@ -30,11 +31,11 @@ def resnet18(repeats: int) -> Comparison:
     model = preact_resnet((3, 32, 32), 10, width=64).eval()
     images, labels = torch.rand(128, 3, 32, 32), torch.randint(10, (128,))
 
-    def ours() -> object:
+    def ours() -> nn.Module:
         scores = norm_terms(model, images, labels, batch=128).square().mean(dim=0)
         return removed(model, lowest(model, scores, int(SHARE * model.units), all_alive(model)))
 
-    def theirs(layout: torch.memory_format) -> object:
+    def theirs(layout: torch.memory_format) -> nn.Module:
         other, pixels = copy.deepcopy(model).to(memory_format=layout), images.to(memory_format=layout)
         pruner = torch_pruning.pruner.BasePruner(
             other,
@@ -51,8 +52,17 @@ def resnet18(repeats: int) -> Comparison:
     layouts = {0: torch.contiguous_format, 1: torch.channels_last}
     best = layouts[fastest({key: lambda layout=layout: theirs(layout) for key, layout in layouts.items()})]
     name = "importance and removal, PreAct-ResNet18 (torch-pruning)"
-    units = f"{sum(1 for _ in model.groups)} groups, {model.units} units, {SHARE:.0%} removed by both"
-    return compare(name, ours, lambda: theirs(best), limit=0.8, repeats=repeats, agreement=units)
+    gone = [channels(model) - channels(smaller) for smaller in (ours(), theirs(best))]
+    agreement = (
+        f"each removes {SHARE:.0%} as it counts: ours {gone[0]} of {channels(model)} outputs of convolutions "
+        f"({SHARE:.0%} of {model.units} units), torch-pruning {gone[1]}; their scores are scaled differently"
+    )
+    return compare(name, ours, lambda: theirs(best), limit=0.8, repeats=repeats, agreement=agreement)
+
+
+def channels(model: nn.Module) -> int:
+    """Outputs of all convolutions."""
+    return sum(layer.weight.shape[0] for layer in model.modules() if isinstance(layer, nn.Conv2d))
 
 
 def half_the_cost(repeats: int) -> Comparison:
@@ -68,7 +78,11 @@ def half_the_cost(repeats: int) -> Comparison:
     share = multiply_adds(model, layers, alive) / full
     name = f"forward pass at {share:.2f} of the multiply-adds (full network)"
     with torch.inference_mode():
-        return compare(name, lambda: smaller(images), lambda: model(images), limit=0.65, repeats=repeats)
+        with masked(model, alive):
+            off = model(images)
+        agreement = f"to the full network with the same units switched off: {difference(smaller(images), off)}"
+        work = (lambda: smaller(images)), (lambda: model(images))
+        return compare(name, *work, limit=0.65, repeats=repeats, agreement=agreement)
 
 
 def oracle(repeats: int, count: int = 1000) -> Iterator[Row]:
@@ -76,19 +90,24 @@ def oracle(repeats: int, count: int = 1000) -> Iterator[Row]:
     model = build("lenet3", (3, 32, 32), 10, 0).eval()
     images, labels = torch.rand(2000, 3, 32, 32), torch.randint(10, (2000,))
 
-    def naive() -> None:
-        with torch.inference_mode():
-            for unit in range(model.units):
-                alive = all_alive(model)
-                alive[unit] = False
-                with masked(model, alive):
-                    for part, truth in zip(images[:count].split(128), labels[:count].split(128), strict=True):
-                        cross_entropy(model(part), truth)
+    parts = list(zip(images[:count].split(128), labels[:count].split(128), strict=True))
+
+    def ours() -> Tensor:
+        return removal_losses(model, images[:count], labels[:count]).without
+
+    @torch.inference_mode()
+    def naive() -> Tensor:
+        without = []
+        for unit in range(model.units):
+            alive = all_alive(model)
+            alive[unit] = False
+            with masked(model, alive):
+                without.append(torch.cat([cross_entropy(model(part), truth) for part, truth in parts]))
+        return torch.stack(without, dim=1)
 
     name = f"oracle, 252 units, {count} images (full passes)"
-    yield compare(
-        name, lambda: removal_losses(model, images[:count], labels[:count]), naive, limit=0.35, repeats=min(repeats, 3)
-    )
+    agreement = f"{difference(ours(), naive())} of the losses without a unit"
+    yield compare(name, ours, naive, limit=0.35, repeats=min(repeats, 3), agreement=agreement)
     works = {
         size: lambda size=size: removal_losses(model, images[:size], labels[:size]) for size in (250, 500, 1000, 2000)
     }

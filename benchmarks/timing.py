@@ -25,7 +25,7 @@ class Comparison:
     """Ours against a peer's: median seconds of `turns` turns, and the median, least and largest ratio of a turn.
 
     The range of n independent turns covers the true median ratio with probability 1 - 2^(1 - n). Without a `limit` the
-    row only tells what is possible. `agreement` says how far the answers were checked to agree.
+    row only tells what is possible. `agreement` says how far the answers agree, or why there is nothing to compare.
     """
 
     name: str
