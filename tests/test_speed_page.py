@@ -7,6 +7,7 @@ import pytest
 from bs4 import BeautifulSoup
 
 from robustbook.results import Results
+from robustbook.run.project import RunId
 from robustbook.run.records import Provenance, Record
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "book" / "_ext"))
@@ -43,6 +44,16 @@ def test_the_caption_names_the_fastest(record):
         "VGG-like net: the fastest (half, Taylor) needs 55% of the full network's time at 50% of its multiply-adds"
     )
     assert "half, Taylor" in measured_speed._figure(record, ["vgg"])
+
+
+def test_the_times_of_reference_and_quick_runs_are_listed_where_they_are_known(record):
+    times = {"run_seconds": 60.0, "peak_memory_bytes": 1e9}
+    timed = record.model_copy(update={"timing": times})
+    runs = {name: RunId("taylor_pruning", name) for name in ("reference", "quick", "wide")}
+    found = {runs["quick"]: timed, runs["reference"]: timed, runs["wide"]: timed}
+    assert [run.run for run, _ in measured_speed.timed_runs(found, "taylor_pruning")] == ["reference", "quick"]
+    found = {runs["reference"]: record, runs["quick"]: "it is damaged"}
+    assert measured_speed.timed_runs(found, "taylor_pruning") == []
 
 
 def test_other_networks_are_left_out(record):

@@ -12,7 +12,7 @@ from record_pages import RecordDirective, records
 from robustbook import page, studies
 from robustbook.plots import style
 from robustbook.results import Metric
-from robustbook.run.project import REFERENCE, RunId
+from robustbook.run.project import QUICK, REFERENCE, RunId
 from robustbook.run.records import Record
 from robustbook.studies.taylor_pruning.figures import STREAM_LOOKS, VGG_LOOKS
 
@@ -35,6 +35,16 @@ def published(app: Sphinx, study: str) -> tuple[RunId, Record] | None:
     return (run, found[run]) if run in found else next(iter(found.items()), None)
 
 
+def timed_runs(found: dict[RunId, Record | str], study: str) -> list[tuple[RunId, Record]]:
+    """Those of a study's reference and quick run whose records can be read and have their times."""
+    runs = [(RunId(study, name), found.get(RunId(study, name))) for name in (REFERENCE, QUICK)]
+    return [
+        (run, record)
+        for run, record in runs
+        if isinstance(record, Record) and {"run_seconds", "peak_memory_bytes"} <= set(record.timing)
+    ]
+
+
 def measured(record: Record, quantity: str, network: str) -> dict[str, float]:
     """Values by way of pruning of the timing's entries `<quantity> <network>: <way>`."""
     start = f"{quantity} {network}: "
@@ -47,13 +57,13 @@ def rows(record: Record, name: str) -> dict[str, Metric]:
 
 
 class RunTimes(RecordDirective):
-    """`{run-times}`: seconds and peak memory of the reference run of every study."""
+    """`{run-times}`: minutes and peak memory of the reference and the quick run of every study."""
 
     def run(self) -> list[nodes.Node]:
         """One table, or a note if no run is published."""
         import pandas as pd
 
-        found = [shown for study in studies.names() if (shown := published(self.env.app, study))]
+        found = [timed for study in studies.names() for timed in timed_runs(records(self.env.app, study), study)]
         lines = [
             {
                 "study": run.study,
@@ -62,14 +72,13 @@ class RunTimes(RecordDirective):
                 "peak memory (GB)": record.timing["peak_memory_bytes"] / 1e9,
             }
             for run, record in found
-            if {"run_seconds", "peak_memory_bytes"} <= set(record.timing)
         ]
         if not lines:
             return [self.raw("<p>No run with its times is published.</p>")]
         caption = (
-            "How long each published run took on the machine that made it, other work beside it included; networks that an "
-            "earlier run had trained were reused. The memory is that of the process that holds the notebook; its workers are "
-            "not counted."
+            "How long the reference and the quick runs took on the machine that made them, other work beside them included; "
+            "networks that an earlier run had trained were reused. The memory is that of the process that holds the notebook; its "
+            "workers are not counted."
         )
         return [self.raw(str(page.table(pd.DataFrame(lines), caption=caption).data))]
 
