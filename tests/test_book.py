@@ -19,7 +19,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 import robustbook
 from robustbook import exercises, page, studies
-from robustbook.results import Metric
+from robustbook.results import Claim, Judgement, Metric, Results
 from robustbook.run import records, sweep_page
 from robustbook.run.project import Project
 from robustbook.run.records import ClaimRecord, Provenance, Record
@@ -41,6 +41,11 @@ def output_of(shown):
     return [new_output("display_data", data=data)]
 
 
+def claim(name):
+    """A claim with its verdict."""
+    return Claim(name, f"{name}.", "s", "m", "r", "c", lambda results: Judgement(VERDICTS[name], "0.8"))
+
+
 def notebook():
     """A page like a study's: math, a citation, a figure, a table, an exercise with its solution."""
     fig, ax = pyplot.subplots()
@@ -54,6 +59,7 @@ def notebook():
         new_markdown_cell("## Results\n\n$$ S(x) = Z_t - \\max_{i \\ne t} Z_i $$"),
         new_code_cell("1", outputs=output_of(page.figure(fig, alt="A rising line", caption="It rises."))),
         new_code_cell("2", outputs=output_of(table)),
+        *(new_code_cell(name, outputs=output_of(page.verdict(claim(name), Results()))) for name in VERDICTS),
         new_code_cell(
             "3", metadata={"tags": ["exercise"], **metadata}, outputs=output_of(exercises.Outcome(False, ""))
         ),
@@ -116,6 +122,16 @@ BENCHMARK = {
 }  # fmt: skip
 
 
+REPEATED = {"run": "reference", "threads_before": 1, "threads_now": 2, "numbers": 321, "identical": 320, "largest": 0.01,
+            "differences": 0, "verdicts": 1}  # fmt: skip
+REPEATS = {
+    "now": {**REPEATED, "study": STUDY, "hash": "0"},
+    "other code": {**REPEATED, "study": "bnn_attacks", "hash": "1", "numbers": 875},
+    "before hashes were noted": {**REPEATED, "study": "synthesis", "numbers": 876},
+    "not here": {**REPEATED, "study": STUDY, "run": "quick", "hash": "0", "numbers": 877},
+}
+
+
 @pytest.fixture(scope="module")
 def html(tmp_path_factory):
     """The built book: the real configuration and pages, with small pages of studies and runs."""
@@ -139,6 +155,7 @@ def html(tmp_path_factory):
     workers = {"cores": 2, "seconds": {"1": [195.0, 195.0], "2": [100.0]}}
     (root / "book" / "measured" / "workers.json").write_text(json.dumps(workers))
     (root / "book" / "measured" / "benchmark.json").write_text(json.dumps(BENCHMARK))
+    (root / "book" / "measured" / "repeats.json").write_text(json.dumps(REPEATS))
     (root / "book" / "runs" / STUDY / "torn.json").write_text('{"schema_version": 1', encoding="utf-8")
     build(root)
     return root / "book" / "_build" / "html"
@@ -191,20 +208,27 @@ def test_style_sheets_fetch_nothing_from_elsewhere(html):
         assert '@import "http' not in text, path
 
 
-def test_every_local_link_leads_somewhere(html):
-    for path in pages(html):
-        tree = read(path)
+def test_every_local_link_leads_to_a_page_and_a_place_on_it(html):
+    trees = {path: read(path) for path in pages(html)}
+    places = {path.resolve(): {tag["id"] for tag in tree.find_all(id=True)} for path, tree in trees.items()}
+    for path, tree in trees.items():
         for link in [*addresses(tree), *(tag["href"] for tag in tree.find_all("a", href=True))]:
             parts = urlsplit(link)
-            if parts.scheme or parts.netloc or not parts.path:
+            if parts.scheme or parts.netloc:
                 continue
-            assert (path.parent / unquote(parts.path)).exists(), f"{path.name} links to {link}"
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path.resolve()
+            assert target.exists(), f"{path.name} links to {link}"
+            if parts.fragment and target in places:
+                assert unquote(parts.fragment) in places[target], f"{path.name} links to {link}"
 
 
-def test_every_anchor_of_a_page_is_a_place_on_it(html):
-    tree = read(html / "how-to-read.html")
-    for link in tree.select("article a[href^='#']"):
-        assert link["href"] == "#" or tree.find(id=link["href"][1:]), link
+@pytest.mark.parametrize("path", sorted((ROOT / "book" / "studies").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_on_committed_pages_every_verdict_is_where_the_scoreboard_links(path):
+    outputs = [output for cell in nbformat.read(path, as_version=4).cells for output in cell.get("outputs", [])]
+    shown = "\n".join(output.data.get("text/html", "") for output in outputs if "data" in output)
+    places = [tag["id"] for tag in BeautifulSoup(shown, "html.parser").select("[id^=verdict-]")]
+    claims = records.load(path.with_suffix(".json")).claims
+    assert set(places) == {f"verdict-{each.id.lower()}" for each in claims}
 
 
 def test_formulas_are_drawn_by_the_books_own_copy(html):
@@ -293,6 +317,14 @@ def test_the_books_own_pages_show_what_the_records_and_measured_files_say(html):
     assert "0123456789ab" in text
     assert "77" in read(html / "faults.html").find("table", class_="pm-table").text
     assert "1.95" in read(html / "sweeps.html").select("table.pm-table")[0].text
+
+
+def test_only_repetitions_of_the_present_runs_are_shown(html):
+    tree = read(html / "reproduce.html")
+    (table,) = [table.text for table in tree.select("table.pm-table") if "Outside the tolerance" in table.text]
+    assert "321" in table and "320" in table
+    assert not [number for number in ("875", "876", "877") if number in table]
+    assert f"is not here: bnn_attacks reference, {STUDY} quick, synthesis reference." in tree.text
 
 
 def test_the_page_of_speed_shows_ratios_limits_and_growth(html):

@@ -1,10 +1,12 @@
 """A run from notebook to published page: what is published, that it repeats, and that nothing half-done ever is."""
 
+import io
 import json
 import os
 import re
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import nbformat
@@ -13,7 +15,7 @@ from run_helpers import COMMAND, contents, edit, wait_until
 
 from robustbook.data import store
 from robustbook.errors import BusyError, RunFailedError, UserError
-from robustbook.run import clean, execute, publish, records, runner, status
+from robustbook.run import clean, execute, notebook, publish, records, runner, side_by_side, status
 from robustbook.run.finishing import digests
 from robustbook.run.project import Project, RunId
 
@@ -304,3 +306,67 @@ def test_a_cells_progress_reaches_the_reporter_and_not_the_page(tmp_path):
     assert all(line.startswith("maps: ") for line in told)
     page = clean.clean(node, QUICK, tmp_path)
     assert [output["name"] for cell in page.cells for output in cell.outputs] == ["stdout"]
+
+
+class Terminal(io.StringIO):
+    """Standard error as a terminal, which keeps all that was ever shown on it."""
+
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """To be put in the place of standard error by the test itself: pytest sets that again before a test begins."""
+    for name, value in {"TERM": "xterm", "COLUMNS": "160"}.items():
+        monkeypatch.setenv(name, value)
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    return Terminal()
+
+
+ERASED = "\x1b[2K"
+
+
+def test_on_a_terminal_one_line_says_how_far_a_run_is_and_is_gone_in_the_end(terminal, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", terminal)
+    told = execute.reporter("tiny quick")
+    told.cell(3, 11, "Results")
+    told.progress.refresh()
+    assert re.search(r"tiny quick.*3/11.*0:00:0\d.*Results", execute._COLOUR.sub("", terminal.getvalue()))
+    told.piece("maps: 1 of 2")
+    told.close()
+    shown = terminal.getvalue()
+    assert "Results (maps: 1 of 2)" in execute._COLOUR.sub("", shown)
+    assert shown.rfind(ERASED) > shown.rfind("maps")
+    assert capsys.readouterr().out == ""
+
+
+def test_on_a_terminal_one_line_says_how_far_a_sweep_is_and_is_gone_in_the_end(terminal, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", terminal)
+    told = side_by_side.progress("sweep eps")
+    told.tell(2, 5)
+    told.close()
+    shown = terminal.getvalue()
+    assert re.search(r"sweep eps.*2/5", execute._COLOUR.sub("", shown))
+    assert shown.rfind(ERASED) > shown.rfind("eps")
+    assert capsys.readouterr().out == ""
+
+
+def test_a_log_gets_plain_lines(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    told = execute.reporter("tiny quick")
+    for section in ("Set-up", "Results", "Results"):
+        told.cell(3, 11, section)
+    assert [line.rpartition(", ")[2] for line in capsys.readouterr().out.splitlines()] == ["Set-up", "Results"]
+
+
+def test_a_notebook_opened_in_jupyter_finishes_as_the_quick_run_and_publishes_nothing(ran, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("ROBUSTBOOK_") and name != "ROBUSTBOOK_CACHE"]:
+        monkeypatch.delenv(name)
+    before = contents(ran)
+    node = notebook.read(ran.notebook("tiny"))
+    log = ran.root / "log"
+    execute.execute(node, folder=ran.notebooks, environment={}, log=log, progress=execute.SilentReporter())
+    assert contents(ran) == before
+    assert records.load(ran.record(QUICK)).provenance.hash in log.read_text()

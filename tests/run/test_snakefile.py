@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from run_helpers import contents, edit
 
+from robustbook import cli
 from robustbook.run import status
 from robustbook.run.project import RunId
 
@@ -51,6 +52,22 @@ def test_a_quick_run_is_made_once_and_asked_for_again_when_its_inputs_change(pro
     assert failed.returncode != 0
     assert "the sky fell" in failed.stdout + failed.stderr
     assert contents(project) == second != first
+
+
+def test_a_second_book_runs_no_notebook(project, snakemake, capfd):
+    """With a program that does nothing in the place of jupyter-book."""
+    edit(project.root / "Snakefile", 'Path(sys.executable).with_name("jupyter-book")', '"true"')
+    (project.root / "_toc.yml").touch()
+    assert cli.main(["book", "--cores", "1"]) == 0
+    log, first = project.log(RunId("tiny", "quick")), contents(project)
+    assert PAGE in first
+    before = log.stat().st_mtime_ns
+    assert cli.main(["book", "--cores", "1"]) == 0
+    (project.root / "_toc.yml").write_text("# new\n")
+    assert cli.main(["book", "--cores", "1"]) == 0
+    assert log.stat().st_mtime_ns == before
+    assert contents(project) == first
+    assert capfd.readouterr().out.count("index.html") == 3
 
 
 def test_the_book_depends_on_what_it_is_made_of(project, snakemake):
