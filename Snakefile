@@ -4,6 +4,7 @@
 # is only said when to ask it. `update` keeps published files until they are replaced.
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -17,7 +18,7 @@ STUDIES = sorted(path.stem for path in Path("notebooks").glob("*.py"))
 CORES = 1 if SWEEP else workflow.cores or 1
 SIDE_BY_SIDE = max(1, min(len(STUDIES), CORES))
 THREADS = max(1, min(2, CORES // SIDE_BY_SIDE))
-ROBUSTBOOK = f"{sys.executable} -m robustbook"
+ROBUSTBOOK = f"{shlex.quote(sys.executable)} -m robustbook"
 
 PACKAGE = sorted(str(path) for path in Path("src/robustbook").rglob("*.py"))
 COMPUTING = [path for path in PACKAGE if Path(path).parts[2] not in ("page.py", "cli.py", "__main__.py", "plots", "run")]

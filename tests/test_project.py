@@ -17,6 +17,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 LOCK = (ROOT / "requirements.lock").read_text()
 # Conda's names where they differ from PyPI's.
 CONDA_NAMES = {"torch": "pytorch-cpu", "django-static-mathjax": None, "torch-pruning": None}
+CONDA_NAMES |= {"jupyter-client": "jupyter_client", "jupyter-core": "jupyter_core"}
 
 
 def locked() -> dict[str, str]:

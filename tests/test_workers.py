@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import Event
 from time import monotonic
 
+import psutil
 import pytest
 import torch
 
@@ -110,9 +111,9 @@ def test_workers_end_when_their_parent_is_killed() -> None:
     workers = [int(pid) for pid in killed.stdout.split()]
     assert workers
     deadline = monotonic() + 20
-    while any(Path(f"/proc/{pid}").exists() for pid in workers) and monotonic() < deadline:
+    while any(map(psutil.pid_exists, workers)) and monotonic() < deadline:
         Event().wait(0.1)
-    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+    assert not [pid for pid in workers if psutil.pid_exists(pid)]
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -6,7 +6,6 @@ What is slow to import is imported inside the commands, so that help is instant.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
@@ -321,7 +320,7 @@ def book(
 
     Example: robustbook book
     """
-    from robustbook.run import project, publish
+    from robustbook.run import project, publish, side_by_side
 
     here = project.find()
     publish.recover(here)
@@ -329,8 +328,8 @@ def book(
     command += ["--directory", str(here.root), "--cores", str(cores or os.cpu_count() or 1)]
     command += ["--nolock", "--rerun-incomplete", "--quiet", "all"]
     with publish.only_one(here, "book", "rendering the book"):
-        ended = subprocess.run(command, env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}, check=False)
-    if ended.returncode:
+        status = side_by_side.finished(command)
+    if status:
         print("the book was not rendered: see the messages above", file=sys.stderr)
         raise typer.Exit(1)
     print(here.root / "book" / "_build" / "html" / "index.html")

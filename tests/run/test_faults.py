@@ -29,7 +29,7 @@ from test_records import make_record
 from robustbook import cli
 from robustbook.data import store
 from robustbook.errors import UserError
-from robustbook.run import execute, notebook, parameters, publish, records, runner, status, sweep
+from robustbook.run import execute, notebook, parameters, publish, records, runner, side_by_side, status, sweep
 from robustbook.run.project import Project, RunId
 from robustbook.studies import get
 
@@ -498,7 +498,7 @@ def is_refused(project: Project, words: list[str]) -> bool:
         patch.chdir(project.root)
         for module, name in ((runner, "perform"), (runner, "rerun"), (store, "get"), (execute, "execute")):
             patch.setattr(module, name, nothing)
-        patch.setattr(cli.subprocess, "run", nothing)
+        patch.setattr(side_by_side, "finished", nothing)
         patch.setattr(cli, "finish_sweep", nothing)
         code = cli.main(words)
     said = err.getvalue()

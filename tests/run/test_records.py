@@ -80,7 +80,10 @@ def test_a_changed_record_is_damaged(tmp_path, key):
         records.load(path)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "\x00", '{"schema_version": 1}'])
+HOSTILE = ['{"schema_version": 1, "more": NaN}', '{"schema_version": 1, "more": 1e999}', '{"more": ' + "[" * 100_000]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", "\x00", '{"schema_version": 1}', *HOSTILE])
 def test_what_is_no_record_is_damaged(tmp_path, text):
     path = tmp_path / "quick.json"
     path.write_text(text)

@@ -128,6 +128,21 @@ def test_a_file_may_hold_one_mapping_a_study(project, tmp_path):
     assert parameters.from_file(mine, "tiny") == {"steps": 8}
 
 
+def test_keys_that_are_no_words_are_one_line(tmp_path):
+    mine = tmp_path / "mine.yml"
+    mine.write_text("epsilon: {2020-01-01: 1}\n")
+    with pytest.raises(ParameterError, match="a mapping's keys are words") as caught:
+        parameters.validate(Model, parameters.from_file(mine, "tiny"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_name_that_stands_twice_is_found_quickly_among_many(tmp_path):
+    mine = tmp_path / "mine.yml"
+    mine.write_text("\n".join(f"n{k}: 1" for k in [*range(20_000), 7]))
+    with pytest.raises(UserError, match="'n7' stands there twice"):
+        parameters.from_file(mine, "tiny")
+
+
 @pytest.mark.parametrize(
     "text", ["- 1\n", "a: [", "!!python/object/apply:os.system ['true']", "1: 2\n", "tiny:\n  - 1\n", "\x00"]
 )

@@ -40,6 +40,15 @@ def test_rows_are_left_out_where_the_rule_no_longer_says_what_the_record_says(ra
     assert (entry.verdict, entry.rows) == ("reproduced", ())
 
 
+@pytest.mark.parametrize(
+    "failing", [lambda results: min([]), lambda results: results.one("gone"), lambda results: [][0]]
+)
+def test_a_rule_that_an_older_record_does_not_serve_leaves_the_recorded_verdict(ran, monkeypatch, failing):
+    monkeypatch.setattr(get("tiny"), "CLAIMS", (Claim("T1", "s", "s", "m", "r", "c", failing),))
+    (entry,) = scoreboard.entries(ran)
+    assert (entry.verdict, entry.rows) == ("reproduced", ())
+
+
 def test_a_stale_record_says_so_and_a_damaged_one_is_not_used(ran):
     edit(ran.notebook("tiny"), "1 - budget", "2 - budget")
     assert scoreboard.entries(ran)[0].state == "stale"

@@ -1,6 +1,7 @@
 """Sweeps: what they expand to, that nothing is done twice, and the table and page they leave."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -80,6 +81,8 @@ def test_repetitions_share_no_seed(project, seeded):
         ([("epsilon", "0.1,0.10")], 1, "a value was given twice"),
         ([("epsilon", "0.1,0.2"), ("epsilon", "0.3")], 1, "a parameter was given twice"),
         ([("epsilon", "0.1")], 1, "a sweep varies something"),
+        ([("epsilon", " ; ")], 1, "parameter 'epsilon' is given no value"),
+        ([("epsilon", ";"), ("steps", "1,2")], 1, "parameter 'epsilon' is given no value"),
         ([("steps", "1,2")], 2, "tiny has no parameter first_seed or seed"),
         (
             [("steps", ",".join(map(str, range(1, 101)))), ("epsilon", ",".join(f"{i / 200}" for i in range(200)))],
@@ -280,6 +283,14 @@ def test_series_beyond_the_limit_are_counted():
     drawn = sweep_page.chosen(plan, found, frame, ["m"])
     assert drawn["series"].nunique() == sweep_page.SERIES
     assert "4 more series are in the table" in sweep_page.caption(plan, drawn)
+
+
+def test_the_caption_speaks_of_bands_where_there_are_some():
+    for plan in (made(2)[0], replace(made(2)[0], axes={})):
+        drawn = pd.DataFrame({"name": ["m"] * 2, "series": ["all"] * 2, "value": [1.0, 2.0]})
+        drawn[sweep_page.horizontal(plan)] = [1, 2]
+        drawn.attrs["left out"] = 0
+        assert ("Bands" in sweep_page.caption(plan, drawn)) == bool(plan.axes)
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):

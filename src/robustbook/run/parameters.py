@@ -122,6 +122,8 @@ def validate(model: type[BaseModel], values: Mapping[str, Any]) -> BaseModel:
         return model.model_validate_json(json.dumps(ready, default=str), strict=True)
     except ValidationError as error:
         raise ParameterError("; ".join(_explained(model, item) for item in error.errors())) from error
+    except TypeError as error:
+        raise ParameterError(f"a mapping's keys are words: {error}") from error
 
 
 def run_name(project: Project, study: str, parameter_set: str, mine: Values, chosen: str | None) -> RunId:
@@ -171,10 +173,11 @@ class _PlainLoader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """The mapping; YAMLError where a name stands in it twice."""
-        names = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        for name in names:
-            if names.count(name) > 1:
+        seen = set()
+        for name in (key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if name in seen:
                 raise yaml.MarkedYAMLError(problem=f"{name!r} stands there twice", problem_mark=node.start_mark)
+            seen.add(name)
         return super().construct_mapping(node, deep)
 
 

@@ -176,7 +176,7 @@ def of_this_process(study: str, parameters: Mapping[str, Any], data: Mapping[str
         sources=taken.sources,
         data=dict(data),
         versions=versions(),
-        device=str(parameters.get("device", "cpu")),
+        device="cpu",  # Studies compute there; what they import takes any device.
         threads=torch.get_num_threads(),
     )
 

@@ -38,7 +38,10 @@ def only_one(project: Project, name: str, what: str) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        who = owner.read_text(encoding="utf-8").strip() if owner.exists() else "unknown"
+        try:
+            who = owner.read_text(encoding="utf-8").strip()
+        except OSError:  # It ended in between.
+            who = "unknown"
         raise BusyError(f"{what} is going on already (process {who}): wait for it or stop it") from None
     try:
         owner.write_text(f"{os.getpid()}\n", encoding="utf-8")

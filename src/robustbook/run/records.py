@@ -120,14 +120,18 @@ def load(path: Path) -> Record:
     """
     try:
         content = json.loads(path.read_bytes())
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise _damaged(path, "it is no readable JSON") from error
     if not isinstance(content, dict) or "schema_version" not in content:
         raise _damaged(path, "it has no schema version")
     if content["schema_version"] != SCHEMA_VERSION:
         found = content["schema_version"]
         raise UserError(f"{path.name} has schema version {found}, this robustbook reads {SCHEMA_VERSION}: run it again")
-    if content.get("digest") != content_digest(content):
+    try:
+        fits = content.get("digest") == content_digest(content)
+    except (ValueError, RecursionError) as error:
+        raise _damaged(path, "it holds what no record holds") from error
+    if not fits:
         raise _damaged(path, "its content does not fit its digest")
     try:
         return Record.model_validate(content)

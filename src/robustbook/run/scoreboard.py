@@ -77,7 +77,10 @@ class Traced(Results):
 def rows_read(claim: Claim, record: Record) -> tuple[Metric, ...]:
     """The rows that a claim's rule reads in a record; none where the rule no longer says what the record says."""
     results = Traced(record.metrics)
-    judgement = claim.verdict(results)
+    try:
+        judgement = claim.verdict(results)
+    except (LookupError, ValueError):  # A record of an older rule may lack what today's rule reads.
+        return ()
     same = any(
         judged.id == claim.id and (judged.verdict, judged.evidence) == (judgement.verdict, judgement.evidence)
         for judged in record.claims

@@ -126,6 +126,19 @@ def perform(project: Project, plan: SweepPlan, left: Sequence[Member], words: Se
     return running.returncode
 
 
+def finished(words: Sequence[str]) -> int:
+    """Run a command that prints for itself and return its exit status; SIGINT and SIGTERM end all that it started."""
+    with stopped_by_signals():
+        running = subprocess.Popen(
+            list(words), env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"}, start_new_session=True
+        )
+        try:
+            return running.wait()
+        finally:
+            if running.poll() is None:
+                stop(running)
+
+
 def stop(running: subprocess.Popen[bytes]) -> None:
     """End Snakemake and all that it started: kindly, so that kernels end too, then by force."""
     with suppress(ProcessLookupError):

@@ -90,6 +90,8 @@ def expand(
         raise UserError(f"a sweep's name has at most 40 characters, got {name!r}")
     given_names = [given for given, _ in typed]
     choices = {given: split_values(model, given, text) for given, text in typed}
+    for given in (given for given, texts in choices.items() if not texts):
+        raise ParameterError(f"parameter {given!r} is given no value")
     if len(choices) < len(given_names):
         raise ParameterError("a parameter was given twice")
     axes = [given for given, texts in choices.items() if len(texts) > 1]
@@ -97,7 +99,7 @@ def expand(
     total = seeds
     for texts in choices.values():
         total *= len(texts)
-    if total == 1:
+    if total <= 1:
         raise UserError("a sweep varies something: give a parameter several values (-p NAME V1,V2) or --seeds 2")
     if total > MOST_RUNS:
         raise UserError(f"a sweep has at most {MOST_RUNS} runs, this one would have {total}")

@@ -213,9 +213,9 @@ def caption(plan: SweepPlan, drawn: pd.DataFrame) -> str:
         said.append(
             f"{name}{series}: {means.iloc[0]:.3g} at {means.index[0]}, {means.iloc[-1]:.3g} at {means.index[-1]}"
         )
-    band = f" Bands: 95 % interval of the mean over {plan.seeds} repetitions (Student's t)." if plan.seeds > 1 else ""
-    if plan.seeds == 1:
-        band = " One repetition a point, so no band: `--seeds` gives more."
+    band = " One repetition a point, so no band: `--seeds` gives more."
+    if plan.seeds > 1:
+        band = f" Bands: 95 % interval of the mean over {plan.seeds} repetitions (Student's t)." if plan.axes else ""
     left = f" {drawn.attrs['left out']} more series are in the table." if drawn.attrs["left out"] else ""
     return f"Against `{across.removeprefix('parameter.')}`: {'; '.join(said)}.{band}{left}"
 
