@@ -245,29 +245,33 @@ def check(
     wanted = [study] if study else [found.run.study for found in status.overview(here) if found.run.run == name]
     if not wanted:
         raise UserError(f"no study has a run {name!r}: robustbook list shows which there are")
+    if report:
+        compare.noted(report)  # A file that is something else is refused now, not after hours of runs.
     tolerances = (compare.RELATIVE if rtol is None else rtol, compare.ABSOLUTE if atol is None else atol)
     with compare.conditions(threads, fresh=fresh or report is not None):
-        found = [check_one(project.RunId(each, name), tolerances, skip=every) for each in wanted]
+        found = [check_one(project.RunId(each, name), tolerances, every=every) for each in wanted]
     outcomes = [outcome for outcome in found if outcome is not None]
     if report:
         compare.note(report, outcomes)
     if every:
         print(f"{sum(outcome.same for outcome in outcomes)} of {len(outcomes)} runs repeat")
-    if not all(outcome.same for outcome in outcomes):
+    damaged = [run for run in (project.RunId(each, name) for each in wanted) if status.of(here, run).state == "damaged"]
+    if damaged or not outcomes or not all(outcome.same for outcome in outcomes):
         raise typer.Exit(1)
 
 
-def check_one(which: RunId, tolerances: tuple[float, float], *, skip: bool) -> Outcome | None:
+def check_one(which: RunId, tolerances: tuple[float, float], *, every: bool) -> Outcome | None:
     """Run one study again, print what differs, and return what was found; None where there is nothing to compare with.
 
-    `skip` passes over a run without a record instead of refusing.
+    As one of `every` study, a run whose record is missing or damaged is passed over, which alone is refused.
     """
     from robustbook.run import compare, execute, project, runner, status
 
     here = project.find()
     status.study_module(which.study)
-    if skip and status.of(here, which).record is None:
-        print(f"{which} has no record to compare with: passed over")
+    found = status.of(here, which)
+    if every and found.record is None:
+        print(f"{which} has no record to compare with: {found}")
         return None
     before, now = runner.rerun(here, which, execute.reporter(f"check {which}"))
     outcome = compare.outcome(before, now, *tolerances)

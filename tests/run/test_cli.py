@@ -9,7 +9,7 @@ import pytest
 from run_helpers import contents, edit
 
 from robustbook import cli
-from robustbook.run import records
+from robustbook.run import records, runner
 from robustbook.run.project import RunId
 
 QUICK = RunId("tiny", "quick")
@@ -60,8 +60,24 @@ def test_check_all_repeats_every_quick_run_that_has_a_record(ran, command):
     assert (found["identical"], found["largest"], found["differences"]) == (3, 0, 0)
     before = contents(ran)
     code, out, _ = command("check", "--all", "-r", "reference")
-    assert (code, contents(ran)) == (0, before)
-    assert "tiny reference has no record to compare with: passed over" in out
+    assert (code, contents(ran)) == (1, before), "a check that compared nothing has not passed"
+    assert "tiny reference has no record to compare with: missing" in out
+
+
+def test_check_all_fails_where_a_record_is_damaged(ran, command):
+    ran.record(QUICK).write_text("{")
+    code, out, _ = command("check", "--all")
+    assert code == 1
+    assert "tiny quick has no record to compare with: damaged" in out
+
+
+@pytest.mark.parametrize("content", ["no report", "[1]", '{"a": 1}'])
+def test_a_file_that_is_no_report_is_refused_before_anything_runs(ran, command, monkeypatch, content):
+    (ran.root / "found.json").write_text(content)
+    monkeypatch.setattr(runner, "rerun", None)
+    code, _, err = command("check", "--all", "--report", "found.json")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "found.json" in err
 
 
 TRAINED = """import torch

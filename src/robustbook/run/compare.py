@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from robustbook.errors import UserError
 from robustbook.results import Metric
 from robustbook.run.publish import write_whole
 from robustbook.run.records import Record, rounded
@@ -20,8 +21,8 @@ from robustbook.workers import core_count
 RELATIVE, ABSOLUTE = 0.02, 0.005
 """Default tolerances: two per cent of the larger value, or 0.005 in the metric's unit where that is more.
 
-Another processor adds in another order, and training carries that on; half a point of accuracy is below every interval
-that decides a claim.
+Another processor adds in another order, and training carries that on: half a point of accuracy is allowed. It is a lot for
+shares of a few per thousand, whose verdicts are compared all the same; `--atol` sets less.
 """
 
 
@@ -108,13 +109,24 @@ def note(path: Path, outcomes: Iterable[Outcome]) -> None:
 
     What was found of other code or parameters of the same run is forgotten.
     """
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    known = noted(path)
     for each in outcomes:
         known = {key: row for key, row in known.items() if not _outdated(row, each)}
         key = f"{each.study} {each.run}, {each.threads_before} and {each.threads_now} threads"
         known[key] = {**asdict(each), "differences": len(each.differences)}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, (json.dumps(known, indent=1, sort_keys=True) + "\n").encode())
+
+
+def noted(path: Path) -> dict[str, Any]:
+    """What a report holds, nothing if it is new; UserError if the file is no report or cannot be read."""
+    try:
+        known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except (OSError, ValueError) as failure:
+        raise UserError(f"{path} cannot be read as a report: {failure}") from failure
+    if not isinstance(known, dict) or not all(isinstance(row, dict) and "run" in row for row in known.values()):
+        raise UserError(f"{path} holds something else than a report of checks: name another file")
+    return known
 
 
 def _outdated(row: dict[str, Any], now: Outcome) -> bool:
