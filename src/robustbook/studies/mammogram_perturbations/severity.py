@@ -69,12 +69,27 @@ def measure(network: Network, parameters: Parameters) -> Curve:
     scores = {severity: scored(zoo.filtered(images, severity, network.pitch)) for severity in severities}
     regions = {}
     if network.training == "clean":
-        lesion = dilated(torch.from_numpy(exams.masks), MARGIN)
+        lesion = dilated(torch.from_numpy(with_regions(exams)), MARGIN)
         for where in REGIONS:
             for severity in REGION_SEVERITIES:
                 shown = low_pass(images, severity, pitch=network.pitch, region=lesion, where=where)
                 regions[str(where), severity] = scored(quantised(shown))
     return Curve(network, scores, regions)
+
+
+def with_regions(exams: Exams, seed: int = 0) -> NDArray[np.bool_]:
+    """The exams' masks (N, 4, H, W), where a breast without a lesion has those of another exam's lesion on the same side.
+
+    Otherwise filtering the outside would blur breasts without a lesion all over, and filtering the inside leave them sharp.
+    """
+    rng, masks = np.random.default_rng(seed), exams.masks.copy()
+    for side in (0, 1):
+        bare = exams.subgroups[:, side] == 0
+        if bare.all():
+            continue
+        donors = rng.choice(np.flatnonzero(~bare), size=int(bare.sum()))
+        masks[bare, side::2] = exams.masks[donors, side::2]
+    return masks
 
 
 def _measure_natural(network: Network, severities: Sequence[float], parameters: Parameters) -> Curve:
@@ -141,6 +156,7 @@ def _record_subgroup(
                 found[training, severity] = drawn(scores)
                 separation = np.mean([roc.ks(positive[chosen], row[chosen])[0] for row in scores])
                 results.add("KS", float(separation), n=len(scores), training=training, severity=severity, **common)
+    _record_seeds(results, curves, chosen, positive, common)
     clean = found["clean", 0.0]
     record_curves(results, found, clean, common)
     for where, severity in next(each for each in curves if each.regions).regions:
@@ -148,9 +164,25 @@ def _record_subgroup(
         loss = (clean - drawn(scores)).interval()
         results.add("region AUC loss", loss, over="seeds and exams", where=where, severity=severity, **common)
     for severity in zoo.SEVERITIES:
-        loss = (clean - found["blur-augmented", severity]).interval()
+        loss = (found["blur-augmented", 0.0] - found["blur-augmented", severity]).interval()
         results.add("blur-augmented AUC loss", loss, over="seeds and exams", severity=severity, **common)
     return {severity: clean - each for (training, severity), each in found.items() if training == "clean"}
+
+
+def _record_seeds(
+    results: Results,
+    curves: Sequence[Curve],
+    chosen: NDArray[np.bool_],
+    positive: NDArray[np.bool_],
+    common: dict[str, Any],
+) -> None:
+    """AUC and KS of every clean network by itself, for the spread over seeds."""
+    for curve in curves:
+        if curve.network.training == "clean":
+            for severity, scores in curve.scores.items():
+                for name, statistic in (("AUC of one seed", roc.auc), ("KS of one seed", roc.ks)):
+                    value = float(statistic(positive[chosen], scores[chosen])[0])
+                    results.add(name, value, severity=severity, seed=curve.network.seed, **common)
 
 
 def draw_exams(positive: NDArray[np.bool_], groups: NDArray[np.integer], parameters: Parameters) -> roc.Resampling:
@@ -163,7 +195,7 @@ def record_curves(
 ) -> None:
     """AUC and loss of AUC by training and severity; where a filtered training exists, its loss in two parts.
 
-    Information gone is what re-training leaves of the loss, brittleness what it restores.
+    Brittleness is what re-training restores of the loss. What it leaves may be gone from the image, or not be found there.
     """
     over = "seeds and exams"
     for (training, severity), each in found.items():
