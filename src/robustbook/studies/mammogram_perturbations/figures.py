@@ -215,7 +215,7 @@ def radial(
 
 
 def draw_visibility(results: Results) -> Figure:
-    """Loss of AUC of clean and re-trained networks against the visibility that an ideal observer loses."""
+    """Loss of AUC of clean and re-trained networks against the detectability that an exact observer of 12 bits loses."""
     figure, axes = pyplot.subplots(1, 2, figsize=(style.FIGURE_WIDTH, 3.6), sharey=True, sharex=True)
     for ax, (kind, _) in zip(axes, KINDS.items(), strict=True):
         for training in ("clean", "filtered"):
@@ -223,7 +223,7 @@ def draw_visibility(results: Results) -> Figure:
             for row in results.select("low-pass AUC loss", leg="phantoms", subgroup=kind, training=training):
                 severity = float(row.factors["severity"])
                 kept = results.one(
-                    "visibility kept", subgroup=kind, observer="hotelling", later="8-bit display", severity=severity
+                    "visibility kept", subgroup=kind, observer="hotelling", later="12-bit file", severity=severity
                 )
                 spread = [[row.value - (row.low or 0)], [(row.high or 0) - row.value]]
                 ax.errorbar(1 - kept.value, row.value, yerr=spread, color=colour, marker=marker, markersize=5)

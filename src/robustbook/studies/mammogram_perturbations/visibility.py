@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from robustbook.data.phantoms import ATTENUATION_RANGE, SUBGROUPS, WHITE, Exams, Settings, unit_images
 from robustbook.measure.observers import (
     Observer,
+    auc_of,
     channelised_hotelling,
     contrast_to_noise,
     detectability,
@@ -57,15 +58,28 @@ def frequencies(side: int, pitch: float) -> Array:
 
 
 def lesion_patches(exams: Exams, subgroup: str, malignant: bool) -> Array:
-    """Grey levels (n, SIDE, SIDE) that each lesion of a kind adds, centred on it; lesions too near an edge are left out."""
+    """Grey levels (n, SIDE, SIDE) that each lesion of a kind adds to a view, centred on it; those too near an edge are left out."""
+    return _patches_and_exams(exams, subgroup, malignant)[0]
+
+
+def _patches_and_exams(exams: Exams, subgroup: str, malignant: bool) -> tuple[Array, NDArray[np.intp]]:
+    """`lesion_patches`, and the exam (n,) that each is of: two views of a lesion are not two lesions."""
     wanted = (exams.subgroups == SUBGROUPS.index(subgroup)) & (exams.labels[:, :, int(malignant)] > 0)
     found = [
-        patch
+        (patch, exam)
         for exam, side in zip(*np.nonzero(wanted), strict=True)
         for view in (side, side + 2)
         if (patch := cut_around(exams.signals[exam, view], exams.masks[exam, view])) is not None
     ]
-    return np.stack(found).astype(float)
+    patches, numbers = zip(*found, strict=True)
+    return np.stack(patches).astype(float), np.array(numbers)
+
+
+def by_exam(values: Array | Sequence[float], exams: NDArray[np.intp] | Sequence[int]) -> Array:
+    """Mean of the `values` (..., n) of each exam (..., exams), one column for each that is named in `exams` (n,)."""
+    names, place = np.unique(np.asarray(exams), return_inverse=True)
+    share = np.equal.outer(place, np.arange(len(names))) / np.bincount(place)
+    return np.asarray(np.asarray(values) @ share, dtype=float)
 
 
 def cut_around(image: NDArray[np.floating], mask: NDArray[np.bool_], side: int = SIDE) -> Array | None:
@@ -84,10 +98,13 @@ def of_lesion(signal: Array, power: Array, severity: float, pitch: float, later:
 
 
 def record_visibility(results: Results, exams: Exams, severities: Sequence[float] = zoo.SEVERITIES) -> None:
-    """Rows of visibility of malignant lesions: detectability by observer and later noise, its kept share, contrast to noise."""
+    """Rows of visibility of malignant lesions: detectability by observer and later noise, its kept share, contrast to noise.
+
+    Intervals are over exams: the views of a lesion, and two lesions of one exam, are drawn together.
+    """
     power = noise_power(exams.settings)
     for subgroup in SUBGROUPS[1:]:
-        signals = lesion_patches(exams, subgroup, malignant=True)
+        signals, numbers = _patches_and_exams(exams, subgroup, malignant=True)
         for observer in OBSERVERS:
             for later, variance in LATER_NOISE.items():
                 table = np.array(
@@ -99,9 +116,11 @@ def record_visibility(results: Results, exams: Exams, severities: Sequence[float
                         for severity in (0.0, *severities)
                     ]
                 )
-                _record_table(results, table, severities, subgroup=subgroup, observer=str(observer), later=later)
-        middle = bootstrap_mean([_middle_frequency(signal, power, exams.settings.pitch) for signal in signals], seed=0)
-        results.add("middle frequency", middle, over="lesions", unit="cycles/mm", subgroup=subgroup)
+                factors: dict[str, Any] = {"subgroup": subgroup, "observer": str(observer), "later": later}
+                _record_table(results, table, numbers, severities, **factors)
+        middles = [_middle_frequency(signal, power, exams.settings.pitch) for signal in signals]
+        middle = bootstrap_mean(by_exam(middles, numbers), seed=0)
+        results.add("middle frequency", middle, over="exams", unit="cycles/mm", subgroup=subgroup)
     _record_contrast(results, exams, severities)
     _record_channelised(results, exams, severities)
 
@@ -114,11 +133,17 @@ def _middle_frequency(signal: Array, power: Array, pitch: float) -> float:
     return float(frequency[order][np.searchsorted(np.cumsum(share[order]), share.sum() / 2)])
 
 
-def _record_table(results: Results, table: Array, severities: Sequence[float], **factors: Any) -> None:
+def _record_table(
+    results: Results, table: Array, exams: NDArray[np.intp], severities: Sequence[float], **factors: Any
+) -> None:
+    """Rows of one observer from its detectability by severity and patch: mean, share kept, and for Hotelling's the AUC."""
     for row, severity in zip(table, (0.0, *severities), strict=True):
-        results.add("detectability", bootstrap_mean(row, seed=0), over="lesions", severity=severity, **factors)
-        kept = bootstrap_mean(row / table[0], seed=0)
-        results.add("visibility kept", kept, over="lesions", unit="share of d'", severity=severity, **factors)
+        at: dict[str, Any] = {"over": "exams", "severity": severity, **factors}
+        results.add("detectability", bootstrap_mean(by_exam(row, exams), seed=0), **at)
+        kept = bootstrap_mean(by_exam(row / table[0], exams), seed=0)
+        results.add("visibility kept", kept, unit="share of d'", **at)
+        if factors["observer"] == "hotelling":
+            results.add("observer AUC", bootstrap_mean(by_exam(np.asarray(auc_of(row)), exams), seed=0), **at)
 
 
 def _record_contrast(results: Results, exams: Exams, severities: Sequence[float]) -> None:
@@ -129,19 +154,15 @@ def _record_contrast(results: Results, exams: Exams, severities: Sequence[float]
         shown = zoo.filtered(images, severity, exams.settings.pitch).double().numpy()
         for subgroup in SUBGROUPS[1:]:
             wanted = (exams.subgroups == SUBGROUPS.index(subgroup)) & (exams.labels[:, :, 1] > 0)
-            values = [
-                contrast_to_noise(shown[exam, view], exams.masks[exam, view], rings[exam, view])
+            found = [
+                (contrast_to_noise(shown[exam, view], exams.masks[exam, view], rings[exam, view]), exam)
                 for exam, side in zip(*np.nonzero(wanted), strict=True)
                 for view in (side, side + 2)
                 if exams.masks[exam, view].any()
             ]
-            results.add(
-                "contrast to noise",
-                bootstrap_mean(values, seed=0),
-                over="lesions",
-                severity=severity,
-                subgroup=subgroup,
-            )
+            values, numbers = zip(*found, strict=True)
+            contrast = bootstrap_mean(by_exam(values, numbers), seed=0)
+            results.add("contrast to noise", contrast, over="exams", severity=severity, subgroup=subgroup)
 
 
 def _record_channelised(results: Results, exams: Exams, severities: Sequence[float]) -> None:
@@ -159,6 +180,7 @@ def _record_channelised(results: Results, exams: Exams, severities: Sequence[flo
                 "channelised detectability",
                 index,
                 n=len(present),
+                unit="d', n counts views of lesions",
                 severity=severity,
                 subgroup=subgroup,
                 later="8-bit display",
@@ -166,17 +188,22 @@ def _record_channelised(results: Results, exams: Exams, severities: Sequence[flo
 
 
 def _present_and_absent(shown: Array, exams: Exams, subgroup: str) -> tuple[Array, Array]:
-    """Patches around malignant lesions, and at the same places of healthy breasts on the same side and view."""
+    """Patches around malignant lesions, and at the same places of healthy breasts on the same side and view.
+
+    They take turns between exams of even and of odd number, since the observer learns from every other patch and is tested on
+    the rest: no lesion is in both halves. What has no partner in the other half is left out.
+    """
     wanted = (exams.subgroups == SUBGROUPS.index(subgroup)) & (exams.labels[:, :, 1] > 0)
     healthy = {side: np.flatnonzero(exams.subgroups[:, side] == 0) for side in (0, 1)}
-    present, absent = [], []
+    halves: tuple[list[tuple[Array, Array]], ...] = ([], [])
     for number, (exam, side) in enumerate(zip(*np.nonzero(wanted), strict=True)):
         for view in (side, side + 2):
             other = healthy[side][number % len(healthy[side])]
             mask = exams.masks[exam, view]
             if (patch := cut_around(shown[exam, view], mask)) is not None:
-                present.append(patch - patch.mean())
                 empty = cut_around(shown[other, view], mask)
                 assert empty is not None  # same place, same size
-                absent.append(empty - empty.mean())
+                halves[exam % 2].append((patch - patch.mean(), empty - empty.mean()))
+    turns = [pair for pairs in zip(*halves, strict=False) for pair in pairs]
+    present, absent = zip(*turns, strict=True)
     return np.stack(present), np.stack(absent)
