@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from robustbook import exercises
 from robustbook.data import nyu_predictions
 from robustbook.data.phantoms import Settings, generate, texture
 from robustbook.data.store import data_root
@@ -21,6 +25,7 @@ from robustbook.studies.mammogram_perturbations import (
     visibility,
     zoo,
 )
+from robustbook.studies.mammogram_perturbations import exercises as checks
 from robustbook.studies.mammogram_perturbations.claims import PERTURBATIONS
 
 SMALL = Parameters(
@@ -74,6 +79,25 @@ def test_o1_asks_for_seeds_a_useful_network_and_recognisable_images() -> None:
         assert judged("O1-mias", results) == "not tested at this scale"
 
 
+def test_o1_says_for_how_many_perturbations_natural_images_show_nothing() -> None:
+    results = o1_rows(dict.fromkeys(PERTURBATIONS, 0.1))
+    assert "natural images were not measured" in JUDGES["O1-mias"].verdict(results).evidence
+    for name, low in zip(PERTURBATIONS, (0.3, -0.02, -0.01, 0.2), strict=True):
+        for level in (0.1, 0.2):
+            # At the severity that does not decide natural images always lose.
+            bounds = (low, low + 0.1) if level == 0.1 else (0.5, 0.6)
+            results.add("natural accuracy loss", sum(bounds) / 2, bounds, n=200, perturbation=name, severity=level)
+    judgement = JUDGES["O1-mias"].verdict(results)
+    assert judgement.verdict == "reproduced"  # the rule is about mammograms alone
+    assert "n = 200 images" in judgement.evidence
+    assert "For 2 of the 4 (universal, noise)" in judgement.evidence
+
+
+def test_o1_names_the_unit_of_its_intervals() -> None:
+    assert "seeds and exams" in JUDGES["O1-phantoms"].measure
+    assert "seeds and women" in JUDGES["O1-mias"].measure
+
+
 def o2_rows(calc: tuple[float, ...], soft: tuple[float, ...], networks: tuple[str, ...], leg: str) -> Results:
     """Lower ends of the losses at 0.5, 1, 2 and 4 mm."""
     results = Results()
@@ -111,6 +135,14 @@ def test_o2_compares_the_mildest_severity_that_breaks(
     assert judged("O2-predictions", o2_rows(calc, soft, ("dmv", "gmic"), "predictions")) == expected
 
 
+@pytest.mark.parametrize(("soft", "said"), [(1.6, "masses carry the higher"), (1.2, "as the claim has it")])
+def test_o2_says_which_lesion_carries_the_higher_frequencies(soft: float, said: str) -> None:
+    results = o2_rows((0.1,) * 4, (0.1,) * 4, ("four-view",), "phantoms")
+    for name, value in (("soft tissue", soft), ("microcalcification", 1.4)):
+        results.add("middle frequency", value, (value - 0.1, value + 0.1), n=9, over="exams", subgroup=name)
+    assert said in JUDGES["O2-phantoms"].verdict(results).evidence
+
+
 def o3_rows(
     left: dict[str, tuple[float, float]],
     *,
@@ -133,6 +165,8 @@ def o3_rows(
         results.add("natural accuracy left lost", natural, n=3, severity=level)
     kind = {"leg": leg, "subgroup": "microcalcification", "severity": 2.0}
     results.add("blur-augmented AUC loss", cost, (cost - 0.05, cost + 0.05), n=9, **kind)
+    unfiltered = {**kind, "severity": 0.0}
+    results.add("low-pass AUC", 0.77, (0.7, 0.8), n=9, training="blur-augmented", **unfiltered)
     return results
 
 
@@ -160,7 +194,36 @@ def test_o3_falls_when_invariance_costs_nothing_or_natural_images_do_not_recover
     free = o3_rows(left, leg="phantoms", networks=("four-view",), cost=0.01)
     assert judged("O3-phantoms", free) == "not reproduced"
     alike = o3_rows(left, leg="phantoms", networks=("four-view",), natural=0.9)
-    assert judged("O3-phantoms", alike) == "partly"
+    assert (
+        judged("O3-phantoms", alike) == "not reproduced"
+    )  # the first half alone is neither of the two ways to "partly"
+    for kind in (UP, HALF):
+        one = o3_rows({**left, "soft tissue": kind}, leg="phantoms", networks=("four-view",), natural=0.9)
+        assert judged("O3-phantoms", one) == "partly"
+
+
+def test_o3_names_both_halves_of_the_claim_and_the_unfiltered_auc_of_the_blurred_network() -> None:
+    left = {"microcalcification": DOWN, "soft tissue": (0.1, 0.35)}
+    evidence = JUDGES["O3-phantoms"].verdict(o3_rows(left, leg="phantoms", networks=("four-view",))).evidence
+    assert "not restored are microcalcification at 2 and 4 mm, soft tissue at 4 mm; it holds in part" in evidence
+    assert "natural images are restored at 2 and 4 mm; it holds" in evidence
+    assert "unfiltered AUC on microcalcifications is 0.77 [0.7, 0.8], loses 0.1" in evidence
+
+
+@pytest.mark.parametrize(("seen", "gone"), [(0.99996, False), (0.62, True)])
+def test_o3_says_what_an_exact_observer_still_sees(seen: float, gone: bool) -> None:
+    results = o3_rows({"microcalcification": DOWN, "soft tissue": DOWN}, leg="phantoms", networks=("four-view",))
+    exact = {"observer": "hotelling", "later": "12-bit file"}
+    for name in ("microcalcification", "soft tissue"):
+        for level in (2.0, 4.0):
+            factors = {"subgroup": name, "severity": level}
+            results.add("observer AUC", seen, (seen, seen), n=30, over="exams", **exact, **factors)
+            results.add("detectability", 5.0, (4.9, 5.1), n=30, over="exams", **exact, **factors)
+            results.add("low-pass AUC", 0.6, (0.55, 0.65), n=9, leg="phantoms", training="filtered", **factors)
+    judgement = JUDGES["O3-phantoms"].verdict(results)
+    assert judgement.verdict == "reproduced"
+    assert ("not gone from the image" in judgement.evidence) is not gone
+    assert ("AUC above 0.999" if not gone else "AUC 0.620") in judgement.evidence
 
 
 # Rows ---------------------------------------------------------------------------------------------------------------
@@ -193,7 +256,7 @@ def test_a_perfect_network_that_goes_blind_loses_half_and_retraining_restores_it
     scores = {
         "clean": {level: truth if level < 1 else blind for level in levels},
         "filtered": {2.0: truth, 4.0: blind},
-        "blur-augmented": dict.fromkeys(levels, truth),
+        "blur-augmented": {level: truth if level < 4 else blind for level in levels} | {0.33: 1 - truth},
     }
     results = Results()
     severity.record_severities(results, curves_of(exams, scores), exams, SMALL)
@@ -201,9 +264,38 @@ def test_a_perfect_network_that_goes_blind_loses_half_and_retraining_restores_it
     assert results.one("low-pass AUC loss", training="clean", severity=1.0, **kind).value == 0.5
     assert results.one("brittleness", severity=2.0, **kind).value == 0.5
     assert results.one("low-pass AUC loss", training="filtered", severity=4.0, **kind).value == 0.5
-    assert results.one("blur-augmented AUC loss", severity=4.0, **kind).value == 0
+    assert results.one("blur-augmented AUC loss", severity=2.0, **kind).value == 0
+    assert results.one("blur-augmented AUC loss", severity=4.0, **kind).value == 0.5
+    assert [row.value for row in results.select("AUC of one seed", severity=0.0, **kind)] == [1, 1]
+    assert [row.value for row in results.select("KS of one seed", severity=4.0, **kind)] == [0, 0]
     assert results.one("region AUC loss", where="inside", severity=1.0, **kind).value == 0
     assert results.one("excess loss of microcalcification", severity=1.0).value == 0
+
+
+def test_blur_costs_a_blurred_network_what_it_loses_from_its_own_unfiltered_auc() -> None:
+    exams = generate(60, seed=1, settings=Settings(32, 32))
+    truth, levels = exams.labels[:, :, 1].ravel().astype(float), (0.0, *zoo.SEVERITIES)
+    scores = {"clean": dict.fromkeys(levels, truth), "blur-augmented": dict.fromkeys(levels, np.zeros(120))}
+    results = Results()
+    severity.record_severities(results, curves_of(exams, scores), exams, SMALL)
+    # Blind with and without a filter: the filter costs it nothing.
+    assert {row.value for row in results.select("blur-augmented AUC loss")} == {0}
+
+
+def test_breasts_without_a_lesion_have_the_region_of_one_on_the_same_side() -> None:
+    exams = generate(60, seed=1, settings=Settings(64, 48))
+    found = severity.with_regions(exams)
+    assert (found == severity.with_regions(exams)).all()
+    lesions = exams.subgroups > 0
+    for exam in range(60):
+        for side in (0, 1):
+            views = [side, side + 2]
+            if lesions[exam, side]:
+                assert (found[exam, views] == exams.masks[exam, views]).all()
+            else:
+                same = (found[exam, views] == exams.masks[:, views]).all(axis=(1, 2, 3)) & lesions[:, side]
+                assert same.any()
+                assert found[exam, views].any()
 
 
 def test_every_perturbation_stays_within_its_severity_and_in_range() -> None:
@@ -258,6 +350,32 @@ def test_microcalcifications_lose_more_visibility_than_masses_and_only_to_what_c
     signal = visibility.lesion_patches(exams, "microcalcification", malignant=True)[0]
     exact = [visibility.of_lesion(signal, power, level, 0.2, 0.0, "hotelling") for level in (0.0, 4.0)]
     assert exact[0] == pytest.approx(exact[1], rel=1e-6)
+
+
+def test_views_and_lesions_of_one_exam_are_drawn_together() -> None:
+    assert visibility.by_exam([[1.0, 3.0, 5.0], [0.0, 0.0, 6.0]], [7, 7, 2]).tolist() == [[5, 2], [6, 0]]
+    exams = generate(80, seed=2)
+    results = Results()
+    visibility.record_visibility(results, exams, severities=(4.0,))
+    for name in ("detectability", "visibility kept", "contrast to noise", "observer AUC", "middle frequency"):
+        for row in results.select(name, subgroup="soft tissue"):
+            wanted = (exams.subgroups == 1) & (exams.labels[:, :, 1] > 0)
+            assert row.over == "exams"
+            assert row.n is not None
+            assert row.n <= wanted.any(axis=1).sum()
+    row = results.one("observer AUC", subgroup="soft tissue", later="12-bit file", severity=4.0)
+    assert 0.99 < row.value < 1
+
+
+def test_no_lesion_is_in_both_halves_of_the_channelised_observer() -> None:
+    exams = generate(80, seed=2)
+    numbered = np.broadcast_to(np.arange(80.0)[:, None, None, None], exams.images.shape).copy()
+    numbered[..., ::2, :] += 0.5  # patches lose their mean: tell exams apart by the height of their stripes
+    numbered[..., ::2, :] *= np.arange(1, 81)[:, None, None, None]
+    present, _ = visibility._present_and_absent(numbered, exams, "soft tissue")
+    tall = np.round(np.ptp(present, axis=(1, 2)), 6)
+    assert len(tall) > 20
+    assert not set(tall[::2]) & set(tall[1::2])
 
 
 def test_noise_power_is_that_of_drawn_patches() -> None:
@@ -389,6 +507,35 @@ def test_grain_is_what_five_pixels_do_not_share() -> None:
     noise = np.random.default_rng(0).normal(scale=0.1, size=smooth.shape)
     assert likeness.grain(smooth)[0] < 0.02
     assert likeness.grain(smooth + noise)[0] == pytest.approx(0.1 * np.sqrt(24 / 25), rel=0.1)
+
+
+# Exercises ----------------------------------------------------------------------------------------------------------
+
+NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "mammogram_perturbations.py"
+
+
+@pytest.mark.parametrize("name", list(exercises.cells(NOTEBOOK)))
+def test_stubs_fail_and_solutions_pass(name: str) -> None:
+    cell = exercises.cells(NOTEBOOK)[name]
+    space = {"exercises": exercises, "checks": checks, "visibility": visibility, "torch": torch}
+    for source, correct in ((cell.stub, False), (cell.solution, True)):
+        *body, last = ast.parse(source).body
+        exec(compile(ast.Module(body, []), name, "exec"), space)
+        assert isinstance(last, ast.Expr)
+        assert eval(compile(ast.Expression(last.value), name, "eval"), space).correct is correct
+
+
+def test_wrong_answers_get_hints() -> None:
+    assert "wavelength itself" in exercises.report(checks.check_width, 10.0).message
+    assert "by as much without the filter" in exercises.report(checks.check_hides, {"noise before", "rounding"}).message
+    assert "Two things" in exercises.report(checks.check_hides, {"rounding"}).message
+    assert "nothing added later" in exercises.report(checks.check_later_noise, 0.8).message
+    assert "same shape" in exercises.report(checks.check_low_pass, lambda images, *_: images[0]).message
+    assert "ties" in exercises.report(checks.check_auc, _without_ties).message.lower()
+
+
+def _without_ties(positive: np.ndarray, scores: np.ndarray) -> float:
+    return float((scores[positive][:, None] > scores[~positive][None]).mean())
 
 
 # Published predictions ----------------------------------------------------------------------------------------------

@@ -30,12 +30,14 @@ def check_width(answer: float | None) -> None:
 
 
 def check_hides(answer: set[str] | None) -> None:
-    """What makes a Gaussian filter lose information for an observer who knows the filter."""
+    """What makes a Gaussian filter cost information to an observer who knows the filter."""
     assert isinstance(answer, set), "Give a set of names, such as {'filter', 'rounding'}."
     unknown = answer - {"filter", "rounding", "noise before", "noise after"}
     assert not unknown, f"Unknown names: {unknown}."
     assert "filter" not in answer, "A Gaussian is zero at no frequency: the filter alone can be undone."
-    assert "noise before" not in answer, "Noise that is there before the filter is damped as the lesion is."
+    assert "noise before" not in answer, (
+        "Noise that is there before the filter is damped as the lesion is: it lowers d′, but by as much without the filter."
+    )
     assert answer == {"rounding", "noise after"}, "Two things come after the filter."
 
 
