@@ -5,9 +5,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from benchmarks import timing
+from benchmarks import saliency_baselines, timing
 from benchmarks.timing import Comparison, Growth, Measurement
 
 
@@ -69,6 +70,17 @@ def test_rows_of_the_named_studies_are_printed_and_written(tmp_path, capsys):
     assert set(found["machine"]) == {"cores", "torch", "load before"}
     told = capsys.readouterr().out
     assert "a / b" in told and "ABOVE 2" in told and "exponent 1.00" in told
+
+
+def test_the_plain_loop_gives_our_maps_from_the_same_masks():
+    model = saliency_baselines.network()
+    images = torch.rand(2, 3, saliency_baselines.SIDE, saliency_baselines.SIDE)
+    targets, count = torch.tensor([0, 1]), 12
+    plain = saliency_baselines.plain_rise(model, images, targets, count, saliency_baselines.our_masks(count))
+    ours = saliency_baselines.our_rise(model, images, targets, count, torch.float32)
+    assert torch.allclose(ours, plain, atol=1e-5 * float(plain.abs().max()))
+    others = saliency_baselines.plain_rise(model, images, targets, count)
+    assert not torch.allclose(ours, others, atol=1e-2 * float(plain.abs().max()))
 
 
 @pytest.mark.parametrize("words", [["three"], ["--repeats", "1"]])
