@@ -1,6 +1,6 @@
 """The chapter's figures: each function draws one Matplotlib figure from measurements or rows and returns it.
 
-Before them, three helpers that word rows: `by_data`, `listed` and `tabled`.
+Before them, helpers that word rows: `by_data`, `listed`, `tabled` and `tabled_dependence`.
 """
 
 from __future__ import annotations
@@ -56,6 +56,23 @@ def tabled(results: Results, name: str, **factors: str) -> pd.DataFrame:
     """Rows `name` with a column `shown`: the value and its interval."""
     rows = results.select(name, **factors)
     return pd.DataFrame([{**row.factors, "shown": page.interval(row)} for row in rows])
+
+
+def tabled_dependence(results: Results, titles: Sequence[str]) -> pd.DataFrame:
+    """How far maps of two baselines fall below the ceiling, one line a data set: by measure, by seed, and how far below
+    1 they would seem from the same masks.
+    """
+    lines = []
+    for title in titles:
+        gaps = {MEASURE_LABELS[name]: results.one("baseline gap", data=title, measure=name) for name in MEASURE_LABELS}
+        own = [row.value for row in results.select("network gap", data=title)]
+        same = results.one("similarity", data=title, measure="spearman", masks="same")
+        ends = " to ".join(page.number(choose(own)) for choose in (min, max)) if len(own) > 1 else "one seed"
+        shown = {label: page.interval(row) for label, row in gaps.items()}
+        lines.append(
+            {"data": title, **shown, "Spearman, by seed": ends, "1 minus Spearman, same masks": 1 - same.value}
+        )
+    return pd.DataFrame(lines)
 
 
 def draw_grid(measured: Maps, image: int = 0, columns: int = 8) -> Figure:

@@ -22,6 +22,7 @@ from robustbook.results import Results
 from robustbook.stats import Interval, bootstrap_mean
 from robustbook.studies.saliency_baselines.maps import Maps
 from robustbook.studies.saliency_baselines.material import Task, baseline_images, baseline_names, gather, one_baseline
+from robustbook.studies.saliency_baselines.units import DIFFERENCE, add_mean
 
 Numbers = NDArray[np.float64]
 METHODS = (
@@ -42,6 +43,7 @@ INSERTION = "blur 5"
 STEPS = 16
 SEGMENTS = 16
 RESAMPLES = 1000
+STEP_SIZES, NOISE_DRAWS = REPETITIONS = ("other step sizes", "another draw of noise")
 NEUTRAL_PAIR = ("neutral from grey", "neutral from noise")
 
 
@@ -164,8 +166,9 @@ def goodness(areas_of: Numbers) -> Numbers:
 
 
 def add_rankings(results: Results, judged: Sequence[Judged]) -> None:
-    """Rows `method score` by method and metric baseline; `ranking agreement` (within, between) and `ranking gap`; `best
-    method flips`; `images that flip` (between baselines, and between two draws of one noise baseline).
+    """Rows `method score` by method and metric baseline; `ranking tau` (of the rankings by all images); `ranking agreement`
+    (within, between) and `ranking gap` of bootstrap samples; `best method flips`; `images that flip` (between baselines,
+    and between two draws of one noise baseline).
     """
     for title, group in by_title(judged).items():
         scores, redrawn = goodness(_pooled(group, "methods")), _pooled(group, "redrawn")
@@ -200,7 +203,10 @@ def _add_agreement(
         row = _of_resamples(draws, count)
         results.add("ranking agreement", row, over="images", pairs=pairs_kind, kind=name, **factors)
     results.add("ranking gap", _of_resamples(within - between, count), over="images", pairs=pairs_kind, **factors)
-    best = scores.mean(-1).argmax(0)
+    means = scores.mean(-1)
+    tau = float(np.mean([kendall(means[:, one], means[:, other]) for one, other in pairs]))
+    results.add("ranking tau", tau, pairs=pairs_kind, **factors)
+    best = means.argmax(0)
     share = float(np.mean([best[one] != best[other] for one, other in pairs]))
     results.add("best method flips", share, unit="share", pairs=pairs_kind, **factors)
     flips = bootstrap_mean(_flips(scores, pairs), seed=0)
@@ -222,6 +228,12 @@ def resampled_agreement(scores: Numbers, resamples: int = RESAMPLES) -> Numbers:
     return np.einsum("rpb,rpc->rbc", signs(), signs()) / len(first)
 
 
+def kendall(first: Numbers, second: Numbers) -> float:
+    """Kendall's tau of two scores (M,) of the same methods."""
+    one, other = np.triu_indices(len(first), 1)
+    return float(np.mean(np.sign(first[one] - first[other]) * np.sign(second[one] - second[other])))
+
+
 def _of_resamples(draws: Numbers, count: int) -> Interval:
     low, high = np.quantile(draws, [0.025, 0.975])
     return Interval(float(draws.mean()), float(low), float(high), count)
@@ -238,14 +250,10 @@ def add_matrix(results: Results, judged: Sequence[Judged]) -> None:
     maps.
     """
     for title, group in by_title(judged).items():
-        separations = {
-            "RISE": goodness(_pooled(group, "generators")).sum(0),
-            "random": goodness(_pooled(group, "labelled")).sum(0),
-        }
-        for maps, values in separations.items():
-            found = bootstrap_mean(diagonal_advantage(values), seed=0)
-            results.add("diagonal advantage", found, over="images", data=title, maps=maps)
-        means = separations["RISE"].mean(-1)
+        for maps, field in (("RISE", "generators"), ("random", "labelled")):
+            found = [diagonal_advantage(goodness(getattr(one, field)).sum(0)) for one in group]
+            add_mean(results, "diagonal advantage", found, limits=DIFFERENCE, data=title, maps=maps)
+        means = goodness(_pooled(group, "generators")).sum(0).mean(-1)
         for row, generator in enumerate(group[0].names):
             for column, metric in enumerate(group[0].names):
                 results.add("matrix", float(means[row, column]), data=title, generator=generator, metric=metric)
@@ -263,27 +271,26 @@ def add_disagreement(results: Results, judged: Sequence[Judged]) -> None:
     gap`.
     """
     for title, group in by_title(judged).items():
-        scores = goodness(_pooled(group, "methods"))
-        names = group[0].names
-        reference, blurred = names.index(REFERENCE), names.index(INSERTION)
-        compared = {
-            "MoRF and LeRF": agreement(scores[0, :, reference], scores[1, :, reference]),
-            "deletion and insertion": agreement(scores[0, :, reference], scores[1, :, blurred]),
-        }
-        variants = [
-            goodness(np.concatenate([one.variants[step] for one in group], axis=-1)) for step in group[0].variants
-        ]
-        redrawn = [goodness(draw) for draw in _pooled(group, "redrawn")]
-        repeated = {
-            "other step sizes": _mean_agreement(variants),
-            "another draw of noise": _mean_agreement(redrawn),
-        }
-        for kind, values in {**compared, **repeated}.items():
-            results.add("metric agreement", bootstrap_mean(values, seed=0), over="images", data=title, comparison=kind)
-        weaker = min(repeated.values(), key=lambda values: float(values.mean()))
-        for kind, values in compared.items():
-            gap = bootstrap_mean(weaker - values, seed=0)
-            results.add("metric gap", gap, over="images", data=title, comparison=kind)
+        agreeing = [_agreements(one) for one in group]
+        for kind in agreeing[0]:
+            add_mean(results, "metric agreement", [one[kind] for one in agreeing], data=title, comparison=kind)
+        weaker = min(REPETITIONS, key=lambda kind: float(np.mean([one[kind].mean() for one in agreeing])))
+        for kind in agreeing[0]:
+            if kind not in REPETITIONS:
+                gap = [one[weaker] - one[kind] for one in agreeing]
+                add_mean(results, "metric gap", gap, limits=DIFFERENCE, data=title, comparison=kind)
+
+
+def _agreements(judged: Judged) -> dict[str, Numbers]:
+    """Agreement (n,) of two pairs of metrics, and of the `REPETITIONS` of one."""
+    scores, names = goodness(judged.methods), judged.names
+    reference, blurred = names.index(REFERENCE), names.index(INSERTION)
+    return {
+        "MoRF and LeRF": agreement(scores[0, :, reference], scores[1, :, reference]),
+        "deletion and insertion": agreement(scores[0, :, reference], scores[1, :, blurred]),
+        STEP_SIZES: _mean_agreement([goodness(areas_of) for areas_of in judged.variants.values()]),
+        NOISE_DRAWS: _mean_agreement([goodness(draw) for draw in judged.redrawn]),
+    }
 
 
 def agreement(first: Numbers, second: Numbers) -> Numbers:

@@ -14,14 +14,25 @@ from torch import Tensor
 from robustbook.measure import saliency, saliency_metrics, similarity
 from robustbook.perturb.baselines import neutrality
 from robustbook.results import Results
-from robustbook.stats import bootstrap_mean, bootstrap_rows
+from robustbook.stats import Interval, binomial_interval, bootstrap_mean, bootstrap_rows
 from robustbook.studies.saliency_baselines.claims import NEUTRAL
 from robustbook.studies.saliency_baselines.material import Task, baseline_images, baseline_names, gather, rise_masks
+from robustbook.studies.saliency_baselines.units import (
+    DIFFERENCE,
+    ONE_SEED,
+    SEEDS,
+    SHARE,
+    add_mean,
+    jackknife,
+    left_out,
+)
 
 Numbers = NDArray[np.float64]
 MEASURES = tuple(similarity.SIMILARITIES)
 CHECKED = 2
 """Images of a task whose rounded maps are compared with exact ones."""
+RELATED = "another image"
+"""The baseline that on planted patches shows a patch itself: another image of that set."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,22 +185,30 @@ def add_similarity(results: Results, measured: Sequence[Maps]) -> None:
     for title, group in by_title(measured).items():
         first, second = np.triu_indices(len(group[0].names), 1)
         for row, measure in enumerate(MEASURES):
-            ceiling = np.concatenate([one.ceiling[row].mean(0) for one in group])
-            between = np.concatenate([one.between[row, first, second].mean(0) for one in group])
-            same = np.concatenate([one.same[row, first, second].mean(0) for one in group])
-            gap = np.concatenate([one.gaps[row].mean(0) for one in group])
+            ceiling = [one.ceiling[row].mean(0) for one in group]
+            between = [one.between[row, first, second].mean(0) for one in group]
+            same = [one.same[row, first, second].mean(0) for one in group]
             factors: dict[str, Any] = {"data": title, "measure": measure}
-            results.add("ceiling", bootstrap_mean(ceiling, seed=0), over="images", **factors)
-            results.add("similarity", bootstrap_mean(between, seed=0), over="images", masks="other", **factors)
-            results.add("similarity", bootstrap_mean(same, seed=0), over="images", masks="same", **factors)
-            results.add("baseline gap", bootstrap_mean(gap, seed=0), over="images", **factors)
-            if ceiling.any():
-                corrected = bootstrap_rows(_ratio, between, ceiling, seed=0)
-                results.add("corrected similarity", corrected, over="images", **factors)
+            add_mean(results, "ceiling", ceiling, **factors)
+            add_mean(results, "similarity", between, masks="other", **factors)
+            add_mean(results, "similarity", same, masks="same", **factors)
+            add_mean(results, "baseline gap", [one.gaps[row].mean(0) for one in group], limits=DIFFERENCE, **factors)
+            _add_corrected(results, between, ceiling, **factors)
         for one in group:
             own = float(one.gaps[MEASURES.index("spearman")].mean())
             results.add("network gap", own, data=title, seed=one.task.seed)
         _add_pairs(results, title, group)
+
+
+def _add_corrected(results: Results, between: list[Numbers], ceiling: list[Numbers], **factors: Any) -> None:
+    """Row `corrected similarity`: mean similarity between baselines over the mean ceiling, where that is not zero."""
+    if len(between) > 1:
+        draws = left_out(_ratio, *(np.array([part.mean() for part in parts]) for parts in (between, ceiling)))
+        if np.isfinite(draws).all():
+            results.add("corrected similarity", jackknife(draws), over=SEEDS, **factors)
+    elif ceiling[0].any():
+        found = bootstrap_rows(_ratio, between[0], ceiling[0], seed=0)
+        results.add("corrected similarity", found, over=ONE_SEED, **factors)
 
 
 def _ratio(first: Numbers, second: Numbers) -> float:
@@ -208,32 +227,45 @@ def _add_pairs(results: Results, title: str, group: Sequence[Maps]) -> None:
 
 
 def add_neutral(results: Results, measured: Sequence[Maps]) -> None:
-    """Rows `neutral gap` over pairs that are both neutral, `neutral pairs` (their share), and `gap by neutrality`:
-    Spearman's correlation, over pairs, of the gap with the less neutral one's distance from uniform.
+    """Rows `neutral gap` over pairs that are both neutral, `neutral pairs` (their share), `neutral pair` (each pair that
+    ever is, with the share of images for which it is), and `gap by neutrality`: Spearman's correlation, over pairs, of the
+    gap with the less neutral one's distance from uniform.
     """
     for title, group in by_title(measured).items():
         first, second = np.triu_indices(len(group[0].names), 1)
         worse = [np.maximum(one.neutrality[first], one.neutrality[second]) for one in group]
         neutral = [pair < NEUTRAL for pair in worse]
-        share = np.concatenate([pair.mean(0) for pair in neutral])
-        results.add("neutral pairs", bootstrap_mean(share, seed=0), over="images", unit="share", data=title)
+        add_mean(results, "neutral pairs", [pair.mean(0) for pair in neutral], limits=SHARE, unit="share", data=title)
+        for pair, share in enumerate(np.concatenate(neutral, axis=1).mean(1)):
+            if share:
+                names = {"first": group[0].names[first[pair]], "second": group[0].names[second[pair]]}
+                results.add("neutral pair", float(share), unit="share", data=title, **names)
         for row, measure in enumerate(MEASURES):
             gaps = [one.gaps[row] for one in group]
-            among = [
-                float(gap[chosen, image].mean())
-                for gap, mask in zip(gaps, neutral, strict=True)
-                for image in range(gap.shape[1])
-                if (chosen := mask[:, image]).any()
-            ]
+            among = [_among(gap, mask) for gap, mask in zip(gaps, neutral, strict=True)]
             factors: dict[str, Any] = {"data": title, "measure": measure}
-            if len(among) > 1:
-                results.add("neutral gap", bootstrap_mean(among, seed=0), over="images", **factors)
-            slopes = [
-                similarity.spearman(_column(gap[:, image]), _column(pair[:, image])).item()
-                for gap, pair in zip(gaps, worse, strict=True)
-                for image in range(gap.shape[1])
-            ]
-            results.add("gap by neutrality", bootstrap_mean(slopes, seed=0), over="images", **factors)
+            found = [each for each in among if len(each)]
+            if len(found) > 1 or (found and len(found[0]) > 1):
+                add_mean(results, "neutral gap", found, limits=DIFFERENCE, **factors)
+            slopes = [_slopes(gap, pair) for gap, pair in zip(gaps, worse, strict=True)]
+            add_mean(results, "gap by neutrality", slopes, **factors)
+
+
+def _among(gaps: Numbers, chosen: NDArray[np.bool_]) -> Numbers:
+    """Mean of `gaps` (pairs, n) over an image's `chosen` pairs, for the images that have any."""
+    some = chosen.any(0)
+    found: Numbers = np.where(chosen, gaps, 0).sum(0)[some] / chosen.sum(0)[some]
+    return found
+
+
+def _slopes(gaps: Numbers, worse: Numbers) -> Numbers:
+    """Spearman's correlation (n,) over pairs of `gaps` and `worse` (pairs, n)."""
+    return np.array(
+        [
+            similarity.spearman(_column(gaps[:, image]), _column(worse[:, image])).item()
+            for image in range(gaps.shape[1])
+        ]
+    )
 
 
 def _column(values: Numbers) -> Tensor:
@@ -241,40 +273,70 @@ def _column(values: Numbers) -> Tensor:
 
 
 def add_recovery(results: Results, measured: Sequence[Maps]) -> None:
-    """Rows `recovery` and `pointing` by data, generator and baseline; on planted patches `recovery range` and
-    `follows the patch`.
-    """
+    """Rows `recovery` and `pointing` by data, generator and baseline; on planted patches what `_add_range` records."""
     for title, group in by_title([one for one in measured if one.recovered is not None]).items():
-        rise, pointed = _joined(group, "recovered"), _joined(group, "pointed")
-        occluded, random = _joined(group, "occluded"), _joined(group, "random")
+        rise, occluded, random = _parts(group, "recovered"), _parts(group, "occluded"), _parts(group, "random")
+        pointed = np.concatenate([part[0] for part in _parts(group, "pointed")], axis=-1)
         for row, name in enumerate(group[0].names):
             factors: dict[str, Any] = {"data": title, "baseline": name}
-            results.add("recovery", bootstrap_mean(rise[0, row], seed=0), over="images", generator="RISE", **factors)
-            results.add(
-                "recovery", bootstrap_mean(occluded[row], seed=0), over="images", generator="occlusion", **factors
+            add_mean(results, "recovery", [part[0, row] for part in rise], limits=SHARE, generator="RISE", **factors)
+            add_mean(
+                results, "recovery", [part[row] for part in occluded], limits=SHARE, generator="occlusion", **factors
             )
-            results.add("pointing", bootstrap_mean(pointed[0, row], seed=0), over="images", generator="RISE", **factors)
-        results.add("recovery", bootstrap_mean(random, seed=0), over="images", generator="random", data=title)
-        if group[0].follows is None:
-            continue
-        follows = _joined(group, "follows")
-        results.add("follows the patch", bootstrap_mean(follows, seed=0), over="images", unit="share")
-        twice = (rise[0] - rise[1]).mean(0)
-        spreads = {"RISE": best_minus_worst(rise[0]), "occlusion": best_minus_worst(occluded)}
-        for generator, values in {**spreads, "RISE, one baseline twice": twice}.items():
-            results.add("recovery range", bootstrap_mean(values, seed=0), over="images", generator=generator)
+            results.add("pointing", _share(pointed[row]), over="images", unit="share", generator="RISE", **factors)
+        add_mean(results, "recovery", random, limits=SHARE, generator="random", data=title)
+        if group[0].follows is not None:
+            _add_range(results, group)
+
+
+def _add_range(results: Results, group: Sequence[Maps]) -> None:
+    """Rows `follows the patch`; `recovery range` (best minus worst baseline, and the better minus the worse of two draws
+    of masks); the same `without` the related baseline; and how far the worst baseline lies above random maps.
+    """
+    rise, occluded, random = _parts(group, "recovered"), _parts(group, "occluded"), _parts(group, "random")
+    names = group[0].names
+    results.add("follows the patch", _share(_joined(group, "follows")), over="images", unit="share")
+    kept = [row for row, name in enumerate(names) if name != RELATED]
+    for generator, values in {"RISE": [part[0] for part in rise], "occlusion": occluded}.items():
+        add_mean(results, "recovery range", range_by_seed(values), generator=generator)
+        without = range_by_seed([part[kept] for part in values])
+        add_mean(results, f"recovery range without {RELATED}", without, generator=generator)
+    draws = [np.mean([best_minus_worst(part[:, row]) for row in range(len(names))], axis=0) for part in rise]
+    add_mean(results, "recovery range", draws, generator="RISE, one baseline twice")
+    worst = int(np.mean([part[0].mean(1) for part in rise], axis=0).argmin())
+    above = [part[0, worst] - chance for part, chance in zip(rise, random, strict=True)]
+    add_mean(results, "lowest recovery above random", above, generator="RISE", baseline=names[worst])
+
+
+def _parts(group: Sequence[Maps], field: str) -> list[Numbers]:
+    return [getattr(one, field) for one in group]
 
 
 def _joined(group: Sequence[Maps], field: str) -> Numbers:
-    return np.concatenate([getattr(one, field) for one in group], axis=-1)
+    return np.concatenate(_parts(group, field), axis=-1)
 
 
-def best_minus_worst(values: Numbers) -> Numbers:
+def _share(hits: Numbers) -> Interval:
+    """Share of ones with its Clopper-Pearson interval, whose width is not zero where all are equal."""
+    return binomial_interval(int(hits.sum()), len(hits))
+
+
+def range_by_seed(parts: Sequence[Numbers]) -> list[Numbers]:
+    """`best_minus_worst` of `parts`, one (rows, n) a seed: a half of the images is the seeds with even or odd number."""
+    if len(parts) == 1:
+        return [best_minus_worst(parts[0])]
+    sizes = [part.shape[1] for part in parts]
+    halves = np.repeat(np.arange(len(parts)) % 2, sizes)
+    found = best_minus_worst(np.concatenate(parts, axis=1), halves)
+    return np.split(found, np.cumsum(sizes)[:-1])
+
+
+def best_minus_worst(values: Numbers, halves: NDArray[np.int_] | None = None) -> Numbers:
     """Difference (n,) of the best and the worst row of `values` (rows, n), each image's rows chosen on the other half
-    of the images.
+    of the images: `halves` (n,) of zeros and ones, by default every other image.
     """
     found = np.empty(values.shape[1])
-    halves = np.arange(values.shape[1]) % 2
+    halves = np.arange(values.shape[1]) % 2 if halves is None else halves
     for half in (0, 1):
         means = values[:, halves != half].mean(1)
         found[halves == half] = (values[means.argmax()] - values[means.argmin()])[halves == half]

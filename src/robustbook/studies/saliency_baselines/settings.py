@@ -23,6 +23,15 @@ from robustbook.stats import Interval
 from robustbook.studies.saliency_baselines.judging import REFERENCE
 from robustbook.studies.saliency_baselines.material import Task, gather, one_baseline
 from robustbook.studies.saliency_baselines.parameters import Parameters
+from robustbook.studies.saliency_baselines.units import (
+    CORRELATION,
+    DIFFERENCE,
+    ONE_SEED,
+    SEEDS,
+    jackknife,
+    left_out,
+    within,
+)
 
 Numbers = NDArray[np.float64]
 PROBABILITIES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -30,7 +39,6 @@ CELLS = (2, 4, 7, 10, 14)
 SHARES = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
 """Numbers of masks at which maps are compared, as shares of the largest."""
 NOISE = np.geomspace(1e-1, 1e6, 400)
-RESAMPLES = 1000
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,40 +131,39 @@ def fit_plateau(correlations: Numbers, counts: Sequence[int]) -> tuple[Numbers, 
 def add_settings(results: Results, measured: Sequence[Curves]) -> None:
     """Rows `setting similarity` by pair and N, `plateau` and `noise` (c) by pair, `plateau gap` of unequal pairs,
     and, for comparison, `corrected similarity of settings`: at the largest N, over the root of both ceilings.
+
+    The images of a seed share its masks, so curves are averaged over them and intervals are over seeds.
     """
     for title in dict.fromkeys(one.title for one in measured):
         group = [one for one in measured if one.title == title]
-        values = np.concatenate([one.correlations for one in group], axis=-1)
+        seeds = len(group) > 1
+        curves = np.array([one.correlations.mean(-1) for one in group])
         centred = np.concatenate([one.centred for one in group], axis=-1)
         pairs, counts = group[0].pairs, group[0].counts
-        weights = _resamples(values.shape[-1])
-        plateaus, noise = fit_plateau(np.einsum("pcn,rn->rpc", values, weights), counts)
+        draws = left_out(lambda each: each.mean(0), curves if seeds else np.moveaxis(group[0].correlations, -1, 0))
+        plateaus, noise = fit_plateau(draws, counts)
+        over = SEEDS if seeds else ONE_SEED
         own = {pair[0]: row for row, pair in enumerate(pairs) if pair[0] == pair[1]}
         for row, (one, other) in enumerate(pairs):
             factors: dict[str, Any] = {"data": title, "pair": one if one == other else f"{one} / {other}"}
             kind = "equal" if one == other else "unequal"
             for column, count in enumerate(counts):
-                mean = float(values[row, column].mean())
-                results.add("setting similarity", mean, masks=count, kind=kind, **factors)
-            results.add("plateau", _interval(plateaus[:, row], values), over="images", kind=kind, **factors)
-            results.add("noise", _interval(noise[:, row], values), over="images", unit="masks", kind=kind, **factors)
+                results.add("setting similarity", float(draws[0, row, column]), masks=count, kind=kind, **factors)
+            plateau, spread = within(jackknife(plateaus[:, row]), *CORRELATION), jackknife(np.log(noise[:, row]))
+            results.add("plateau", plateau, over=over, kind=kind, **factors)
+            results.add("noise", _exponential(spread), over=over, unit="masks", kind=kind, **factors)
             if one != other:
                 gap = (plateaus[:, own[one]] + plateaus[:, own[other]]) / 2 - plateaus[:, row]
-                results.add("plateau gap", _interval(gap, values), over="images", **factors)
-                last = np.einsum("pn,rn->rp", values[[row, own[one], own[other]], -1], weights).T
+                results.add("plateau gap", within(jackknife(gap), *DIFFERENCE), over=over, **factors)
+                last = draws[:, [row, own[one], own[other]], -1].T
                 ratio = last[0] / np.sqrt(np.maximum(last[1] * last[2], 1e-6))
-                results.add("corrected similarity of settings", _interval(ratio, values), over="images", **factors)
+                results.add("corrected similarity of settings", jackknife(ratio), over=over, **factors)
         for column, count in enumerate(counts):
             results.add("centred similarity", float(centred[column].mean()), data=title, masks=count)
 
 
-def _resamples(count: int) -> Numbers:
-    """Weights (1 + resamples, n) of images: the sample itself, then bootstrap samples."""
-    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES) / count
-    return np.concatenate([np.full((1, count), 1 / count), drawn])
-
-
-def _interval(draws: Numbers, values: Numbers) -> Interval:
-    """The first draw, which is the sample's own, with the quantiles of the others."""
-    low, high = np.quantile(draws[1:], [0.025, 0.975])
-    return Interval(float(draws[0]), float(low), float(high), values.shape[-1])
+def _exponential(found: Interval) -> Interval:
+    """The interval of a number from that of its logarithm, cut to the numbers that the fit tries."""
+    cut = within(found, float(np.log(NOISE[0])), float(np.log(NOISE[-1])))
+    value, low, high = (float(np.exp(number)) for number in (cut.value, cut.low, cut.high))
+    return Interval(value, low, high, cut.n)
