@@ -577,6 +577,8 @@ page.table(
 # - A neutral baseline is neutral alone, not when it fills half of an image: the network may answer anything to a mixture.
 # - The fit over N is a poor instrument here. Spearman's correlation is not additive in noise, the images of a seed share their masks, and maps of fewer masks are made from a part of the same draw. The plateau of equal settings
 #   shows by how much it is off (table above); gaps are taken to the mean of two such plateaus, which lies above the root of their product, so that unequal noise alone can look like a gap.
+# - A verdict against the fifth claim does not say that settings do not matter. It says that the declared fit, over so few seeds, does not show it; the ratio without a fit stands beside it.
+# - The last claim leans on one baseline. In the reference run, without the one that shows a patch itself, RISE's range shrinks to about what another draw of masks does to one baseline; both numbers stand in its evidence.
 # - Layer-wise relevance propagation is left out. Its ε rule is, in a network of ReLUs, the gradient of the logit times the input, which stands beside it here for the probability; for its
 #   other rules captum has none for the sums of a residual network.
 # - Our learned masks are simpler than the published ones: no jitter, and bilinear enlargement in place of a maximum of Gaussians.
