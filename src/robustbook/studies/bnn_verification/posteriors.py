@@ -27,9 +27,17 @@ from robustbook.studies.bnn_verification.parameters import Parameters
 
 # Imported by name, so that a page's hash covers the code that reads its data.
 DATA_MODULES = (digits, drawn_signs, gtsrb, mnist)
-CODE = (hmc, mean_field, mc_dropout, ensemble, protocol, weights)
-"""Modules that determine a posterior, beside those of `robustbook.models`."""
 METHODS = ("HMC", "mean-field VI", "MC dropout", "deterministic", "ensemble")
+CODE = {
+    method: (module, protocol, weights)
+    for method, module in (
+        ("HMC", hmc),
+        ("mean-field VI", mean_field),
+        ("MC dropout", mc_dropout),
+        ("networks", ensemble),
+    )
+}
+"""Modules that determine the posteriors of a method, beside those of `robustbook.models`."""
 STEP_SIZE = 0.01
 """Where the search for the step size of HMC begins, in units of the prior's standard deviation."""
 TARGET_ACCEPTANCE = 0.7
@@ -182,7 +190,8 @@ def _fit_mean_field(task: Task, parameters: Parameters, seed: int, changes: Mapp
         means = {f"mean {name}": tensor for name, tensor in found.means.items()}
         return means | {f"scale {name}": tensor for name, tensor in found.scales.items()}
 
-    tensors = kept(_specification(task, parameters, seed, method="mean-field VI", settings=settings), make, code=CODE)
+    specification = _specification(task, parameters, seed, method="mean-field VI", settings=settings)
+    tensors = kept(specification, make, code=CODE["mean-field VI"])
     means, scales = (
         {name: tensors[f"{kind} {name}"] for name, _ in task.build(seed).named_parameters()}
         for kind in ("mean", "scale")
@@ -200,7 +209,7 @@ def _fit_dropout(task: Task, parameters: Parameters, seed: int, changes: Mapping
 
     specification = _specification(task, parameters, seed, method="MC dropout", rates=rates, recipe=repr(recipe))
     network = task.build(seed)
-    network.load_state_dict(kept(specification, make, code=CODE))
+    network.load_state_dict(kept(specification, make, code=CODE["MC dropout"]))
     return Dropout(network.eval(), rates)
 
 
@@ -214,7 +223,7 @@ def _fit_networks(task: Task, parameters: Parameters, seed: int, members: int) -
         return dict(stack([task.folded(found.network(index)) for index in range(members)]).weights)
 
     specification = _specification(task, parameters, first, method="networks", members=members, recipe=repr(recipe))
-    return Empirical(WeightSamples(task.build(seed), kept(specification, make, code=CODE)))
+    return Empirical(WeightSamples(task.build(seed), kept(specification, make, code=CODE["networks"])))
 
 
 def _recipe(task: Task, parameters: Parameters) -> Recipe:
@@ -297,7 +306,7 @@ def fit_hmc(
     tensors = kept(
         _specification(task, parameters, seed, method="HMC", settings=settings),
         lambda: _chains(target, length, seed) | ({"basis": reduced.basis} if reduced else {}),
-        code=CODE,
+        code=CODE["HMC"],
     )
     parts = [target.weights(draws) for draws in tensors["draws"]]
     together = target.weights(tensors["draws"].flatten(0, 1))
