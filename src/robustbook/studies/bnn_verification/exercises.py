@@ -58,16 +58,19 @@ def check_joint(answer: Callable[[WeightSamples, int, torch.Generator], WeightSa
     drawn = answer(stored, 50, torch.Generator().manual_seed(0))
     assert isinstance(drawn, WeightSamples), "return WeightSamples"
     assert len(drawn) == 50, "return as many samples as asked for"
-    product = drawn.weights["1.weight"].flatten(1)[:, 0] * drawn.weights["3.weight"].flatten(1)[:, 0]
-    assert len(product.unique()) > 0, "return weights"
-    assert bool((product > 0).all()), (
-        "in every stored network both weights have the same sign, in yours not always: one index for all weights"
+    assert set(drawn.weights) == set(stored.weights), "return all weights and biases, under their names"
+    assert all(tensor.shape[1:] == stored.weights[name].shape[1:] for name, tensor in drawn.weights.items()), (
+        "the weights of a drawn network have the shapes of a stored one"
     )
-    assert len(drawn.weights["1.weight"].flatten(1)[:, 0].unique()) == 2, "draw from all stored networks"
+    everything = torch.cat([tensor.expand(50, *tensor.shape[1:]).flatten(1) for tensor in drawn.weights.values()], 1)
+    assert bool((everything == everything[:, :1]).all()), (
+        "in every stored network all weights and biases are equal, in yours not always: one index for all weights"
+    )
+    assert everything[:, 0].unique().tolist() == [-1.0, 1.0], "draw from all stored networks, and change no weight"
 
 
 def two_correlated_networks() -> WeightSamples:
-    """Two stored networks whose two weights have the same sign: both positive, or both negative."""
+    """Two stored networks: all weights and biases of one are 1, all of the other -1."""
     networks = []
     for sign in (1.0, -1.0):
         network = nn.Sequential(nn.Flatten(), nn.Linear(1, 1), nn.ReLU(), nn.Linear(1, 1))
