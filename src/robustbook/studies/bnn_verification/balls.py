@@ -1,7 +1,7 @@
 """Whole-image balls: ten classes and traffic signs, where the probability of a violation is held in a bracket.
 
-Read `measure` (one method and seed, in a process of its own), then `record_...`, then `sweep` (accuracy against
-robustness over the posteriors' settings).
+Read `measure` (one method and seed, in a process of its own), then `record_...` and `crossed` (its intervals), then
+`sweep` (accuracy against robustness over the posteriors' settings).
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Generator
 
+from robustbook.bayes.mean_field import Convergence
 from robustbook.bayes.protocol import Posterior, decisions
 from robustbook.bayes.weights import WeightSamples
 from robustbook.data import ImageSet
 from robustbook.measure.sequential import bounded_mean_interval
 from robustbook.measure.verification import ball, certify, pgd
 from robustbook.results import Results
-from robustbook.stats import mean_interval_t, spearman
+from robustbook.stats import Interval, mean_interval_t, spearman
 from robustbook.studies.bnn_verification import posteriors
-from robustbook.studies.bnn_verification.boxes import record_mixing
+from robustbook.studies.bnn_verification.boxes import record_convergence, record_mixing
 from robustbook.studies.bnn_verification.parameters import Parameters
 from robustbook.workers import map_in_workers
 
@@ -34,8 +35,10 @@ DELTA = 0.25
 PRIORS, TEMPERATURES, RATES = (0.1, 0.3, 1.0, 3.0), (0.1, 1.0), (0.1, 0.25, 0.5, 0.75, 0.9)
 SWEEP_HIDDEN = 32
 SWEEP_WARMUP, SWEEP_DRAWS = 45, 25
+RESAMPLES = 2000
 
 Flags = NDArray[np.bool_]
+Table = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +61,7 @@ class Measured:
     right: Flags
     brackets: dict[float, Bracket]
     mixing: posteriors.Mixing | None
+    convergence: Convergence | None
 
 
 def test_images(task: posteriors.Task, parameters: Parameters) -> ImageSet:
@@ -93,6 +97,7 @@ def measure(
     task: posteriors.Task,
     parameters: Parameters,
     mixing: posteriors.Mixing | None = None,
+    **changes: Any,
 ) -> Measured:
     """Attack samples of a posterior on the test images; the first seed's are bracketed at several budgets too."""
     first = seed == parameters.first_seed
@@ -112,6 +117,7 @@ def measure(
         (decisions(samples.logits(images.images)) == images.labels).numpy(),
         {epsilon: _bracket(samples, few, epsilon, parameters) for epsilon in budgets} if first else {},
         mixing if first else None,
+        posteriors.convergence(posterior, task, parameters, **changes),
     )
 
 
@@ -164,16 +170,21 @@ def _record_end(results: Results, flags: Flags, **factors: Any) -> None:
 
 
 def record_comparison(results: Results, measured: list[Measured]) -> None:
-    """Accuracy and robustness of each method over seeds, and paired differences to MC dropout."""
+    """Accuracy and robustness of each method, and differences to MC dropout on the same images.
+
+    Intervals of robustness are over images and seeds (`crossed`), those of accuracy over seeds.
+    """
     methods = [method for method in posteriors.METHODS if any(each.method == method for each in measured)]
     by_method = {method: [each for each in measured if each.method == method] for method in methods}
     for method, found in by_method.items():
         _record_mean(results, "accuracy", [each.accuracy.sample for each in found], method, of="single sample")
         _record_mean(results, "accuracy", [each.accuracy.predictive for each in found], method, of="predictive mean")
-        _record_mean(results, "robustness", [float(each.kept.mean()) for each in found], method)
-        _record_mean(results, "robustness of right answers", [_kept_if_right(each) for each in found], method)
+        for right, of in ((False, ""), (True, " of right answers")):
+            row = crossed([kept_shares(found, right=right)])
+            _record_crossed(results, f"robustness{of}", row, posterior=method, task="ten classes")
         for each in found:
             record_mixing(results, each.mixing, "ten classes")
+        record_convergence(results, [each.convergence for each in found], "ten classes")
         kept = np.mean([each.kept.mean(axis=0) for each in found], axis=0)
         for image, value in enumerate(kept):
             results.add("robustness of an image", value, posterior=method, image=image, task="ten classes")
@@ -181,9 +192,45 @@ def record_comparison(results: Results, measured: list[Measured]) -> None:
         _record_differences(results, by_method[method], by_method["MC dropout"], method)
 
 
-def _kept_if_right(each: Measured) -> float:
-    """Share of right answers that are kept under attack (0 if there is none)."""
-    return float(each.kept[each.right].mean()) if each.right.any() else 0.0
+@dataclass(frozen=True, eq=False)
+class Shares:
+    """By seed and image (S, I): the share of samples that count, and the share that count and keep their decision."""
+
+    kept: Table
+    counted: Table
+
+
+def kept_shares(found: list[Measured], *, right: bool) -> Shares:
+    """Decisions kept under attack, among all samples or among right answers only."""
+    counted = [each.right if right else np.ones_like(each.right) for each in found]
+    kept = [each.kept & mask for each, mask in zip(found, counted, strict=True)]
+    return Shares(np.stack([each.mean(axis=0) for each in kept]), np.stack([each.mean(axis=0) for each in counted]))
+
+
+def crossed(signed: list[Shares]) -> Interval:
+    """Robustness of the first, less that of the second if there is one: mean over seeds of the share kept of what counts.
+
+    The percentile bootstrap draws seeds and images, independently of each other; all methods have the same images, and so
+    get the same draw of them. `n` counts the images. A seed in which nothing counts has the share 0.
+    """
+    seeds, images = signed[0].kept.shape
+    generator = np.random.default_rng(0)
+    by_seed = generator.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES) / seeds
+    by_image = generator.multinomial(images, np.full(images, 1 / images), RESAMPLES).astype(float)
+    value = sum(sign * _rates(each, np.ones((1, images))).mean() for sign, each in zip((1, -1), signed, strict=False))
+    drawn = sum(sign * (by_seed * _rates(each, by_image)).sum(1) for sign, each in zip((1, -1), signed, strict=False))
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Interval(float(value), float(low), float(high), images)
+
+
+def _rates(shares: Shares, by_image: Table) -> Table:
+    """Share kept of what counts, by draw of the images and seed (R, S)."""
+    counted = by_image @ shares.counted.T
+    return np.divide(by_image @ shares.kept.T, counted, out=np.zeros_like(counted), where=counted > 0)
+
+
+def _record_crossed(results: Results, name: str, found: Interval, **factors: Any) -> None:
+    results.add(name, found, over="images and seeds", unit="share", **factors)
 
 
 def _record_mean(results: Results, name: str, values: list[float], method: str, **factors: Any) -> None:
@@ -191,7 +238,7 @@ def _record_mean(results: Results, name: str, values: list[float], method: str, 
     results.add(
         name,
         mean.value,
-        (mean.low, mean.high),
+        (max(mean.low, 0.0), min(mean.high, 1.0)),
         n=mean.n,
         over="seeds",
         unit="share",
@@ -202,16 +249,12 @@ def _record_mean(results: Results, name: str, values: list[float], method: str, 
 
 
 def _record_differences(results: Results, ours: list[Measured], theirs: list[Measured], method: str) -> None:
-    """Differences to MC dropout on the same images, paired by the order of the seeds; intervals over seeds."""
-    pairs = list(zip(ours, theirs, strict=True))
-    differences = {
-        "robustness difference": [float(a.kept.mean() - b.kept.mean()) for a, b in pairs],
-        "robustness difference of right answers": [_kept_if_right(a) - _kept_if_right(b) for a, b in pairs],
-        "accuracy difference": [a.accuracy.sample - b.accuracy.sample for a, b in pairs],
-    }
-    for name, values in differences.items():
-        mean = mean_interval_t(values)
-        results.add(name, mean.value, (mean.low, mean.high), n=mean.n, over="seeds", unit="share", posterior=method)
+    """Differences to MC dropout: of robustness over images and seeds, of accuracy over seeds, paired by their order."""
+    for right, of in ((False, ""), (True, " of right answers")):
+        found = crossed([kept_shares(each, right=right) for each in (ours, theirs)])
+        _record_crossed(results, f"robustness difference{of}", found, posterior=method)
+    gaps = mean_interval_t([a.accuracy.sample - b.accuracy.sample for a, b in zip(ours, theirs, strict=True)])
+    results.add("accuracy difference", gaps, over="seeds", unit="share", posterior=method)
 
 
 def measure_signs(parameters: Parameters) -> list[Measured]:
@@ -235,6 +278,7 @@ def record_signs(results: Results, measured: list[Measured]) -> None:
         for kind, value in (("single sample", each.accuracy.sample), ("predictive mean", each.accuracy.predictive)):
             results.add("accuracy", value, task="signs", posterior=each.method, of=kind, unit="share")
         record_mixing(results, each.mixing, "signs")
+        record_convergence(results, [each.convergence], "signs")
     record_brackets(results, measured, "signs")
 
 
@@ -267,11 +311,13 @@ def settings() -> list[Setting]:
 
 @dataclass(frozen=True)
 class Point:
-    """Single-sample accuracy and mean robustness of one posterior of the sweep."""
+    """Single-sample accuracy and mean robustness of one posterior of the sweep, and how well it was fitted."""
 
     setting: Setting
     accuracy: float
     robustness: float
+    mixing: posteriors.Mixing | None = None
+    convergence: Convergence | None = None
 
 
 def sweep(parameters: Parameters) -> list[Point]:
@@ -286,19 +332,27 @@ def _point(item: tuple[Setting, Parameters]) -> Point:
     changes: dict[str, Any] = dict(setting.changes)
     if setting.method == "HMC":
         length = posteriors.Budget(2, SWEEP_WARMUP, SWEEP_DRAWS, parameters.leapfrog)
-        posterior: Posterior = posteriors.fit_hmc(task, parameters, length, seed, diagnosed=False, **changes).posterior
+        sampled = posteriors.fit_hmc(task, parameters, length, seed, **changes)
+        posterior, mixing = sampled.posterior, sampled.mixing
     else:
-        posterior = posteriors.fit(setting.method, task, parameters, seed, **changes)
-    found = measure(setting.method, seed + 1, posterior, task, parameters)
-    return Point(setting, found.accuracy.sample, float(found.kept.mean()))
+        posterior, mixing = posteriors.fit(setting.method, task, parameters, seed, **changes), None
+    found = measure(setting.method, seed + 1, posterior, task, parameters, **changes)
+    return Point(setting, found.accuracy.sample, float(found.kept.mean()), mixing, found.convergence)
 
 
 def record_sweep(results: Results, points: list[Point], chance: float = 0.1) -> None:
-    """All points, and the rank correlation of those with at least twice the accuracy of chance."""
+    """All points with their diagnoses, and the rank correlation of those with at least twice the accuracy of chance."""
     for point in points:
         factors: dict[str, Any] = {"posterior": point.setting.method, "setting": point.setting.text}
         results.add("accuracy in the sweep", point.accuracy, unit="share", **factors)
         results.add("robustness in the sweep", point.robustness, unit="share", **factors)
+        if point.mixing:
+            found = point.mixing.diagnoses["predictions"]
+            results.add("worst R-hat in the sweep", found.worst_r_hat, quantity="predictions", **factors)
+            results.add("median R-hat in the sweep", found.median_r_hat, quantity="predictions", **factors)
+        if point.convergence:
+            for layer, balance in point.convergence.balance.items():
+                results.add("balance in the sweep", balance, layer=layer, **factors)
     used = [point for point in points if point.accuracy >= 2 * chance]
     for family in ("all", "mean-field VI", "MC dropout", "HMC"):
         chosen = [point for point in used if family in ("all", point.setting.method)]

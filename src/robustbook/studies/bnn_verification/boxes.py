@@ -5,6 +5,7 @@ Read `measure` (one posterior, in a process of its own), then `record_...` (rows
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
+from robustbook.bayes.mean_field import Convergence
 from robustbook.bayes.protocol import Posterior
 from robustbook.bayes.weights import WeightSamples
 from robustbook.measure.verification import Exact, Reach, Region, exact, fgsm, pgd, pixel_box, verify
@@ -61,6 +63,7 @@ class Measured:
     pgd: dict[float, Reached]
     boxes: int
     mixing: posteriors.Mixing | None
+    convergence: Convergence | None
 
 
 def box_pixels(side: int) -> list[tuple[int, int]]:
@@ -100,6 +103,7 @@ def measure(item: tuple[str, Parameters]) -> Measured:
         {epsilon: _arrays(each.pgd) for epsilon, each in found.items()},
         sum(each.exact.boxes for each in found.values()),
         sampled.mixing if sampled else None,
+        posteriors.convergence(posterior, task, parameters),
     )
 
 
@@ -146,12 +150,18 @@ def record_grid(results: Results, measured: list[Measured]) -> None:
 
 
 def _record_order(results: Results, measured: list[Measured]) -> None:
-    """Comparisons of neighbouring budgets in which a violation vanishes, and the rise from first to last."""
+    """Comparisons of neighbouring budgets in which a violation vanishes, and the rise from first to last.
+
+    Thresholds need no comparison: on the same samples whatever moves by more than the larger one moves by more than the
+    smaller one.
+    """
     exact_order = [_vanished(each.exact_low, each.exact_high, delta) for each in measured for delta in DELTAS]
     fgsm_order = [_vanished(each.fgsm, each.fgsm, delta) for each in measured for delta in DELTAS]
     for oracle, found in (("exact", exact_order), ("FGSM", fgsm_order)):
         counts = np.concatenate([part.ravel() for part in found])
-        results.add("violations of monotonicity", counts.sum(), n=counts.size, over="comparisons", oracle=oracle)
+        results.add(
+            "violations of monotonicity", counts.sum(), n=counts.size, over="neighbouring budgets", oracle=oracle
+        )
     rises = [
         (moves(each.exact_low[EPSILONS[-1]], 1).mean(0) - moves(each.exact_high[EPSILONS[0]], 1).mean(0))
         for each in measured
@@ -206,6 +216,7 @@ def record_fits(results: Results, measured: list[Measured]) -> None:
         for kind, value in (("single sample", each.accuracy.sample), ("predictive mean", each.accuracy.predictive)):
             results.add("accuracy", value, task="1 against 7", posterior=each.method, of=kind, unit="share")
         record_mixing(results, each.mixing, "1 against 7")
+        record_convergence(results, [each.convergence], "1 against 7")
     gaps = [
         np.max(each.exact_high[epsilon].margin - each.exact_low[epsilon].margin)
         for each in measured
@@ -239,6 +250,30 @@ def record_mixing(results: Results, mixing: posteriors.Mixing | None, task: str)
             continue
         results.add("least effective sample size", found.least_ess, task=task, quantity=quantity, unit="samples")
         results.add("median effective sample size", found.median_ess, task=task, quantity=quantity, unit="samples")
+
+
+def record_convergence(results: Results, found: Sequence[Convergence | None], task: str) -> None:
+    """How variational training went: the bound, mean over seeds; of `mean_field.diagnose`'s other numbers, which are 1 at
+    the optimum, the worst over seeds.
+
+    Nothing is recorded where a posterior is not variational.
+    """
+    known = [each for each in found if each]
+    if not known:
+        return
+    results.add(
+        "evidence lower bound", float(np.mean([each.bound for each in known])), task=task, unit="nats per image"
+    )
+    for layer in known[0].balance:
+        results.add("balance of deviations", _farthest([each.balance[layer] for each in known]), task=task, layer=layer)
+    blank = [each.uninformed for each in known if each.uninformed is not None]
+    if blank:
+        results.add("deviation without information", _farthest(blank), task=task, unit="prior standard deviations")
+
+
+def _farthest(values: Sequence[float]) -> float:
+    """The value that is farthest from 1."""
+    return max(values, key=lambda value: abs(value - 1))
 
 
 def spread(posterior: Posterior, task: posteriors.Task, parameters: Parameters) -> Region:

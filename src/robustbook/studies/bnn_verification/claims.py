@@ -21,6 +21,11 @@ def _within(metric: Metric) -> str:
     return f"{metric.value:.3g} [{metric.low:.3g}, {metric.high:.3g}]"
 
 
+def _counted(metric: Metric) -> str:
+    """The same, with what the interval is over and how many there are."""
+    return f"{_within(metric)} (over {metric.n} {metric.over})" if metric.n else _within(metric)
+
+
 def judge_guarantee(results: Results) -> Judgement:
     """The estimate misses p by more than theta in at most a share gamma of runs, simulated and on a real posterior."""
     gamma = results.one("promised failure", pair="published").value
@@ -32,7 +37,7 @@ def judge_guarantee(results: Results) -> Judgement:
     real = results.one("failure on a posterior", rule="Massart")
     evidence = (
         f"Promised: failure at most {gamma:g}. Simulated, worst p: {_within(worst)} ({worst.n:,} runs each); exact bound over all p: "
-        f"{bound.value:.3g}; on a real posterior: {_within(real)} ({real.n:,} runs)."
+        f"{bound.value:.3g}; on a real posterior: {_counted(real)}; a block is one run on each image, all with the same samples."
     )
     if worst.value > gamma or bound.value > gamma:
         return Judgement("not reproduced", evidence)
@@ -58,13 +63,14 @@ def judge_massart(results: Results) -> Judgement:
 
 
 def judge_monotone(results: Results) -> Judgement:
-    """With exact verification robustness never rises with the budget nor falls with the threshold."""
+    """With exact verification robustness never rises with the budget; that it never falls with the threshold is built in."""
     exact = results.one("violations of monotonicity", oracle="exact")
     attack = results.one("violations of monotonicity", oracle="FGSM")
     rise = results.one("rise of the violation probability over the budgets")
     evidence = (
-        f"Exact verification: {exact.value:.0f} of {exact.n:,} comparisons violate the order; FGSM: {attack.value:.0f} of "
-        f"{attack.n:,}. From the smallest to the largest budget the probability of a violation rises by {_within(rise)}."
+        f"Exact verification: {exact.value:.0f} of {exact.n:,} comparisons of neighbouring budgets violate the order; FGSM: "
+        f"{attack.value:.0f} of {attack.n:,}. From the smallest to the largest budget the probability of a violation rises by "
+        f"{_counted(rise)}. Thresholds are not compared: in δ the order holds by construction."
     )
     if exact.value > 0:
         return Judgement("not reproduced", evidence)
@@ -77,14 +83,17 @@ def judge_methods(results: Results) -> Judgement:
     right = {name: results.one("robustness difference of right answers", posterior=name) for name in differences}
     gaps = {name: results.one("accuracy difference", posterior=name) for name in differences}
     mixed = results.one("worst R-hat", task="ten classes", quantity="predictions")
-    if any((row.n or 0) < MINIMAL_SEEDS for row in differences.values()):
+    if any((row.n or 0) < MINIMAL_SEEDS for row in gaps.values()):
         return Judgement("not tested at this scale", f"The rule needs {MINIMAL_SEEDS} seeds; this run has fewer.")
     evidence = " ".join(
-        f"{name} minus MC dropout: robustness {_within(differences[name])}, of right answers {_within(right[name])}, accuracy "
-        f"{_within(gaps[name])}."
+        f"{name} minus MC dropout: robustness {_within(differences[name])}, of right answers {_within(right[name])} (both over "
+        f"{differences[name].n} {differences[name].over}), accuracy {_counted(gaps[name])}."
         for name in differences
     )
     evidence += f" Worst R-hat of the HMC predictions: {mixed.value:.3g}."
+    if balances := results.select("balance of deviations", task="ten classes"):
+        values = ", ".join(f"{row.value:.3g}" for row in balances)
+        evidence += f" Balance of the VI deviations by layer (1 at the optimum): {values}."
     ahead = [name for name, row in differences.items() if (row.low or 0) > 0]
     matched = all(abs(gaps[name].value) <= MATCHED_ACCURACY for name in ahead) and mixed.value <= MIXED_R_HAT
     survives = all((right[name].low or 0) > 0 for name in ahead)
@@ -112,7 +121,7 @@ def judge_fgsm(results: Results) -> Judgement:
     missed = {problem: results.one("exact minus FGSM", problem=problem) for problem in (1, 2)}
     strong = {problem: results.one("exact minus PGD", problem=problem) for problem in (1, 2)}
     evidence = " ".join(
-        f"Problem {problem}: FGSM overlooks {_within(missed[problem])} of probability, PGD with restarts {_within(strong[problem])}."
+        f"Problem {problem}: FGSM overlooks {_counted(missed[problem])} of probability, PGD with restarts {_within(strong[problem])}."
         for problem in missed
     )
     found = [problem for problem, row in missed.items() if (row.low or 0) > 0]
@@ -127,7 +136,8 @@ CLAIMS = (
         statement="The estimate of the robustness probability errs by more than $\\theta$ with probability at most $\\gamma$.",
         source="abstract",
         measure="Share of runs of the paper's algorithm with $|\\hat p - p| > \\theta$: simulated Bernoulli streams, an exact bound over all "
-        "$p$, and a real posterior with a reference $p$ from many more samples.",
+        "$p$, and a real posterior with a reference $p$ from many more samples. The images share the samples of a run, so the interval "
+        "there is over blocks of samples, not over runs.",
         rule="Reproduced if every share is at most $\\gamma$, on the posterior with the upper end of its interval; partly if only there "
         "it is not.",
         control="The exact worst case over all $p$, which needs no simulation.",
@@ -148,7 +158,9 @@ CLAIMS = (
         id="C5.3",
         statement="Robustness falls as the perturbation budget $\\epsilon$ grows and rises with the threshold $\\delta$.",
         source="by definition",
-        measure="Violation probability over the paper's grid of $\\epsilon$ and $\\delta$, five pixels, the same posterior samples everywhere.",
+        measure="Violation probability over the paper's grid of $\\epsilon$ and $\\delta$, five pixels, the same posterior samples everywhere. "
+        "Each image is compared at neighbouring budgets. In $\\delta$ the order holds by construction, since every violation of a larger "
+        "threshold is one of a smaller, and is not counted.",
         rule="Reproduced if exact verification violates the order nowhere and the rise over the budgets excludes 0; an exact "
         "violation means that the code is wrong.",
         control="FGSM on the same grid, which may violate the order since it can miss what exists.",
@@ -158,19 +170,23 @@ CLAIMS = (
         id="C5.4",
         statement="Inference methods differ: HMC and variational inference are more robust than MC dropout.",
         source="abstract; the direction is recalled, not quoted",
-        measure="Share of posterior samples that keep their decision under PGD, paired per image; seeds are trainings, for HMC chains.",
+        measure="Share of posterior samples that keep their decision under PGD, on the same images for all methods; intervals draw images "
+        "and seeds (crossed bootstrap). Seeds are trainings, for HMC chains; accuracy is over seeds.",
         rule="Reproduced if both differences to MC dropout exclude 0, also among right answers, at accuracies within 0.02 and with "
         "$\\hat R \\le 1.1$; partly if only one does, or not under these conditions.",
-        control="A deterministic network and a deep ensemble; accuracy of single samples; robustness of right answers only.",
+        control="A deterministic network and a deep ensemble; accuracy of single samples; robustness of right answers only; whether the "
+        "deviations of variational inference have converged.",
         judge=judge_methods,
     ),
     Claim(
         id="C5.5",
         statement="Accuracy and robustness trade off across posteriors.",
         source="recalled, not quoted",
-        measure="Spearman's rank correlation of single-sample accuracy and mean robustness over prior width, temperature and dropout rate.",
+        measure="Spearman's rank correlation of single-sample accuracy and mean robustness over prior width, temperature and dropout rate. "
+        "For HMC the temperature tempers likelihood and prior, for variational inference the divergence alone.",
         rule="Reproduced if it is negative, its interval excludes 0, and it is negative within each family; partly if only overall.",
-        control="Posteriors near chance are left out; the correlation within each family.",
+        control="Posteriors near chance are left out; the correlation within each family; $\\hat R$ of every HMC posterior and the balance "
+        "of every variational one.",
         judge=judge_trade_off,
     ),
     Claim(

@@ -221,7 +221,7 @@ def failure_table(results: Results) -> pd.DataFrame:
 
 
 def method_table(results: Results) -> pd.DataFrame:
-    """Accuracy and robustness by method on ten classes, with intervals over seeds."""
+    """Accuracy and robustness by method on ten classes, with their intervals."""
     import pandas as pd
 
     from robustbook.page import interval
@@ -254,6 +254,63 @@ def rule_table(results: Results) -> pd.DataFrame:
             line[f"image {int(row.factors['image']) + 1}"] = f"{row.value:.3f} (n = {row.n})"
         rows.append(line)
     return pd.DataFrame(rows)
+
+
+def convergence_table(results: Results) -> pd.DataFrame:
+    """What tells whether the deviations of variational posteriors have converged, one line a task."""
+    import pandas as pd
+
+    lines = []
+    for bound in results.select("evidence lower bound"):
+        task = bound.factors["task"]
+        blank = results.select("deviation without information", task=task)
+        balances = [f"{row.value:.2f}" for row in results.select("balance of deviations", task=task)]
+        lines.append(
+            {
+                "task": task,
+                "bound, nats per image": bound.value,
+                "balance, first to last layer": ", ".join(balances),
+                "deviation without information": blank[0].value if blank else "–",
+                "accuracy, single sample": results.one(
+                    "accuracy", task=task, posterior="mean-field VI", of="single sample"
+                ).value,
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def corner_table(results: Results) -> pd.DataFrame:
+    """Violation probability in the four corners of the heat maps, one line a posterior."""
+    import pandas as pd
+
+    corners = [(epsilon, delta) for epsilon in (EPSILONS[0], EPSILONS[-1]) for delta in (DELTAS[0], DELTAS[-1])]
+    return pd.DataFrame(
+        {"posterior": label(name)}
+        | {f"ε = {epsilon:g}, δ = {delta:g}": _grid_value(results, name, epsilon, delta) for epsilon, delta in corners}
+        for name in METHODS
+    )
+
+
+def sweep_table(results: Results) -> pd.DataFrame:
+    """Accuracy and robustness of every posterior of the sweep, with the diagnosis of its fit."""
+    import pandas as pd
+
+    lines = []
+    for row in results.select("accuracy in the sweep"):
+        name = row.factors["posterior"]
+        mixing = results.select("worst R-hat in the sweep", **row.factors)
+        balances = results.select("balance in the sweep", **row.factors)
+        lines.append(
+            {
+                "posterior": label(str(name)),
+                "setting": row.factors["setting"] or "–",
+                "accuracy": row.value,
+                "robustness": results.one("robustness in the sweep", **row.factors).value,
+                "worst R-hat": f"{mixing[0].value:.2f}" if mixing else "–",
+                "balance": ", ".join(f"{each.value:.2f}" for each in balances) or "–",
+            }
+        )
+    return pd.DataFrame(lines)
 
 
 def mixing_table(results: Results) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 from robustbook.bayes import ensemble, hmc, mc_dropout, mean_field, protocol, weights
 from robustbook.bayes.ensemble import train_ensemble
 from robustbook.bayes.mc_dropout import Dropout, train_dropout
-from robustbook.bayes.mean_field import MeanField, train_mean_field
+from robustbook.bayes.mean_field import Convergence, MeanField, train_mean_field
 from robustbook.bayes.protocol import Empirical, Posterior, sampled_probabilities
 from robustbook.bayes.weights import WeightSamples, stack
 from robustbook.data import ImageSet, digits, gtsrb, load, mnist
@@ -38,6 +38,8 @@ CODE = {
     )
 }
 """Modules that determine the posteriors of a method, beside those of `robustbook.models`."""
+VI_RATE, VI_SCALE_RATE = 0.03, 0.03
+"""Adam's rates for the means and for the log-deviations of variational posteriors; chosen by the bound on training images."""
 STEP_SIZE = 0.01
 """Where the search for the step size of HMC begins, in units of the prior's standard deviation."""
 TARGET_ACCEPTANCE = 0.7
@@ -181,8 +183,10 @@ def _fit_mean_field(task: Task, parameters: Parameters, seed: int, changes: Mapp
     settings = {
         "prior_sd": changes.get("prior_sd", parameters.prior_sd),
         "temperature": changes.get("temperature", 1.0),
-        "epochs": parameters.sign_epochs if task.name == "signs" else parameters.vi_epochs,
+        "epochs": parameters.sign_vi_epochs if task.name == "signs" else parameters.vi_epochs,
         "batch": 50,
+        "learning_rate": VI_RATE,
+        "scale_learning_rate": VI_SCALE_RATE,
     }
 
     def make() -> dict[str, Tensor]:
@@ -197,6 +201,18 @@ def _fit_mean_field(task: Task, parameters: Parameters, seed: int, changes: Mapp
         for kind in ("mean", "scale")
     )
     return MeanField(task.build(seed), means, scales)
+
+
+def convergence(posterior: Posterior, task: Task, parameters: Parameters, **changes: Any) -> Convergence | None:
+    """Whether variational training has reached the bound's optimum, told on the training images; None for other methods.
+
+    `changes` are those of `fit`.
+    """
+    if not isinstance(posterior, MeanField):
+        return None
+    prior_sd, temperature = changes.get("prior_sd", parameters.prior_sd), changes.get("temperature", 1.0)
+    images, labels, passes = task.train.images, task.train.labels, 8 if task.name == "signs" else 64
+    return mean_field.diagnose(posterior, images, labels, prior_sd=prior_sd, temperature=temperature, passes=passes)
 
 
 def _fit_dropout(task: Task, parameters: Parameters, seed: int, changes: Mapping[str, Any]) -> Posterior:
