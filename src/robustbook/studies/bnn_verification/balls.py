@@ -34,7 +34,7 @@ DELTA = 0.25
 """Threshold of Problem 1 on ten classes, as published."""
 PRIORS, TEMPERATURES, RATES = (0.1, 0.3, 1.0, 3.0), (0.1, 1.0), (0.1, 0.25, 0.5, 0.75, 0.9)
 SWEEP_HIDDEN = 32
-SWEEP_WARMUP, SWEEP_DRAWS = 45, 25
+SWEEP_WARMUP, SWEEP_DRAWS, SWEEP_DIAGNOSED = 45, 25, 25
 RESAMPLES = 2000
 
 Flags = NDArray[np.bool_]
@@ -332,7 +332,7 @@ def _point(item: tuple[Setting, Parameters]) -> Point:
     changes: dict[str, Any] = dict(setting.changes)
     if setting.method == "HMC":
         length = posteriors.Budget(2, SWEEP_WARMUP, SWEEP_DRAWS, parameters.leapfrog)
-        sampled = posteriors.fit_hmc(task, parameters, length, seed, **changes)
+        sampled = posteriors.fit_hmc(task, parameters, length, seed, diagnosed=SWEEP_DIAGNOSED, **changes)
         posterior, mixing = sampled.posterior, sampled.mixing
     else:
         posterior, mixing = posteriors.fit(setting.method, task, parameters, seed, **changes), None

@@ -87,7 +87,7 @@ def judge_methods(results: Results) -> Judgement:
         return Judgement("not tested at this scale", f"The rule needs {MINIMAL_SEEDS} seeds; this run has fewer.")
     evidence = " ".join(
         f"{name} minus MC dropout: robustness {_within(differences[name])}, of right answers {_within(right[name])} (both over "
-        f"{differences[name].n} {differences[name].over}), accuracy {_counted(gaps[name])}."
+        f"{differences[name].n} images and {gaps[name].n} seeds), accuracy {_counted(gaps[name])}."
         for name in differences
     )
     evidence += f" Worst R-hat of the HMC predictions: {mixed.value:.3g}."

@@ -27,7 +27,7 @@ class Parameters(BaseModel):
     sign_hidden: int = Field(16, ge=2, le=512, description="hidden units of the sign network (the paper's: 256)")
     sign_train_images: int = Field(200, ge=50, le=3000, description="training images of the sign network")
     sign_epochs: int = Field(12, ge=1, le=500, description="training epochs of the sign networks")
-    sign_vi_epochs: int = Field(50, ge=1, le=2000, description="epochs of variational training on signs")
+    sign_vi_epochs: int = Field(40, ge=1, le=2000, description="epochs of variational training on signs")
     sign_samples: int = Field(20, ge=4, le=400, description="posterior samples per sign posterior")
     sign_hmc_images: int = Field(
         30, ge=4, le=3000, description="of these, the training images that HMC sees in full batches"
@@ -44,7 +44,7 @@ class Parameters(BaseModel):
     warmup: int = Field(50, ge=10, le=10000, description="HMC transitions that adapt the step size")
     draws: int = Field(40, ge=10, le=10000, description="HMC transitions that are kept, per chain")
     leapfrog: int = Field(25, ge=1, le=1000, description="leapfrog steps per HMC transition (the paper's: 10)")
-    vi_epochs: int = Field(120, ge=1, le=10000, description="epochs of variational training")
+    vi_epochs: int = Field(90, ge=1, le=10000, description="epochs of variational training")
     epochs: int = Field(40, ge=1, le=1000, description="epochs of dropout, deterministic and ensemble training")
     members: int = Field(5, ge=2, le=50, description="networks of an ensemble")
     seeds: int = Field(3, ge=3, le=20, description="trainings (for HMC: chains) of each posterior on ten classes")

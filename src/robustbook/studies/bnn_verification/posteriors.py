@@ -304,11 +304,13 @@ def sampled_images(task: Task, parameters: Parameters) -> ImageSet:
 
 
 def fit_hmc(
-    task: Task, parameters: Parameters, length: Budget, seed: int, *, diagnosed: bool = True, **changes: Any
+    task: Task, parameters: Parameters, length: Budget, seed: int, *, diagnosed: int = DIAGNOSED, **changes: Any
 ) -> Sampled:
     """The exact joint posterior of all weights by HMC, with full batches, from starts far apart.
 
     Where the first layer is Linear only what the images can tell is sampled, and the rest drawn exactly (`hmc.Reduced`).
+
+    The mixing of `diagnosed` weights and of predictions on at most as many test images is told; with 0 none is.
 
     Raises ChainDivergedError if a chain diverges.
     """
@@ -333,7 +335,7 @@ def fit_hmc(
     return Sampled(
         posteriors[0],
         posteriors[1:],
-        _mixing(tensors, (_whole(reduced, part, seed + c) for c, part in enumerate(parts)), task, parameters)
+        _mixing(tensors, (_whole(reduced, part, seed + c) for c, part in enumerate(parts)), task, parameters, diagnosed)
         if diagnosed
         else None,
     )
@@ -368,12 +370,16 @@ def _whole(reduced: hmc.Reduced | None, samples: WeightSamples, seed: int) -> We
 
 
 def _mixing(
-    tensors: Mapping[str, Tensor], networks: Iterable[WeightSamples], task: Task, parameters: Parameters
+    tensors: Mapping[str, Tensor],
+    networks: Iterable[WeightSamples],
+    task: Task,
+    parameters: Parameters,
+    count: int,
 ) -> Mixing:
-    images = task.test.take(min(DIAGNOSED, len(task.test)), parameters.first_seed).images
+    images = task.test.take(min(count, len(task.test)), parameters.first_seed).images
     predictions = torch.stack([sampled_probabilities(chain, images)[..., 1:].flatten(1) for chain in networks])
     draws = tensors["draws"]
-    chosen = torch.randperm(draws.shape[2], generator=Generator().manual_seed(0))[:DIAGNOSED]
+    chosen = torch.randperm(draws.shape[2], generator=Generator().manual_seed(0))[:count]
     quantities = {
         "predictions": predictions,
         "weights": draws[..., chosen],
