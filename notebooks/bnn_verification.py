@@ -424,7 +424,7 @@ page.verdict(study.CLAIMS[4], results)
 # ## Traffic signs
 #
 # The paper's convolutional network on two signs, all five posteriors. (The paper ran HMC with three leapfrog steps on mini-batches; here every step sees all of HMC's images.
-# A comment in its code gives the accuracy of variational inference on signs: 0.60 on training, 0.57 on test and 0.61 on validation images, published, little better than chance.)
+# A comment in its code gives the accuracy of variational inference on signs: 0.60 on training, 0.57 on test and 0.61 on validation images (published): near chance.)
 
 # %%
 if sign_dataset != "none":
