@@ -17,8 +17,8 @@ from robustbook.measure.uncertainty import auroc
 from robustbook.models.training import TrainingDiverged
 from robustbook.results import Results
 from robustbook.stats import bootstrap_mean
-from robustbook.studies.bnn_attacks import CLAIMS, Parameters, evaluation, posteriors, quiet, summaries
-from robustbook.studies.bnn_attacks.claims import BNN, CNN, PENALISED, SECOND
+from robustbook.studies.bnn_attacks import CLAIMS, Parameters, evaluation, exercises, posteriors, quiet, summaries
+from robustbook.studies.bnn_attacks.claims import BNN, CNN, PENALISED, SECOND, rounded
 
 SMALL = Parameters(
     train_images=300,
@@ -66,6 +66,7 @@ def p1_rows(transfer: float, white_box: float) -> list[dict]:
         lead("ensemble", SECOND, "transfer", 0.0),
         lead("weight noise", SECOND, "transfer", 0.0),
         row("check: EOT less transfer", -0.2, network=BNN, budget=1.0),
+        row("check: EOT from a random start less transfer", -0.1, network=BNN),
     ]
 
 
@@ -85,7 +86,20 @@ def test_p1_tells_transfer_from_robustness(transfer: float, white_box: float, ex
 
 def test_data_sets_that_disagree_make_it_partly() -> None:
     other = [{**each, "dataset": "cifar10"} for each in p1_rows(-0.1, -0.1)]
-    assert verdict("P1", *p1_rows(0.1, 0.1), *other, datasets=("mnist", "cifar10")) == "partly"
+    rows = [*p1_rows(0.1, 0.1), *other]
+    assert verdict("P1", *rows, datasets=("mnist", "cifar10")) == "partly"
+    results = Results()
+    results.add("seeds", 3)
+    for dataset in ("mnist", "cifar10"):
+        results.add("images", 80, dataset=dataset, title=dataset)
+    for each in rows:
+        results.add(**each)
+    evidence = JUDGES["P1"].verdict(results).evidence
+    assert "mnist (reproduced): " in evidence
+    assert "cifar10 (not reproduced): " in evidence
+    assert "over seeds and 80 images" in evidence
+    for claim in CLAIMS:
+        assert "partly where the data sets disagree" in claim.rule
 
 
 @pytest.mark.parametrize(
@@ -179,7 +193,9 @@ def test_seeds_that_differ_widen_the_interval() -> None:
 def test_a_mask_leaves_images_out() -> None:
     first, second = np.ones((2, 4)), np.array([[0.0, 1, 1, 1], [0, 0, 1, 1]])
     mask = np.array([[0.0, 1, 1, 1], [0, 1, 1, 1]])
-    assert summaries.paired_lead(first, second, mask).value == pytest.approx(1 / 6)
+    lead_ = summaries.paired_lead(first, second, mask)
+    assert lead_.value == pytest.approx(1 / 6)
+    assert lead_.n == 3  # the first image is never right for both
 
 
 def test_networks_that_are_never_both_right_are_not_compared() -> None:
@@ -196,6 +212,38 @@ def test_areas_are_means_over_seeds_and_their_leads_are_differences(seed: int) -
     assert area.low <= area.value + 0.1
     lead_ = summaries.crossed_auroc(scores[0], scores[1], (scores[2], scores[3]))
     assert lead_.value == pytest.approx(area.value - summaries.crossed_auroc(scores[2], scores[3]).value)
+
+
+@pytest.mark.parametrize(("value", "shown"), [(-0.001, "0.00"), (-0.006, "-0.01"), (0.004, "0.00")])
+def test_nothing_is_shown_as_less_than_nothing(value: float, shown: str) -> None:
+    assert rounded(value, 2) == shown
+
+
+# Exercises ----------------------------------------------------------------------------------------------------------
+
+
+def answered(control: str, accuracy: float = 0.5) -> None:
+    results = Results()
+    for network, value in ((CNN, 0.3), (BNN, 0.6), (control, accuracy)):
+        if not results.select("accuracy under attack", network=network):
+            results.add(
+                **row("accuracy under attack", value, network=network, way="transfer", attack="PGD", budget=1.0)
+            )
+    answer = {"way": "transfer", "compared with": CNN, "control": control}
+    exercises.check_first_claim(answer, results)
+
+
+@pytest.mark.parametrize("control", [SECOND, PENALISED, "ensemble", "weight noise"])
+def test_a_control_of_the_first_claim_gains_without_inference(control: str) -> None:
+    answered(control)
+    with pytest.raises(AssertionError, match=f"{control} gains nothing over the CNN on mnist"):
+        answered(control, 0.3)
+
+
+@pytest.mark.parametrize("control", [CNN, BNN, "det+stoch", "stoch+det", "Laplace", "MC dropout"])
+def test_a_posterior_from_inference_is_no_control(control: str) -> None:
+    with pytest.raises(AssertionError, match="no posterior from inference"):
+        answered(control)
 
 
 # The weight of the quiet attack -------------------------------------------------------------------------------------
@@ -265,7 +313,8 @@ def test_nothing_shares_the_start_of_the_attacked_network() -> None:
     ensemble = posteriors.fit("ensemble", SETTING, SMALL, 0)
     assert not torch.allclose(attacked[0].weight, second[0].weight)
     assert isinstance(ensemble, Empirical)
-    assert torch.equal(ensemble.samples.weights["0.weight"][0], second[0].weight)
+    for weight in ensemble.samples.weights["0.weight"]:
+        assert not torch.allclose(weight, second[0].weight)
 
 
 def test_an_unknown_design_is_refused() -> None:
@@ -305,6 +354,11 @@ def test_measurements_become_every_row_that_a_rule_needs() -> None:
     )
     for claim in CLAIMS:
         assert claim.verdict(enough).evidence.startswith("Digits"), claim.verdict(enough).evidence
+    converged = summaries.convergences(results, {"digits": "Digits"})
+    assert list(converged["network"]) == [summaries.NAMES[kind] for kind in posteriors.VARIATIONAL]
+    assert converged["first linear"].notna().tolist() == [True, True, False]
+    (alone,) = results.select("check: EOT from a random start less transfer")
+    assert alone.n == SMALL.images
     assert len(summaries.overview(results, "digits")) == len(posteriors.KINDS)
     for each in (found for found in measured if found.kind in posteriors.POSTERIORS):
         assert ("uncertainty-aware", "mutual information") in each.scores

@@ -16,6 +16,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import Module
 
+from robustbook.bayes.mean_field import Convergence
 from robustbook.bayes.prediction import sampled_probabilities
 from robustbook.bayes.protocol import Posterior
 from robustbook.bayes.weights import WeightSamples
@@ -28,7 +29,7 @@ from robustbook.perturb.momentum import l2_pgd, momentum
 from robustbook.perturb.posterior import CHUNK, Predictive, eot_pgd, uncertainty_aware, weight_samples
 from robustbook.studies.bnn_attacks.claims import BNN, CNN
 from robustbook.studies.bnn_attacks.parameters import Parameters
-from robustbook.studies.bnn_attacks.posteriors import POSTERIORS, Setting, fit, images_of
+from robustbook.studies.bnn_attacks.posteriors import POSTERIORS, VARIATIONAL, Setting, convergence, fit, images_of
 from robustbook.studies.bnn_attacks.quiet import alarm_weight
 from robustbook.workers import map_in_workers
 
@@ -71,6 +72,7 @@ class Measured:
     the CNN's max-softmax score by inputs. `truth` by budget: probability of the true class by sample (S, N) under EOT.
     `by_samples`: right answers by number of samples in the gradient. `spread` by layer. `lengths`: how far (L2) C&W
     moved each image, NaN where the network was wrong already or nothing was found. `alarm_weight`: see `quiet`.
+    `convergence`: of the deviations of variational inference, on training images.
     """
 
     kind: str
@@ -85,6 +87,7 @@ class Measured:
     lengths: Array | None = None
     variance: float = 0.0
     alarm_weight: float | None = None
+    convergence: Convergence | None = None
 
 
 def evaluate_all(pairs: list[tuple[str, Setting, Parameters, int]]) -> list[Measured]:
@@ -101,7 +104,10 @@ def _generator(seed: int, purpose: int) -> Generator:
 
 
 class Judge:
-    """The posterior that predicts, by weight samples that no attack has seen, and what it said goes into `measured`."""
+    """The posterior that predicts, and what it said goes into `measured`.
+
+    Its weight samples are none that an attack has seen, except where the posterior is a list of networks that are all used.
+    """
 
     def __init__(self, posterior: Posterior, count: int, labels: Tensor, measured: Measured) -> None:
         self.samples: WeightSamples = weight_samples(posterior, count, _generator(measured.seed, 7))
@@ -145,6 +151,8 @@ def evaluate(kind: str, setting: Setting, parameters: Parameters, seed: int) -> 
     judge.note("clean", "none", 0.0, data.images)
     measured.spread = relative_spread(judge.samples)
     measured.variance = float(uncertainty(judge.predict(data.images)).variance.mean())
+    if kind in VARIATIONAL:
+        measured.convergence = convergence(posterior, setting, parameters)
     crafted = transferred(setting, parameters, seed)
     for (attack, budget), images in crafted.items():
         judge.note("transfer", attack, budget, images)

@@ -18,8 +18,11 @@ from robustbook.measure.uncertainty import mutual_information
 from robustbook.models import build
 from robustbook.perturb.posterior import log_mean
 from robustbook.results import Results
-from robustbook.studies.bnn_attacks.claims import BNN, CNN
+from robustbook.studies.bnn_attacks.claims import BNN, CNN, PENALISED, SECOND
 from robustbook.studies.bnn_attacks.posteriors import KINDS
+
+CONTROLS = (SECOND, PENALISED, "ensemble", "weight noise")
+"""Networks without a posterior from inference, other than the one that is attacked itself."""
 
 
 def check_split_vote(answer: float | None) -> None:
@@ -40,11 +43,20 @@ def check_first_claim(answer: dict[str, str] | None, results: Results) -> None:
     assert answer["compared with"] == CNN, (
         "In which comparison is one side attacked itself, and the other one not? The paper's reference is that network."
     )
-    assert answer["control"] not in (CNN, BNN, "stoch+det", "det+stoch"), (
-        "A control must have no posterior from inference, and must not be the network that is attacked itself."
+    assert answer["control"] in CONTROLS, (
+        "A control must have no posterior from inference (dropout and Laplace are approximate inference too), and must not be the "
+        "network that is attacked itself."
     )
-    row = results.select("accuracy under attack", network=answer["control"], way="transfer", attack="PGD", budget=1.0)
-    assert row, "This run did not attack that network by transfer."
+
+    def accuracy(network: str) -> dict[object, float]:
+        rows = results.select("accuracy under attack", network=network, way="transfer", attack="PGD", budget=1.0)
+        return {row.factors["dataset"]: row.value for row in rows}
+
+    attacked, bayesian, control = accuracy(CNN), accuracy(BNN), accuracy(answer["control"])
+    assert attacked and control.keys() == attacked.keys(), "This run did not attack that network by transfer."
+    for dataset, value in attacked.items():
+        assert bayesian[dataset] > value, f"In this run the BNN gains nothing on {dataset}: the claim is not true here."
+        assert control[dataset] > value, f"In this run {answer['control']} gains nothing over the CNN on {dataset}."
 
 
 def sample_problem() -> tuple[MeanField, Tensor, Tensor]:

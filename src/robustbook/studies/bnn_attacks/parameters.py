@@ -28,7 +28,7 @@ class Parameters(BaseModel):
     )
     prior_sd: float = Field(0.3, gt=0, le=10, description="standard deviation of the prior of every weight")
     temperature: float = Field(
-        1.0, ge=0, le=1, description="weight of the KL divergence (1 is variational Bayes), main data set"
+        0.1, ge=0, le=1, description="weight of the KL divergence (1 is variational Bayes), main data set"
     )
     second_temperature: float = Field(1.0, ge=0, le=1, description="the same for the second data set")
     dropout_rate: float = Field(

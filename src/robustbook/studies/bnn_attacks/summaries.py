@@ -19,14 +19,15 @@ from robustbook.perturb.interference import KINDS as INTERFERENCES
 from robustbook.perturb.interference import SEVERITIES
 from robustbook.results import Metric, Results
 from robustbook.stats import Interval
-from robustbook.studies.bnn_attacks.claims import BNN, CNN, PENALISED, SECOND
+from robustbook.studies.bnn_attacks.claims import BNN, CNN, PENALISED, SECOND, rounded
 from robustbook.studies.bnn_attacks.evaluation import BUDGETS, LARGE, SCORES, Measured
-from robustbook.studies.bnn_attacks.posteriors import KINDS, POSTERIORS
+from robustbook.studies.bnn_attacks.posteriors import KINDS, POSTERIORS, VARIATIONAL
 
 Array = npt.NDArray[np.float64]
 RESAMPLES = 2000
 OVER = "images and seeds"
 WAYS = ("transfer", "EOT")
+LAYERS = ("first convolution", "second convolution", "first linear", "last linear")
 CRAFTED = ((CNN, "transfer"), (BNN, "EOT"))
 """On which network and in which way C&W L2 is crafted."""
 
@@ -77,6 +78,8 @@ def resample(seeds: int, images: int) -> tuple[Array, Array]:
 def crossed_mean(values: Array, weights: Array | None = None) -> Interval:
     """Weighted mean of `values` (seeds, images) with a bootstrap interval that draws seeds and images independently.
 
+    The interval's n counts the images with a weight in at least one repetition.
+
     Raises ParameterError if all weights are 0.
     """
     weights = np.ones_like(values) if weights is None else weights
@@ -86,7 +89,7 @@ def crossed_mean(values: Array, weights: Array | None = None) -> Interval:
     total = np.einsum("rs,si,ri->r", by_seed, values * weights, by_image)
     count = np.einsum("rs,si,ri->r", by_seed, weights, by_image)
     low, high = np.quantile(total[count > 0] / count[count > 0], [0.025, 0.975])
-    return Interval(float((values * weights).sum() / weights.sum()), float(low), float(high), values.shape[1])
+    return Interval(float((values * weights).sum() / weights.sum()), float(low), float(high), int(weights.any(0).sum()))
 
 
 def paired_lead(first: Array, second: Array, both_right: Array) -> Interval:
@@ -157,6 +160,12 @@ def record_posteriors(results: Results, table: Table) -> None:
         for layer in rows[0].spread:
             spread = float(np.mean([each.spread[layer] for each in rows]))
             results.add("relative spread", spread, dataset=table.dataset, network=kind, layer=layer)
+        for row in rows:
+            if row.convergence is not None:
+                where: dict[str, Any] = {"dataset": table.dataset, "network": kind, "seed": row.seed}
+                results.add("variational bound", row.convergence.bound, unit="nats per training image", **where)
+                for layer, balance in row.convergence.balance.items():
+                    results.add("balance of deviations", balance, layer=layer, **where)
         variance = float(np.mean([each.variance for each in rows]))
         results.add("predictive variance", variance, dataset=table.dataset, network=kind)
         information = np.stack([each.scores["clean", "mutual information"] for each in rows])
@@ -267,6 +276,16 @@ def record_checks(results: Results, table: Table) -> None:
         results.add(
             "accuracy by samples in the gradient", found, over=OVER, unit="share", dataset=table.dataset, samples=count
         )
+    most = np.stack([row.by_samples[max(row.by_samples)] for row in rows])
+    results.add(
+        "check: EOT from a random start less transfer",
+        crossed_mean(most - table.correct(BNN, "transfer", "PGD", 1.0)),
+        over=OVER,
+        unit="share",
+        dataset=table.dataset,
+        network=BNN,
+        samples=max(rows[0].by_samples),
+    )
     large = crossed_mean(table.correct(BNN, "EOT", "PGD", LARGE))
     results.add("check: accuracy at a large budget", large, over=OVER, unit="share", dataset=table.dataset)
     information = np.stack([row.scores["clean", "mutual information"] for row in rows])
@@ -295,7 +314,9 @@ def _shown(results: Results, name: str, dataset: str, kind: str, **factors: str 
 
 def within(metric: Metric) -> str:
     """A value with its interval, in two digits."""
-    return f"{metric.value:.2f} [{metric.low:.2f}, {metric.high:.2f}]".replace("-", "−")
+    assert metric.low is not None and metric.high is not None
+    value, low, high = (rounded(number, 2) for number in (metric.value, metric.low, metric.high))
+    return f"{value} [{low}, {high}]".replace("-", "−")
 
 
 def spreads(results: Results, dataset: str) -> pd.DataFrame:
@@ -303,8 +324,31 @@ def spreads(results: Results, dataset: str) -> pd.DataFrame:
     lines = []
     for kind in POSTERIORS:
         rows = results.select("relative spread", dataset=dataset, network=kind)
-        layers = zip(("first convolution", "second convolution", "first linear", "last linear"), rows, strict=True)
+        layers = zip(LAYERS, rows, strict=True)
         lines.append({"network": NAMES[kind], **{name: round(row.value, 3) for name, row in layers}})
+    return pd.DataFrame(lines)
+
+
+def convergences(results: Results, titles: dict[str, str]) -> pd.DataFrame:
+    """One line a data set and variational posterior: its bound, and by layer the balance that is furthest from 1."""
+    lines = []
+    for dataset, title in titles.items():
+        for kind in VARIATIONAL:
+            bounds = results.select("variational bound", dataset=dataset, network=kind)
+            if not bounds:
+                continue
+            mean = np.mean([row.value for row in bounds])
+            line: dict[str, str | None] = {
+                "data": title,
+                "network": NAMES[kind],
+                "bound": f"{mean:.2f}".replace("-", "−"),
+            }
+            layers = [row.factors["layer"] for row in results.select("relative spread", dataset=dataset, network=kind)]
+            for name, layer in zip(LAYERS, layers, strict=True):
+                rows = results.select("balance of deviations", dataset=dataset, network=kind, layer=layer)
+                furthest = max(rows, key=lambda row: abs(row.value - 1), default=None)
+                line[name] = None if furthest is None else f"{furthest.value:.2f}"
+            lines.append(line)
     return pd.DataFrame(lines)
 
 
@@ -404,15 +448,27 @@ def checks(results: Results, titles: dict[str, str]) -> pd.DataFrame:
     lines = []
     for dataset, title in titles.items():
         worst = max(results.select("check: EOT less transfer", dataset=dataset), key=lambda row: row.value)
+        alone = results.one("check: EOT from a random start less transfer", dataset=dataset)
         lines.append(
             {
                 "data": title,
-                "EOT less transfer": f"{worst.value:+.2f} ({NAMES[str(worst.factors['network'])]})",
+                "EOT less transfer": f"{within(worst)} ({NAMES[str(worst.factors['network'])]})",
+                "random start alone": within(alone),
                 f"accuracy at {LARGE:g} ε": within(results.one("check: accuracy at a large budget", dataset=dataset)),
                 "clean against clean": within(results.one("check: AUROC of two sets of clean images", dataset=dataset)),
             }
         )
     return pd.DataFrame(lines)
+
+
+def smallest_visible(results: Results, titles: dict[str, str]) -> str:
+    """How wide the intervals of leads under attack are, in words."""
+    parts = []
+    for dataset, title in titles.items():
+        rows = results.select("lead under attack", dataset=dataset)
+        halves = [(row.high - row.low) / 2 for row in rows if row.low is not None and row.high is not None]
+        parts.append(f"{title}: {min(halves):.2f} to {max(halves):.2f}")
+    return "; ".join(parts)
 
 
 def matching(results: Results, titles: dict[str, str]) -> pd.DataFrame:
@@ -428,6 +484,7 @@ def matching(results: Results, titles: dict[str, str]) -> pd.DataFrame:
                 "clean": clean,
                 "crafted": way,
                 "both right": within(pair[0]),
+                "images": str(pair[0].n),
                 "all": within(pair[1]),
             }
             lines.append(line)
