@@ -203,7 +203,8 @@ if len(found := summaries.convergences(results, titles)):
         page.table(
             found,
             caption="Convergence on the training images: evidence lower bound (tempered as in training; nats per image, mean over seeds), and by layer the balance, of "
-            f"{seeds} seeds the one furthest from 1. Over all posteriors, layers and seeds the furthest is {furthest:.2f}. No entry: a deterministic layer.",
+            f"{seeds} seeds the one furthest from 1. Over all posteriors, layers and seeds the furthest is {furthest:.2f}. The likelihood is "
+            f"averaged over draws of noise, {posteriors.NOISY_PASSES:,} images in all. No entry: a deterministic layer.",
         )
     )
 
