@@ -317,6 +317,15 @@ def test_nothing_shares_the_start_of_the_attacked_network() -> None:
         assert not torch.allclose(weight, second[0].weight)
 
 
+def test_posteriors_of_variational_inference_are_diagnosed_and_others_are_not() -> None:
+    found = posteriors.convergence(posteriors.fit("det+stoch", SETTING, SMALL, 0), SETTING, SMALL)
+    assert found is not None
+    assert set(found.balance) == {"5", "7"}
+    assert posteriors.convergence(posteriors.fit(SECOND, SETTING, SMALL, 0), SETTING, SMALL) is None
+    without = replace(SETTING, temperature=0.0)
+    assert posteriors.convergence(posteriors.fit("det+stoch", without, SMALL, 0), without, SMALL) is None
+
+
 def test_an_unknown_design_is_refused() -> None:
     with pytest.raises(UnknownNameError, match="unknown design"):
         posteriors.fit("det+bayes", SETTING, SMALL, 0)
