@@ -26,6 +26,16 @@ def _shown(metric: Metric) -> str:
     return f"{metric.value:.3f} [{metric.low:.3f}, {metric.high:.3f}]"
 
 
+def _by_data(metrics: Sequence[Metric]) -> str:
+    return ", ".join(f"{_shown(row)} ({row.factors['data']})" for row in metrics)
+
+
+def _over(*metrics: Metric) -> str:
+    """What intervals are over: the seeds of networks (Student's t), or the units of one network (bootstrap)."""
+    kinds = {"units": "bootstrap over {} units of one network", "networks": "Student's t over {} networks"}
+    return " and ".join(dict.fromkeys(kinds[row.over].format(row.n) for row in metrics))
+
+
 def _low(metric: Metric) -> float:
     return metric.value if metric.low is None else metric.low
 
@@ -68,11 +78,11 @@ def judge_agreement(results: Results) -> Judgement:
             outcomes = [_low(of[name]) > _high(of[rival]) for name in AGREEING for rival in RIVALS]
             held, total = held + sum(outcomes), total + len(outcomes)
     first = next(iter(datasets))
-    seen = [f"{name} {_shown(_global(results, first, 'spearman', name))}" for name in ("taylor-fo", *RIVALS)]
+    rows = {name: _global(results, first, "spearman", name) for name in ("taylor-fo", *RIVALS)}
     return Judgement(
         _graded(held, total),
         f"{held} of {total} comparisons have the criterion's interval above the rival's. "
-        f"Spearman on {first}: {', '.join(seen)}.",
+        f"Spearman on {first} ({_over(*rows.values())}): {', '.join(f'{name} {_shown(row)}' for name, row in rows.items())}.",
     )
 
 
@@ -86,7 +96,8 @@ def judge_magnitude(results: Results) -> Judgement:
     normalised = all(_low(lead) > 0 for lead in leads["weight-norm by layer"])
     verdict: Verdict = "reproduced" if plain and normalised else "partly" if plain or normalised else "not reproduced"
     seen = [f"{rival} {_shown(lead)} ({lead.factors['data']})" for rival, rows in leads.items() for lead in rows]
-    return Judgement(verdict, f"Lead of Taylor's Spearman correlation: {', '.join(seen)}.")
+    over = _over(*leads["weight-norm"], *leads["weight-norm by layer"])
+    return Judgement(verdict, f"Lead of Taylor's Spearman correlation ({over}): {', '.join(seen)}.")
 
 
 def judge_layers(results: Results) -> Judgement:
@@ -101,9 +112,8 @@ def judge_layers(results: Results) -> Judgement:
     control = _rows(results, "layer gap", network="lenet3", coefficient="spearman", criterion="weight-norm")
     return Judgement(
         verdict,
-        f"Global minus within-layer Spearman: {', '.join(_shown(gap) for gap in gaps)} (weight norm: "
-        f"{', '.join(_shown(gap) for gap in control)}). Normalised minus plain mean loss while pruning: "
-        f"{_shown(gain)} nats.",
+        f"Global minus within-layer Spearman ({_over(*gaps, *control)}): {_by_data(gaps)}; weight norm: {_by_data(control)}. "
+        f"Normalised minus plain mean loss while pruning ({_over(gain)}): {_shown(gain)} nats.",
     )
 
 
@@ -112,6 +122,7 @@ def judge_tracking(results: Results) -> Judgement:
     rivals.
     """
     ratio = results.one("area ratio", criterion="taylor-fo")
+    single = results.one("area ratio", criterion="taylor-fo-fg")
     leads = [results.one("area lead", rival=rival) for rival in ("weight-norm", "random")]
     better = all(_low(lead) > 0 for lead in leads)
     near = _high(ratio) <= NEAR_ORACLE
@@ -119,8 +130,8 @@ def judge_tracking(results: Results) -> Judgement:
     return Judgement(
         verdict,
         f"Mean loss over the curve, Taylor over oracle: {_shown(ratio)} (limit {NEAR_ORACLE}). Rival minus Taylor, "
-        "in nats: "
-        f"weight norm {_shown(leads[0])}, random {_shown(leads[1])}.",
+        f"in nats: weight norm {_shown(leads[0])}, random {_shown(leads[1])}. The score squares the gradient of all images; "
+        f"with the square of each image's gradient (FG) the ratio is {_shown(single)}. {_over(ratio, single, *leads)}.",
     )
 
 
@@ -131,22 +142,23 @@ def judge_placement(results: Results) -> Judgement:
         name: {
             place: results.one(
                 "correlation", network="preact-resnet", scope="inner units", coefficient=name, criterion=place
-            ).value
+            )
             for place in PLACEMENTS
         }
         for name in wins
     }
-    best_on_average = [max(of, key=of.__getitem__) == "taylor-fo" for of in means.values()]
+    best_on_average = [max(of, key=lambda place: of[place].value) == "taylor-fo" for of in means.values()]
     if all(row.value == 1 for row in wins.values()):
         verdict: Verdict = "reproduced"
     else:
         verdict = "partly" if any(best_on_average) else "not reproduced"
     seen = "; ".join(
         f"{name}: best in {wins[name].value:.0%} of {wins[name].n} networks, mean "
-        + ", ".join(f"{place} {value:.3f}" for place, value in means[name].items())
+        + ", ".join(f"{place} {_shown(row)}" for place, row in means[name].items())
         for name in wins
     )
-    return Judgement(verdict, f"{seen}.")
+    over = _over(*(row for of in means.values() for row in of.values()))
+    return Judgement(verdict, f"{seen}. {over}.")
 
 
 def judge_modern(results: Results) -> Judgement:
@@ -163,7 +175,7 @@ def judge_modern(results: Results) -> Judgement:
         [_high(row) < PUBLISHED_CORRELATION for row in rows],
     )
     verdict: Verdict = "reproduced" if all(above) else "not reproduced" if all(below) else "partly"
-    seen = [f"{row.factors['network']} {_shown(row)}" for row in rows]
+    seen = [f"{row.factors['network']} {_shown(row)} ({_over(row)})" for row in rows]
     return Judgement(verdict, f"Pearson with the oracle: {', '.join(seen)} (published: above {PUBLISHED_CORRELATION}).")
 
 
@@ -178,9 +190,8 @@ def judge_second_order(results: Results) -> Judgement:
     verdict: Verdict = "reproduced" if little and worse else "partly" if little or worse else "not reproduced"
     return Judgement(
         verdict,
-        f"Spearman of first order minus second order: {', '.join(_shown(lead) for lead in second)}; minus optimal "
-        "brain damage: "
-        f"{', '.join(_shown(lead) for lead in damage)}.",
+        f"Spearman of first order minus second order: {_by_data(second)}; minus optimal brain damage: {_by_data(damage)}. "
+        f"{_over(*second, *damage)}.",
     )
 
 
@@ -192,7 +203,7 @@ def judge_iterative(results: Results) -> Judgement:
     return Judgement(
         _sign(lead),
         f"Test accuracy, iterative minus one-shot: {_shown(lead)}; minus training from scratch at the same size: "
-        f"{_shown(scratch)}; momentum 0 minus momentum 0.9: {_shown(momentum)}.",
+        f"{_shown(scratch)}; momentum 0 minus momentum 0.9: {_shown(momentum)}. {_over(lead, scratch, momentum)}.",
     )
 
 
@@ -203,8 +214,7 @@ def judge_streams(results: Results) -> Judgement:
     return Judgement(
         _sign(lead),
         f"Test accuracy at half the multiply-adds, with streams minus inner units only: {_shown(lead)}; minus random "
-        "removal "
-        f"that takes streams too: {_shown(control)}.",
+        f"removal that takes streams too: {_shown(control)}. {_over(lead, control)}.",
     )
 
 
@@ -259,7 +269,8 @@ CLAIMS: Sequence[Claim] = (
         4,
         "Removing units by the Taylor score, without fine-tuning, costs hardly more than removing them by the oracle.",
         "method",
-        "Mean loss over a pruning curve of LeNet3 up to half of its units, all scores measured again at every step.",
+        "Mean loss over a pruning curve of LeNet3 up to half of its units, all scores measured again at every step; the "
+        "first-order score squares the gradient of all images scored.",
         "Reproduced if the ratio to the oracle's lies below 1.10 with its interval and weight norm and random cost "
         "more "
         "(intervals above 0); partly if only they cost more.",
@@ -281,7 +292,8 @@ CLAIMS: Sequence[Claim] = (
         6,
         "On modern networks the score's correlation with the true importance is above 93 %.",
         "abstract",
-        "Pearson correlation of the first-order score with the oracle on residual networks for small images.",
+        "Pearson correlation of the first-order score with the oracle on residual networks for small images. Intervals are "
+        "over networks where several were trained, and over units where there is one (the published ResNet-20).",
         "Reproduced if the 95 % interval lies above .93 on every residual network measured, not reproduced if it "
         "lies below on "
         "every one, partly otherwise.",
