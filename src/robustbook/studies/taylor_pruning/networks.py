@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -35,6 +35,11 @@ class Task:
         """Images and labels number `part * count` to `(part + 1) * count` of the training images."""
         chosen = slice(part * count, (part + 1) * count)
         return self.training.images[chosen], self.training.labels[chosen]
+
+    def trained_on(self, count: int) -> ImageSet:
+        """The first `count` training images: those that a network of this task has seen, for its pruning and tuning."""
+        images, labels = self.scored(count)
+        return replace(self.training, images=images, labels=labels)
 
     def generator(self, purpose: int) -> torch.Generator:
         """Random numbers of this network for one purpose."""

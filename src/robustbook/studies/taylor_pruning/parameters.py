@@ -43,7 +43,9 @@ class Parameters(BaseModel):
     sanity_masks: int = Field(
         default=8, ge=5, le=50, description="prunings a network on which the oracle itself is tested"
     )
-    residual_images: int = Field(default=600, ge=100, le=50000, description="training images of nets with batch-norm")
+    residual_images: int = Field(
+        default=600, ge=100, le=50000, description="training images of nets with batch-norm, tuning included"
+    )
     residual_epochs: int = Field(default=6, ge=1, le=100, description="epochs of training of nets with batch-norm")
     residual_scores: int = Field(
         default=128, ge=32, le=10000, description="images for scores and oracle of nets with batch-norm"

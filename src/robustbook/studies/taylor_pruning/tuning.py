@@ -65,7 +65,8 @@ def prune_and_tune(model: Prunable, data: ImageSet, plan: Plan, generator: torch
     section 3).
 
     Each mini-batch gives one gradient: of the weights, for a step of SGD with momentum 0.9, and of the gates, whose
-    squares are averaged until the next removal.
+    squares are averaged until the next removal. As in the published code the network is in training mode, so batch-norms
+    use the statistics of the mini-batch, in the scores too.
     """
     network = copy.deepcopy(model).train()
     optimiser = torch.optim.SGD(network.parameters(), lr=plan.learning_rate, momentum=0.9)
@@ -152,8 +153,9 @@ def tuning_plans(task: Task) -> dict[str, Plan]:
 def measure_tuning(task: Task) -> dict[str, Tuned]:
     """LeNet3 pruned in every way, and networks of the iterative one's size trained from scratch."""
     model, found = lenet3(task), {}
+    training = task.trained_on(task.parameters.train_images)
     for name, plan in tuning_plans(task).items():
-        smaller, alive = prune_and_tune(model, task.training, plan, task.generator(4))
+        smaller, alive = prune_and_tune(model, training, plan, task.generator(4))
         found[name] = _tuned(smaller, alive, task)
         if name == "iterative":
             found["from scratch"] = _tuned(retrained(smaller, task), alive, task)
@@ -190,6 +192,7 @@ def measure_sanity(task: Task) -> tuple[list[float], list[float]]:
     seen = Evidence(model, *images, batch=len(images[0]), generator=generator)
     ranks = torch.argsort(torch.argsort(score("taylor-fo", seen))) / model.units
     plan = Plan(parameters.tune_batches // 2, parameters.tune_batches)
+    training = task.trained_on(parameters.train_images)
     before, after = [], []
     for share in torch.linspace(0, 1, parameters.sanity_masks):
         scores = share * ranks + (1 - share) * torch.rand(model.units, generator=generator)
@@ -197,7 +200,7 @@ def measure_sanity(task: Task) -> tuple[list[float], list[float]]:
         before.append(mean_loss(model, *images, alive))
         with masked(model, alive):
             smaller = removed(model, alive)
-        tuned, _ = prune_and_tune(smaller, task.training, replace(plan, units=0), generator)
+        tuned, _ = prune_and_tune(smaller, training, replace(plan, units=0), generator)
         after.append(accuracy(tuned, task.test.images, task.test.labels))
     return before, after
 
@@ -243,8 +246,9 @@ def measure_streams(task: Task) -> dict[str, Tuned]:
     """The PreAct-ResNet pruned in each of those ways, and `full`: the network as it was."""
     model = preact_resnet(task)
     found = {"full": _tuned(model, all_alive(model), task)}
+    training = task.trained_on(task.parameters.residual_images)
     for name, plan in stream_plans(model, task).items():
-        smaller, alive = prune_and_tune(model, task.training, plan, task.generator(6))
+        smaller, alive = prune_and_tune(model, training, plan, task.generator(6))
         found[name] = _tuned(smaller, alive, task)
     return found
 
@@ -280,8 +284,9 @@ def measure_vgg_pruning(task: Task) -> dict[str, Tuned]:
     """The VGG-like net pruned in each of those ways, and `full`: the network as it was."""
     model = vgg(task)
     found = {"full": _tuned(model, all_alive(model), task)}
+    training = task.trained_on(task.parameters.residual_images)
     for name, plan in vgg_plans(task).items():
-        smaller, alive = prune_and_tune(model, task.training, plan, task.generator(7))
+        smaller, alive = prune_and_tune(model, training, plan, task.generator(7))
         found[name] = _tuned(smaller, alive, task)
     return found
 
