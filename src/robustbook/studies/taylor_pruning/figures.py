@@ -16,7 +16,7 @@ from torch import Tensor
 from robustbook.plots import style
 from robustbook.results import Metric, Results
 from robustbook.studies.taylor_pruning.agreement import ELSEWHERE, Agreement
-from robustbook.studies.taylor_pruning.curves import SUBSET_WAYS
+from robustbook.studies.taylor_pruning.curves import AGAIN, SUBSET_WAYS
 from robustbook.studies.taylor_pruning.tuning import STREAM_WAYS
 
 LABELS = {
@@ -36,6 +36,7 @@ LABELS = {
     "weight-norm": "weight norm",
     "weight-norm by layer": "weight norm by layer",
     "random": "random",
+    AGAIN: "Taylor, measured again",
     ELSEWHERE: "oracle, other images",
 }
 LAYERS = {
@@ -48,7 +49,8 @@ CURVE_LOOKS = {"taylor-fo by layer": ("taylor-fo", "--"), "weight-norm by layer"
 SUBSET_LOOKS = {
     "best subset": ("black", ":", None),
     "greedy oracle": (style.colour("oracle"), "-", style.marker("oracle")),
-    "taylor-fo": (style.colour("taylor-fo"), "-", style.marker("taylor-fo")),
+    AGAIN: (style.colour("taylor-fo"), "-", style.marker("taylor-fo")),
+    "taylor-fo": (style.colour("taylor-fo"), "--", style.marker("taylor-fo")),
     "weight-norm": (style.colour("weight-norm"), "-", style.marker("weight-norm")),
     "random": (style.colour("random"), "-", style.marker("random")),
 }
@@ -153,7 +155,7 @@ def draw_subsets(results: Results) -> Figure:
         rows = results.select("subset loss", way=way)
         colour, dashes, marker = SUBSET_LOOKS[way]
         x = [row.factors["removed"] for row in rows]
-        label = LABELS.get(way, way)
+        label = "Taylor, scores taken once" if way == "taylor-fo" else LABELS.get(way, way)
         ax.plot(x, [row.value for row in rows], dashes, color=colour, marker=marker, markersize=4, label=label)
     ax.set(xlabel="filters removed from the first convolution, of 16", ylabel="mean loss (nats)")
     _plain_logarithmic(ax)
@@ -164,7 +166,7 @@ def draw_subsets(results: Results) -> Figure:
 def draw_tuned(results: Results) -> Figure:
     """Test accuracy after pruning and tuning, one row a way of pruning, with 95 % intervals over networks."""
     rows = results.select("tuned accuracy")
-    return _ways(rows, "test accuracy at equal units and mini-batches")
+    return _ways(rows, "test accuracy at equal units (and mini-batches, but for “from scratch”)")
 
 
 def _ways(rows: Sequence[Metric], label: str) -> Figure:
