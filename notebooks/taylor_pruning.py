@@ -80,7 +80,7 @@ tuned_units: int = 189  # units of LeNet3 removed with fine-tuning, of 252
 tune_batches: int = 60  # mini-batches of pruning and fine-tuning together
 batches_per_step: int = 4  # mini-batches per pruning step (the paper's: 30)
 sanity_masks: int = 8  # prunings a network on which the oracle itself is tested
-residual_images: int = 600  # training images of the PreAct-ResNet and the VGG-like net
+residual_images: int = 600  # training images of the PreAct-ResNet and the VGG-like net, tuning included
 residual_epochs: int = 6  # epochs of training of the PreAct-ResNet and the VGG-like net
 residual_scores: int = 128  # images for scores and oracle of networks with batch-norm
 published_resnet: bool = False  # whether the published ResNet-20 for CIFAR-10 is measured as well
@@ -116,7 +116,9 @@ page.prose(
     f"{residual_images:,} for the "
     f"PreAct-ResNet and the VGG-like net, {len(images[1]):,} test images. {seeds} LeNet3 networks for the correlations, {few_seeds} "
     "networks for every other experiment. "
-    "Scores and oracles are measured on training images, as in the paper. All networks are scored in evaluation mode."
+    "Scores and oracles are measured on training images, as in the paper, and in evaluation mode. Only while a network is pruned and "
+    "tuned do scores come from the gradients of the training steps themselves, as in the published code: there it is in training "
+    "mode, and batch-norms use the statistics of the mini-batch. Pruning and tuning see the images that the network was trained on."
 )
 
 # %% [markdown]
@@ -138,7 +140,17 @@ page.prose(
 # ```{literalinclude} ../../src/robustbook/measure/importance.py
 # :pyobject: first_order
 # ```
-#
+
+# %% tags=["remove-input"]
+sizes = [min(score_batch, count) for count in (score_images, residual_scores)]
+page.prose(
+    f"LeNet3's correlations use {score_images // sizes[0]} mini-batches of {sizes[0]} images, those of the networks with batch-norm "
+    f"{residual_scores // sizes[1]} of {sizes[1]}. Pruning curves and subsets take all their images ({curve_images} and "
+    f"{subset_images}) as one mini-batch. With one mini-batch the score is the square of the gradient of all images, a variant that the "
+    "table of the section Sensitivity lists by itself."
+)
+
+# %% [markdown]
 # Squaring every image's gradient before averaging gives the "full gradient" (FG) variant. For the second order, note that along a single gate the logits of
 # a ReLU network are piecewise linear, so the exact $H_{mm}$ needs one backward pass a class and no second derivative of the network.
 #
@@ -207,7 +219,7 @@ page.figure(
     caption=f"On {title} the criterion that ranks units most like the oracle is {figures.LABELS[leader].strip('… ')} (Spearman "
     f"{page.interval(rows[leader])}); first order reaches {page.interval(rows['taylor-fo'])}, the weight norm "
     f"{page.interval(rows['weight-norm'])}. "
-    f"The oracle agrees with itself on other images to {page.interval(rows[figures.ELSEWHERE])}. Intervals over "
+    f"The oracle agrees with itself on other images to {page.interval(rows[figures.ELSEWHERE])}. Intervals (Student's t) over "
     f"{rows['taylor-fo'].n} networks.",
 )
 
@@ -256,11 +268,12 @@ display(
     page.figure(
         figures.draw_curves(results, [name for name in area if name != "taylor-fo-fg"]),
         alt="Mean loss against the number of units removed, eight lines, on the images scored and on test images.",
-        caption=f"Loss while LeNet3 loses up to {curve_units} of 252 units. Mean over the curve on the images scored: oracle "
+        caption=f"Loss while LeNet3 loses up to {curve_units} of 252 units. First order squares the gradient of all {curve_images} "
+        "images. Mean over the curve on the images scored: oracle "
         f"{page.interval(area['oracle'])}, first order {page.interval(area['taylor-fo'])}, weight norm "
         f"{page.interval(area['weight-norm'])}, random "
         f"{page.interval(area['random'])} nats. The criterion with the smallest mean is "
-        f"{figures.LABELS[cheapest].strip('… ')}. Bands over networks.",
+        f"{figures.LABELS[cheapest].strip('… ')}. Bands and intervals over {area['oracle'].n} networks.",
     )
 )
 display(page.verdict(study.CLAIMS[3], results))
@@ -286,11 +299,11 @@ timing["all subsets"] = time.perf_counter() - start
 half = {way: results.one("subset loss", way=way, removed=8).value for way in figures.SUBSET_WAYS}
 page.figure(
     figures.draw_subsets(results),
-    alt="Mean loss against filters removed from the first layer, for five ways of choosing them.",
-    caption=f"With 8 of 16 filters gone, the best of all subsets has a loss of {half['best subset']:.3g} nats; the greedy oracle finds "
-    f"{half['greedy oracle']:.3g}, the first-order score {half['taylor-fo']:.3g}, the weight norm "
-    f"{half['weight-norm']:.3g}, a random order "
-    f"{half['random']:.3g} ({subset_images} images, mean over {subset_seeds} "
+    alt="Mean loss against filters removed from the first layer, for six ways of choosing them.",
+    caption=f"With 8 of 16 filters gone, the best of all subsets has a loss of {half['best subset']:.3g} nats. Measured again after each removal, "
+    f"the greedy oracle finds {half['greedy oracle']:.3g} and the first-order score {half[figures.AGAIN]:.3g}. With scores taken once, "
+    f"first order finds {half['taylor-fo']:.3g}, the weight norm {half['weight-norm']:.3g}, a random order "
+    f"{half['random']:.3g} ({subset_images} images, whose gradients are squared as one; mean over {subset_seeds} "
     f"network{'s' if subset_seeds > 1 else ''}).",
 )
 
@@ -366,8 +379,12 @@ reliability = [
 ]
 page.prose(
     "The control: Pearson's correlation of the oracle with itself on other images is "
-    + ", ".join(f"{page.interval(row)} ({row.factors['network']}, {row.factors['data']})" for row in reliability)
-    + ". No score measured on these images can be expected to agree better with the truth on others."
+    + ", ".join(
+        f"{page.interval(row)} ({row.factors['network']}, {row.factors['data']}; "
+        + (f"bootstrap over {row.n} units of one network)" if row.over == "units" else f"over {row.n} networks)")
+        for row in reliability
+    )
+    + "."
 )
 
 # %% [markdown]
@@ -380,8 +397,8 @@ page.prose(
 # :pyobject: prune_and_tune
 # ```
 #
-# Every way below removes equally many units and sees equally many mini-batches. *From scratch* trains a network of the iterative one's size anew, with the full
-# network's training.
+# Every way of pruning below removes equally many units and sees equally many mini-batches. *From scratch* is no pruning: it trains a network of the iterative one's
+# size anew, with the full network's training, so with another number of mini-batches.
 
 # %%
 start = time.perf_counter()
@@ -399,8 +416,8 @@ display(
         figures.draw_tuned(results),
         alt="Forest plot of test accuracy after pruning and tuning, one row a way of pruning.",
         caption=f"LeNet3 with {252 - tuned_units} of 252 units after {tune_batches} mini-batches: iterative {page.interval(after['iterative'])}, one-shot "
-        f"{page.interval(after['one-shot'])}, from scratch {page.interval(after['from scratch'])}, random "
-        f"{page.interval(after['random'])}. "
+        f"{page.interval(after['one-shot'])}, random {page.interval(after['random'])}; from scratch, after {epochs} epochs or "
+        f"{epochs * -(-train_images // study.BATCH)} mini-batches, {page.interval(after['from scratch'])}. "
         f"Highest on average: {top}. Intervals over {after['iterative'].n} networks.",
     )
 )
@@ -543,7 +560,7 @@ page.table(
 )
 
 # %% [markdown]
-# And how much does the length of training matter? Near a minimum the gradient fades and curvature is what is left. The same networks after one epoch (this comparison was added
+# And how much does the length of training matter? Near a minimum the gradient of the mean loss fades and curvature is what is left. The same networks after one epoch (this comparison was added
 # after the claims had been declared, and decides none of them):
 
 # %%
@@ -573,7 +590,7 @@ page.table(
 # ## Limits
 #
 # - Networks are small, briefly trained on subsets, and not tuned for accuracy. How well a first-order score does depends on how far training went: near a minimum
-#   the gradient vanishes and curvature is what is left (exercise 2). The paper's small networks and their training are not published.
+#   the gradient of the mean loss vanishes, and curvature and the squares of single images' gradients are what is left (exercise 2). The paper's small networks and their training are not published.
 # - Pearson's correlation of squared changes hangs on the few most important units; Spearman's weighs all alike, also those whose order does not matter.
 # - Scores and oracle use the same training images; the oracle on other images shows what that is worth.
 # - Where the page says "CIFAR-10 (JPEG copy)", images went through JPEG: accuracies must not be compared with published ones. The published ResNet-20 was trained on
@@ -604,15 +621,18 @@ exercises.report(checks.check_two_units, answer)
 # %% [markdown]
 # ### 2. Predict: at the bottom
 #
-# A network fits every training image exactly as well as it can: the gradient of each image's own loss is zero. Which criterion still tells units apart,
-# `taylor-fo whole set`, `taylor-fo-fg` or `obd`?
+# Training has reached a minimum: the gradient of the mean cross-entropy is zero, while single images still pull in different directions. Which of
+# `taylor-fo whole set`, `taylor-fo-fg` and `obd` can still tell units apart? And which of them could if every image were fitted exactly, with all its
+# probability on its label?
 
 # %% tags=["exercise"] exercise="at-the-bottom"
-answer = None  # one of the three names
+answer = None  # two sets of names: ({...}, {...})
 exercises.report(checks.check_minimum, answer)
 
 # %% tags=["solution", "hide-cell"] exercise="at-the-bottom"
-answer = "obd"  # both first-order scores are squares of gradients that are zero; the curvature is not
+# The square of the mean is zero, the mean of squares is not, and neither is the curvature J^T (diag(p) - p p^T) J of an unsure image.
+# With p on the label an image has no gradient, and diag(p) - p p^T is zero too: of a cross-entropy that is zero nothing is left.
+answer = ({"taylor-fo-fg", "obd"}, set())
 exercises.report(checks.check_minimum, answer)
 
 # %% [markdown]

@@ -1,18 +1,22 @@
 """The pruning study: its rules on rows made by hand, its measurements on small networks, its exercises."""
 
 import ast
+import copy
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 import torch
+from scipy.stats import pearsonr, spearmanr
+from torch import nn
 
 import robustbook.exercises
 from prunable_networks import batch, network
 from robustbook.data import load
 from robustbook.exercises import cells
 from robustbook.measure import oracle
-from robustbook.measure.importance import gate_gradients
+from robustbook.measure.importance import curvature_diagonal, first_order, gate_gradients, per_example
+from robustbook.models.gated import with_gates
 from robustbook.models.prunable import build
 from robustbook.perturb.pruning import all_alive, cost, masked
 from robustbook.results import Results
@@ -37,6 +41,8 @@ def correlation_rows(values, network="lenet3", scope="all layers", width=0.01):
                 "correlation",
                 value,
                 (value - width, value + width),
+                n=4,
+                over="networks",
                 network=network,
                 data="digits",
                 scope=scope,
@@ -56,7 +62,7 @@ def test_agreement_needs_disjoint_intervals_above_every_rival():
 
 
 def lead_row(results, name, value, width, **factors):
-    results.add(name, value, (value - width, value + width), **factors)
+    results.add(name, value, (value - width, value + width), n=4, over="networks", **factors)
 
 
 @pytest.mark.parametrize(
@@ -90,6 +96,7 @@ def test_layers_rule(gap, gain, expected):
 def test_tracking_rule(ratio, norm, expected):
     results = Results()
     lead_row(results, "area ratio", ratio, 0.05, criterion="taylor-fo")
+    lead_row(results, "area ratio", 0.9, 0.05, criterion="taylor-fo-fg")
     lead_row(results, "area lead", norm, 0.05, rival="weight-norm")
     lead_row(results, "area lead", 0.5, 0.05, rival="random")
     assert verdict(4, results) == expected
@@ -129,12 +136,22 @@ def test_second_order_rule(second, damage, expected):
 def test_accuracy_rules(value, expected):
     results = Results()
     for name, rivals in (
-        ("tuned", ("one-shot", "momentum 0.9")),
+        ("tuned", ("one-shot", "from scratch", "momentum 0.9")),
         ("stream", ("inner units only", "random, streams too")),
     ):
         for rival in rivals:
             lead_row(results, f"{name} lead", value, 0.05, rival=rival)
     assert verdict(8, results) == verdict(9, results) == expected
+
+
+def test_evidence_says_what_each_interval_is_over():
+    """A bootstrap over the units of one network is not taken for an interval over networks."""
+    results = correlation_rows({"taylor-fo": 0.7}, network="preact-resnet")
+    results.add("correlation", 0.6, (0.2, 0.9), n=336, over="units", network="resnet20", data="digits", scope="all layers",
+                coefficient="pearson", criterion="taylor-fo")  # fmt: skip
+    evidence = CLAIMS["C6.6"].verdict(results).evidence
+    assert "preact-resnet 0.700 [0.690, 0.710] (Student's t over 4 networks)" in evidence
+    assert "resnet20 0.600 [0.200, 0.900] (bootstrap over 336 units of one network)" in evidence
 
 
 def small_task(seed=0):
@@ -156,11 +173,12 @@ def task(tmp_path_factory):
 
 def test_correlations_are_those_of_scipy_and_a_constant_tells_nothing(task):
     measured = agreement.measure_lenet3(task)
-    found = agreement.correlations(measured, "spearman", "conv2")
-    ranks = [
-        torch.argsort(torch.argsort(values[16:48])).double() for values in (measured.scores["obd"], measured.oracle)
-    ]
-    assert found["obd"] == pytest.approx(float(torch.corrcoef(torch.stack(ranks))[0, 1]), abs=0.02)
+    for coefficient, peer in (("spearman", spearmanr), ("pearson", pearsonr)):
+        found = agreement.correlations(measured, coefficient, "conv2")
+        for name, values in measured.scores.items():
+            expected = peer(values[16:48].double().numpy(), measured.oracle[16:48].double().numpy()).statistic
+            assert found[name] == pytest.approx(expected, abs=1e-9)
+    assert agreement.spearman(torch.ones(5), torch.arange(5.0)) == 0
     assert agreement.pearson(torch.ones(5), torch.arange(5.0)) == 0
     within = agreement.correlations(measured, "pearson", "within layers")
     layers = [agreement.correlations(measured, "pearson", layer)["taylor-fo"] for layer in measured.layers]
@@ -184,7 +202,7 @@ def test_inner_units_leave_streams_out(task):
     assert int(measured.chosen("all layers").sum()) == 360
 
 
-def test_curves_start_at_the_full_network_and_the_greedy_oracle_is_the_best_first_step(task):
+def test_curves_start_at_the_full_network_and_areas_are_their_means(task):
     found = curves.measure_curves(task)
     assert found.removed == [0, 9, 18, 27, 36]
     assert len({losses[0] for losses in found.losses.values()}) == 1
@@ -195,6 +213,31 @@ def test_curves_start_at_the_full_network_and_the_greedy_oracle_is_the_best_firs
     assert results.one("area lead", rival="random").value == pytest.approx(
         area - results.one("area", criterion="taylor-fo").value
     )
+
+
+def test_first_step_of_the_oracle_is_the_unit_whose_removal_changes_the_loss_least():
+    model, (images, labels) = network("lenet3"), batch("lenet3")
+    full = curves.mean_loss(model, images, labels, all_alive(model))
+    changes = []
+    for unit in range(model.units):
+        alive = all_alive(model)
+        alive[unit] = False
+        changes.append(abs(curves.mean_loss(model, images, labels, alive) - full))
+    _, after = curves.pruning_path(model, images, labels, "oracle", 1, 1, torch.Generator())
+    assert changes[int((~after).nonzero())] <= min(changes) + 1e-6
+
+
+def test_the_walk_that_measures_again_takes_the_lowest_score_of_what_is_left():
+    model, (images, labels) = network("lenet3"), batch("lenet3")
+    group = model.groups[1]
+    walk = curves.rescored_walk(model, images, labels, group)
+    assert sorted(walk) == list(range(32))
+    alive = all_alive(model)
+    for unit in walk[:5]:
+        with masked(model, alive):
+            scores = gate_gradients(model, images, labels).mean(dim=0).square()[16:48]
+        assert scores[unit] == scores[alive[16:48]].min()
+        alive[16 + unit] = False
 
 
 def test_each_step_of_a_path_removes_living_units_only():
@@ -253,6 +296,26 @@ def test_tuned_network_is_the_masked_one_made_small():
     smaller, alive = prune_and_tune(model, data, still, torch.Generator().manual_seed(0))
     with masked(model, alive), torch.no_grad():
         torch.testing.assert_close(smaller(data.images), model(data.images), rtol=0, atol=1e-5)
+
+
+def test_pruning_and_tuning_see_the_images_that_the_network_was_trained_on(task, monkeypatch):
+    """The task holds 200 images; LeNet3 trained on 200 of them, the networks with batch-norm on 100."""
+    seen = []
+
+    def watched(model, data, plan, generator):
+        seen.append(data.images)
+        return prune_and_tune(model, data, plan, generator)
+
+    monkeypatch.setattr(tuning, "prune_and_tune", watched)
+    for measure, count in (
+        (tuning.measure_tuning, 200),
+        (tuning.measure_sanity, 200),
+        (tuning.measure_streams, 100),
+        (tuning.measure_vgg_pruning, 100),
+    ):
+        measure(task)
+        assert all(torch.equal(images, task.training.images[:count]) for images in seen)
+        seen.clear()
 
 
 def test_every_way_of_tuning_ends_at_the_same_size(task):
@@ -331,14 +394,67 @@ def test_oracle_on_a_masked_network_gives_dead_units_no_importance():
 def test_exercises_reject_what_is_wrong_and_say_why():
     with pytest.raises(AssertionError, match="sum of squares"):
         exercises.check_two_units(18)
-    with pytest.raises(AssertionError, match="mean gradient is zero"):
-        exercises.check_minimum("taylor-fo whole set")
+    both = {"taylor-fo-fg", "obd"}
+    for wrong, hint in (
+        ("obd", "two sets"),
+        (({"taylor"}, set()), "may hold"),
+        (({"taylor-fo whole set", *both}, set()), "mean gradient is zero"),
+        (({"obd"}, set()), "squared first"),
+        (({"taylor-fo-fg"}, set()), "need not be"),
+        ((both, {"taylor-fo-fg"}), "p - y"),
+        ((both, {"obd"}), "1 for one class"),
+    ):
+        with pytest.raises(AssertionError, match=hint):
+            exercises.check_minimum(wrong)
     with pytest.raises(AssertionError, match="doubling a filter"):
         exercises.check_training_mode(0.9)
+    for wrong in (0.0, 0.1, 0.015):
+        with pytest.raises(AssertionError, match="how much"):
+            exercises.check_training_mode(wrong)
     with pytest.raises(AssertionError, match="square it"):
         exercises.check_first_order(lambda *problem: gate_gradients(*problem).mean(dim=0).abs())
     with pytest.raises(AssertionError, match="subtract"):
         exercises.check_oracle(lambda model, images, labels, units: torch.ones(len(units)))
+
+
+def head_fitted_to(labels, images):
+    """A small gated network at the minimum of the mean loss in the weights of its last layer."""
+    torch.manual_seed(0)
+    network, images = (
+        nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.ReLU(), nn.Linear(6, 3)).double(),
+        images.double(),
+    )
+    optimiser = torch.optim.LBFGS(
+        network[3].parameters(), max_iter=2000, tolerance_grad=1e-12, line_search_fn="strong_wolfe"
+    )
+
+    def loss():
+        optimiser.zero_grad()
+        value = nn.functional.cross_entropy(network(images), labels)
+        value.backward()
+        return value
+
+    optimiser.step(loss)
+    return with_gates(network.float())
+
+
+def test_the_answer_about_minima_holds_for_the_chapter_s_scores():
+    """Where the mean gradient is zero per-example scores and curvature are not; where p = y none of them is left."""
+    generator = torch.Generator().manual_seed(0)
+    images, labels = torch.rand(90, 1, 8, 8, generator=generator), torch.randint(3, (90,), generator=generator)
+
+    def scores(model, labels):
+        gradients = gate_gradients(model, images, labels)
+        every = (first_order(gradients), per_example(gradients), curvature_diagonal(model, images, labels) / 2)
+        return [float(one.abs().max()) for one in every]
+
+    minimum = head_fitted_to(labels, images)
+    whole, single, damage = scores(minimum, labels)
+    assert whole < 1e-10
+    assert min(single, damage) > 1e-4
+    sure = copy.deepcopy(minimum)
+    sure.get_submodule("layer3").weight.data *= 1e9  # probability 1 for one class; let that be the label
+    assert max(scores(sure, sure(images).argmax(1))) < 1e-10
 
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "taylor_pruning.py"

@@ -14,7 +14,7 @@ from robustbook.studies.taylor_pruning.agreement import (
 )
 from robustbook.studies.taylor_pruning.claims import CLAIMS, PLACEMENTS
 from robustbook.studies.taylor_pruning.curves import add_curves, add_subsets, measure_curves, measure_subsets
-from robustbook.studies.taylor_pruning.networks import load_images, tasks
+from robustbook.studies.taylor_pruning.networks import BATCH, load_images, tasks
 from robustbook.studies.taylor_pruning.parameters import Parameters
 from robustbook.studies.taylor_pruning.removal import add_removal, check_removal
 from robustbook.studies.taylor_pruning.tuning import (
@@ -32,6 +32,7 @@ TITLE = "Which filter can go?"
 PAPER = "molchanov2019importance"
 
 __all__ = [
+    "BATCH",
     "CLAIMS",
     "PAPER",
     "PLACEMENTS",
