@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Generator, Tensor, nn
 from torch.nn import Module
 
-from robustbook.bayes.mean_field import MeanField
+from robustbook.bayes.mean_field import Convergence, MeanField, diagnose
 from robustbook.bayes.prediction import sampled_probabilities
 from robustbook.bayes.protocol import Empirical
 from robustbook.bayes.weights import WeightSamples
@@ -87,7 +87,7 @@ class Measured:
     shares of units removed along the curve. `robust` and `kl` (nats) belong to the attacked images at the full budget. By radius
     (in budgets), on the bound images: `bound` of the divergence, `attained` divergence, `certified` and `unmoved`, the shares of
     members whose decision no perturbation can move, or no attack did. `alarm` holds mutual information on clean and on attacked
-    images of a posterior, `seconds` the wall time of each lens.
+    images of a posterior, `convergence` says whether its training lasted long enough, `seconds` is the wall time of each lens.
     """
 
     network: Network
@@ -103,6 +103,7 @@ class Measured:
     shares: Array = field(default_factory=lambda: np.empty(0))
     curve: Array = field(default_factory=lambda: np.empty(0))
     alarm: tuple[Array, Array] | None = None
+    convergence: Convergence | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -170,6 +171,9 @@ def measure(network: Network, parameters: Parameters) -> Measured:
     if seen.samples is not None:
         scores = [mutual_information(sampled_probabilities(seen.samples, each)) for each in (images, ends[0])]
         measured.alarm = (_array(scores[0]), _array(scores[1]))
+    if seen.posterior is not None:
+        training = train_set(parameters)
+        measured.convergence = diagnose(seen.posterior, training.images, training.labels, prior_sd=parameters.prior_sd)
     with _timed(measured, "psi"):
         measured.kl = largest_divergence(seen, images, parameters.epsilon, parameters)
     with _timed(measured, "bounds"):

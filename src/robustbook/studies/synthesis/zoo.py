@@ -5,9 +5,10 @@ Read `KINDS` and `Network` first, then `load_point` (the trained network) and `l
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from types import ModuleType
 
 import torch
 from torch import Generator, Tensor, nn
@@ -34,6 +35,9 @@ GRADIENT_PENALTY = 0.3
 SCORE_IMAGES = 256
 RATE, TUNING_RATE = 3e-3, 1e-3
 """Adam's learning rates of training, that of variational inference, and of tuning after a pruning."""
+
+SCALE_RATE = 3e-2
+"""Learning rate of the log-deviations of variational inference: with that of the means they stayed too small (see `diagnose`)."""
 
 POSTERIOR, PENALISED = "mean-field VI", "penalised"
 NATURAL, MINMAX = "natural", "MinMax"
@@ -119,6 +123,7 @@ def load_point(network: Network, parameters: Parameters) -> nn.Sequential:
         _identity(network, parameters, recipe=asdict(recipe)),
         _untrained(network, parameters),
         lambda model: _fitted(model, recipe, network.seed, parameters),
+        code=_attacking(recipe),
     )
 
 
@@ -154,10 +159,20 @@ def _identity(network: Network, parameters: Parameters, **numbers: object) -> di
     }
 
 
-def _cached(identity: dict[str, object], model: nn.Module, make: Callable[[nn.Module], nn.Module]) -> nn.Sequential:
-    found = cached(identity, model, make, code=(gradient, mean_field, weight_noise, gated, importance, pruning))
+def _cached(
+    identity: dict[str, object],
+    model: nn.Module,
+    make: Callable[[nn.Module], nn.Module],
+    code: Sequence[ModuleType],
+) -> nn.Sequential:
+    """`code` names what this kind's training runs, besides what all trainings do: a change of it trains the kind anew."""
+    found = cached(identity, model, make, code=code)
     assert isinstance(found, nn.Sequential)
     return found.eval()
+
+
+def _attacking(recipe: Recipe) -> tuple[ModuleType, ...]:
+    return (gradient,) if recipe.steps else ()
 
 
 def _fitted(model: nn.Module, recipe: Recipe, seed: int, parameters: Parameters) -> nn.Module:
@@ -189,7 +204,7 @@ def _penalised(network: Network, parameters: Parameters) -> nn.Sequential:
         )
 
     identity = _identity(network, parameters, prior_sd=parameters.prior_sd, epochs=parameters.vi_epochs)
-    return _cached(identity, _untrained(network, parameters), make)
+    return _cached(identity, _untrained(network, parameters), make, code=(weight_noise,))
 
 
 def load_posterior(network: Network, parameters: Parameters) -> MeanField:
@@ -204,6 +219,7 @@ def load_posterior(network: Network, parameters: Parameters) -> MeanField:
             prior_sd=parameters.prior_sd,
             epochs=parameters.vi_epochs,
             seed=network.seed,
+            scale_learning_rate=SCALE_RATE,
         )
         for part, values in zip(holder.children(), (found.means, found.scales), strict=True):
             part.load_state_dict(dict(values))
@@ -211,10 +227,12 @@ def load_posterior(network: Network, parameters: Parameters) -> MeanField:
 
     # Two networks side by side: the first has the means for weights, the second the deviations.
     holder = nn.Sequential(_untrained(network, parameters), _untrained(network, parameters))
-    identity = _identity(network, parameters, prior_sd=parameters.prior_sd, epochs=parameters.vi_epochs)
+    identity = _identity(
+        network, parameters, prior_sd=parameters.prior_sd, epochs=parameters.vi_epochs, scale_rate=SCALE_RATE
+    )
     means, scales = (
         {name: part.detach() for name, part in each.named_parameters()}
-        for each in _cached(identity, holder, make).children()
+        for each in _cached(identity, holder, make, code=(mean_field,)).children()
     )
     return MeanField(architecture, means, scales)
 
@@ -227,7 +245,8 @@ def _tuned(network: Network, parameters: Parameters) -> nn.Sequential:
     smaller = pruned(load_point(Network(parent, network.seed), parameters), share, train_set(parameters))
     origin = asdict(recipe_of(parent, parameters))
     identity = _identity(network, parameters, recipe=asdict(recipe), origin=origin, share=share)
-    return _cached(identity, smaller, lambda model: _fitted(model, recipe, network.seed, parameters))
+    code = (*_attacking(recipe), gated, importance, pruning)
+    return _cached(identity, smaller, lambda model: _fitted(model, recipe, network.seed, parameters), code=code)
 
 
 def pruned(network: nn.Sequential, share: float, data: ImageSet) -> nn.Sequential:
