@@ -75,32 +75,48 @@ def agreement(
     Raises ValueError if there are fewer than two kinds (or families) or seeds, or a value is not finite.
     """
     table = _checked(values)
-    clusters = [[kind] for kind in range(len(table))] if families is None else [list(each) for each in families]
+    clusters = _clusters(table, families)
     drawn = [rank_matrix(_flat(part)) for part in _redrawn(table, clusters, seed, resamples)]
     return Drawn(rank_matrix(_flat(table)), np.stack(drawn), len(clusters))
 
 
-def within_kinds(values: ArrayLike, *, seed: int, resamples: int) -> Drawn:
-    """Spearman's rho (L, L) of what is left of `values` (K, S, L) without each kind's mean, resampled over kinds.
+def within_kinds(
+    values: ArrayLike, *, seed: int, resamples: int, families: Sequence[Sequence[int]] | None = None
+) -> Drawn:
+    """Spearman's rho (L, L) of what is left of `values` (K, S, L) without each kind's mean, resampled over kinds and seeds.
 
-    It says whether two measures agree on networks that differ in their seed alone. Errors as in `agreement`.
+    It says whether two measures agree on networks that differ in their seed alone. Families and errors as in `agreement`.
     """
     table = _checked(values)
-    left = table - table.mean(axis=1, keepdims=True)
-    generator = np.random.default_rng(seed)
-    chosen = generator.integers(len(left), size=(resamples, len(left)))
-    return Drawn(rank_matrix(_flat(left)), np.stack([rank_matrix(_flat(left[kinds])) for kinds in chosen]), len(left))
+    clusters = _clusters(table, families)
+    drawn = [rank_matrix(_flat(_centred(part))) for part in _redrawn(table, clusters, seed, resamples)]
+    return Drawn(rank_matrix(_flat(_centred(table))), np.stack(drawn), len(clusters))
 
 
-def seed_ceiling(values: ArrayLike, *, seed: int, resamples: int) -> Drawn:
+def _centred(table: Array) -> Array:
+    """The table without each kind's mean; of equal values exactly nothing is left, whatever the rounding of their mean."""
+    equal = np.ptp(table, axis=1, keepdims=True) == 0
+    return np.where(equal, 0.0, table - table.mean(axis=1, keepdims=True))
+
+
+def seed_ceiling(
+    values: ArrayLike, *, seed: int, resamples: int, families: Sequence[Sequence[int]] | None = None
+) -> Drawn:
     """Spearman's rho (L,) over kinds between two seeds of `values` (K, S, L), mean over pairs, resampled over kinds.
 
-    No correlation with another measure can be expected above it. Errors as in `agreement`.
+    Seeds are not drawn, since one that is drawn twice agrees with itself. Families and errors as in `agreement`.
     """
     table = _checked(values)
+    clusters = _clusters(table, families)
     generator = np.random.default_rng(seed)
-    chosen = generator.integers(len(table), size=(resamples, len(table)))
-    return Drawn(_between_seeds(table), np.stack([_between_seeds(table[kinds]) for kinds in chosen]), len(table))
+    chosen = generator.integers(len(clusters), size=(resamples, len(clusters)))
+    drawn = [_between_seeds(table[[kind for place in row for kind in clusters[place]]]) for row in chosen]
+    return Drawn(_between_seeds(table), np.stack(drawn), len(clusters))
+
+
+def _clusters(table: Array, families: Sequence[Sequence[int]] | None) -> list[list[int]]:
+    """What is drawn as a whole: every kind by itself, or families of kinds."""
+    return [[kind] for kind in range(len(table))] if families is None else [list(each) for each in families]
 
 
 def _between_seeds(table: Array) -> Array:

@@ -58,7 +58,7 @@ def _evidence(results: Results, first: str, second: str, given: str) -> str:
     return (
         f"Spearman's rho of {first} and {second} is {within(plain)} over {plain.n} kinds and their seeds; given {given} it is "
         f"{within(partial)}. Drawing the {families.n} families instead of kinds: [{_number(families.low)}, {_number(families.high)}]; "
-        f"among networks of one kind: {within(inside)}."
+        f"among networks of one kind, drawing {inside.n} families and seeds: {within(inside)}."
     )
 
 
@@ -106,7 +106,8 @@ def judge_s5(results: Results) -> Judgement:
     plain = _pair(results, ROBUST, PRUNABLE)
     ceiling = results.one("agreement of two seeds", lens=PRUNABLE)
     evidence = (
-        _evidence(results, ROBUST, PRUNABLE, CLEAN) + f" Two seeds agree on the share with rho {within(ceiling)}."
+        _evidence(results, ROBUST, PRUNABLE, CLEAN)
+        + f" Two seeds agree on the share with rho {within(ceiling)} (drawing {ceiling.n} families)."
     )
     low, high = plain.low or 0, plain.high or 0
     if low > 0 or high < 0:

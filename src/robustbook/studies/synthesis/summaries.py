@@ -60,6 +60,10 @@ def record_networks(results: Results, measured: Sequence[Measured], parameters: 
         _record_brackets(results, each, parameters, who)
         if each.alarm is not None:
             results.add("alarm under attack", auroc(*each.alarm), n=len(each.robust), unit="AUROC", **who)
+        if each.convergence is not None:
+            results.add("evidence lower bound", each.convergence.bound, unit="nats per image", **who)
+            for layer, balance in each.convergence.balance.items():
+                results.add("balance of deviations", balance, layer=layer, **who)
 
 
 def lens_values(each: Measured, parameters: Parameters) -> dict[str, Interval]:
@@ -129,10 +133,10 @@ def record_correlations(results: Results, parameters: Parameters) -> None:
     seed, resamples = 0, parameters.resamples
     plain = rank_agreement.agreement(values, seed=seed, resamples=resamples)
     families = rank_agreement.agreement(values, seed=seed, resamples=resamples, families=zoo.FAMILIES)
-    inside = rank_agreement.within_kinds(values, seed=seed, resamples=resamples)
+    inside = rank_agreement.within_kinds(values, seed=seed, resamples=resamples, families=zoo.FAMILIES)
     _record_pairs(results, "rank correlation", plain, "kinds and seeds")
     _record_pairs(results, "rank correlation over families", families, "families and seeds")
-    _record_pairs(results, "within-kind rank correlation", inside, "kinds")
+    _record_pairs(results, "within-kind rank correlation", inside, "families and seeds")
     for given in (CLEAN, ROBUST):
         left = plain.map(_given(LENSES.index(given)))
         _record_pairs(results, "partial rank correlation", left, "kinds and seeds", given=given)
@@ -141,12 +145,14 @@ def record_correlations(results: Results, parameters: Parameters) -> None:
     _record_pairs(results, WITHOUT_POSTERIOR, without, "kinds and seeds")
     left = without.map(_given(LENSES.index(ROBUST)))
     _record_pairs(results, f"partial {WITHOUT_POSTERIOR}", left, "kinds and seeds", given=ROBUST)
-    ceiling = rank_agreement.seed_ceiling(values, seed=seed, resamples=resamples)
+    ceiling = rank_agreement.seed_ceiling(values, seed=seed, resamples=resamples, families=zoo.FAMILIES)
     for place, lens in enumerate(LENSES):
         low, high = ceiling.interval()
         if np.isfinite(ceiling.value[place]):
             interval = (float(low[place]), float(high[place]))
-            results.add("agreement of two seeds", ceiling.value[place], interval, n=ceiling.n, over="kinds", lens=lens)
+            results.add(
+                "agreement of two seeds", ceiling.value[place], interval, n=ceiling.n, over="families", lens=lens
+            )
 
 
 def _given(place: int) -> Callable[[Array], Array]:
