@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from robustbook.studies.synthesis import CLAIMS, Parameters, claims, figures, le
 from robustbook.studies.synthesis import exercises as checks
 
 ROOT = Path(__file__).parents[1]
+NOTEBOOK = ROOT / "notebooks" / "synthesis.py"
 JUDGES = {claim.id: claim for claim in CLAIMS}
 SMALL = Parameters(
     train_images=300,
@@ -116,6 +118,38 @@ def test_within_kinds_sees_seeds_alone() -> None:
     values = 10 * np.arange(12)[:, None, None] + np.concatenate([noise, -noise], axis=2)
     assert rank_agreement.agreement(values, seed=0, resamples=20).value[0, 1] > 0.9
     assert rank_agreement.within_kinds(values, seed=0, resamples=20).value[0, 1] < -0.95
+
+
+def test_networks_within_kinds_are_drawn_by_family_and_seed() -> None:
+    """Three copies of every kind tell nothing new, and neither does a seed whose networks are all alike."""
+    generator = np.random.default_rng(6)
+    single = generator.standard_normal((6, 4, 2))
+    copies = np.repeat(single, 3, axis=0)
+    families = [tuple(range(3 * place, 3 * place + 3)) for place in range(6)]
+
+    def width(values: np.ndarray, **settings: object) -> float:
+        low, high = rank_agreement.within_kinds(values, seed=0, resamples=300, **settings).interval()
+        return float(high[0, 1] - low[0, 1])
+
+    assert rank_agreement.within_kinds(copies, seed=0, resamples=20, families=families).n == 6
+    assert width(copies, families=families) == pytest.approx(width(single), rel=0.1)
+    assert width(copies) < 0.8 * width(single)
+    by_seed = generator.standard_normal((1, 4, 2)) + 0.01 * generator.standard_normal((60, 4, 2))
+    assert width(by_seed) > 0.5
+
+
+def test_equal_values_of_a_kind_leave_nothing_but_ties() -> None:
+    table = np.full((3, 3, 2), 0.1)
+    table[0, :, 0] = 1, 2, 3
+    found = rank_agreement.within_kinds(table, seed=0, resamples=5)
+    assert np.isnan(found.value[0, 1])
+
+
+def test_seeds_agree_by_families() -> None:
+    values = np.random.default_rng(7).standard_normal((6, 3, 2))
+    found = rank_agreement.seed_ceiling(values, seed=0, resamples=20, families=[(0, 1, 2), (3,), (4, 5)])
+    assert found.n == 3
+    np.testing.assert_allclose(found.value, rank_agreement.seed_ceiling(values, seed=0, resamples=20).value)
 
 
 def test_the_ceiling_is_the_agreement_of_two_seeds() -> None:
@@ -243,7 +277,10 @@ def test_rows_hold_every_network_and_lens(measured: list[lenses.Measured]) -> No
     assert kinds == [zoo.NATURAL, zoo.POSTERIOR, "natural, 50% pruned"]
     row = results.one(claims.ROBUST, kind=zoo.NATURAL, seed=1)
     assert values[0, 1, claims.LENSES.index(claims.ROBUST)] == row.value == measured[1].robust.mean()
-    assert sum(each.value for each in results.select("images that break a bracket")) == 0
+    broken = results.select("images that break a bracket")
+    assert len(broken) == len(measured)
+    assert sum(each.value for each in broken) == 0
+    assert {row.factors["kind"] for row in results.select("balance of deviations")} == {zoo.POSTERIOR}
     for lens in claims.LENSES:
         for each in results.select(lens):
             assert each.low <= each.value <= each.high
@@ -265,6 +302,8 @@ def test_correlations_are_recorded_for_every_pair_and_set() -> None:
     assert row.low < row.value < row.high < 0
     assert (row.n, row.over) == (len(zoo.KINDS), "kinds and seeds")
     assert results.one("rank correlation over families", **row.factors).n == len(zoo.FAMILIES)
+    inside = results.one("within-kind rank correlation", **row.factors)
+    assert (inside.n, inside.over) == (len(zoo.FAMILIES), "families and seeds")
     without = results.one(summaries.WITHOUT_POSTERIOR, **row.factors)
     kept = [place for place, kind in enumerate(zoo.KINDS) if kind != zoo.POSTERIOR]
     expected = spearmanr(*(values[kept][:, :, place].ravel() for place in places)).statistic
@@ -444,10 +483,42 @@ def test_every_kind_has_a_look_of_its_own() -> None:
     assert len(drawn) == len(zoo.KINDS)
 
 
-def test_exercises_reject_stubs_and_accept_solutions() -> None:
-    for check in (checks.check_partial, checks.check_invariance, checks.check_ceiling, checks.check_interval):
-        assert not exercises.report(check, None).correct
-    assert not exercises.report(checks.check_interval, lambda values, resamples: (0.79, 0.81)).correct
+@pytest.mark.parametrize(("name", "exercise"), exercises.cells(NOTEBOOK).items())
+def test_solutions_pass_their_checks_and_stubs_do_not(name: str, exercise: exercises.Exercise) -> None:
+    for source, solved in ((exercise.stub, False), (exercise.solution, True)):
+        names = {"np": np, "exercises": exercises, "checks": checks}
+        *statements, last = ast.parse(source).body
+        exec(compile(ast.Module(statements, []), name, "exec"), names)
+        assert isinstance(last, ast.Expr)
+        assert eval(compile(ast.Expression(last.value), name, "eval"), names).correct is solved
+
+
+def drawn_over(kinds: bool, seeds: bool):
+    """An interval that draws only some of what should be drawn; single networks if neither."""
+
+    def interval(values: np.ndarray, resamples: int) -> tuple[float, float]:
+        generator, found = np.random.default_rng(1), []
+        for _ in range(resamples):
+            rows, columns = (
+                generator.integers(count, size=count) if drawn else np.arange(count)
+                for count, drawn in zip(values.shape[:2], (kinds, seeds), strict=True)
+            )
+            part = values[rows][:, columns].reshape(-1, 2)
+            if not kinds and not seeds:
+                part = part[generator.integers(len(part), size=len(part))]
+            found.append(spearmanr(part[:, 0], part[:, 1]).statistic)
+        return tuple(np.quantile(found, [0.025, 0.975]))
+
+    return interval
+
+
+def test_an_interval_must_draw_kinds_and_seeds() -> None:
+    assert exercises.report(checks.check_interval, drawn_over(kinds=True, seeds=True)).correct
+    for kinds, seeds in ((True, False), (False, True), (False, False)):
+        with pytest.raises(AssertionError, match="did you draw"):
+            checks.check_interval(drawn_over(kinds=kinds, seeds=seeds))
+    with pytest.raises(AssertionError, match="must lie inside"):
+        checks.check_interval(lambda values, resamples: (0.0, 0.01))
 
 
 def test_the_ceiling_of_the_exercise_is_what_noise_leaves() -> None:
