@@ -259,7 +259,11 @@ page.figure(
     figures.draw_controls(results),
     alt="Dots with intervals: rank correlation of six measures with robust accuracy, for all networks and under three controls.",
     caption="Robust accuracy and each other lens. Among networks that differ in their seed alone "
-    + (f"only {' and '.join(clear)} {'goes' if len(clear) == 1 else 'go'} with it" if clear else "none clearly goes with it")
+    + (
+        f"only {' and '.join(clear)} {'goes' if len(clear) == 1 else 'go'} with it"
+        if clear
+        else "none clearly goes with it"
+    )
     + f" (interval without 0); the others show no clear tie there. Intervals over {ranked[0].n} kinds and {seeds} seeds (all networks, given clean "
     f"accuracy) or over {inside[claims.PSI].n} families and {seeds} seeds (families drawn, within one kind).",
 )

@@ -117,8 +117,8 @@ page.prose(
     f"PreAct-ResNet and the VGG-like net, {len(images[1]):,} test images. {seeds} LeNet3 networks for the correlations, {few_seeds} "
     "networks for every other experiment. "
     "Scores and oracles are measured on training images, as in the paper, and in evaluation mode. Only while a network is pruned and "
-    "tuned do scores come from the gradients of the training steps themselves, as in the published code: there it is in training "
-    "mode, and batch-norms use the statistics of the mini-batch. Pruning and tuning see the images that the network was trained on."
+    "tuned do scores come from the gradients of the training steps themselves, as in the published code: the network is then in "
+    "training mode, and batch-norms use the statistics of the mini-batch. Pruning and tuning see the images that the network was trained on."
 )
 
 # %% [markdown]
@@ -142,12 +142,11 @@ page.prose(
 # ```
 
 # %% tags=["remove-input"]
-sizes = [min(score_batch, count) for count in (score_images, residual_scores)]
+sizes = [f"{count // min(score_batch, count)} × {min(score_batch, count)}" for count in (score_images, residual_scores)]
 page.prose(
-    f"LeNet3's correlations use {score_images // sizes[0]} mini-batches of {sizes[0]} images, those of the networks with batch-norm "
-    f"{residual_scores // sizes[1]} of {sizes[1]}. Pruning curves and subsets take all their images ({curve_images} and "
-    f"{subset_images}) as one mini-batch. With one mini-batch the score is the square of the gradient of all images, a variant that the "
-    "table of the section Sensitivity lists by itself."
+    f"Mini-batches × images: {sizes[0]} for LeNet3's correlations, {sizes[1]} for networks with batch-norm (an incomplete mini-batch is left out), "
+    f"1 × {curve_images} for pruning curves and 1 × {subset_images} for subsets. Where all images are one mini-batch, the score is the "
+    "square of their mean gradient, a variant that the table of the section Sensitivity lists by itself."
 )
 
 # %% [markdown]
