@@ -260,11 +260,11 @@ page.figure(
     alt="Dots with intervals: rank correlation of six measures with robust accuracy, for all networks and under three controls.",
     caption="Robust accuracy and each other lens. Among networks that differ in their seed alone "
     + (
-        f"only {' and '.join(clear)} {'goes' if len(clear) == 1 else 'go'} with it"
+        f"only {' and '.join(clear)} {'goes' if len(clear) == 1 else 'go'} with it (interval without 0), the others show no clear tie"
         if clear
-        else "none clearly goes with it"
+        else "none has a clear tie with it (every interval holds 0)"
     )
-    + f" (interval without 0); the others show no clear tie there. Intervals over {ranked[0].n} kinds and {seeds} seeds (all networks, given clean "
+    + f". Intervals over {ranked[0].n} kinds and {seeds} seeds (all networks, given clean "
     f"accuracy) or over {inside[claims.PSI].n} families and {seeds} seeds (families drawn, within one kind).",
 )
 

@@ -130,7 +130,7 @@ def judge_s6(results: Results) -> Judgement:
     evidence = (
         "psi after pruning over before (accuracy lost): "
         + "; ".join(f"{row.factors['kind']} {within(row)} ({losses[row.factors['kind']].value:.1%})" for row in ratios)
-        + f". Two seeds of one natural training differ up to {between.value:.2f}-fold. Over seeds and images."
+        + f". Two seeds of one natural training differ up to {between.value:.2f}-fold. Over {ratios[0].n} seeds and the images."
     )
     if not kept:
         return Judgement("not tested at this scale", evidence)
