@@ -123,7 +123,7 @@ BENCHMARK = {
 
 
 REPEATED = {"run": "reference", "threads_before": 1, "threads_now": 2, "numbers": 321, "identical": 320, "largest": 0.01,
-            "differences": 0, "verdicts": 1}  # fmt: skip
+            "differences": 0, "verdicts": 1, "other_verdicts": 0, "networks": "kept"}  # fmt: skip
 REPEATS = {
     "now": {**REPEATED, "study": STUDY, "hash": "0"},
     "other code": {**REPEATED, "study": "bnn_attacks", "hash": "1", "numbers": 875},

@@ -97,8 +97,8 @@ class Repeats(TableDirective):
     """`{repeats}`: what repetitions of runs found, from `measured/repeats.json`; only of runs that are still the same."""
 
     caption = (
-        "Runs made again, every network trained again, and compared with their records. Distances are relative to the larger "
-        "value, or to 1 below it."
+        "Runs made again and compared with their records, with the networks that were kept or with networks trained again. "
+        "Distances are relative to the larger value, or to 1 below it."
     )
     nothing = "No repetition of the present runs is measured."
 
@@ -120,11 +120,13 @@ class Repeats(TableDirective):
             yield {
                 "Study": f"`{found['study']}`",
                 "Run": found["run"],
+                "Networks": found["networks"],
                 "Threads": f"{found['threads_before']}, then {found['threads_now']}",
                 "Numbers": found["numbers"],
                 "Identical": found["identical"],
                 "Largest distance": found["largest"],
                 "Outside the tolerance": found["differences"],
+                "Other verdicts": f"{found['other_verdicts']} of {found['verdicts']}",
             }
 
 

@@ -226,7 +226,7 @@ def check(
         bool, typer.Option("--fresh", help="Train every network again: start from an empty folder of checkpoints.")
     ] = False,
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="JSON file in which to note what was found; implies --fresh.")
+        Path | None, typer.Option(metavar="FILE", help="JSON file in which to note what was found.")
     ] = None,
 ) -> None:
     """Run again and compare with the published record; exit 1 where numbers or verdicts differ.
@@ -248,11 +248,11 @@ def check(
     if report:
         compare.noted(report)  # A file that is something else is refused now, not after hours of runs.
     tolerances = (compare.RELATIVE if rtol is None else rtol, compare.ABSOLUTE if atol is None else atol)
-    with compare.conditions(threads, fresh=fresh or report is not None):
+    with compare.conditions(threads, fresh=fresh):
         found = [check_one(project.RunId(each, name), tolerances, every=every) for each in wanted]
     outcomes = [outcome for outcome in found if outcome is not None]
     if report:
-        compare.note(report, outcomes)
+        compare.note(report, outcomes, fresh=fresh)
     if every:
         print(f"{sum(outcome.same for outcome in outcomes)} of {len(outcomes)} runs repeat")
     damaged = [run for run in (project.RunId(each, name) for each in wanted) if status.of(here, run).state == "damaged"]

@@ -103,7 +103,7 @@ def test_a_check_trains_again_only_where_it_is_to_be_fresh(project, command):
     assert trained.read_text() == "1"
     assert command("check", "tiny", "-r", "quick", "--fresh")[0] == 0
     assert trained.read_text() == "11"
-    assert command("check", "tiny", "-r", "quick", "--threads", "2", "--report", "found.json")[0] == 0
+    assert command("check", "tiny", "-r", "quick", "--fresh", "--threads", "2", "--report", "found.json")[0] == 0
     assert trained.read_text() == "112"
     (found,) = json.loads((project.root / "found.json").read_text()).values()
     assert found["hash"] == records.load(project.record(QUICK)).provenance.hash

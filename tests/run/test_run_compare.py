@@ -69,9 +69,17 @@ def test_an_outcome_counts_identical_rows_and_says_the_largest_distance(tmp_path
     assert (found.same, found.numbers, found.identical) == (True, 2, 1)
     assert found.largest == pytest.approx(0.02 / 2.02)
     assert not compare.outcome(one, other, relative=0.001, absolute=0.001).same
-    compare.note(tmp_path / "n" / "f.json", [found])
-    compare.note(tmp_path / "n" / "f.json", [found])
-    assert len((tmp_path / "n" / "f.json").read_text().split("largest")) == 2
+    for fresh in (False, True, True):
+        compare.note(tmp_path / "n" / "f.json", [found], fresh=fresh)
+    noted = json.loads((tmp_path / "n" / "f.json").read_text()).values()
+    assert [each["networks"] for each in noted] == ["kept", "trained again"]
+
+
+def test_verdicts_that_differ_are_noted_apart_from_numbers(tmp_path):
+    found = compare.outcome(record_with(row(0.5)), record_with(row(0.7), verdict="partly"))
+    compare.note(tmp_path / "f.json", [found], fresh=False)
+    (noted,) = json.loads((tmp_path / "f.json").read_text()).values()
+    assert (noted["differences"], noted["other_verdicts"]) == (1, 1)
 
 
 def of_hash(record, digest):
@@ -82,11 +90,11 @@ def test_what_is_noted_names_the_record_and_forgets_other_code_of_the_same_run(t
     path, record = tmp_path / "f.json", record_with(row(0.5))
     others = [record.model_copy(update={"study": "other"}), record.model_copy(update={"run": "wide"})]
     more = record.model_copy(update={"provenance": record.provenance.model_copy(update={"threads": 4})})
-    compare.note(path, [compare.outcome(each, each) for each in (record, *others)])
-    compare.note(path, [compare.outcome(record, more)])
+    compare.note(path, [compare.outcome(each, each) for each in (record, *others)], fresh=True)
+    compare.note(path, [compare.outcome(record, more)], fresh=True)
     assert [found["hash"] for found in json.loads(path.read_text()).values()] == ["h"] * 4
     new = of_hash(record, "new")
-    compare.note(path, [compare.outcome(new, new)])
+    compare.note(path, [compare.outcome(new, new)], fresh=True)
     found = json.loads(path.read_text()).values()
     assert sorted((each["study"], each["run"], each["hash"]) for each in found) == [
         ("other", "quick", "h"), ("tiny", "quick", "new"), ("tiny", "wide", "h")

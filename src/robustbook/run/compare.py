@@ -104,16 +104,20 @@ def outcome(before: Record, now: Record, relative: float = RELATIVE, absolute: f
     )
 
 
-def note(path: Path, outcomes: Iterable[Outcome]) -> None:
-    """Add what was found to a JSON file, by study, run and threads; the book shows it.
+def note(path: Path, outcomes: Iterable[Outcome], *, fresh: bool) -> None:
+    """Add what was found to a JSON file, by study, run, networks and threads; the book shows it.
 
-    What was found of other code or parameters of the same run is forgotten.
+    `fresh` says that every network was trained again. What was found of other code or parameters of the same run is
+    forgotten.
     """
+    networks = "trained again" if fresh else "kept"
     known = noted(path)
     for each in outcomes:
         known = {key: row for key, row in known.items() if not _outdated(row, each)}
-        key = f"{each.study} {each.run}, {each.threads_before} and {each.threads_now} threads"
-        known[key] = {**asdict(each), "differences": len(each.differences)}
+        key = f"{each.study} {each.run}, networks {networks}, {each.threads_before} and {each.threads_now} threads"
+        verdicts = sum(difference.what.startswith("verdict") for difference in each.differences)
+        found = {"differences": len(each.differences) - verdicts, "other_verdicts": verdicts, "networks": networks}
+        known[key] = {**asdict(each), **found}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, (json.dumps(known, indent=1, sort_keys=True) + "\n").encode())
 
