@@ -148,12 +148,13 @@ def test_the_distance_is_not_beyond_that_of_foolbox() -> None:
 
     model, images, labels = trained()
     wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
-    _, _clipped, success = foolbox.attacks.LinfBasicIterativeAttack(steps=20)(
-        wrapped, images, labels, epsilons=[0.05, 0.1]
-    )
+    budgets = [0.07, 0.08, 0.09, 0.1]
+    _, _clipped, success = foolbox.attacks.LinfBasicIterativeAttack(steps=20)(wrapped, images, labels, epsilons=budgets)
     ours = minimal_distance(model, images, labels, epsilon_max=0.3, steps=20, generator=generator()).radius
-    assert float((success[0] == (ours <= 0.05)).float().mean()) > 0.9
-    assert float((success[1] == (ours <= 0.1)).float().mean()) > 0.9
+    # The two attacks step and start differently, so each may be a little ahead: a tenth of the radius.
+    assert 0 < success.float().mean() < 1
+    for epsilon, fooled in zip(budgets, success, strict=True):
+        assert (ours[fooled] <= 1.1 * epsilon).all()
 
 
 def test_a_radius_never_rises_again(monkeypatch: pytest.MonkeyPatch) -> None:
