@@ -31,7 +31,7 @@ def check_full_swap(answer: float | None) -> None:
 
 def check_invariance(answer: set[str] | None) -> None:
     """Which changes of the logits leave psi as it is."""
-    assert isinstance(answer, set), "Give a set of names, such as {'scale', 'shift'}."
+    assert isinstance(answer, set), "Give a set of names, such as {'scale', 'square'}."
     unknown = answer - {"scale", "shift", "square", "one class"}
     assert not unknown, f"Unknown names: {unknown}."
     assert "square" not in answer, (
