@@ -12,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kendalltau
 
+from robustbook import exercises
 from robustbook.measure.surfaces import best_threshold_error
 from robustbook.perturb.network import compute_logits
 from robustbook.results import Results
 from robustbook.studies.loss_metric import CLAIMS, Parameters, controls, evaluation, landscape, summaries, zoo
+from robustbook.studies.loss_metric import exercises as checks
 
 ROOT = Path(__file__).parents[1]
 SMALL = Parameters(
@@ -59,7 +61,7 @@ def row(
 def y1_rows(agreement: float, error: float, low: float, share: float, control: float) -> list[dict]:
     return [
         row("decision surface agreement", agreement, classes="all"),
-        row("smallest cross-entropy threshold error", error, low, error, classes="all"),
+        row("smallest cross-entropy threshold error", error, low, error, classes="all", networks=12, images=5),
         row("planes where cross-entropy errs", share, classes="all"),
         row("smallest cross-entropy threshold error", control, classes="two"),
     ]
@@ -89,12 +91,17 @@ def test_y1_needs_a_hidden_boundary_and_a_clean_control(values: tuple[float, ...
     ],
 )
 def test_y2_needs_every_one_of_three_seeds(distances: int, slopes: int, seeds: int, expected: str) -> None:
-    rows = [row("seeds where boundary distances are ordered", distances, n=seeds)]
+    name = "seeds where boundary distances are ordered"
+    rows = [row(name, distances, n=seeds, direction="adversarial"), row(name, 0, n=seeds, direction="random")]
     rows += [
-        row("seeds where slopes are ordered", slopes, n=seeds, logits=logits, direction="adversarial")
+        row("seeds where slopes are ordered", value, n=seeds, logits=logits, direction=direction)
+        for direction, value in (("adversarial", slopes), ("random", 1))
         for logits in ("normalised", "plain")
     ]
     assert verdict("Y2", *rows) == expected
+    if seeds == 3:
+        evidence = JUDGES["Y2"].verdict(results_of(*rows)).evidence
+        assert "direction of the same length distances are ordered in 0, slopes in 1" in evidence
 
 
 @pytest.mark.parametrize(
@@ -111,9 +118,11 @@ def test_y3_takes_the_worse_reference(rho: float, low: float, gain: float, gain_
     rows = []
     for reference, value in (("strong robust accuracy", rho), ("minimal distance", 0.95)):
         rows.append(row("rank agreement", value, low, 1.0, measure="median psi", reference=reference))
-        rows.append(row("rank agreement", 0.8, 0.1, 1.0, measure="1 / mean adversarial CE", reference=reference))
         rows.append(row("rank agreement gain", gain, gain_low, 1.0, over_measure="clean accuracy", reference=reference))
+        null = {"over_measure": "1 / mean adversarial CE", "reference": reference}
+        rows.append(row("rank agreement gain", -0.01, -0.06, 0.04, **null))
     assert verdict("Y3", *rows) == expected
+    assert "-0.01 [-0.06, 0.04] (the second cannot be told from 0)" in JUDGES["Y3"].verdict(results_of(*rows)).evidence
 
 
 @pytest.mark.parametrize(
@@ -127,7 +136,7 @@ def test_y3_takes_the_worse_reference(rho: float, low: float, gain: float, gain_
 )
 def test_y4_must_beat_accuracy_and_the_null(gain: float, low: float, null_low: float, expected: str) -> None:
     rows = [
-        row("rank stability", 0.5, 0.4, 0.6, measure=name)
+        row("rank stability", 0.5, 0.4, 0.6, measure=name, settings=12)
         for name in ("median psi", "robust accuracy", "1 / mean adversarial CE")
     ]
     rows.append(row("rank stability gain", gain, low, 1.0, over_measure="robust accuracy"))
@@ -155,6 +164,24 @@ def test_y6_counts_passes(difference: float, high: float, expected: str) -> None
     assert verdict("Y6", *rows) == expected
 
 
+def test_y6_says_when_the_cheapest_setting_decides() -> None:
+    def rows(needed: float) -> list[dict]:
+        found = [row("difference of passes to rank quality", 1, 1, 1)]
+        for name, passes in (("median psi", 4), ("robust accuracy", 3)):
+            found.append(row("passes to rank quality", passes * needed, measure=name, never=84))
+            found += [
+                row("rank agreement at cost", 0.98, measure=name, steps=times, passes=times * passes)
+                for times in (1, 2)
+            ]
+        return found
+
+    def evidence(needed: float) -> str:
+        return JUDGES["Y6"].verdict(results_of(*rows(needed))).evidence
+
+    assert "cheapest setting tried (1 step: rho 0.98 and 0.98)" in evidence(1)
+    assert "cheapest" not in evidence(2)
+
+
 @pytest.mark.parametrize(
     ("fall", "level", "ratio_low", "masked", "expected"),
     [
@@ -171,7 +198,7 @@ def test_y7_fails_when_a_masked_network_fools_psi(
     rows = [
         row("largest fall of the divergence with more search", fall),
         row("psi at long over usual ascent", level, usual=20, long=100),
-        row("psi attained over its sound lower bound", 8.0, 7.0, 9.0, budget=1.0),
+        row("psi attained over its sound lower bound", 8.0, 7.0, 9.0, budget=1.0, images=10),
         row("psi of masked over natural", 2.0, ratio_low, 3.0, network="distilled"),
         row("robust accuracy without gradients", masked, network="distilled"),
         row("robust accuracy without gradients", 0.3, network="natural"),
@@ -200,6 +227,30 @@ def test_kendalls_tau_is_that_of_scipy(table: list[list[int]]) -> None:
             constant = np.ptp(scores[first]) == 0 or np.ptp(scores[second]) == 0
             tau = 0.0 if constant else kendalltau(scores[first], scores[second]).statistic
             assert summaries.kendall_table(scores)[first, second] == pytest.approx(tau, abs=1e-12)
+
+
+def test_parts_of_the_settings_are_every_pair_once() -> None:
+    parts = summaries.stability_parts(12)
+    assert {name: int(pairs.sum()) for name, pairs in parts.items()} == {
+        "within 0.5 ε": 6,
+        "within 1 ε": 6,
+        "within 2 ε": 6,
+        "across budgets": 48,
+    }
+    assert sum(pairs.astype(int) for pairs in parts.values()).max() == 1  # type: ignore[union-attr]
+
+
+def test_an_interval_over_two_ways_is_as_wide_as_its_fewer_units_ask() -> None:
+    """Three images that differ and thirty networks that do not: sixty planes are three witnesses, not ninety."""
+    by_image = np.tile([0.0, 1.0, 5.0], 30)
+    networks, images = np.repeat(np.arange(30), 3), np.tile(np.arange(3), 30)
+    found = summaries.over_two_ways(by_image, networks.tolist(), images.tolist())
+    assert found.n == 3
+    assert found.value == pytest.approx(2)
+    assert found.low == 0
+    assert found.high == 5
+    constant = summaries.over_two_ways(np.ones(90), networks.tolist(), images.tolist())
+    assert constant.bounds == pytest.approx((1, 1))
 
 
 def test_boundary_distance_of_a_straight_line() -> None:
@@ -246,6 +297,24 @@ def test_plane_of_two_classes_is_separated_by_cross_entropy() -> None:
     assert best_threshold_error(np.array([0.0, 1.0, 2.0]), np.array([True, False, True])) == pytest.approx(1 / 3)
 
 
+def test_only_a_cut_plane_stays_inside_the_range_of_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = zoo.main_network(SMALL, "mlp", "natural", 0)
+    seen: list[torch.Tensor] = []
+
+    def remember(model: torch.nn.Module, images: torch.Tensor, **rest: int) -> torch.Tensor:
+        seen.append(images)
+        return compute_logits(model, images)
+
+    monkeypatch.setattr("robustbook.measure.surfaces.compute_logits", remember)
+    landscape.slice_of(network, 0, SMALL)
+    flat = torch.cat(seen)
+    assert flat.max() > 1 + landscape.REACH * SMALL.epsilon
+    seen.clear()
+    landscape.slice_of(network, 0, SMALL, clip=True)
+    assert torch.cat(seen).min() >= 0
+    assert torch.cat(seen).max() <= 1
+
+
 def test_attack_path_starts_at_the_image_and_climbs_along_alpha() -> None:
     path = landscape.attack_path(zoo.main_network(SMALL, "mlp", "natural", 0), 0, SMALL)
     assert path[0] == pytest.approx([0, 0], abs=1e-6)
@@ -255,6 +324,7 @@ def test_attack_path_starts_at_the_image_and_climbs_along_alpha() -> None:
 def test_evaluation_keeps_its_promises() -> None:
     network = zoo.main_network(SMALL, "cnn", "natural", 0)
     measured = evaluation.evaluate(network, SMALL)
+    assert len(measured.clean_whole) == len(zoo.images_of("digits", "test", None)) > 10 * SMALL.images
     assert {len(values) for values in measured.correct.values()} == {SMALL.images}
     assert (measured.strong <= measured.clean).all()
     assert (measured.distance[measured.clean == 0] == 0).all()
@@ -270,8 +340,57 @@ def test_evaluation_keeps_its_promises() -> None:
     assert np.array_equal(again.kl["6 steps", 1.0], measured.kl["6 steps", 1.0])
 
 
+def test_psi_and_its_rivals_are_compared_over_the_same_settings() -> None:
+    measured = [
+        evaluation.evaluate(zoo.main_network(SMALL, "mlp", training, 0), SMALL) for training in ("natural", "minmax")
+    ]
+    chosen = evaluation.Settings(SMALL.steps, SMALL.strong_steps)
+    tables = summaries.setting_scores(measured, chosen)
+    assert {table.shape for table in tables.values()} == {(3 * len(chosen.step_counts), 2)}
+    assert len(summaries.other_step_sizes(measured, chosen)) == len(evaluation.OTHER_PSI_STEPS)
+    results = Results()
+    summaries.record_second_zoo(results, measured, SMALL)
+    assert {row.n for row in results.select("second zoo: rank agreement")} == {2}
+    assert results.one("second zoo: seeds where distance to S = 0 is ordered").value in (0, 1)
+
+
 def test_scaling_leaves_psi_alone_and_moves_the_plain_one() -> None:
     results = Results()
     controls.record_scaling(results, SMALL)
     assert results.one("largest relative change of psi under scaling", precision="double").value < 1e-8
     assert JUDGES["Y5"].verdict(results).verdict in ("reproduced", "partly")
+
+
+# Exercises ----------------------------------------------------------------------------------------------------------
+
+
+def test_stubs_fail_and_solutions_pass() -> None:
+    found = exercises.cells(ROOT / "notebooks" / "loss_metric.py")
+    assert len(found) >= 4
+    # One space for all, as in the notebook: a later solution uses what an earlier one imports.
+    space = {"exercises": exercises, "checks": checks, "torch": torch}
+    for name, exercise in found.items():
+        for source, correct in ((exercise.stub, False), (exercise.solution, True)):
+            body, last = source.rsplit("exercises.report", 1)
+            exec(body, space)
+            outcome = eval("exercises.report" + last, space)
+            assert outcome.correct is correct, (name, outcome.message)
+            assert correct or "stopped with" not in outcome.message
+
+
+def test_no_hint_to_an_untouched_stub_gives_the_answer_away() -> None:
+    hint = exercises.report(checks.check_invariance, None).message
+    assert "'scale', 'square'" in hint
+    assert "shift" not in hint
+
+
+def test_wrong_answers_get_hints() -> None:
+    assert "divergence of one nat" in exercises.report(checks.check_full_swap, 1.0).message
+    assert "Squaring" in exercises.report(checks.check_invariance, {"scale", "square"}).message
+    assert "far smaller" in exercises.report(checks.check_zero_start, 0.5).message
+    unmoved = exercises.report(checks.check_divergence_ascent, lambda model, images, epsilon, steps, generator: images)
+    assert "random point" in unmoved.message
+    loose = exercises.report(
+        checks.check_interval_linear, lambda layer, low, high: (torch.full((1, 3), -9.0), torch.full((1, 3), 9.0))
+    )
+    assert "loose" in loose.message

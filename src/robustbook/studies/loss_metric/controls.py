@@ -22,6 +22,7 @@ from robustbook.studies.loss_metric.evaluation import PSI_STEP, attack_images, d
 from robustbook.studies.loss_metric.parameters import Parameters
 from robustbook.studies.loss_metric.summaries import Rows, over_rows, psi_of
 from robustbook.studies.loss_metric.zoo import (
+    DISTILLATION_TEMPERATURE,
     MASKED_ARCHITECTURE,
     Network,
     load_network,
@@ -109,6 +110,25 @@ def record_masked(results: Results, parameters: Parameters) -> None:
             )
         if kind != "natural":
             _record_ratio(results, kind, psi[kind], psi["natural"])
+    _record_divided(results, [network for network in networks if network.training == "distilled"], parameters)
+
+
+def _record_divided(results: Results, distilled: list[Network], parameters: Parameters) -> None:
+    """White-box PGD on the distilled networks with logits divided by their temperature: masking by size alone then ends."""
+    share = []
+    for network in distilled:
+        model = _times(load_network(network), 1 / DISTILLATION_TEMPERATURE)
+        images, labels = test_images(network, parameters)
+        attacked = attack_images(model, images, labels, network.epsilon, parameters.steps, generator_of(network))
+        share.append(_correct(model, attacked, labels))
+    results.add(
+        "white-box robust accuracy of divided logits",
+        bootstrap_mean(np.mean(share, axis=0), seed=0),
+        over="images, mean of seeds",
+        unit="share",
+        network="distilled",
+        temperature=DISTILLATION_TEMPERATURE,
+    )
 
 
 def _record_ratio(results: Results, kind: str, masked: Array, natural: Array) -> None:

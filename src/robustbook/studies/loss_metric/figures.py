@@ -215,7 +215,7 @@ def _plain_ticks(ax: Axes, axis: str, ticks: Sequence[float]) -> None:
 
 
 def bracket_table(results: Results, dataset: str, budget: float) -> pd.DataFrame:
-    """Columns architecture, training, low (certified), high (attained): medians over images of all seeds."""
+    """Columns architecture, training, low (certified), high (attained): medians over the bounded images of the first seed."""
     rows = []
     for high in results.select("psi attained (upper end)", dataset=dataset, budget=budget):
         kind = {key: high.factors[key] for key in ("architecture", "training")}

@@ -56,8 +56,11 @@ def random_direction(images: Tensor, generator: Generator) -> Tensor:
     return torch.randint(0, 2, images.shape, generator=generator).to(images.dtype) * 2 - 1
 
 
-def slice_of(network: Network, image: int, parameters: Parameters) -> Slice:
-    """The plane through test image number `image` along the adversarial and a random direction."""
+def slice_of(network: Network, image: int, parameters: Parameters, *, clip: bool = False) -> Slice:
+    """The plane through test image number `image` along the adversarial and a random direction.
+
+    Its points leave [0, 1]: in a corner of the plane pixels have moved by twice the reach. With `clip` each is cut to it.
+    """
     model = load_network(network)
     data = images_of(network.dataset, "test", parameters.images, network.classes)
     one, label = data.images[image : image + 1], data.labels[image : image + 1]
@@ -72,6 +75,7 @@ def slice_of(network: Network, image: int, parameters: Parameters) -> Slice:
         random_direction(one, generator)[0],
         positions,
         positions,
+        clip=clip,
     )
     return _compared(network, image, surface, int(label))
 
@@ -91,7 +95,10 @@ def _compared(network: Network, image: int, surface: Surface, label: int) -> Sli
 
 
 def attack_path(network: Network, image: int, parameters: Parameters, steps: int = 10) -> Array:
-    """Where BIM walks from test image number `image`, seen on the plane of `slice_of`: points (steps + 1, 2), pixel units."""
+    """Where BIM walks from test image number `image`, seen on the plane of `slice_of`: points (steps + 1, 2), pixel units.
+
+    BIM stays within half the reach and in [0, 1], so it leaves the plane; the points are the nearest ones on the plane.
+    """
     model = load_network(network)
     data = images_of(network.dataset, "test", parameters.images, network.classes)
     one, label = data.images[image : image + 1], data.labels[image : image + 1]
@@ -115,6 +122,7 @@ def line_profiles(
 ) -> dict[str, Array]:
     """Decision surface along lines from each image: arrays (N, 41) over distances from 0 to 4 epsilon (pixel units).
 
+    The lines are straight: their points are not cut to [0, 1].
     Keys name direction ("adversarial", "random") and logits ("normalised", "plain").
     """
     positions = torch.linspace(0, REACH * epsilon, LINE_POINTS)

@@ -7,7 +7,7 @@ A kind is an architecture with a training; its networks differ by seed alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from itertools import groupby, pairwise
 from typing import Any
 
@@ -51,6 +51,8 @@ def record_networks(results: Results, evaluations: Sequence[Evaluation]) -> None
     for evaluation in evaluations:
         factors, count = factors_of(evaluation), len(evaluation.clean)
         results.add("clean accuracy", evaluation.clean.mean(), n=count, unit="share", **factors)
+        whole = evaluation.clean_whole
+        results.add("clean accuracy, whole test set", whole.mean(), n=len(whole), unit="share", **factors)
         results.add("strong robust accuracy", evaluation.strong.mean(), n=count, unit="share", **factors)
         results.add("minimal distance", evaluation.distance.mean(), n=count, unit="pixel units", **factors)
         results.add(
@@ -88,6 +90,7 @@ def record_kinds(results: Results, evaluations: Sequence[Evaluation]) -> None:
         factors: dict[str, Any] = {"dataset": dataset, "architecture": architecture, "training": training}
         columns: dict[str, tuple[list[Array], str]] = {
             "kind: clean accuracy": ([each.clean for each in group], "share"),
+            "kind: clean accuracy, whole test set": ([each.clean_whole for each in group], "share"),
             "kind: strong robust accuracy": ([each.strong for each in group], "share"),
             "kind: minimal distance": ([each.distance for each in group], "pixel units"),
             "kind: attained divergence": ([each.attained(1.0) for each in group], "nats"),
@@ -140,7 +143,7 @@ def over_rows(statistic: Callable[[Rows], float], count: int, groups: Sequence[s
 def overview(results: Results) -> pd.DataFrame:
     """One line per kind of network: headline measures with intervals, as text."""
     columns = {
-        "clean accuracy": "kind: clean accuracy",
+        "clean accuracy, whole test set": "kind: clean accuracy, whole test set",
         "strong robust accuracy": "kind: strong robust accuracy",
         "minimal distance": "kind: minimal distance",
         "median psi": "kind: median psi",
@@ -157,13 +160,37 @@ def overview(results: Results) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def stability_by_part(results: Results) -> pd.DataFrame:
+    """One line per group of pairs of settings: mean tau of each measure, and psi's lead over the other two, as text."""
+    lines = []
+    for part in dict.fromkeys(row.factors["part"] for row in results.select("rank stability of a part")):
+        line = {"pairs of settings": str(part)}
+        for row in results.select("rank stability of a part", part=part):
+            line[str(row.factors["measure"])] = f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]"
+        for row in results.select("rank stability gain of a part", part=part):
+            line[f"psi's lead over {row.factors['over_measure']}"] = f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]"
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def where_psi_leads(results: Results) -> str:
+    """A sentence: for which pairs of settings psi ranks more stably than adversarial accuracy, and for which less so."""
+    rows = results.select("rank stability gain of a part", over_measure="robust accuracy")
+    ahead = [str(row.factors["part"]) for row in rows if (row.low or 0) > 0]
+    behind = [str(row.factors["part"]) for row in rows if (row.high or 0) < 0]
+    return (
+        f"psi ranks more stably than adversarial accuracy (interval above 0) {' and '.join(ahead) or 'in no part'}, "
+        f"less stably (interval below 0) {' and '.join(behind) or 'in no part'}."
+    )
+
+
 def spread_over_seeds(results: Results, dataset: str) -> pd.DataFrame:
     """One line per kind of network of `dataset`: smallest to largest value over its seeds, as text."""
     lines = []
     for row in results.select("kind: clean accuracy", dataset=dataset):
         kind = row.factors
         line = {"network": kind["architecture"], "training": style.label(str(kind["training"]))}
-        for name in ("clean accuracy", "strong robust accuracy", "minimal distance", "CLEVER"):
+        for name in ("clean accuracy, whole test set", "strong robust accuracy", "minimal distance", "CLEVER"):
             values = [found.value for found in results.select(name, **kind)]
             line[name] = f"{min(values):.3g} to {max(values):.3g}"
         lines.append(line)
@@ -192,15 +219,26 @@ def mean_kendall(scores: Array) -> float:
 
 
 def setting_scores(evaluations: Sequence[Evaluation], settings: Settings) -> dict[str, Array]:
-    """For every measure a table (settings, networks): robust accuracy and the null under each attack, psi under each ascent."""
+    """For every measure a table (settings, networks): robust accuracy and the null under each attack, psi under each ascent.
+
+    The settings are the same for all three, budget by budget and within a budget from few to many steps.
+    """
     attacks = [(settings.attack_name(steps), budget) for budget in BUDGETS for steps in settings.step_counts]
     ascents = [(f"{steps} steps", budget) for budget in BUDGETS for steps in settings.step_counts]
-    ascents += [(f"{settings.steps} steps of {ratio:g}", 1.0) for ratio in OTHER_PSI_STEPS]
     return {
         "robust accuracy": np.array([[each.correct[key].mean() for each in evaluations] for key in attacks]),
         "1 / mean adversarial CE": np.array([[1 / each.loss[key].mean() for each in evaluations] for key in attacks]),
-        "median psi": np.array([[np.median(psi_of(each.kl[key])) for each in evaluations] for key in ascents]),
+        "median psi": _psi_scores(evaluations, ascents),
     }
+
+
+def other_step_sizes(evaluations: Sequence[Evaluation], settings: Settings) -> Array:
+    """Median psi (settings, networks) at epsilon with other step sizes, a setting that its rivals do not have."""
+    return _psi_scores(evaluations, [(f"{settings.steps} steps of {ratio:g}", 1.0) for ratio in OTHER_PSI_STEPS])
+
+
+def _psi_scores(evaluations: Sequence[Evaluation], ascents: Sequence[tuple[str, float]]) -> Array:
+    return np.array([[np.median(psi_of(each.kl[key])) for each in evaluations] for key in ascents])
 
 
 def record_rankings(results: Results, evaluations: Sequence[Evaluation], parameters: Parameters) -> None:
@@ -209,6 +247,8 @@ def record_rankings(results: Results, evaluations: Sequence[Evaluation], paramet
     kinds = _kind_names(evaluations)
     _record_agreement(results, evaluations, kinds)
     _record_stability(results, setting_scores(evaluations, settings), kinds)
+    _record_other_step_sizes(results, evaluations, settings, kinds)
+    _record_floors(results, evaluations, settings)
     _record_passes(results, evaluations, settings, kinds)
 
 
@@ -217,11 +257,16 @@ def _kind_names(evaluations: Sequence[Evaluation]) -> list[str]:
     return [f"{each.network.architecture} {each.network.training}" for each in evaluations]
 
 
-def _record_agreement(results: Results, evaluations: Sequence[Evaluation], kinds: list[str]) -> None:
-    references = {
+def references_of(evaluations: Sequence[Evaluation]) -> dict[str, Array]:
+    """One number per network for each of the two references."""
+    return {
         "strong robust accuracy": np.array([each.strong.mean() for each in evaluations]),
         "minimal distance": np.array([each.distance.mean() for each in evaluations]),
     }
+
+
+def _record_agreement(results: Results, evaluations: Sequence[Evaluation], kinds: list[str]) -> None:
+    references = references_of(evaluations)
     scores = agreement_scores(evaluations)
     common: dict[str, Any] = {"over": "kinds of network"}
     for reference, truth in references.items():
@@ -243,10 +288,6 @@ def _correlation(values: Array, truth: Array) -> Callable[[Rows], float]:
     return lambda rows: rank_correlation(values[rows], truth[rows])
 
 
-def _stability(table: Array, rows: Rows) -> float:
-    return mean_kendall(table[:, rows])
-
-
 def agreement_scores(evaluations: Sequence[Evaluation]) -> dict[str, Array]:
     """One number per network for psi, its two other averages, its competitors and the nulls; larger means more robust."""
     attacked = max((key for key in evaluations[0].correct if key[1] == 1.0 and key[0].startswith("PGD")), key=_steps)
@@ -255,7 +296,8 @@ def agreement_scores(evaluations: Sequence[Evaluation]) -> dict[str, Array]:
         "mean psi": np.array([psi_of(each.attained(1.0)).mean() for each in evaluations]),
         "1 / mean divergence": np.array([1 / each.attained(1.0).mean() for each in evaluations]),
         "1 / mean adversarial CE": np.array([1 / each.loss[attacked].mean() for each in evaluations]),
-        "clean accuracy": np.array([each.clean.mean() for each in evaluations]),
+        "clean accuracy": np.array([each.clean_whole.mean() for each in evaluations]),
+        "clean accuracy, same images": np.array([each.clean.mean() for each in evaluations]),
         "FGSM accuracy": np.array([each.correct["FGSM", 1.0].mean() for each in evaluations]),
         f"{attacked[0]} accuracy": np.array([each.correct[attacked].mean() for each in evaluations]),
         "C&W margin accuracy": np.array([each.correct["C&W margin", 1.0].mean() for each in evaluations]),
@@ -267,18 +309,75 @@ def _steps(key: tuple[str, float]) -> int:
     return int(key[0].rsplit("-", 1)[1])
 
 
+def stability_parts(settings: int) -> dict[str, NDArray[np.bool_]]:
+    """Which pairs (S, S) of S settings, ordered by budget, lie within one budget (in multiples of epsilon) or across two."""
+    budget = np.repeat(BUDGETS, settings // len(BUDGETS))
+    pairs = np.triu(np.ones((settings, settings), dtype=bool), 1)
+    alike = budget[:, None] == budget[None]
+    within = {f"within {each:g} ε": pairs & alike & (budget == each) for each in BUDGETS}
+    return {**within, "across budgets": pairs & ~alike}
+
+
+def _remembered_kendall(table: Array) -> Callable[[Rows], Array]:
+    """`kendall_table` of drawn networks; every statistic draws the same ones, so each draw is worked out once."""
+
+    @cache
+    def of_bytes(rows: bytes) -> Array:
+        return kendall_table(table[:, np.frombuffer(rows, dtype=np.int64)])
+
+    return lambda rows: of_bytes(rows.tobytes())
+
+
 def _record_stability(results: Results, scores: dict[str, Array], kinds: list[str]) -> None:
+    """Mean tau over all pairs of settings (what decides Y4), then over the pairs within each budget and across budgets."""
     common: dict[str, Any] = {"over": "kinds of network"}
-    for name, table in scores.items():
-        tau = over_rows(partial(_stability, table), len(kinds), kinds)
-        results.add("rank stability", tau, measure=name, settings=len(table), **common)
-    for rival in ("robust accuracy", "1 / mean adversarial CE"):
+    tau = {name: _remembered_kendall(table) for name, table in scores.items()}
+    settings = len(scores["median psi"])
+    every = np.triu(np.ones((settings, settings), dtype=bool), 1)
+    for part, pairs in {"": every, **stability_parts(settings)}.items():
+        name = "rank stability" if not part else "rank stability of a part"
+        factors = common | ({"part": part} if part else {})
+        for measure in scores:
 
-        def lead(rows: Rows, rival: str = rival) -> float:
-            return mean_kendall(scores["median psi"][:, rows]) - mean_kendall(scores[rival][:, rows])
+            def mean(rows: Rows, measure: str = measure, pairs: NDArray[np.bool_] = pairs) -> float:
+                return float(tau[measure](rows)[pairs].mean())
 
-        gain = over_rows(lead, len(kinds), kinds)
-        results.add("rank stability gain", gain, over_measure=rival, **common)
+            stable = over_rows(mean, len(kinds), kinds)
+            results.add(name, stable, measure=measure, settings=settings, **factors)
+        for rival in ("robust accuracy", "1 / mean adversarial CE"):
+
+            def lead(rows: Rows, rival: str = rival, pairs: NDArray[np.bool_] = pairs) -> float:
+                return float((tau["median psi"](rows) - tau[rival](rows))[pairs].mean())
+
+            gain = over_rows(lead, len(kinds), kinds)
+            results.add(name.replace("stability", "stability gain"), gain, over_measure=rival, **factors)
+
+
+def _record_other_step_sizes(
+    results: Results, evaluations: Sequence[Evaluation], settings: Settings, kinds: list[str]
+) -> None:
+    """Mean tau of psi when settings are added that its rivals do not have; it decides nothing."""
+    usual = setting_scores(evaluations, settings)["median psi"]
+    table = np.concatenate([usual, other_step_sizes(evaluations, settings)])
+    tau = over_rows(lambda rows: mean_kendall(table[:, rows]), len(kinds), kinds)
+    results.add(
+        "rank stability with other step sizes", tau, over="kinds of network", measure="median psi", settings=len(table)
+    )
+
+
+def _record_floors(results: Results, evaluations: Sequence[Evaluation], settings: Settings) -> None:
+    """How many networks have no robust accuracy left under the longest attack, per budget: their ranks are ties."""
+    attack = settings.attack_name(max(settings.step_counts))
+    for budget in BUDGETS:
+        without = sum(not each.correct[attack, budget].any() for each in evaluations)
+        results.add(
+            "networks without robust accuracy",
+            without,
+            n=len(evaluations),
+            unit="networks",
+            attack=attack,
+            budget=budget,
+        )
 
 
 def _record_passes(results: Results, evaluations: Sequence[Evaluation], settings: Settings, kinds: list[str]) -> None:
@@ -336,16 +435,38 @@ def record_slices(results: Results, slices: Sequence[Slice], classes: str) -> No
         "decision surface agreement", float(np.mean(agreement)), n=len(mixed), unit="share of cells", classes=classes
     )
     errors = np.array([each.threshold_error for each in mixed])
-    error = bootstrap_mean(errors, seed=0)
+    networks, images = [repr(each.network) for each in mixed], [each.image for each in mixed]
     results.add(
         "smallest cross-entropy threshold error",
-        error,
-        over="planes",
+        over_two_ways(errors, networks, images),
+        over="networks and images, both drawn; n is the fewer",
         unit="share of cells",
         classes=classes,
+        networks=len(set(networks)),
+        images=len(set(images)),
     )
     share = float(np.mean(errors > 0))
     results.add("planes where cross-entropy errs", share, n=len(mixed), unit="share of planes", classes=classes)
+
+
+def over_two_ways(values: Array, first: Sequence[object], second: Sequence[object]) -> Interval:
+    """Mean of `values` (n,) with a 95 % interval that draws the units of two crossed factors, each on its own.
+
+    Planes of one image are alike and so are planes of one network, so neither planes nor one of the two may be drawn alone
+    (the pigeonhole bootstrap, Owen 2007). `n` is the smaller number of units.
+    """
+    generator = np.random.default_rng(0)
+    weights = np.ones((RESAMPLES, len(values)))
+    counts = []
+    for factor in (first, second):
+        units, unit = np.unique([str(each) for each in factor], return_inverse=True)
+        drawn = generator.multinomial(len(units), np.full(len(units), 1 / len(units)), size=RESAMPLES)
+        weights *= drawn[:, unit]
+        counts.append(len(units))
+    total = weights.sum(axis=1)
+    means = (weights @ values)[total > 0] / total[total > 0]
+    low, high = np.quantile(means, [0.025, 0.975])
+    return Interval(float(values.mean()), float(low), float(high), min(counts))
 
 
 def record_lines(results: Results, evaluations: Sequence[Evaluation]) -> None:
@@ -378,18 +499,18 @@ def _record_orders(results: Results, seeds: Sequence[int]) -> None:
         return count
 
     common: dict[str, Any] = {"n": len(seeds), "over": "seeds", "unit": "seeds"}
-    distances = ordered("distance to S = 0", 1, direction="adversarial")
-    results.add("seeds where boundary distances are ordered", distances, **common)
     for direction in ("adversarial", "random"):
+        distances = ordered("distance to S = 0", 1, direction=direction)
+        results.add("seeds where boundary distances are ordered", distances, direction=direction, **common)
         for logits in ("normalised", "plain"):
             count = ordered("slope of S", -1, direction=direction, logits=logits)
             results.add("seeds where slopes are ordered", count, direction=direction, logits=logits, **common)
 
 
 def record_search(results: Results, evaluations: Sequence[Evaluation], parameters: Parameters) -> None:
-    """Rows of Y7 on the zoo: does more search ever lower the divergence, does psi level off, how wide is the bracket."""
+    """Rows of Y7 on the zoo: does more search ever lower the divergence, does psi level off."""
     steps = Settings(parameters.steps, parameters.strong_steps).step_counts
-    falls, levels, gaps = [0.0], [], []
+    falls, levels = [0.0], []
     for each in evaluations:
         for budget in BUDGETS:
             path = [each.kl[f"{count} steps", budget] for count in steps]
@@ -398,17 +519,66 @@ def record_search(results: Results, evaluations: Sequence[Evaluation], parameter
         falls += [float((before - after).max()) for before, after in pairwise(by_restarts)]
         usual, long = each.kl[f"{parameters.steps} steps", 1.0], each.kl[f"{max(steps)} steps", 1.0]
         levels.append(float(np.median(psi_of(long)) / np.median(psi_of(usual))))
-        if each.bound:
-            bound = np.minimum(each.bound["ibp", 1.0], each.bound["crown", 1.0])
-            gaps.append(float(np.median(bound / np.maximum(each.attained(1.0)[: len(bound)], SMALLEST_KL))))
     results.add("largest fall of the divergence with more search", max(0.0, *falls), unit="nats")
-    level = bootstrap_mean(levels, seed=0)
+    level = bootstrap_mean(levels, seed=0, groups=_kind_names(evaluations))
     results.add(
         "psi at long over usual ascent",
         level,
-        over="networks",
+        over="kinds of network",
         usual=parameters.steps,
         long=max(steps),
+        networks=len(evaluations),
     )
-    gap = bootstrap_median(gaps, seed=0)
-    results.add("psi attained over its sound lower bound", gap, over="networks", budget=1.0)
+
+
+def record_gaps(results: Results, evaluations: Sequence[Evaluation]) -> None:
+    """How many times the proved end of psi's bracket goes into the attained one: median over images, then over networks."""
+    bounded = [each for each in evaluations if each.bound]
+    for budget in BOUND_BUDGETS:
+        gaps = []
+        for each in bounded:
+            bound = np.minimum(each.bound["ibp", budget], each.bound["crown", budget])
+            gaps.append(float(np.median(bound / np.maximum(each.attained(budget)[: len(bound)], SMALLEST_KL))))
+        results.add(
+            "psi attained over its sound lower bound",
+            bootstrap_median(gaps, seed=0),
+            over="kinds of network, first seed",
+            budget=budget,
+            images=len(bound),
+        )
+
+
+def record_second_zoo(results: Results, evaluations: Sequence[Evaluation], parameters: Parameters) -> None:
+    """Key figures of the second zoo, on which no claim is decided: agreement of ranks, and order along the lines."""
+    kinds = _kind_names(evaluations)
+    attack = (Settings(parameters.steps, parameters.strong_steps).attack_name(parameters.steps), 1.0)
+    scores = {
+        "median psi": np.array([np.median(psi_of(each.attained(1.0))) for each in evaluations]),
+        "clean accuracy": np.array([each.clean_whole.mean() for each in evaluations]),
+        "1 / mean adversarial CE": np.array([1 / each.loss[attack].mean() for each in evaluations]),
+    }
+    for reference, truth in references_of(evaluations).items():
+        for name, values in scores.items():
+            rho = over_rows(_correlation(values, truth), len(kinds), kinds)
+            results.add("second zoo: rank agreement", rho, over="kinds of network", measure=name, reference=reference)
+    _record_second_orders(results, evaluations)
+
+
+def _record_second_orders(results: Results, evaluations: Sequence[Evaluation]) -> None:
+    """In how many seeds MinMax networks have the farther boundary and the smaller slope than natural ones."""
+    seeds = sorted({each.network.seed for each in evaluations})
+    for name, sign, measure in (("distance to S = 0", 1, boundary_distance), ("slope of S", -1, mean_slope)):
+        ahead = 0
+        for seed in seeds:
+            means = {
+                training: np.mean(
+                    [
+                        np.median(measure(each.profiles["adversarial normalised"], each.epsilon))
+                        for each in evaluations
+                        if (each.network.seed, each.network.training) == (seed, training)
+                    ]
+                )
+                for training in ("minmax", "natural")
+            }
+            ahead += bool(sign * means["minmax"] > sign * means["natural"])
+        results.add(f"second zoo: seeds where {name} is ordered", ahead, n=len(seeds), over="seeds", unit="seeds")
