@@ -160,6 +160,17 @@ def overview(results: Results) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def leads(results: Results) -> pd.DataFrame:
+    """One line per reference: by how much psi's rank agreement exceeds that of each null metric, as text."""
+    lines = []
+    for reference in dict.fromkeys(row.factors["reference"] for row in results.select("rank agreement gain")):
+        line = {"reference": str(reference)}
+        for row in results.select("rank agreement gain", reference=reference):
+            line[f"lead over {row.factors['over_measure']}"] = f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]"
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
 def stability_by_part(results: Results) -> pd.DataFrame:
     """One line per group of pairs of settings: mean tau of each measure, and psi's lead over the other two, as text."""
     lines = []
