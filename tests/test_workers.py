@@ -36,6 +36,11 @@ def threads_of(_: int) -> tuple[int, int]:
     return torch.get_num_threads(), os.getpid()
 
 
+def interrupt_itself(_: int) -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+    Event().wait(60)
+
+
 def test_one_and_two_workers_give_the_same_bits() -> None:
     assert map_in_workers(product_of, [3, 1, 2], workers=2) == map_in_workers(product_of, [3, 1, 2], workers=1)
 
@@ -95,6 +100,16 @@ def test_after_an_idle_worker_died_the_call_after_the_next_works_again() -> None
     with pytest.raises(BrokenProcessPool):
         until_it_is_noticed()
     assert len(map_in_workers(threads_of, [1, 2], workers=2)) == 2
+
+
+def test_an_interrupt_stops_a_worker_at_work_and_leaves_an_idle_one() -> None:
+    processes = {process for _, process in map_in_workers(threads_of, [1, 2, 3, 4], workers=2)}
+    for process in processes:
+        os.kill(process, signal.SIGINT)
+    assert {process for _, process in map_in_workers(threads_of, [1, 2, 3, 4], workers=2)} <= processes
+    with pytest.raises(KeyboardInterrupt):
+        map_in_workers(interrupt_itself, [1, 2], workers=2)
+    assert {process for _, process in map_in_workers(threads_of, [1, 2, 3, 4], workers=2)} <= processes
 
 
 def test_workers_end_when_their_parent_is_killed() -> None:

@@ -7,6 +7,7 @@ Every piece runs with one thread whatever the number of workers, so that the num
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -69,7 +70,7 @@ def _side_by_side(
     futures: list[Future[Outcome]] = []
     try:
         # Inside, since a pool that lost a worker while it was idle breaks here already.
-        futures += [_pool(workers).submit(function, item) for item in items]
+        futures += [_pool(workers).submit(_interruptible, function, item) for item in items]
         for done, future in enumerate(as_completed(futures), start=1):
             future.result()
             tell(done, len(items))
@@ -106,9 +107,21 @@ def _in_this_process(function: Callable[[Item], Outcome], items: Sequence[Item],
         torch.set_num_threads(threads)
 
 
+def _interruptible(function: Callable[[Item], Outcome], item: Item) -> Outcome:
+    """`function(item)`, which Ctrl-C stops as it stops the parent."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return function(item)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _begin() -> None:
     import torch
 
+    # Jupyter interrupts a kernel's whole process group, at the end of every run too: an idle worker that heeded it
+    # would die with a traceback and break the pool.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(worker_threads())
     # A worker whose parent was killed would wait for its next piece for ever.
     Thread(target=_end_with_parent, daemon=True).start()
