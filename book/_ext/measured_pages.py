@@ -62,6 +62,14 @@ class TableDirective(RecordDirective):
         return [self.raw(str(page.table(pd.DataFrame(lines), caption=self.caption).data))]
 
 
+def runs_of(found: list[Record]) -> str:
+    """The runs of records, by study: `loss_metric (reference, quick)`."""
+    studies: dict[str, list[str]] = {}
+    for record in found:
+        studies.setdefault(record.study, []).append(record.run)
+    return ", ".join(f"{study} ({', '.join(runs)})" for study, runs in studies.items())
+
+
 class Versions(TableDirective):
     """`{versions}`: versions of what the numbers depend on, from the records."""
 
@@ -69,13 +77,11 @@ class Versions(TableDirective):
 
     def lines(self) -> Iterable[dict[str, Any]]:
         """One line a set of versions, with the runs that have it."""
-        groups: dict[tuple[tuple[str, str], ...], list[str]] = {}
+        groups: dict[tuple[tuple[str, str], ...], list[Record]] = {}
         for record in known(self.env.app):
-            groups.setdefault(tuple(sorted(record.provenance.versions.items())), []).append(
-                f"{record.study} {record.run}"
-            )
-        for versions, runs in groups.items():
-            yield {"Versions": ", ".join(f"{name} {version}" for name, version in versions), "Runs": ", ".join(runs)}
+            groups.setdefault(tuple(sorted(record.provenance.versions.items())), []).append(record)
+        for versions, users in groups.items():
+            yield {"Versions": ", ".join(f"{name} {version}" for name, version in versions), "Runs": runs_of(users)}
 
 
 class DataDigests(TableDirective):
@@ -85,12 +91,12 @@ class DataDigests(TableDirective):
 
     def lines(self) -> Iterable[dict[str, Any]]:
         """One line a data set and digest."""
-        groups: dict[tuple[str, str], list[str]] = {}
+        groups: dict[tuple[str, str], list[Record]] = {}
         for record in known(self.env.app):
             for title, digest in record.provenance.data.items():
-                groups.setdefault((title, digest), []).append(f"{record.study} {record.run}")
-        for (title, digest), runs in sorted(groups.items()):
-            yield {"Data": title, "Digest": f"`{digest}`", "Runs": ", ".join(runs)}
+                groups.setdefault((title, digest), []).append(record)
+        for (title, digest), users in sorted(groups.items(), key=lambda group: group[0]):
+            yield {"Data": title, "Digest": f"`{digest}`", "Runs": runs_of(users)}
 
 
 class Repeats(TableDirective):
