@@ -51,7 +51,9 @@ from robustbook.results import Results
 from robustbook.run import finish
 from robustbook.studies.bnn_verification import balls, boxes, figures, guarantees, posteriors
 from robustbook.studies.bnn_verification import exercises as checks
+from robustbook.workers import start_workers
 
+start_workers()
 style.use_style()
 results = Results()
 
@@ -72,7 +74,7 @@ sign_hidden: int = 16  # hidden units of the sign network (the paper's: 256)
 sign_train_images: int = 200  # training images of the sign network
 sign_epochs: int = 12  # training epochs of the sign networks
 sign_vi_epochs: int = 40  # epochs of variational training on signs
-sign_samples: int = 20  # posterior samples per sign posterior
+sign_samples: int = 12  # posterior samples per sign posterior
 sign_hmc_images: int = 30  # of these, the training images that HMC sees in full batches
 sign_chains: int = 2  # HMC chains on the sign network
 sign_warmup: int = 24  # HMC transitions of warm-up on the sign network
@@ -82,8 +84,8 @@ prior_sd: float = 1.0  # standard deviation of the weights' prior (the paper's: 
 dropout: float = 0.5  # dropout rate before the last layer (the paper's: 0.5)
 chains: int = 4  # HMC chains on 1 against 7
 warmup: int = 50  # HMC transitions that adapt the step size
-draws: int = 40  # HMC transitions that are kept, per chain
-leapfrog: int = 25  # leapfrog steps per HMC transition (the paper's: 10)
+draws: int = 32  # HMC transitions that are kept, per chain
+leapfrog: int = 20  # leapfrog steps per HMC transition (the paper's: 10)
 vi_epochs: int = 90  # epochs of variational training
 epochs: int = 40  # epochs of dropout, deterministic and ensemble training
 members: int = 5  # networks of an ensemble
@@ -100,8 +102,8 @@ alpha: float = 0.05  # share of it for the Clopper-Pearson interval (the paper's
 tight_theta: float = 0.05  # half-width of the second, tighter guarantee
 tight_gamma: float = 0.01  # failure probability of the tighter guarantee
 tight_alpha: float = 0.0067  # share for the interval in the tighter guarantee
-runs: int = 10_000  # simulated runs per rule and p
-reference_samples: int = 10_000  # posterior samples behind a reference p
+runs: int = 4000  # simulated runs per rule and p
+reference_samples: int = 5000  # posterior samples behind a reference p
 first_seed: int = 0  # seed of the first training of each kind
 
 # %% tags=["remove-cell"]
@@ -371,7 +373,7 @@ display(
 display(
     page.table(
         figures.mixing_table(results),
-        caption="Mixing of the HMC chains: rank-normalised R-hat and bulk effective sample size, over predictions of test images, 200 of the sampled coordinates of the weights, and the log density.",
+        caption=f"Mixing of the HMC chains: rank-normalised R-hat and bulk effective sample size, over predictions of test images, {posteriors.DIAGNOSED} of the sampled coordinates of the weights, and the log density.",
     )
 )
 unmixed_rows = [row for row in results.select("worst R-hat") if row.value > 1.1]
@@ -414,7 +416,7 @@ swept = results.select("worst R-hat in the sweep")
 display(
     page.table(
         figures.sweep_table(results),
-        caption=f"All posteriors of the sweep. Predictions of {sum(row.value > 1.1 for row in swept)} of the {len(swept)} HMC posteriors (2 chains, {balls.SWEEP_WARMUP} + {balls.SWEEP_DRAWS} transitions) have an R-hat above 1.1 on one of {balls.SWEEP_DIAGNOSED} test images. "
+        caption=f"All posteriors of the sweep. Predictions of {sum(row.value > 1.1 for row in swept)} of the {len(swept)} HMC posteriors ({balls.SWEEP_CHAINS} chains, {warmup} + {draws} transitions) have an R-hat above 1.1 on at least one of {balls.SWEEP_DIAGNOSED} test images. "
         "Balance: as above, 1 at the optimum. The temperature of HMC divides the log density, likelihood and prior; that of variational inference weighs the divergence, which sharpens the likelihood and leaves the prior as it is.",
     )
 )

@@ -17,7 +17,7 @@ import torch
 
 from robustbook.errors import ParameterError
 from robustbook.progress import counting, last_line
-from robustbook.workers import _pool, map_in_workers, worker_count
+from robustbook.workers import _pool, map_in_workers, start_workers, worker_count
 
 
 def product_of(seed: int) -> list[float]:
@@ -100,6 +100,19 @@ def test_after_an_idle_worker_died_the_call_after_the_next_works_again() -> None
     with pytest.raises(BrokenProcessPool):
         until_it_is_noticed()
     assert len(map_in_workers(threads_of, [1, 2], workers=2)) == 2
+
+
+def test_workers_that_were_started_early_are_those_that_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROBUSTBOOK_WORKERS", "2")
+    _pool.cache_clear()
+    start_workers()
+    started = set(_pool(2)._processes)
+    assert len(started) == 2
+    assert {process for _, process in map_in_workers(threads_of, [1, 2, 3, 4])} <= started
+    monkeypatch.setenv("ROBUSTBOOK_WORKERS", "1")
+    _pool.cache_clear()
+    start_workers()
+    assert _pool.cache_info().currsize == 0
 
 
 def test_an_interrupt_stops_a_worker_at_work_and_leaves_an_idle_one() -> None:

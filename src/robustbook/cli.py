@@ -284,8 +284,8 @@ def check_one(which: RunId, tolerances: tuple[float, float], *, every: bool) -> 
     for item in outcome.differences:
         table.add_row(item.what, item.committed, item.now)
     show(table)
-    counted = f"{len(outcome.differences)} of {outcome.numbers} numbers and {outcome.verdicts} verdicts"
-    print(f"{which} differs in {counted}, not {within}")
+    numbers = f"{len(outcome.differences) - outcome.other_verdicts} of {outcome.numbers} numbers, not {within}"
+    print(f"{which} differs in {numbers}, and in {outcome.other_verdicts} of {outcome.verdicts} verdicts")
     return outcome
 
 

@@ -49,6 +49,16 @@ def _chosen(variable: str, what: str) -> int | None:
     return max(1, int(given)) if given else None
 
 
+def start_workers() -> None:
+    """Start the worker processes and go on: they import torch, which takes seconds, while this process computes.
+
+    Raises ParameterError as `worker_count` does.
+    """
+    workers = worker_count()
+    for _ in range(workers if workers > 1 else 0):
+        _pool(workers).submit(_make_an_optimiser)
+
+
 def map_in_workers(
     function: Callable[[Item], Outcome], items: Sequence[Item], workers: int | None = None, *, title: str = ""
 ) -> list[Outcome]:
@@ -114,6 +124,13 @@ def _interruptible(function: Callable[[Item], Outcome], item: Item) -> Outcome:
         return function(item)
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _make_an_optimiser() -> None:
+    import torch
+
+    # The first one of a process imports torch's compiler, as long a work as torch itself.
+    torch.optim.SGD([torch.zeros(1)])
 
 
 def _begin() -> None:

@@ -127,6 +127,7 @@ def test_check_lists_what_differs_and_exits_1(ran, command):
     assert "1.021" in out
     assert "share" not in out
     assert "differs in 1 of 3 numbers" in out
+    assert "in 0 of 1 verdicts" in out
 
 
 def test_force_runs_a_fresh_run_again(ran, command, monkeypatch):

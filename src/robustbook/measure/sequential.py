@@ -44,6 +44,11 @@ class Rule:
         return len(self.stops) - 1
 
     @cached_property
+    def looks(self) -> NDArray[np.intp]:
+        """The numbers of outcomes, ascending, after which the rule can stop."""
+        return np.flatnonzero(self.stops.any(axis=1))
+
+    @cached_property
     def waits(self) -> NDArray[np.int64]:
         """The fewest further outcomes after which the rule may stop, by (n, k): so many are needed in any case."""
         waits = np.zeros(self.stops.shape, dtype=np.int64)
@@ -382,10 +387,10 @@ def simulate(rule: Rule, p: float, runs: int, rng: np.random.Generator) -> Simul
 
 def replay(rule: Rule, outcomes: NDArray[np.bool_], p: float) -> Simulation:
     """Run a rule on given streams of outcomes (R, horizon or more), and compare its estimates with `p`."""
-    k = np.cumsum(outcomes[:, : rule.horizon], axis=1)
-    stopped = rule.stops[np.arange(1, rule.horizon + 1)[None, :], k]
-    counts = stopped.argmax(axis=1) + 1
-    estimates = rule.estimates[counts, np.take_along_axis(k, counts[:, None] - 1, axis=1).squeeze(1)]
+    k = np.cumsum(outcomes[:, : rule.horizon], axis=1, dtype=np.int32)[:, rule.looks - 1]
+    first = rule.stops.ravel().take(k + (rule.looks * len(rule.stops)).astype(np.int32)).argmax(axis=1)
+    counts = rule.looks[first]
+    estimates = rule.estimates[counts, k[np.arange(len(k)), first]]
     return Simulation(counts, estimates, np.abs(estimates - p) > rule.theta + SLACK)
 
 

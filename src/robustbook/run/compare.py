@@ -82,6 +82,11 @@ class Outcome:
         """Whether nothing is outside the tolerances."""
         return not self.differences
 
+    @property
+    def other_verdicts(self) -> int:
+        """How many of the differences are verdicts."""
+        return sum(difference.what.startswith("verdict") for difference in self.differences)
+
 
 def outcome(before: Record, now: Record, relative: float = RELATIVE, absolute: float = ABSOLUTE) -> Outcome:
     """Compare the records of a run and of its repetition."""
@@ -115,8 +120,8 @@ def note(path: Path, outcomes: Iterable[Outcome], *, fresh: bool) -> None:
     for each in outcomes:
         known = {key: row for key, row in known.items() if not _outdated(row, each)}
         key = f"{each.study} {each.run}, networks {networks}, {each.threads_before} and {each.threads_now} threads"
-        verdicts = sum(difference.what.startswith("verdict") for difference in each.differences)
-        found = {"differences": len(each.differences) - verdicts, "other_verdicts": verdicts, "networks": networks}
+        numbers = len(each.differences) - each.other_verdicts
+        found = {"differences": numbers, "other_verdicts": each.other_verdicts, "networks": networks}
         known[key] = {**asdict(each), **found}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, (json.dumps(known, indent=1, sort_keys=True) + "\n").encode())

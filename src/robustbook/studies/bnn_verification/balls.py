@@ -34,7 +34,7 @@ DELTA = 0.25
 """Threshold of Problem 1 on ten classes, as published."""
 PRIORS, TEMPERATURES, RATES = (0.1, 0.3, 1.0, 3.0), (0.1, 1.0), (0.1, 0.25, 0.5, 0.75, 0.9)
 SWEEP_HIDDEN = 32
-SWEEP_WARMUP, SWEEP_DRAWS, SWEEP_DIAGNOSED = 45, 25, 25
+SWEEP_CHAINS, SWEEP_DIAGNOSED = 2, 50
 RESAMPLES = 2000
 
 Flags = NDArray[np.bool_]
@@ -331,7 +331,7 @@ def _point(item: tuple[Setting, Parameters]) -> Point:
     seed = parameters.first_seed
     changes: dict[str, Any] = dict(setting.changes)
     if setting.method == "HMC":
-        length = posteriors.Budget(2, SWEEP_WARMUP, SWEEP_DRAWS, parameters.leapfrog)
+        length = posteriors.budget(task, parameters, SWEEP_CHAINS)
         sampled = posteriors.fit_hmc(task, parameters, length, seed, diagnosed=SWEEP_DIAGNOSED, **changes)
         posterior, mixing = sampled.posterior, sampled.mixing
     else:

@@ -298,7 +298,7 @@ def sweep_table(results: Results) -> pd.DataFrame:
     lines = []
     for row in results.select("accuracy in the sweep"):
         name = row.factors["posterior"]
-        mixing = results.select("worst R-hat in the sweep", **row.factors)
+        worst, median = (results.select(f"{which} R-hat in the sweep", **row.factors) for which in ("worst", "median"))
         balances = results.select("balance in the sweep", **row.factors)
         lines.append(
             {
@@ -306,7 +306,8 @@ def sweep_table(results: Results) -> pd.DataFrame:
                 "setting": row.factors["setting"] or "–",
                 "accuracy": row.value,
                 "robustness": results.one("robustness in the sweep", **row.factors).value,
-                "worst R-hat": f"{mixing[0].value:.2f}" if mixing else "–",
+                "worst R-hat": f"{worst[0].value:.2f}" if worst else "–",
+                "median R-hat": f"{median[0].value:.2f}" if median else "–",
                 "balance": ", ".join(f"{each.value:.2f}" for each in balances) or "–",
             }
         )

@@ -28,7 +28,7 @@ class Parameters(BaseModel):
     sign_train_images: int = Field(200, ge=50, le=3000, description="training images of the sign network")
     sign_epochs: int = Field(12, ge=1, le=500, description="training epochs of the sign networks")
     sign_vi_epochs: int = Field(40, ge=1, le=2000, description="epochs of variational training on signs")
-    sign_samples: int = Field(20, ge=4, le=400, description="posterior samples per sign posterior")
+    sign_samples: int = Field(12, ge=4, le=400, description="posterior samples per sign posterior")
     sign_hmc_images: int = Field(
         30, ge=4, le=3000, description="of these, the training images that HMC sees in full batches"
     )
@@ -42,8 +42,8 @@ class Parameters(BaseModel):
     dropout: float = Field(0.5, gt=0, lt=1, description="dropout rate before the last layer (the paper's: 0.5)")
     chains: int = Field(4, ge=2, le=16, description="HMC chains on 1 against 7")
     warmup: int = Field(50, ge=10, le=10000, description="HMC transitions that adapt the step size")
-    draws: int = Field(40, ge=10, le=10000, description="HMC transitions that are kept, per chain")
-    leapfrog: int = Field(25, ge=1, le=1000, description="leapfrog steps per HMC transition (the paper's: 10)")
+    draws: int = Field(32, ge=10, le=10000, description="HMC transitions that are kept, per chain")
+    leapfrog: int = Field(20, ge=1, le=1000, description="leapfrog steps per HMC transition (the paper's: 10)")
     vi_epochs: int = Field(90, ge=1, le=10000, description="epochs of variational training")
     epochs: int = Field(40, ge=1, le=1000, description="epochs of dropout, deterministic and ensemble training")
     members: int = Field(5, ge=2, le=50, description="networks of an ensemble")
@@ -60,6 +60,6 @@ class Parameters(BaseModel):
     tight_theta: float = Field(0.05, gt=0, lt=0.5, description="half-width of the second, tighter guarantee")
     tight_gamma: float = Field(0.01, gt=0, lt=0.5, description="failure probability of the tighter guarantee")
     tight_alpha: float = Field(0.0067, gt=0, lt=0.5, description="share for the interval in the tighter guarantee")
-    runs: int = Field(10_000, ge=100, le=10**6, description="simulated runs per rule and p")
-    reference_samples: int = Field(10_000, ge=1000, le=10**6, description="posterior samples behind a reference p")
+    runs: int = Field(4000, ge=100, le=10**6, description="simulated runs per rule and p")
+    reference_samples: int = Field(5000, ge=1000, le=10**6, description="posterior samples behind a reference p")
     first_seed: int = Field(0, ge=0, le=10**6, description="seed of the first training of each kind")

@@ -45,7 +45,7 @@ STEP_SIZE = 0.01
 TARGET_ACCEPTANCE = 0.7
 SIGN_THIN = 2
 DIAGNOSED = 200
-"""Weights, and at most as many test images, whose mixing is diagnosed."""
+"""Weights, and at most as many test images, whose mixing is diagnosed where nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -262,11 +262,11 @@ class Mixing:
 
 @dataclass(frozen=True, eq=False)
 class Sampled:
-    """HMC: the posterior of all chains together, that of each, and how the chains mixed, if that was asked."""
+    """HMC: the posterior of all chains together, that of each, and how the chains mixed."""
 
     posterior: Posterior
     by_chain: list[Posterior]
-    mixing: Mixing | None
+    mixing: Mixing
 
 
 @dataclass(frozen=True)
@@ -310,7 +310,7 @@ def fit_hmc(
 
     Where the first layer is Linear only what the images can tell is sampled, and the rest drawn exactly (`hmc.Reduced`).
 
-    The mixing of `diagnosed` weights and of predictions on at most as many test images is told; with 0 none is.
+    The mixing of `diagnosed` weights and of predictions on at most as many test images is told.
 
     Raises ChainDivergedError if a chain diverges.
     """
@@ -335,9 +335,9 @@ def fit_hmc(
     return Sampled(
         posteriors[0],
         posteriors[1:],
-        _mixing(tensors, (_whole(reduced, part, seed + c) for c, part in enumerate(parts)), task, parameters, diagnosed)
-        if diagnosed
-        else None,
+        _mixing(
+            tensors, (_whole(reduced, part, seed + c) for c, part in enumerate(parts)), task, parameters, diagnosed
+        ),
     )
 
 
