@@ -123,7 +123,8 @@ BENCHMARK = {
 
 
 REPEATED = {"run": "reference", "threads_before": 1, "threads_now": 2, "numbers": 321, "identical": 320, "largest": 0.01,
-            "differences": 0, "verdicts": 1, "other_verdicts": 0, "networks": "kept"}  # fmt: skip
+            "differences": 0, "verdicts": 1, "other_verdicts": 0, "networks": "kept", "intervals": 30, "beyond": 2,
+            "worker_threads": 4}  # fmt: skip
 REPEATS = {
     "now": {**REPEATED, "study": STUDY, "hash": "0"},
     "other code": {**REPEATED, "study": "bnn_attacks", "hash": "1", "numbers": 875},
@@ -322,7 +323,7 @@ def test_the_books_own_pages_show_what_the_records_and_measured_files_say(html):
 def test_only_repetitions_of_the_present_runs_are_shown(html):
     tree = read(html / "reproduce.html")
     (table,) = [table.text for table in tree.select("table.pm-table") if "Outside the tolerance" in table.text]
-    assert "321" in table and "320" in table
+    assert "321" in table and "320" in table and "2 of 30" in table and "1 + 1, then 2 + 4" in table
     assert not [number for number in ("875", "876", "877") if number in table]
     assert f"is not here: bnn_attacks reference, {STUDY} quick, synthesis reference." in tree.text
 

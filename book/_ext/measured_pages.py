@@ -104,7 +104,8 @@ class Repeats(TableDirective):
 
     caption = (
         "Runs made again and compared with their records, with the networks that were kept or with networks trained again. "
-        "Distances are relative to the larger value, or to 1 below it."
+        "Threads: of the notebook, and of each worker. Distances are relative to the larger value, or to 1 below it. "
+        "The interval is that of the record."
     )
     nothing = "No repetition of the present runs is measured."
 
@@ -127,11 +128,12 @@ class Repeats(TableDirective):
                 "Study": f"`{found['study']}`",
                 "Run": found["run"],
                 "Networks": found["networks"],
-                "Threads": f"{found['threads_before']}, then {found['threads_now']}",
+                "Threads": f"{found['threads_before']} + 1, then {found['threads_now']} + {found['worker_threads']}",
                 "Numbers": found["numbers"],
                 "Identical": found["identical"],
                 "Largest distance": found["largest"],
                 "Outside the tolerance": found["differences"],
+                "Outside their interval": f"{found['beyond']} of {found['intervals']}",
                 "Other verdicts": f"{found['other_verdicts']} of {found['verdicts']}",
             }
 

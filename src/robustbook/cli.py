@@ -237,6 +237,7 @@ def check(
     Example: robustbook check loss_metric -r quick
     """
     from robustbook.run import compare, project, status
+    from robustbook.workers import worker_threads
 
     here = project.find()
     if (study is None) is not every:
@@ -252,7 +253,7 @@ def check(
         found = [check_one(project.RunId(each, name), tolerances, every=every) for each in wanted]
     outcomes = [outcome for outcome in found if outcome is not None]
     if report:
-        compare.note(report, outcomes, fresh=fresh)
+        compare.note(report, outcomes, fresh=fresh, worker_threads=threads or worker_threads())
     if every:
         print(f"{sum(outcome.same for outcome in outcomes)} of {len(outcomes)} runs repeat")
     damaged = [run for run in (project.RunId(each, name) for each in wanted) if status.of(here, run).state == "damaged"]

@@ -70,16 +70,22 @@ def test_an_outcome_counts_identical_rows_and_says_the_largest_distance(tmp_path
     assert found.largest == pytest.approx(0.02 / 2.02)
     assert not compare.outcome(one, other, relative=0.001, absolute=0.001).same
     for fresh in (False, True, True):
-        compare.note(tmp_path / "n" / "f.json", [found], fresh=fresh)
+        compare.note(tmp_path / "n" / "f.json", [found], fresh=fresh, worker_threads=1)
     noted = json.loads((tmp_path / "n" / "f.json").read_text()).values()
     assert [each["networks"] for each in noted] == ["kept", "trained again"]
 
 
 def test_verdicts_that_differ_are_noted_apart_from_numbers(tmp_path):
     found = compare.outcome(record_with(row(0.5)), record_with(row(0.7), verdict="partly"))
-    compare.note(tmp_path / "f.json", [found], fresh=False)
+    compare.note(tmp_path / "f.json", [found], fresh=False, worker_threads=2)
     (noted,) = json.loads((tmp_path / "f.json").read_text()).values()
-    assert (noted["differences"], noted["other_verdicts"]) == (1, 1)
+    assert (noted["differences"], noted["other_verdicts"], noted["worker_threads"]) == (1, 1, 2)
+
+
+def test_values_outside_the_interval_of_the_record_are_counted():
+    record = record_with(row(0.5, low=0.4, high=0.6))
+    inside, outside = (compare.outcome(record, record_with(row(value))) for value in (0.55, 0.7))
+    assert [(found.intervals, found.beyond) for found in (inside, outside)] == [(1, 0), (1, 1)]
 
 
 def of_hash(record, digest):
@@ -90,11 +96,11 @@ def test_what_is_noted_names_the_record_and_forgets_other_code_of_the_same_run(t
     path, record = tmp_path / "f.json", record_with(row(0.5))
     others = [record.model_copy(update={"study": "other"}), record.model_copy(update={"run": "wide"})]
     more = record.model_copy(update={"provenance": record.provenance.model_copy(update={"threads": 4})})
-    compare.note(path, [compare.outcome(each, each) for each in (record, *others)], fresh=True)
-    compare.note(path, [compare.outcome(record, more)], fresh=True)
+    compare.note(path, [compare.outcome(each, each) for each in (record, *others)], fresh=True, worker_threads=1)
+    compare.note(path, [compare.outcome(record, more)], fresh=True, worker_threads=1)
     assert [found["hash"] for found in json.loads(path.read_text()).values()] == ["h"] * 4
     new = of_hash(record, "new")
-    compare.note(path, [compare.outcome(new, new)], fresh=True)
+    compare.note(path, [compare.outcome(new, new)], fresh=True, worker_threads=1)
     found = json.loads(path.read_text()).values()
     assert sorted((each["study"], each["run"], each["hash"]) for each in found) == [
         ("other", "quick", "h"), ("tiny", "quick", "new"), ("tiny", "wide", "h")

@@ -62,8 +62,9 @@ def differences(
 class Outcome:
     """What a repetition of a run found: how many numbers and verdicts, those outside the tolerances, the largest distance.
 
-    `largest` is the largest distance of two values relative to the larger one (to 1 where both are smaller); `hash` is that
-    of the record that was repeated, over its code, parameters and data.
+    `largest` is the largest distance of two values relative to the larger one (to 1 where both are smaller); of the values
+    with an interval (`intervals`) those `beyond` lie outside that of the record. `hash` is that of the record that was
+    repeated, over its code, parameters and data.
     """
 
     study: str
@@ -73,6 +74,8 @@ class Outcome:
     verdicts: int
     identical: int
     largest: float
+    intervals: int
+    beyond: int
     threads_before: int
     threads_now: int
     differences: tuple[Difference, ...]
@@ -91,38 +94,40 @@ class Outcome:
 def outcome(before: Record, now: Record, relative: float = RELATIVE, absolute: float = ABSOLUTE) -> Outcome:
     """Compare the records of a run and of its repetition."""
     left, right = _by_key(before.metrics), _by_key(now.metrics)
-    pairs = [(left[key].value, right[key].value) for key in left.keys() & right.keys()]
-    distances = [abs(one - other) / max(abs(one), abs(other), 1.0) for one, other in pairs]
+    pairs = [(left[key], right[key]) for key in left.keys() & right.keys()]
+    distances = [abs(one.value - other.value) / max(abs(one.value), abs(other.value), 1.0) for one, other in pairs]
+    held = [one.low <= other.value <= one.high for one, other in pairs if one.low is not None and one.high is not None]
     return Outcome(
         study=now.study,
         run=now.run,
         hash=before.provenance.hash,
         numbers=len(now.metrics),
         verdicts=len(now.claims),
-        identical=sum(
-            rounded(left[key].model_dump()) == rounded(right[key].model_dump()) for key in left.keys() & right.keys()
-        ),
+        identical=sum(rounded(one.model_dump()) == rounded(other.model_dump()) for one, other in pairs),
         largest=max(distances, default=0.0),
+        intervals=len(held),
+        beyond=held.count(False),
         threads_before=before.provenance.threads,
         threads_now=now.provenance.threads,
         differences=tuple(differences(before, now, relative=relative, absolute=absolute)),
     )
 
 
-def note(path: Path, outcomes: Iterable[Outcome], *, fresh: bool) -> None:
+def note(path: Path, outcomes: Iterable[Outcome], *, fresh: bool, worker_threads: int) -> None:
     """Add what was found to a JSON file, by study, run, networks and threads; the book shows it.
 
-    `fresh` says that every network was trained again. What was found of other code or parameters of the same run is
-    forgotten.
+    `fresh` says that every network was trained again, `worker_threads` how many each worker had. What was found of other
+    code or parameters of the same run is forgotten.
     """
     networks = "trained again" if fresh else "kept"
     known = noted(path)
     for each in outcomes:
         known = {key: row for key, row in known.items() if not _outdated(row, each)}
-        key = f"{each.study} {each.run}, networks {networks}, {each.threads_before} and {each.threads_now} threads"
+        threads = f"{each.threads_now} threads, {worker_threads} in a worker"
+        key = f"{each.study} {each.run}, networks {networks}, {threads}"
         numbers = len(each.differences) - each.other_verdicts
         found = {"differences": numbers, "other_verdicts": each.other_verdicts, "networks": networks}
-        known[key] = {**asdict(each), **found}
+        known[key] = {**asdict(each), **found, "worker_threads": worker_threads}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, (json.dumps(known, indent=1, sort_keys=True) + "\n").encode())
 
