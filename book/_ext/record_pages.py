@@ -137,14 +137,20 @@ def write_downloads(app: Sphinx, error: Exception | None) -> None:
             (Path(app.outdir) / name).write_text(written(board), encoding="utf-8")
 
 
+def in_book_order(app: Sphinx) -> list[str]:
+    """The studies in the order of the table of contents, others after them."""
+    pages = list(app.config.external_site_map)
+    places = {page: place for place, page in enumerate(pages)}
+    return sorted(studies.names(), key=lambda study: places.get(f"studies/{study}", len(pages)))
+
+
 class Scoreboard(RecordDirective):
     """`{scoreboard}`: all claims of all studies with verdict, evidence, the published value and the control."""
 
     def run(self) -> list[nodes.Node]:
         """The whole in numbers, the downloads, then one section a study."""
         board = scoreboard.entries(project(self.env.app))
-        ordered = sorted(studies.names(), key=studies.is_own)
-        return [self.raw(summary(board)), *(self._section(study) for study in ordered)]
+        return [self.raw(summary(board)), *(self._section(study) for study in in_book_order(self.env.app))]
 
     def _section(self, study: str) -> nodes.section:
         section = nodes.section(ids=[nodes.make_id(study)], names=[study])
@@ -200,7 +206,7 @@ class Parameters(RecordDirective):
 
     def run(self) -> list[nodes.Node]:
         """One section a study."""
-        return [self._section(study) for study in studies.names()]
+        return [self._section(study) for study in in_book_order(self.env.app)]
 
     def _section(self, study: str) -> nodes.section:
         import pandas as pd
