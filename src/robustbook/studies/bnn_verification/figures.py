@@ -138,7 +138,7 @@ def draw_brackets(results: Results, task: str, problem: int = 2) -> Figure:
         axis.set_title(label(name), fontsize=9.5)
         axis.set_ylim(-0.03, 1.03)
     axes[0].set_ylabel("probability of a violation")
-    axes[0].legend(fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=8.5)
     figure.supxlabel("budget ε (pixel units)", fontsize=10)
     return figure
 
@@ -162,7 +162,7 @@ def draw_sweep(results: Results) -> Figure:
         axis.plot(accuracy, robust, linestyle="none", marker=marker(name), color=colour(name), label=label(name))
     axis.axvline(0.2, color=GREY, linewidth=1, linestyle=":")
     axis.set(xlabel="accuracy of single samples", ylabel="robustness (decisions kept under PGD)", xlim=(0, 1.02))
-    axis.legend(fontsize=9)
+    figure.legend(loc="outside upper center", ncols=4, fontsize=9)
     return figure
 
 
