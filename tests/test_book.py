@@ -314,7 +314,7 @@ def test_the_books_own_pages_show_what_the_records_and_measured_files_say(html):
     assert "python 3" in times
     text = read(html / "reproduce.html").text
     for study in studies.names():
-        assert f"{study} reference" in text
+        assert f"{study} (reference" in text
     assert "0123456789ab" in text
     assert "77" in read(html / "faults.html").find("table", class_="pm-table").text
     assert "1.95" in read(html / "sweeps.html").select("table.pm-table")[0].text
