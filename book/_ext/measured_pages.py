@@ -125,14 +125,12 @@ class Repeats(TableDirective):
         """One line a repetition."""
         for found in filter(self.current, measured(self.env.app, "repeats").values()):
             yield {
-                "Study": f"`{found['study']}`",
-                "Run": found["run"],
+                "Run": f"{found['study']} {found['run']}",
                 "Networks": found["networks"],
                 "Threads": f"{found['threads_before']} + 1, then {found['threads_now']} + {found['worker_threads']}",
-                "Numbers": found["numbers"],
-                "Identical": found["identical"],
+                "Identical": f"{found['identical']} of {found['numbers']}",
                 "Largest distance": found["largest"],
-                "Outside the tolerance": found["differences"],
+                "Outside the tolerance": str(found["differences"]),
                 "Outside their interval": f"{found['beyond']} of {found['intervals']}",
                 "Other verdicts": f"{found['other_verdicts']} of {found['verdicts']}",
             }
