@@ -104,8 +104,8 @@ class Repeats(TableDirective):
 
     caption = (
         "Runs made again and compared with their records, with the networks that were kept or with networks trained again. "
-        "Threads: of the notebook, and of each worker. Distances are relative to the larger value, or to 1 below it. "
-        "The interval is that of the record."
+        "Threads: of the repetition's notebook and of each of its workers; workers of the first run had one. Farthest: the "
+        "largest distance relative to the larger value, or to 1 below it. The interval is that of the record."
     )
     nothing = "No repetition of the present runs is measured."
 
@@ -127,11 +127,11 @@ class Repeats(TableDirective):
             yield {
                 "Run": f"{found['study']} {found['run']}",
                 "Networks": found["networks"],
-                "Threads": f"{found['threads_before']} + 1, then {found['threads_now']} + {found['worker_threads']}",
+                "Threads": f"{found['threads_now']} + {found['worker_threads']}",
                 "Identical": f"{found['identical']} of {found['numbers']}",
-                "Largest distance": found["largest"],
-                "Outside the tolerance": str(found["differences"]),
-                "Outside their interval": f"{found['beyond']} of {found['intervals']}",
+                "Farthest": found["largest"],
+                "Beyond tolerance": str(found["differences"]),
+                "Beyond interval": f"{found['beyond']} of {found['intervals']}",
                 "Other verdicts": f"{found['other_verdicts']} of {found['verdicts']}",
             }
 
