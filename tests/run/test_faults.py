@@ -361,7 +361,7 @@ HOSTILE = [
 
 
 @given(st.one_of(st.text(max_size=200), st.sampled_from(HOSTILE)))
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_text_of_a_user_becomes_a_literal_and_nothing_else(text):
     from nbformat.v4 import new_code_cell, new_notebook
 
