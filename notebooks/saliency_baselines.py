@@ -55,7 +55,23 @@ from robustbook.run import finish
 from robustbook.studies.saliency_baselines import exercises as checks
 from robustbook.studies.saliency_baselines import figures
 from robustbook.studies.saliency_baselines.claims import failed_controls
-from robustbook.studies.saliency_baselines.judging import METHODS, REFERENCE
+from robustbook.studies.saliency_baselines.judging import (
+    METHODS,
+    REFERENCE,
+    add_disagreement,
+    add_matrix,
+    add_rankings,
+    measure_judging,
+)
+from robustbook.studies.saliency_baselines.maps import (
+    add_networks,
+    add_neutral,
+    add_recovery,
+    add_similarity,
+    measure_maps,
+)
+from robustbook.studies.saliency_baselines.material import image_sets, tasks
+from robustbook.studies.saliency_baselines.settings import add_settings, measure_settings, setting_tasks
 from robustbook.workers import map_in_workers
 
 style.use_style()
@@ -110,11 +126,11 @@ parameters = study.Parameters(**{name: globals()[name] for name in study.Paramet
 
 # %%
 start = time.perf_counter()
-measured = map_in_workers(study.measure_maps, study.tasks(parameters), title="sets of maps")
-study.add_networks(results, measured)
-study.add_similarity(results, measured)
-study.add_neutral(results, measured)
-study.add_recovery(results, measured)
+measured = map_in_workers(measure_maps, tasks(parameters), title="sets of maps")
+add_networks(results, measured)
+add_similarity(results, measured)
+add_neutral(results, measured)
+add_recovery(results, measured)
 timing["maps"] = time.perf_counter() - start
 
 # %% tags=["remove-input"]
@@ -259,13 +275,13 @@ page.verdict(study.CLAIMS[1], results)
 # %%
 start = time.perf_counter()
 judged = map_in_workers(
-    study.measure_judging,
+    measure_judging,
     [one for one in measured if one.task.data not in ("photographs", "planted")],
     title="sets of judged maps",
 )
-study.add_rankings(results, judged)
-study.add_matrix(results, judged)
-study.add_disagreement(results, judged)
+add_rankings(results, judged)
+add_matrix(results, judged)
+add_disagreement(results, judged)
 timing["judging"] = time.perf_counter() - start
 
 # %% tags=["remove-input"]
@@ -391,8 +407,8 @@ page.verdict(study.CLAIMS[5], results)
 
 # %%
 start = time.perf_counter()
-curves = map_in_workers(study.measure_settings, study.setting_tasks(parameters), title="sets of settings")
-study.add_settings(results, curves)
+curves = map_in_workers(measure_settings, setting_tasks(parameters), title="sets of settings")
+add_settings(results, curves)
 timing["settings"] = time.perf_counter() - start
 
 # %% tags=["remove-input"]
@@ -689,5 +705,5 @@ exercises.report(checks.check_rise, answer)
 # ## Provenance
 
 # %% tags=["remove-input"]
-record = finish("saliency_baselines", parameters, results, study.image_sets(parameters), timing)
+record = finish("saliency_baselines", parameters, results, image_sets(parameters), timing)
 page.provenance(record)

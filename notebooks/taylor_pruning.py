@@ -50,7 +50,29 @@ from robustbook.results import Results
 from robustbook.run import finish
 from robustbook.studies.taylor_pruning import exercises as checks
 from robustbook.studies.taylor_pruning import figures
+from robustbook.studies.taylor_pruning.agreement import (
+    add_correlations,
+    add_placement,
+    add_single_network,
+    add_training_length,
+    measure_lenet3,
+    measure_normed,
+)
+from robustbook.studies.taylor_pruning.claims import PLACEMENTS
+from robustbook.studies.taylor_pruning.curves import add_curves, add_subsets, measure_curves, measure_subsets
 from robustbook.studies.taylor_pruning.latency import measured_costs
+from robustbook.studies.taylor_pruning.networks import BATCH, load_images, tasks
+from robustbook.studies.taylor_pruning.removal import add_removal, check_removal
+from robustbook.studies.taylor_pruning.tuning import (
+    add_sanity,
+    add_streams,
+    add_tuning,
+    add_vgg,
+    measure_sanity,
+    measure_streams,
+    measure_tuning,
+    measure_vgg_pruning,
+)
 from robustbook.workers import map_in_workers
 
 style.use_style()
@@ -104,9 +126,9 @@ parameters = study.Parameters(**{name: globals()[name] for name in study.Paramet
 # The third is a narrow **VGG-like net**: six 3 × 3 convolutions, each with batch-norm, 112 filters.
 
 # %%
-images = study.load_images(data, parameters)
-networks = study.tasks(images, parameters, max(seeds, few_seeds))
-second_images = study.load_images(second_data, parameters) if second_data != "none" else None
+images = load_images(data, parameters)
+networks = tasks(images, parameters, max(seeds, few_seeds))
+second_images = load_images(second_data, parameters) if second_data != "none" else None
 sets, title = [images] + ([second_images] if second_images else []), images[0].title
 workers = 1 if data == "digits" else None  # small jobs are done before a worker has started
 
@@ -173,11 +195,11 @@ page.prose(
 
 # %%
 start = time.perf_counter()
-agreements = map_in_workers(study.measure_lenet3, networks[:seeds], workers)
-study.add_correlations(results, agreements, network="lenet3", data=title)
+agreements = map_in_workers(measure_lenet3, networks[:seeds], workers)
+add_correlations(results, agreements, network="lenet3", data=title)
 if second_images:
-    second = map_in_workers(study.measure_lenet3, study.tasks(second_images, parameters, seeds), workers)
-    study.add_correlations(results, second, network="lenet3", data=second_images[0].title)
+    second = map_in_workers(measure_lenet3, tasks(second_images, parameters, seeds), workers)
+    add_correlations(results, second, network="lenet3", data=second_images[0].title)
 timing["correlations"] = time.perf_counter() - start
 
 # %% tags=["remove-input"]
@@ -256,8 +278,8 @@ for coefficient in ("spearman", "pearson"):
 
 # %%
 start = time.perf_counter()
-curves = map_in_workers(study.measure_curves, networks[:few_seeds], workers)
-study.add_curves(results, curves)
+curves = map_in_workers(measure_curves, networks[:few_seeds], workers)
+add_curves(results, curves)
 timing["curves"] = time.perf_counter() - start
 
 # %% tags=["remove-input"]
@@ -290,8 +312,8 @@ page.verdict(study.CLAIMS[2], results)
 
 # %%
 start = time.perf_counter()
-tables = map_in_workers(study.measure_subsets, networks[:subset_seeds], workers)
-study.add_subsets(results, tables)
+tables = map_in_workers(measure_subsets, networks[:subset_seeds], workers)
+add_subsets(results, tables)
 timing["all subsets"] = time.perf_counter() - start
 
 # %% tags=["remove-input"]
@@ -324,12 +346,12 @@ page.figure(
 start = time.perf_counter()
 jobs = [("resnet20", networks[0])] if published_resnet else []
 jobs += [(network, task) for network in ("preact-resnet", "vgg") for task in networks[:few_seeds]]
-normed = map_in_workers(study.measure_normed, jobs, workers)
+normed = map_in_workers(measure_normed, jobs, workers)
 if published_resnet:
-    study.add_single_network(results, normed.pop(0), network="resnet20", data=title)
-study.add_correlations(results, normed[:few_seeds], network="preact-resnet", data=title)
-study.add_placement(results, normed[:few_seeds], study.PLACEMENTS)
-study.add_correlations(results, normed[few_seeds:], network="vgg", data=title)
+    add_single_network(results, normed.pop(0), network="resnet20", data=title)
+add_correlations(results, normed[:few_seeds], network="preact-resnet", data=title)
+add_placement(results, normed[:few_seeds], PLACEMENTS)
+add_correlations(results, normed[few_seeds:], network="vgg", data=title)
 timing["networks with batch-norm"] = time.perf_counter() - start
 
 # %% tags=["remove-input"]
@@ -337,7 +359,7 @@ places = {
     name: results.one(
         "correlation", network="preact-resnet", data=title, coefficient="pearson", scope="inner units", criterion=name
     )
-    for name in study.PLACEMENTS
+    for name in PLACEMENTS
 }
 clean = results.one("accuracy", network="preact-resnet")
 display(
@@ -401,10 +423,10 @@ page.prose(
 
 # %%
 start = time.perf_counter()
-tuned = map_in_workers(study.measure_tuning, networks[:few_seeds], workers)
-study.add_tuning(results, tuned)
-sanity = map_in_workers(study.measure_sanity, networks[:few_seeds], workers)
-study.add_sanity(results, sanity)
+tuned = map_in_workers(measure_tuning, networks[:few_seeds], workers)
+add_tuning(results, tuned)
+sanity = map_in_workers(measure_sanity, networks[:few_seeds], workers)
+add_sanity(results, sanity)
 timing["fine-tuning"] = time.perf_counter() - start
 
 # %% tags=["remove-input"]
@@ -416,7 +438,7 @@ display(
         alt="Forest plot of test accuracy after pruning and tuning, one row a way of pruning.",
         caption=f"LeNet3 with {252 - tuned_units} of 252 units after {tune_batches} mini-batches: iterative {page.interval(after['iterative'])}, one-shot "
         f"{page.interval(after['one-shot'])}, random {page.interval(after['random'])}; from scratch, after {epochs} epochs or "
-        f"{epochs * -(-train_images // study.BATCH)} mini-batches, {page.interval(after['from scratch'])}. "
+        f"{epochs * -(-train_images // BATCH)} mini-batches, {page.interval(after['from scratch'])}. "
         f"Highest on average: {top}. Intervals over {after['iterative'].n} networks.",
     )
 )
@@ -467,13 +489,13 @@ page.figure(
 
 # %%
 start = time.perf_counter()
-streams = map_in_workers(study.measure_streams, networks[:few_seeds], workers)
-study.add_streams(results, streams)
-plain_nets = map_in_workers(study.measure_vgg_pruning, networks[:few_seeds], workers)
-study.add_vgg(results, plain_nets)
+streams = map_in_workers(measure_streams, networks[:few_seeds], workers)
+add_streams(results, streams)
+plain_nets = map_in_workers(measure_vgg_pruning, networks[:few_seeds], workers)
+add_vgg(results, plain_nets)
 kinds = ("lenet3", "vgg", "preact-resnet", *(["resnet20"] if published_resnet else []))
 checked = [(kind, task) for kind in kinds for task in networks[: 1 if kind == "resnet20" else few_seeds]]
-study.add_removal(results, checked, [study.check_removal(work) for work in checked])
+add_removal(results, checked, [check_removal(work) for work in checked])
 timing["removal"] = time.perf_counter() - start
 timing |= measured_costs("preact-resnet", networks[:few_seeds], streams)
 timing |= measured_costs("vgg", networks[:few_seeds], plain_nets)
@@ -563,9 +585,9 @@ page.table(
 # after the claims had been declared, and decides none of them):
 
 # %%
-short = study.tasks(images, parameters.model_copy(update={"epochs": 1}), few_seeds)
-by_epochs = {1: map_in_workers(study.measure_lenet3, short, workers), epochs: agreements[:few_seeds]}
-study.add_training_length(results, by_epochs)
+short = tasks(images, parameters.model_copy(update={"epochs": 1}), few_seeds)
+by_epochs = {1: map_in_workers(measure_lenet3, short, workers), epochs: agreements[:few_seeds]}
+add_training_length(results, by_epochs)
 
 # %% tags=["remove-input"]
 grown = results.table("correlation after epochs")

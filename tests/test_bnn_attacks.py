@@ -203,7 +203,7 @@ def test_networks_that_are_never_both_right_are_not_compared() -> None:
         summaries.paired_lead(np.ones((1, 3)), np.zeros((1, 3)), np.zeros((1, 3)))
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(0, 10**6))
 def test_areas_are_means_over_seeds_and_their_leads_are_differences(seed: int) -> None:
     scores = np.random.default_rng(seed).integers(0, 6, (4, 2, 9)).astype(float)

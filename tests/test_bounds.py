@@ -38,7 +38,7 @@ def _sampled(images: Tensor, epsilon: float, count: int, seed: int) -> Tensor:
 
 
 @METHODS
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10_000), epsilon=EPSILONS, factor=st.sampled_from([None, -2.0, 0.1]))
 def test_logits_stay_in_their_box(method: Method, seed: int, epsilon: float, factor: float | None) -> None:
     model = random_network(seed)
@@ -53,7 +53,7 @@ def test_logits_stay_in_their_box(method: Method, seed: int, epsilon: float, fac
     assert bool((values <= box.upper).all())
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10_000), epsilon=EPSILONS)
 def test_linear_bounds_are_never_wider_than_intervals(seed: int, epsilon: float) -> None:
     model, images = random_network(seed), torch.rand(3, 1, 4, 4, generator=generator(seed))
@@ -97,7 +97,7 @@ def test_the_box_is_cut_to_the_pixel_range() -> None:
 
 
 @METHODS
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 10_000),
     epsilon=EPSILONS,
@@ -183,7 +183,7 @@ def _inside(ranges: Ranges, seed: int) -> Tensor:
     return points[((points >= ranges.lower) & (points <= ranges.upper)).all(dim=1)]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10_000), size=st.floats(0.01, 2))
 def test_boxes_of_logits_are_searched_without_a_miss(seed: int, size: float) -> None:
     clean = torch.randn(1, 4, generator=generator(seed), dtype=torch.float64)

@@ -36,7 +36,6 @@ def test_a_full_swap_and_a_reversal_have_the_known_divergence() -> None:
     assert kl_divergence(logits[0], -logits[0]).item() == pytest.approx(3.636, abs=5e-4)
 
 
-@settings(deadline=None)
 @given(
     seed=st.integers(0, 1000),
     exponent=st.integers(-30, 30),
@@ -161,7 +160,7 @@ def test_more_steps_and_restarts_never_raise_psi_and_do_help() -> None:
         assert bool((more > less).any())
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     seed=st.integers(0, 40),
     epsilon=st.floats(0, 0.5),

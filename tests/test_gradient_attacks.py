@@ -33,7 +33,7 @@ IN_BALL = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS.keys()
 
 
 @IN_BALL
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 50), epsilon=st.floats(0, 1.2), count=st.integers(1, 7))
 def test_attacks_stay_in_the_ball_and_in_the_pixel_range(attack: Attack, seed: int, epsilon: float, count: int) -> None:
     images = torch.rand(count, 1, 4, 4, generator=generator(seed)).round(decimals=1)
@@ -175,7 +175,7 @@ def test_stopping_early_leaves_an_image_at_the_first_misclassified_point() -> No
     torch.testing.assert_close(early, starts)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(count=st.integers(1, 9), steps=st.integers(0, 4), restarts=st.integers(1, 3))
 def test_pgd_costs_what_it_says(count: int, steps: int, restarts: int) -> None:
     model = random_network(2)

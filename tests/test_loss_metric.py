@@ -218,7 +218,7 @@ def test_without_measurements_nothing_is_decided(claim) -> None:  # type: ignore
 TABLES = st.lists(st.lists(st.integers(0, 4), min_size=6, max_size=6), min_size=2, max_size=4)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(TABLES)
 def test_kendalls_tau_is_that_of_scipy(table: list[list[int]]) -> None:
     scores = np.array(table, dtype=float)

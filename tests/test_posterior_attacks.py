@@ -251,7 +251,7 @@ def test_momentum_and_l2_are_as_strong_as_torchattacks() -> None:
     assert loss(found) == pytest.approx(loss(peer), rel=0.05)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.floats(0, 2), st.sampled_from(["linf", "l2"]), st.floats(0, 1))
 def test_climbs_stay_in_the_ball(epsilon: float, norm, decay: float) -> None:
     points = climb(
@@ -308,7 +308,7 @@ def test_blur_is_that_of_scipy() -> None:
 # Scores -------------------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(1, 8), st.integers(2, 5), st.integers(0, 10**6))
 def test_scores_lie_where_they_must(count: int, classes: int, seed: int) -> None:
     sampled = torch.softmax(3 * torch.randn(count, 6, classes, generator=generator(seed)), -1)
@@ -333,7 +333,7 @@ def test_scores_by_hand() -> None:
     assert float(found.unconfidence[0]) == 0.25
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=20), st.lists(st.integers(0, 5), min_size=1, max_size=20))
 def test_auroc_is_that_of_scikit_learn(clean: list[int], attacked: list[int]) -> None:
     from sklearn.metrics import roc_auc_score

@@ -65,7 +65,7 @@ def test_lenet3_has_the_paper_s_units():
     assert build("lenet3", (1, 28, 28), 10, 0).get_submodule("linear1").in_features == 32 * 4 * 4
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.integers(0, 240))
 def test_lowest_removes_as_many_as_asked_and_never_empties_a_layer(seed, count):
     model = build("lenet3", (1, 8, 8), 10, 0)

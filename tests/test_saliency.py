@@ -329,7 +329,7 @@ def test_removing_a_planted_patch_first_gives_the_analytic_curve() -> None:
 
 
 @given(st.integers(0, 10_000), st.sampled_from([1, 4, 12]))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_most_relevant_first_of_a_map_is_least_relevant_first_of_its_negation(seed: int, pixels: int) -> None:
     model, (images, targets, others) = network(), pictures()
     maps = torch.rand(3, 12, 12, generator=seeded(seed))

@@ -149,7 +149,7 @@ def test_betting_lower_end_solves_its_equation():
 
 
 @given(st.integers(1, 400), st.data(), st.sampled_from([0.01, 0.05, 0.2]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_clopper_pearson_agrees_with_scipy(count, data, alpha):
     successes = data.draw(st.integers(0, count))
     expected = binomtest(successes, count).proportion_ci(1 - alpha, method="exact")

@@ -66,7 +66,7 @@ def test_shares_have_the_exact_interval() -> None:
     assert scipy_stats.binom.sf(6, 50, some.low) == pytest.approx(0.025, rel=1e-6)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=3, max_size=30))
 def test_a_rank_correlation_is_that_of_scipy(pairs: list[tuple[int, int]]) -> None:
     first, second = np.array(pairs, dtype=float).T

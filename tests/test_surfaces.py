@@ -19,7 +19,7 @@ def test_the_decision_surface_of_known_logits() -> None:
     assert decision_surface(logits, torch.tensor([0, 2, 0])).tolist() == [1.0, -0.5, 0.0]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 1000), normalise=st.booleans())
 def test_the_sign_of_the_decision_surface_is_the_decision(seed: int, normalise: bool) -> None:
     image, first, second = torch.randn(3, 1, 4, 4, generator=generator(seed))
@@ -114,7 +114,6 @@ def test_known_threshold_errors(values: list[float], wrong: list[int], error: fl
     assert best_threshold_error(values, wrong) == error
 
 
-@settings(deadline=None)
 @given(cells=st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=1, max_size=20))
 def test_no_threshold_is_better_than_the_best(cells: list[tuple[int, bool]]) -> None:
     values, wrong = np.array([cell[0] for cell in cells]), np.array([cell[1] for cell in cells])

@@ -158,7 +158,7 @@ def random_function(seed, functions, inputs, units, outer_sign=None):
 
 
 @given(st.integers(0, 10_000), st.integers(1, 3), st.integers(1, 6))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_branch_and_bound_finds_the_corner_of_a_convex_function(seed, inputs, units):
     function = random_function(seed, 2, inputs, units, outer_sign=1)
     found = maximum(function, 1e-6)
@@ -169,7 +169,7 @@ def test_branch_and_bound_finds_the_corner_of_a_convex_function(seed, inputs, un
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_branch_and_bound_brackets_every_value_of_any_function(seed):
     function = random_function(seed, 3, 3, 6)
     found = maximum(function, 1e-4)

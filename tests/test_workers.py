@@ -17,7 +17,7 @@ import torch
 
 from robustbook.errors import ParameterError
 from robustbook.progress import counting, last_line
-from robustbook.workers import _pool, map_in_workers, start_workers, worker_count
+from robustbook.workers import _pools, map_in_workers, start_workers, worker_count
 
 
 def product_of(seed: int) -> list[float]:
@@ -77,11 +77,11 @@ def test_threads_of_a_piece_can_be_chosen_and_are_restored(workers: int, monkeyp
     before = torch.get_num_threads()
     monkeypatch.setenv("ROBUSTBOOK_WORKER_THREADS", "3")
     # Workers are kept from call to call, with the threads that they began with.
-    _pool.cache_clear()
+    _pools.clear()
     try:
         assert {threads for threads, _ in map_in_workers(threads_of, [1, 2], workers=workers)} == {3}
     finally:
-        _pool.cache_clear()
+        _pools.clear()
     assert torch.get_num_threads() == before
     monkeypatch.setenv("ROBUSTBOOK_WORKER_THREADS", "many")
     with pytest.raises(ParameterError, match="must be a number of threads, got 'many'"):
@@ -104,15 +104,15 @@ def test_after_an_idle_worker_died_the_call_after_the_next_works_again() -> None
 
 def test_workers_that_were_started_early_are_those_that_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROBUSTBOOK_WORKERS", "2")
-    _pool.cache_clear()
+    _pools.clear()
     start_workers()
-    started = set(_pool(2)._processes)
+    started = set(_pools[2]._processes)
     assert len(started) == 2
     assert {process for _, process in map_in_workers(threads_of, [1, 2, 3, 4])} <= started
     monkeypatch.setenv("ROBUSTBOOK_WORKERS", "1")
-    _pool.cache_clear()
+    _pools.clear()
     start_workers()
-    assert _pool.cache_info().currsize == 0
+    assert not _pools
 
 
 def test_an_interrupt_stops_a_worker_at_work_and_leaves_an_idle_one() -> None:

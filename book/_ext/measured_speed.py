@@ -77,8 +77,8 @@ class RunTimes(RecordDirective):
             return [self.raw("<p>No run with its times is published.</p>")]
         caption = (
             "How long the reference and the quick runs took on the machine that made them, other work beside them included; "
-            "networks that an earlier run had trained were reused. The memory is that of the process that holds the notebook; its "
-            "workers are not counted."
+            "networks that an earlier run had trained were reused. The memory is that of all processes of a run together (the "
+            "command, the notebook's and its workers'), looked at every second; what several share counts once."
         )
         return [self.raw(str(page.table(pd.DataFrame(lines), caption=caption).data))]
 

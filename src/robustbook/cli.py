@@ -463,6 +463,7 @@ def show(table: Table) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 2 for what a user can mend, 1 for a failure, 130 if stopped."""
+    make_folders_absolute()
     try:
         words = list(sys.argv[1:] if arguments is None else arguments)
         code = int(app(words, prog_name="robustbook", standalone_mode=False) or 0)
@@ -473,6 +474,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return told(STOPPED, 130)
     except Exception as error:
         return told_of(error)
+
+
+def make_folders_absolute() -> None:
+    """Kernels start in a folder of their own: a relative path of the user's is meant from where the command is typed."""
+    for name in ("ROBUSTBOOK_CACHE", "ROBUSTBOOK_DATA"):
+        if given := os.environ.get(name):
+            os.environ[name] = os.path.abspath(os.path.expanduser(given))
 
 
 def told(message: str, code: int) -> int:

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from functools import lru_cache
+from contextlib import suppress
+from functools import cache
+from importlib import import_module
 from multiprocessing import get_context, parent_process
+from multiprocessing.context import BaseContext
 from threading import Thread
 from typing import TypeVar
 
@@ -21,6 +25,11 @@ from robustbook.progress import Progress, counting
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
+
+FORKED = 8
+"""Most workers that a process forks before it knows how many pieces there are; more begin one by one as pieces come."""
+
+_pools: dict[int, ProcessPoolExecutor] = {}  # by number of workers; one at most
 
 
 def worker_count() -> int:
@@ -56,7 +65,20 @@ def start_workers() -> None:
     """
     workers = worker_count()
     for _ in range(workers if workers > 1 else 0):
-        _pool(workers).submit(_make_an_optimiser)
+        _pool(workers).submit(os.getpid)
+
+
+def fork_workers() -> None:
+    """Make the worker processes forks of this one, which share with it all that they would import alike.
+
+    Only for a process that has no threads and has computed nothing yet, such as a kernel that begins. Where systems do
+    not fork safely, and for more than `FORKED` workers, it does nothing. Raises ParameterError as `worker_count` does.
+    """
+    workers = worker_count()
+    if 1 < workers <= FORKED and sys.platform == "linux":
+        import_module("robustbook.worker_base")
+        _keep(workers, get_context("fork"))
+        _pools[workers].submit(os.getpid)
 
 
 def map_in_workers(
@@ -67,9 +89,9 @@ def map_in_workers(
     `function` and the items must be importable and picklable; the first error of a piece is raised, the rest is cancelled.
     With a `title` a line on standard error says how many pieces are done.
     """
-    workers = min(workers or worker_count(), len(items))
+    workers = workers or worker_count()
     with counting(bool(title), title, len(items)) as tell:
-        if workers <= 1:
+        if min(workers, len(items)) <= 1:
             return _in_this_process(function, items, tell)
         return _side_by_side(function, items, workers, tell)
 
@@ -86,20 +108,30 @@ def _side_by_side(
             tell(done, len(items))
         return [future.result() for future in futures]
     except BrokenProcessPool:
-        _pool.cache_clear()
+        _pools.clear()
         raise
     finally:
         for future in futures:
             future.cancel()
 
 
-@lru_cache(maxsize=1)
 def _pool(workers: int) -> ProcessPoolExecutor:
     """The worker processes, kept for the next call since each takes seconds to import torch.
 
-    They are spawned: a fork of a process whose OpenMP threads are running can hang.
+    They are forked from a server that has imported it and computed nothing, and share that memory: a fork of a process
+    whose OpenMP threads are running can hang.
     """
-    return ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin)
+    if workers not in _pools:
+        context = get_context("forkserver" if sys.platform == "linux" else "spawn")
+        context.set_forkserver_preload(["robustbook.worker_base"])
+        _keep(workers, context)
+    return _pools[workers]
+
+
+def _keep(workers: int, context: BaseContext) -> None:
+    _pools.clear()
+    # A server keeps the environment that it began with.
+    _pools[workers] = ProcessPoolExecutor(workers, context, _begin, (worker_threads(), dict(os.environ)))
 
 
 def _in_this_process(function: Callable[[Item], Outcome], items: Sequence[Item], tell: Progress) -> list[Outcome]:
@@ -119,6 +151,7 @@ def _in_this_process(function: Callable[[Item], Outcome], items: Sequence[Item],
 
 def _interruptible(function: Callable[[Item], Outcome], item: Item) -> Outcome:
     """`function(item)`, which Ctrl-C stops as it stops the parent."""
+    _print_where_parent_does()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return function(item)
@@ -126,20 +159,25 @@ def _interruptible(function: Callable[[Item], Outcome], item: Item) -> Outcome:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _make_an_optimiser() -> None:
-    import torch
+@cache
+def _print_where_parent_does() -> None:
+    """A kernel catches what is printed only after its workers were forked."""
+    for output in (1, 2):
+        with suppress(OSError):
+            opened = os.open(f"/proc/{os.getppid()}/fd/{output}", os.O_WRONLY | os.O_APPEND)
+            os.dup2(opened, output)
+            os.close(opened)
 
-    # The first one of a process imports torch's compiler, as long a work as torch itself.
-    torch.optim.SGD([torch.zeros(1)])
 
-
-def _begin() -> None:
-    import torch
-
-    # Jupyter interrupts a kernel's whole process group, at the end of every run too: an idle worker that heeded it
-    # would die with a traceback and break the pool.
+def _begin(threads: int, environment: Mapping[str, str]) -> None:
+    # Jupyter interrupts a kernel's whole process group: an idle worker that heeded it would die with a traceback and
+    # break the pool.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(worker_threads())
+    os.environ.update(environment)
+    import torch
+
+    import_module("robustbook.worker_base")
+    torch.set_num_threads(threads)
     # A worker whose parent was killed would wait for its next piece for ever.
     Thread(target=_end_with_parent, daemon=True).start()
 

@@ -262,14 +262,27 @@ def test_every_command_has_help_with_an_example(command):
         assert f"Example: robustbook {' '.join(words)}" in " ".join(out.split())
 
 
-def test_help_imports_nothing_slow():
-    script = (
-        "import sys; from robustbook.cli import main; main(['--help']); "
-        "print([name for name in ('torch', 'pandas', 'papermill', 'numpy', 'sklearn') if name in sys.modules])"
-    )
+@pytest.mark.parametrize(
+    ("program", "slow"),
+    [
+        ("from robustbook.cli import main; main(['--help'])", ("torch", "pandas", "papermill", "numpy", "sklearn")),
+        # What the command line reads of a study: its parameters and claims.
+        ("from robustbook import studies; [studies.get(name) for name in studies.names()]", ("torch", "matplotlib")),
+    ],
+)
+def test_help_and_lists_import_nothing_slow(program, slow):
+    script = f"import sys; {program}; print([name for name in {slow} if name in sys.modules])"
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     source = os.environ["PYTHONPATH"].split(os.pathsep)[-1]
     done = subprocess.run(
         [sys.executable, "-c", script], env={**environment, "PYTHONPATH": source}, capture_output=True, text=True
     )
     assert done.stdout.strip().endswith("[]"), done.stderr
+
+
+def test_a_relative_data_root_is_meant_from_where_the_command_is_typed(command, tmp_path, monkeypatch):
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    monkeypatch.setenv("ROBUSTBOOK_DATA", "../data")
+    command("--help")
+    assert os.environ["ROBUSTBOOK_DATA"] == str(tmp_path / "data")

@@ -361,7 +361,7 @@ HOSTILE = [
 
 
 @given(st.one_of(st.text(max_size=200), st.sampled_from(HOSTILE)))
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_text_of_a_user_becomes_a_literal_and_nothing_else(text):
     from nbformat.v4 import new_code_cell, new_notebook
 
@@ -477,7 +477,7 @@ def test_two_hundred_senseless_commands_are_one_line_never_a_traceback(ran_once)
     made = 0
 
     @given(st.lists(WORDS, min_size=1, max_size=7))
-    @settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=400, suppress_health_check=list(HealthCheck))
     def senseless(words):
         nonlocal made
         made += is_refused(ran_once, words)

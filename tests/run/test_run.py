@@ -15,7 +15,7 @@ from run_helpers import COMMAND, contents, edit, wait_until
 
 from robustbook.data import store
 from robustbook.errors import BusyError, RunFailedError, UserError
-from robustbook.run import clean, execute, notebook, publish, records, runner, side_by_side, status
+from robustbook.run import clean, execute, memory, notebook, provenance, publish, records, runner, side_by_side, status
 from robustbook.run.finishing import digests
 from robustbook.run.project import Project, RunId
 
@@ -306,6 +306,48 @@ def test_a_cells_progress_reaches_the_reporter_and_not_the_page(tmp_path):
     assert all(line.startswith("maps: ") for line in told)
     page = clean.clean(node, QUICK, tmp_path)
     assert [output["name"] for cell in page.cells for output in cell.outputs] == ["stdout"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not fork safely")
+def test_workers_are_forks_of_the_kernel_and_what_they_print_is_caught_with_the_rest(tmp_path, monkeypatch):
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")  # with it kernels leave the output of other processes alone
+    cell = (
+        "import os, psutil\nfrom functools import partial\nfrom robustbook.workers import map_in_workers\n"
+        "map_in_workers(partial(os.write, 2), [b'said ', b'by two'])\n"
+        "kernel = psutil.Process()\nprint([child.cmdline() == kernel.cmdline() for child in kernel.children()])"
+    )
+    node = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell)])
+    execute.execute(
+        node,
+        folder=tmp_path,
+        environment={"ROBUSTBOOK_WORKERS": "2"},
+        log=tmp_path / "log",
+        progress=execute.SilentReporter(),
+        launcher="robustbook.run.kernel",
+    )
+    log = (tmp_path / "log").read_text()
+    assert "[True, True]" in log
+    assert log.count("by two") == 2, "once in the source, once said"
+
+
+def test_only_a_study_with_work_in_pieces_gets_a_kernel_with_workers():
+    assert provenance.reaches("robustbook.workers", {"studies/loss_metric/zoo.py": ""}, [])
+    assert not provenance.reaches("robustbook.workers", {"errors.py": ""}, ["import robustbook"])
+    assert provenance.reaches("robustbook.workers", {}, ["from robustbook.workers import start_workers"])
+
+
+def test_memory_is_that_of_a_process_and_those_below_it():
+    alone = memory.held()
+    code = "x = bytearray(200_000_000); print(flush=True); input()"
+    with (
+        memory.watched() as watch,
+        subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child,
+    ):
+        child.stdout.readline()
+        below = memory.held()
+        child.communicate(b"\n")
+    assert below - alone > 150e6
+    assert watch.peak > 0
 
 
 class Terminal(io.StringIO):

@@ -123,8 +123,16 @@ def reporter(title: str) -> Reporter:
     return LiveReporter(title) if sys.stderr.isatty() else PlainReporter(title)
 
 
-def execute(node: Node, *, folder: Path, environment: Mapping[str, str], log: Path, progress: Reporter) -> None:
-    """Run all cells of `node` in place, in a new kernel that starts in `folder`.
+def execute(
+    node: Node,
+    *,
+    folder: Path,
+    environment: Mapping[str, str],
+    log: Path,
+    progress: Reporter,
+    launcher: str = "ipykernel_launcher",
+) -> None:
+    """Run all cells of `node` in place, in a new kernel that starts in `folder`; the module `launcher` starts it.
 
     Raises UserError where a cell did (its line is the message), RunFailedError for any other failure. All output is
     written to `log`. A stop by SIGINT or SIGTERM shuts the kernel down and goes on as KeyboardInterrupt.
@@ -132,7 +140,7 @@ def execute(node: Node, *, folder: Path, environment: Mapping[str, str], log: Pa
     broken = ""
     try:
         with stopped_by_signals():
-            _run_cells(node, folder, environment, progress)
+            _run_cells(node, folder, environment, progress, launcher)
     except (RuntimeError, OSError) as error:
         broken = str(error)
     finally:
@@ -143,13 +151,14 @@ def execute(node: Node, *, folder: Path, environment: Mapping[str, str], log: Pa
         raise UserError(failure.error) if failure.user_error else RunFailedError(explain(failure))
 
 
-def _run_cells(node: Node, folder: Path, environment: Mapping[str, str], progress: Reporter) -> None:
+def _run_cells(node: Node, folder: Path, environment: Mapping[str, str], progress: Reporter, launcher: str) -> None:
     manager = _manager(node, progress)
-    kernel = _kernel_manager()
+    kernel = _kernel_manager(launcher)
     client = _client_class(progress)(
         manager,
         km=kernel,
         kernel_name=kernel.kernel_name,
+        shutdown_kernel="immediate",
         timeout=None,
         startup_timeout=120,
         resources={"metadata": {"path": str(folder)}},
@@ -197,7 +206,7 @@ def _manager(node: Node, progress: Reporter) -> Any:
     return Manager(node, progress_bar=False)
 
 
-def _kernel_manager() -> Any:
+def _kernel_manager(launcher: str) -> Any:
     """A manager whose one kernel is this interpreter, without the user's IPython configuration."""
     from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
@@ -206,10 +215,14 @@ def _kernel_manager() -> Any:
         def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
             """The same for every name."""
             quiet = ["--HistoryManager.enabled=False", "--log-level=ERROR"]
-            argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}", *quiet]
+            argv = [sys.executable, "-m", launcher, "-f", "{connection_file}", *quiet]
             return KernelSpec(argv=argv, display_name="Python 3", language="python")
 
-    return AsyncKernelManager(kernel_name="python3", kernel_spec_manager=OnlyThisInterpreter())
+    class KilledAtOnce(AsyncKernelManager):
+        async def _async_interrupt_kernel(self) -> None:
+            """Send nothing: to be told before it is killed makes a process that is just starting print a traceback."""
+
+    return KilledAtOnce(kernel_name="python3", kernel_spec_manager=OnlyThisInterpreter())
 
 
 def _end(kernel: Any) -> None:

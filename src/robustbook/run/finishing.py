@@ -32,16 +32,6 @@ def judged(claim: Claim, results: Results) -> ClaimRecord:
     )
 
 
-def peak_memory() -> dict[str, float]:
-    """Largest resident memory of this process so far in bytes, where the system tells; its workers are not counted."""
-    try:
-        import resource
-    except ImportError:
-        return {}
-    unit = 1 if os.uname().sysname == "Darwin" else 1024
-    return {"peak_memory_bytes": float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)}
-
-
 def digests(data: Sequence[ImageSet]) -> dict[str, str]:
     """Digest of each image set by its title, and by title and split where two sets share the title."""
     shared = {
@@ -74,7 +64,7 @@ def finish(
         metrics=list(results),
         claims=[judged(claim, results) for claim in studies.get(study).CLAIMS],
         provenance=provenance.of_this_process(study, values, digests(data)),
-        timing={**peak_memory(), **(timing or {})},
+        timing=dict(timing or {}),
     )
     target = os.environ.get("ROBUSTBOOK_RECORD")
     if target:

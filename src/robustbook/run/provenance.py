@@ -13,6 +13,7 @@ import platform
 import tokenize
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ class Snapshot:
     sources: dict[str, str]
 
 
+@cache
 def strip(source: str) -> str:
     """Python source without comments, strings that stand alone (docstrings) and blank lines.
 
@@ -89,6 +91,15 @@ def closure(study: str, code: Iterable[str] = ()) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def reaches(module: str, sources: Iterable[str], code: Iterable[str]) -> bool:
+    """Whether one of the computing modules of a `closure`, or the notebook's code, names `module`."""
+    import robustbook
+
+    folders = [Path(entry) for entry in robustbook.__path__]
+    files = [folder / name for name in sources for folder in folders if (folder / name).is_file()]
+    return any(module in text for text in (*code, *(path.read_text(encoding="utf-8") for path in files)))
+
+
 def _computes(name: str, study: str) -> bool:
     parts = name.split(".")
     if parts[0] != PACKAGE or len(parts) < 2:
@@ -96,20 +107,21 @@ def _computes(name: str, study: str) -> bool:
     return parts[1] in ROOMS or parts[1:3] == ["studies", study]
 
 
-def _imports(source: str, package: str) -> list[str]:
+@cache
+def _imports(source: str, package: str) -> tuple[str, ...]:
     """Absolute names of all modules, or names in them, that some source imports."""
     try:
         tree = ast.parse(source)
     except SyntaxError:
-        return []
-    found = []
+        return ()
+    found: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             base = _absolute(node, package)
             found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return found
+    return tuple(found)
 
 
 def _absolute(node: ast.ImportFrom, package: str) -> str:
