@@ -38,6 +38,8 @@ STRENGTHS: dict[str, tuple[float, ...]] = {
 }
 """Severities: radius of the L-infinity ball, deviation of the noise (pixel units of [0, 1]), cut-off wavelength (mm)."""
 UNITS = {"adversarial": "ε", "universal": "ε", "noise": "deviation", "low-pass": "cut-off wavelength (mm)"}
+AT_ONCE = 200_000
+"""Pixels of all images that an attack sends through a network at once: what its layers keep for the way back adds up."""
 
 
 Key = tuple[str, float]
@@ -90,7 +92,7 @@ def _attacked(task: Task, epsilon: float, steps: int, generator: Generator) -> T
         step_size=2.5 * epsilon / steps,
         generator=generator,
         objective=task.objective,
-        chunk=64,
+        chunk=max(1, min(64, AT_ONCE // task.images[0].numel())),
     )
 
 
