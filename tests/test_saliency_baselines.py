@@ -251,25 +251,25 @@ def test_a_small_task_is_measured_and_decides_all_claims_but_the_last(
         train_images=400, epochs=5, images=3, masks=50, setting_images=3, setting_masks=200, learned_steps=5, seeds=2
     )
     results = Results()
-    measured = [study.measure_maps(task) for task in study.tasks(parameters) if task.seed == 0]
+    measured = [maps.measure_maps(task) for task in material.tasks(parameters) if task.seed == 0]
     assert [one.task.data for one in measured] == ["digits", "shapes", "planted"]
-    study.add_networks(results, measured)
-    study.add_similarity(results, measured)
-    study.add_neutral(results, measured)
-    study.add_recovery(results, measured)
-    judged = [study.measure_judging(measured[0])]
+    maps.add_networks(results, measured)
+    maps.add_similarity(results, measured)
+    maps.add_neutral(results, measured)
+    maps.add_recovery(results, measured)
+    judged = [judging.measure_judging(measured[0])]
     assert judged[0].methods.shape == (2, len(judging.METHODS), len(names), 3)
-    study.add_rankings(results, judged)
-    study.add_matrix(results, judged)
-    study.add_disagreement(results, judged)
-    study.add_settings(results, [study.measure_settings(study.setting_tasks(parameters)[0])])
+    judging.add_rankings(results, judged)
+    judging.add_matrix(results, judged)
+    judging.add_disagreement(results, judged)
+    settings.add_settings(results, [settings.measure_settings(settings.setting_tasks(parameters)[0])])
     for claim in study.CLAIMS[:-1]:
         assert claim.verdict(results).verdict != "not tested at this scale", claim.id
     # The planted network was trained too briefly to follow its patch.
     assert verdict("C4.7", results) == "not tested at this scale"
     grey = material.baseline_images(measured[0].task)[names.index("neutral from grey")]
     assert neutrality(material.gather(measured[0].task).model, grey).max() < claims.NEUTRAL
-    again = study.measure_maps(measured[0].task)
+    again = maps.measure_maps(measured[0].task)
     assert torch.equal(again.maps, measured[0].maps)
 
 
@@ -278,8 +278,8 @@ def test_networks_that_follow_the_patch_decide_the_last_claim(tmp_path: Path, mo
     monkeypatch.setattr(material, "ALL_BASELINES", ("black", "training mean", "another image"))
     parameters = study.Parameters(train_images=1500, epochs=10, images=4, masks=50, seeds=2)
     results = Results()
-    study.add_recovery(
-        results, [study.measure_maps(task) for task in study.tasks(parameters) if task.data == "planted"]
+    maps.add_recovery(
+        results, [maps.measure_maps(task) for task in material.tasks(parameters) if task.data == "planted"]
     )
     assert results.one("follows the patch").value >= claims.FOLLOWS
     assert results.one("recovery range", generator="RISE").over == units.SEEDS

@@ -22,7 +22,7 @@ from robustbook.perturb.pruning import all_alive, cost, masked
 from robustbook.results import Results
 from robustbook.studies import taylor_pruning as study
 from robustbook.studies.taylor_pruning import agreement, curves, exercises, figures, latency, removal, tuning
-from robustbook.studies.taylor_pruning.claims import AGREEING, RIVALS
+from robustbook.studies.taylor_pruning.claims import AGREEING, PLACEMENTS, RIVALS
 from robustbook.studies.taylor_pruning.networks import Task
 from robustbook.studies.taylor_pruning.tuning import Plan, prune_and_tune
 
@@ -106,7 +106,7 @@ def test_tracking_rule(ratio, norm, expected):
     ("wins", "best", "expected"), [(1, 0.9, "reproduced"), (0.5, 0.9, "partly"), (0.5, 0.1, "not reproduced")]
 )
 def test_placement_rule(wins, best, expected):
-    values = {**dict.fromkeys(study.PLACEMENTS, 0.4), "taylor-fo": best}
+    values = {**dict.fromkeys(PLACEMENTS, 0.4), "taylor-fo": best}
     results = correlation_rows(values, network="preact-resnet", scope="inner units")
     for coefficient in ("pearson", "spearman"):
         results.add("placement wins", wins, n=4, coefficient=coefficient)
