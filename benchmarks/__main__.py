@@ -1,6 +1,8 @@
-"""Runs the benchmarks of all studies, or of those that are named: `python -m benchmarks [STUDY ...]`.
+"""Runs the benchmarks of all studies, or of those that are named: `python -m benchmarks
+[STUDY ...]`.
 
-`make benchmark` runs them all and writes `book/measured/benchmark.json`, from which the book's page on speed is made.
+`make benchmark` runs them all and writes `book/measured/benchmark.json`, from which the
+book's page on speed is made.
 """
 
 from importlib import import_module

@@ -1,8 +1,9 @@
-"""Times attacks and psi: `python -m benchmarks.loss_metric` prints one row a line, ours over theirs.
+"""Times attacks and psi: `python -m benchmarks.loss_metric` prints one row a line, ours
+over theirs.
 
-PGD against torchattacks and foolbox, PGD that stops at fooled images against the same, and psi against the bare forward
-and backward passes that it makes; both sides at their own best batch size. MNIST if the data root holds it, else enlarged
-digits.
+PGD against torchattacks and foolbox, PGD that stops at fooled images against the same,
+and psi against the bare forward and backward passes that it makes; both sides at their
+own best batch size. MNIST if the data root holds it, else enlarged digits.
 """
 
 from __future__ import annotations
@@ -34,13 +35,19 @@ def mnist_like(count: int) -> tuple[Tensor, Tensor, str]:
         return data.images, data.labels, data.title
     except UserError:
         data = load("digits", "train")
-        images = F.pad(F.interpolate(data.images, size=(24, 24), mode="bilinear"), (2, 2, 2, 2))
+        images = F.pad(
+            F.interpolate(data.images, size=(24, 24), mode="bilinear"), (2, 2, 2, 2)
+        )
         rows = torch.arange(count) % len(images)
         return images[rows].clamp(0, 1), data.labels[rows], f"{data.title}, enlarged"
 
 
-def briefly_trained(architecture: str, images: Tensor, labels: Tensor, epochs: int = 6) -> nn.Sequential:
-    """A network that knows most of the images and is easily fooled, as natural training leaves it."""
+def briefly_trained(
+    architecture: str, images: Tensor, labels: Tensor, epochs: int = 6
+) -> nn.Sequential:
+    """A network that knows most of the images and is easily fooled, as natural training
+    leaves it.
+    """
     model = build(architecture, (1, 28, 28), 10, seed=0)
     optimiser = torch.optim.Adam(model.parameters(), lr=2e-3)
     for _ in range(epochs):
@@ -52,7 +59,9 @@ def briefly_trained(architecture: str, images: Tensor, labels: Tensor, epochs: i
     return model.eval()
 
 
-def torchattacks_pgd(model: nn.Module, images: Tensor, labels: Tensor, batch: int) -> Tensor:
+def torchattacks_pgd(
+    model: nn.Module, images: Tensor, labels: Tensor, batch: int
+) -> Tensor:
     attack = torchattacks.PGD(model, eps=EPSILON, alpha=STEP_SIZE, steps=STEPS)
     parts = zip(images.split(batch), labels.split(batch), strict=True)
     return torch.cat([attack(part, classes) for part, classes in parts])
@@ -64,10 +73,14 @@ def foolbox_pgd(model: nn.Module, images: Tensor, labels: Tensor, batch: int) ->
     wrapped = foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu")
     attack = foolbox.attacks.LinfPGD(abs_stepsize=STEP_SIZE, steps=STEPS)
     parts = zip(images.split(batch), labels.split(batch), strict=True)
-    return torch.cat([attack(wrapped, part, classes, epsilons=EPSILON)[1] for part, classes in parts])
+    return torch.cat(
+        [attack(wrapped, part, classes, epsilons=EPSILON)[1] for part, classes in parts]
+    )
 
 
-def our_pgd(model: nn.Module, images: Tensor, labels: Tensor, chunk: int, *, stop: bool = False) -> Tensor:
+def our_pgd(
+    model: nn.Module, images: Tensor, labels: Tensor, chunk: int, *, stop: bool = False
+) -> Tensor:
     return pgd(
         model,
         images,
@@ -94,7 +107,9 @@ def psi_work(model: nn.Module, images: Tensor, chunk: int) -> Tensor:
 
 
 def bare_passes(model: nn.Module, images: Tensor, batch: int) -> None:
-    """The passes of `psi_work` and nothing else: two forward alone, the others forward and backward."""
+    """The passes of `psi_work` and nothing else: two forward alone, the others forward
+    and backward.
+    """
     with frozen(model):
         for part in images.split(batch):
             for _ in range(PSI_STEPS):
@@ -106,12 +121,18 @@ def bare_passes(model: nn.Module, images: Tensor, batch: int) -> None:
 
 
 def at_best(work: Callable[[int], object]) -> int:
-    """The batch size at which the work is fastest: both sides of every ratio run at their own."""
+    """The batch size at which the work is fastest: both sides of every ratio run at
+    their own.
+    """
     return fastest({size: lambda size=size: work(size) for size in BATCHES})
 
 
-def attacks(architecture: str, model: nn.Module, images: Tensor, labels: Tensor, repeats: int) -> Iterator[Row]:
-    """PGD against torchattacks and, on the small convolutional network, foolbox; robust accuracies must agree."""
+def attacks(
+    architecture: str, model: nn.Module, images: Tensor, labels: Tensor, repeats: int
+) -> Iterator[Row]:
+    """PGD against torchattacks and, on the small convolutional network, foolbox; robust
+    accuracies must agree.
+    """
     chunk = at_best(lambda size: our_pgd(model, images, labels, size))
     stopping = at_best(lambda size: our_pgd(model, images, labels, size, stop=True))
     batch = at_best(lambda size: torchattacks_pgd(model, images, labels, size))
@@ -119,7 +140,10 @@ def attacks(architecture: str, model: nn.Module, images: Tensor, labels: Tensor,
     def robust(points: Tensor) -> float:
         return accuracy(model, points, labels)
 
-    plain, stopped = our_pgd(model, images, labels, chunk), our_pgd(model, images, labels, stopping, stop=True)
+    plain, stopped = (
+        our_pgd(model, images, labels, chunk),
+        our_pgd(model, images, labels, stopping, stop=True),
+    )
     left = {"ours": robust(plain), "ours, stopping": robust(stopped)}
 
     def peer() -> Tensor:
@@ -133,7 +157,10 @@ def attacks(architecture: str, model: nn.Module, images: Tensor, labels: Tensor,
         peer,
         limit=0.9,
         repeats=repeats,
-        agreement=f"{clean}, attacked {left['ours']:.3f} and {found:.3f}; batches of {chunk} and {batch}",
+        agreement=(
+            f"{clean}, attacked {left['ours']:.3f} and {found:.3f}; batches of "
+            f"{chunk} and {batch}"
+        ),
     )
     yield compare(
         f"{architecture}: PGD-{STEPS} until fooled / torchattacks",
@@ -141,7 +168,10 @@ def attacks(architecture: str, model: nn.Module, images: Tensor, labels: Tensor,
         peer,
         limit=0.4,
         repeats=repeats,
-        agreement=f"{clean}, attacked {left['ours, stopping']:.3f} and {found:.3f}; batches of {stopping} and {batch}",
+        agreement=(
+            f"{clean}, attacked {left['ours, stopping']:.3f} and {found:.3f}; "
+            f"batches of {stopping} and {batch}"
+        ),
     )
     if architecture == "cnn":
         other = at_best(lambda size: foolbox_pgd(model, images, labels, size))
@@ -152,11 +182,16 @@ def attacks(architecture: str, model: nn.Module, images: Tensor, labels: Tensor,
             lambda: foolbox_pgd(model, images, labels, other),
             limit=0.9,
             repeats=repeats,
-            agreement=f"{clean}, attacked {left['ours']:.3f} and {found:.3f}; batches of {chunk} and {other}",
+            agreement=(
+                f"{clean}, attacked {left['ours']:.3f} and {found:.3f}; batches of "
+                f"{chunk} and {other}"
+            ),
         )
 
 
-def divergences(architecture: str, model: nn.Module, images: Tensor, repeats: int) -> Comparison:
+def divergences(
+    architecture: str, model: nn.Module, images: Tensor, repeats: int
+) -> Comparison:
     """Psi against the passes that it cannot do without."""
     chunk, batch = (
         at_best(lambda size: psi_work(model, images, size)),
@@ -168,7 +203,10 @@ def divergences(architecture: str, model: nn.Module, images: Tensor, repeats: in
         lambda: bare_passes(model, images, batch),
         limit=1.15,
         repeats=repeats,
-        agreement=f"nothing to compare: the bare passes give no psi; as many passes; batches of {chunk} and {batch}",
+        agreement=(
+            "nothing to compare: the bare passes give no psi; as many passes; "
+            f"batches of {chunk} and {batch}"
+        ),
     )
 
 
@@ -185,7 +223,12 @@ def rows(repeats: int, count: int = 1000) -> Iterator[Row]:
         for size in (125, 250, 500, 1000)
         if size <= count
     }
-    yield growth("psi of the small convolutional network", "images", works, repeats=min(repeats, 4))
+    yield growth(
+        "psi of the small convolutional network",
+        "images",
+        works,
+        repeats=min(repeats, 4),
+    )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.timing import Comparison, Measurement, Row, compare, difference, growth, run, seconds
+from benchmarks.timing import (
+    Comparison,
+    Measurement,
+    Row,
+    compare,
+    difference,
+    growth,
+    run,
+    seconds,
+)
 from robustbook.data import load
 from robustbook.data.phantoms import Settings, generate
 from robustbook.models import build
@@ -32,21 +41,32 @@ def half(first: int) -> int:
 def phantoms() -> Measurement:
     """A thousand exams, two workers with their start."""
     spent = seconds(lambda: map_in_workers(half, [0, 500], workers=2))
-    return Measurement("1,000 four-view exams of 128 x 96 pixels, two workers", spent, "s", 30)
+    return Measurement(
+        "1,000 four-view exams of 128 x 96 pixels, two workers", spent, "s", 30
+    )
 
 
 def ours(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
-    return universal_perturbation(model, images, labels, epsilon=EPSILON, epochs=5, generator=generator, chunk=32)
+    return universal_perturbation(
+        model, images, labels, epsilon=EPSILON, epochs=5, generator=generator, chunk=32
+    )
 
 
-def theirs(model: nn.Module, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def theirs(
+    model: nn.Module, images: torch.Tensor, labels: torch.Tensor
+) -> torch.Tensor:
     from art.attacks.evasion import UniversalPerturbation
     from art.estimators.classification import PyTorchClassifier
 
     shape = tuple(images.shape[1:])
     classifier = PyTorchClassifier(
-        model, nn.CrossEntropyLoss(), shape, 10, clip_values=(0, 1), device_type=images.device.type
+        model,
+        nn.CrossEntropyLoss(),
+        shape,
+        10,
+        clip_values=(0, 1),
+        device_type=images.device.type,
     )
     attack = UniversalPerturbation(
         classifier,
@@ -68,7 +88,10 @@ def universal(repeats: int, count: int = 100) -> Comparison:
     model = build("cnn", whole.image_shape, 10, seed=0)
     train(model, whole.images, whole.labels, Recipe("natural", 12), seed=0)
     left = [
-        accuracy(model, apply(test.images, way(model, made.images, made.labels)), test.labels) for way in (ours, theirs)
+        accuracy(
+            model, apply(test.images, way(model, made.images, made.labels)), test.labels
+        )
+        for way in (ours, theirs)
     ]
     clean = accuracy(model, test.images, test.labels)
     return compare(
@@ -77,7 +100,10 @@ def universal(repeats: int, count: int = 100) -> Comparison:
         lambda: theirs(model, made.images, made.labels),
         limit=1.0,
         repeats=repeats,
-        agreement=f"accuracy on 400 other images {clean:.3f}, under ours {left[0]:.3f}, under ART's {left[1]:.3f}",
+        agreement=(
+            f"accuracy on 400 other images {clean:.3f}, under ours {left[0]:.3f}, "
+            f"under ART's {left[1]:.3f}"
+        ),
     )
 
 
@@ -92,7 +118,9 @@ def filters(repeats: int) -> Comparison:
         return low_pass(images, 2.0, pitch=0.2)
 
     def smoothed() -> torch.Tensor:
-        return torch.from_numpy(gaussian_filter(images.numpy(), (0, 0, width, width), mode="reflect"))
+        return torch.from_numpy(
+            gaussian_filter(images.numpy(), (0, 0, width, width), mode="reflect")
+        )
 
     return compare(
         "low-pass filter, 100 exams of 128 x 96 / scipy.ndimage",
@@ -109,7 +137,10 @@ def rows(repeats: int) -> Iterator[Row]:
     yield phantoms()
     yield universal(repeats)
     yield filters(repeats)
-    works = {side * side: lambda side=side: generate(8, 1, Settings(side, side)) for side in (32, 64, 128, 256)}
+    works = {
+        side * side: lambda side=side: generate(8, 1, Settings(side, side))
+        for side in (32, 64, 128, 256)
+    }
     yield growth("8 four-view exams", "pixels a view", works, repeats=min(repeats, 4))
 
 

@@ -1,6 +1,7 @@
 """How work is timed against a peer's, against a limit, and against its own size.
 
-Read `Comparison`, `Measurement` and `Growth` (the three kinds of row), then `compare` and `growth`, then `run`.
+Read `Comparison`, `Measurement` and `Growth` (the three kinds of row), then `compare`
+and `growth`, then `run`.
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ Work = Callable[[], object]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Ours against a peer's: median seconds of `turns` turns, and the median, least and largest ratio of a turn.
+    """Ours against a peer's: median seconds of `turns` turns, and the median, least and
+    largest ratio of a turn.
 
-    The range of n independent turns covers the true median ratio with probability 1 - 2^(1 - n). Without a `limit` the
-    row only tells what is possible. `agreement` says how far the answers agree, or why there is nothing to compare.
+    The range of n independent turns covers the true median ratio with probability 1 -
+    2^(1 - n). Without a `limit` the row only tells what is possible. `agreement` says
+    how far the answers agree, or why there is nothing to compare.
     """
 
     name: str
@@ -42,7 +45,8 @@ class Comparison:
         verdict = "" if self.limit is None else f"{_verdict(self.ratio, self.limit)}"
         agreement = f"  ({self.agreement})" if self.agreement else ""
         return (
-            f"{self.name:<58} {self.ours:8.3f} s {self.theirs:8.3f} s {self.ratio:6.2f} x [{self.low:.2f}, {self.high:.2f}]  "
+            f"{self.name:<58} {self.ours:8.3f} s {self.theirs:8.3f} s "
+            f"{self.ratio:6.2f} x [{self.low:.2f}, {self.high:.2f}]  "
             f"{verdict}{agreement}"
         )
 
@@ -57,14 +61,19 @@ class Measurement:
     limit: float
 
     def __str__(self) -> str:
-        return f"{self.name:<58} {self.value:8.3g} {self.unit}  {_verdict(self.value, self.limit)}"
+        return (
+            f"{self.name:<58} {self.value:8.3g} {self.unit}  "
+            f"{_verdict(self.value, self.limit)}"
+        )
 
 
 @dataclass(frozen=True)
 class Growth:
-    """Median seconds over `sizes` of what `axis` names, and the exponent of the power law through them.
+    """Median seconds over `sizes` of what `axis` names, and the exponent of the power
+    law through them.
 
-    `low` and `high` are the least and largest exponent of a turn; every turn runs all sizes.
+    `low` and `high` are the least and largest exponent of a turn; every turn runs all
+    sizes.
     """
 
     name: str
@@ -79,7 +88,8 @@ class Growth:
     def __str__(self) -> str:
         span = f"{self.sizes[0]:,} to {self.sizes[-1]:,} {self.axis}"
         return (
-            f"{self.name:<40} {span:<28} {self.seconds[0]:.3f} to {self.seconds[-1]:.3f} s, exponent {self.exponent:.2f} "
+            f"{self.name:<40} {span:<28} {self.seconds[0]:.3f} to "
+            f"{self.seconds[-1]:.3f} s, exponent {self.exponent:.2f} "
             f"[{self.low:.2f}, {self.high:.2f}]"
         )
 
@@ -101,9 +111,17 @@ def seconds(work: Work) -> float:
 
 
 def compare(
-    name: str, ours: Work, theirs: Work, *, limit: float | None, repeats: int, agreement: str = ""
+    name: str,
+    ours: Work,
+    theirs: Work,
+    *,
+    limit: float | None,
+    repeats: int,
+    agreement: str = "",
 ) -> Comparison:
-    """Run both once to warm up, then in turn `repeats` times; what disturbs the machine then disturbs both."""
+    """Run both once to warm up, then in turn `repeats` times; what disturbs the machine
+    then disturbs both.
+    """
     ours()
     theirs()
     turns = [(seconds(ours), seconds(theirs)) for _ in range(repeats)]
@@ -122,7 +140,9 @@ def compare(
 
 
 def growth(name: str, axis: str, works: Mapping[int, Work], *, repeats: int) -> Growth:
-    """Time work by size: every turn runs all sizes and gives one exponent by least squares of the logarithms."""
+    """Time work by size: every turn runs all sizes and gives one exponent by least
+    squares of the logarithms.
+    """
     for work in works.values():
         work()
     turns = [[seconds(work) for work in works.values()] for _ in range(repeats)]
@@ -141,7 +161,9 @@ def growth(name: str, axis: str, works: Mapping[int, Work], *, repeats: int) -> 
 
 def exponent(sizes: Sequence[float], spent: Sequence[float]) -> float:
     """Slope of log seconds over log size: 1 is time in proportion."""
-    return statistics.linear_regression([math.log(size) for size in sizes], [math.log(each) for each in spent]).slope
+    return statistics.linear_regression(
+        [math.log(size) for size in sizes], [math.log(each) for each in spent]
+    ).slope
 
 
 def fastest(choices: dict[int, Work]) -> int:
@@ -157,19 +179,39 @@ def difference(ours: torch.Tensor, theirs: torch.Tensor) -> str:
 
 
 def run(studies: dict[str, Rows], words: Sequence[str] | None = None) -> None:
-    """Measure the studies on one thread, print every row, and write them all where `--json` says."""
-    parser = argparse.ArgumentParser(description="Time this book's code against peer libraries; one row a line.")
-    parser.add_argument("studies", nargs="*", metavar="STUDY", help="what to measure, by default everything")
-    parser.add_argument("--repeats", type=int, default=6, help="turns of every measurement (default 6)")
+    """Measure the studies on one thread, print every row, and write them all where
+    `--json` says.
+    """
+    parser = argparse.ArgumentParser(
+        description="Time this book's code against peer libraries; one row a line."
+    )
+    parser.add_argument(
+        "studies",
+        nargs="*",
+        metavar="STUDY",
+        help="what to measure, by default everything",
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=6, help="turns of every measurement (default 6)"
+    )
     parser.add_argument("--json", type=Path, help="also write the rows to this file")
     options = parser.parse_args(words)
     if unknown := set(options.studies) - set(studies):
-        parser.error(f"no benchmark of {', '.join(sorted(unknown))}; there are {', '.join(studies)}")
+        parser.error(
+            f"no benchmark of {', '.join(sorted(unknown))}; there are "
+            f"{', '.join(studies)}"
+        )
     if options.repeats < 2:
         parser.error(f"at least two turns are needed, got {options.repeats}")
     torch.set_num_threads(1)
-    machine = {"cores": os.cpu_count(), "torch": torch.__version__, "load before": round(os.getloadavg()[0], 2)}
-    print(f"one thread, {', '.join(f'{name} {value}' for name, value in machine.items())}")
+    machine = {
+        "cores": os.cpu_count(),
+        "torch": torch.__version__,
+        "load before": round(os.getloadavg()[0], 2),
+    }
+    print(
+        f"one thread, {', '.join(f'{name} {value}' for name, value in machine.items())}"
+    )
     found = [
         {"study": study, "kind": type(row).__name__.lower(), **asdict(row)}
         for study in options.studies or studies
@@ -177,7 +219,10 @@ def run(studies: dict[str, Rows], words: Sequence[str] | None = None) -> None:
     ]
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps({"machine": machine, "rows": found}, indent=1) + "\n", encoding="utf-8")
+        options.json.write_text(
+            json.dumps({"machine": machine, "rows": found}, indent=1) + "\n",
+            encoding="utf-8",
+        )
 
 
 def _shown(study: str, rows: Rows, repeats: int) -> Iterable[Row]:

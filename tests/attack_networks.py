@@ -18,8 +18,12 @@ def generator(seed: int = 0) -> Generator:
 
 
 @functools.cache
-def trained(architecture: str = "mlp", classes: int = 10) -> tuple[nn.Sequential, Tensor, Tensor]:
-    """A network that fits 48 images of noise with random labels: (model, images, labels)."""
+def trained(
+    architecture: str = "mlp", classes: int = 10
+) -> tuple[nn.Sequential, Tensor, Tensor]:
+    """A network that fits 48 images of noise with random labels: (model, images,
+    labels).
+    """
     source = generator(1)
     images = torch.rand(48, *SHAPE, generator=source)
     labels = torch.randint(classes, (48,), generator=source)
@@ -36,11 +40,26 @@ def trained(architecture: str = "mlp", classes: int = 10) -> tuple[nn.Sequential
 def random_network(seed: int, classes: int = 4, side: int = 4) -> nn.Sequential:
     """A small network with random weights; odd seeds give a convolutional one."""
     source = generator(seed)
-    layers: list[nn.Module] = [nn.Flatten(), nn.Linear(side * side, 12), nn.ReLU(), nn.Linear(12, 8), nn.ReLU()]
+    layers: list[nn.Module] = [
+        nn.Flatten(),
+        nn.Linear(side * side, 12),
+        nn.ReLU(),
+        nn.Linear(12, 8),
+        nn.ReLU(),
+    ]
     if seed % 2:
-        layers = [nn.Conv2d(1, 3, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(3, 4, 2), nn.ReLU(), nn.Flatten()]
+        layers = [
+            nn.Conv2d(1, 3, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(3, 4, 2),
+            nn.ReLU(),
+            nn.Flatten(),
+        ]
     width = 8 if not seed % 2 else 4 * (side // 2 - 1) ** 2
     model = nn.Sequential(*layers, nn.Linear(width, classes))
     for parameter in model.parameters():
-        parameter.data = torch.randn(parameter.shape, generator=source) * (2 / max(parameter[0].numel(), 1)) ** 0.5
+        parameter.data = (
+            torch.randn(parameter.shape, generator=source)
+            * (2 / max(parameter[0].numel(), 1)) ** 0.5
+        )
     return model.eval()

@@ -1,11 +1,18 @@
-"""Small prunable networks whose batch-norms are not neutral, and random images for them."""
+"""Small prunable networks whose batch-norms are not neutral, and random images for
+them.
+"""
 
 import torch
 from torch import Tensor, nn
 
 from robustbook.models.prunable import Prunable, build, preact_resnet, vgg
 
-SHAPES = {"lenet3": (1, 8, 8), "vgg": (3, 16, 16), "preact-resnet": (3, 16, 16), "resnet20": (3, 16, 16)}
+SHAPES = {
+    "lenet3": (1, 8, 8),
+    "vgg": (3, 16, 16),
+    "preact-resnet": (3, 16, 16),
+    "resnet20": (3, 16, 16),
+}
 
 
 def network(name: str, seed: int = 0) -> Prunable:
@@ -31,4 +38,6 @@ def disturbed(model: Prunable, seed: int) -> Prunable:
 
 def batch(name: str, count: int = 12, seed: int = 0) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return torch.rand(count, *SHAPES[name], generator=generator), torch.randint(10, (count,), generator=generator)
+    return torch.rand(count, *SHAPES[name], generator=generator), torch.randint(
+        10, (count,), generator=generator
+    )

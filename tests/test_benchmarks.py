@@ -1,4 +1,6 @@
-"""The benchmarks measure what they say: ratios of turns, exponents, limits, and a file that the book can read."""
+"""The benchmarks measure what they say: ratios of turns, exponents, limits, and a file
+that the book can read.
+"""
 
 import json
 import sys
@@ -20,7 +22,9 @@ class Clock:
         monkeypatch.setattr(timing.time, "perf_counter", lambda: self.now)
 
     def work(self, *durations):
-        """Work that takes each of the durations in turn, and the last one from then on."""
+        """Work that takes each of the durations in turn, and the last one from
+        then on.
+        """
         left = list(durations)
 
         def one():
@@ -40,14 +44,23 @@ def test_the_ratio_is_the_median_of_the_turns_and_its_interval_their_range(clock
     assert (found.ours, found.theirs, found.turns) == (2, 4, 3)
     assert (found.low, found.ratio, found.high) == (0.25, 0.5, 0.75)
     assert "within 0.6" in str(found)
-    assert "ABOVE 0.4" in str(timing.compare("x", clock.work(2), clock.work(4), limit=0.4, repeats=2))
+    assert "ABOVE 0.4" in str(
+        timing.compare("x", clock.work(2), clock.work(4), limit=0.4, repeats=2)
+    )
 
 
 def test_the_exponent_of_a_power_law_is_found(clock):
-    found = timing.growth("x", "images", {size: clock.work(0.5 * size**1.5) for size in (2, 4, 8, 16)}, repeats=2)
+    found = timing.growth(
+        "x",
+        "images",
+        {size: clock.work(0.5 * size**1.5) for size in (2, 4, 8, 16)},
+        repeats=2,
+    )
     assert found.exponent == pytest.approx(1.5)
     assert (found.low, found.high) == pytest.approx((1.5, 1.5))
-    assert found.seconds == pytest.approx(tuple(0.5 * size**1.5 for size in (2, 4, 8, 16)))
+    assert found.seconds == pytest.approx(
+        tuple(0.5 * size**1.5 for size in (2, 4, 8, 16))
+    )
 
 
 def test_the_fastest_choice_is_found(clock):
@@ -61,11 +74,15 @@ def test_rows_of_the_named_studies_are_printed_and_written(tmp_path, capsys):
         yield Growth("d", "images", (1, 2), (1.0, 2.0), 1.0, 1.0, 1.0, repeats)
 
     target = tmp_path / "new" / "rows.json"
-    timing.run({"one": rows, "two": rows}, ["two", "--repeats", "4", "--json", str(target)])
+    timing.run(
+        {"one": rows, "two": rows}, ["two", "--repeats", "4", "--json", str(target)]
+    )
     found = json.loads(target.read_text())
     assert [(row["study"], row["kind"]) for row in found["rows"]] == [
-        ("two", "comparison"), ("two", "measurement"), ("two", "growth")
-    ]  # fmt: skip
+        ("two", "comparison"),
+        ("two", "measurement"),
+        ("two", "growth"),
+    ]
     assert found["rows"][0]["turns"] == 4
     assert set(found["machine"]) == {"cores", "torch", "load before"}
     told = capsys.readouterr().out
@@ -76,7 +93,9 @@ def test_the_plain_loop_gives_our_maps_from_the_same_masks():
     model = saliency_baselines.network()
     images = torch.rand(2, 3, saliency_baselines.SIDE, saliency_baselines.SIDE)
     targets, count = torch.tensor([0, 1]), 12
-    plain = saliency_baselines.plain_rise(model, images, targets, count, saliency_baselines.our_masks(count))
+    plain = saliency_baselines.plain_rise(
+        model, images, targets, count, saliency_baselines.our_masks(count)
+    )
     ours = saliency_baselines.our_rise(model, images, targets, count, torch.float32)
     assert torch.allclose(ours, plain, atol=1e-5 * float(plain.abs().max()))
     others = saliency_baselines.plain_rise(model, images, targets, count)
@@ -96,4 +115,6 @@ def test_every_study_has_a_benchmark():
 
     from robustbook import studies
 
-    assert {study for study in studies.names() if not studies.is_own(study)} == set(STUDIES)
+    assert {study for study in studies.names() if not studies.is_own(study)} == set(
+        STUDIES
+    )

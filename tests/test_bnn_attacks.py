@@ -1,4 +1,6 @@
-"""The study `bnn_attacks`: its rules decide as written, its intervals are right, and its networks are what they say."""
+"""The study `bnn_attacks`: its rules decide as written, its intervals are right, and
+its networks are what they say.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,15 @@ from robustbook.measure.uncertainty import auroc
 from robustbook.models.training import TrainingDiverged
 from robustbook.results import Results
 from robustbook.stats import bootstrap_mean
-from robustbook.studies.bnn_attacks import CLAIMS, Parameters, evaluation, exercises, posteriors, quiet, summaries
+from robustbook.studies.bnn_attacks import (
+    CLAIMS,
+    Parameters,
+    evaluation,
+    exercises,
+    posteriors,
+    quiet,
+    summaries,
+)
 from robustbook.studies.bnn_attacks.claims import BNN, CNN, PENALISED, SECOND, rounded
 
 SMALL = Parameters(
@@ -36,7 +46,9 @@ JUDGES = {claim.id: claim for claim in CLAIMS}
 SETTING = posteriors.settings(SMALL)[0]
 
 
-def verdict(claim: str, *rows: dict, seeds: int = 3, datasets: tuple[str, ...] = ("mnist",)) -> str:
+def verdict(
+    claim: str, *rows: dict, seeds: int = 3, datasets: tuple[str, ...] = ("mnist",)
+) -> str:
     results = Results()
     results.add("seeds", seeds)
     for dataset in datasets:
@@ -46,16 +58,40 @@ def verdict(claim: str, *rows: dict, seeds: int = 3, datasets: tuple[str, ...] =
     return JUDGES[claim].verdict(results).verdict
 
 
-def row(name: str, value: float, low: float | None = None, high: float | None = None, **factors: object) -> dict:
+def row(
+    name: str,
+    value: float,
+    low: float | None = None,
+    high: float | None = None,
+    **factors: object,
+) -> dict:
     interval = None if low is None else (low, value + 0.1 if high is None else high)
-    return {"name": name, "value": value, "interval": interval, "n": 80, "dataset": "mnist", **factors}
+    return {
+        "name": name,
+        "value": value,
+        "interval": interval,
+        "n": 80,
+        "dataset": "mnist",
+        **factors,
+    }
 
 
-# Rules --------------------------------------------------------------------------------------------------------------
+# Rules
+# --------------------------------------------------------------------------------------
 
 
-def lead(first: str, second: str, way: str, low: float, high: float | None = None) -> dict:
-    return row("lead under attack", low + 0.05, low, high, first=first, over_network=second, way=way)
+def lead(
+    first: str, second: str, way: str, low: float, high: float | None = None
+) -> dict:
+    return row(
+        "lead under attack",
+        low + 0.05,
+        low,
+        high,
+        first=first,
+        over_network=second,
+        way=way,
+    )
 
 
 def p1_rows(transfer: float, white_box: float) -> list[dict]:
@@ -79,9 +115,14 @@ def p1_rows(transfer: float, white_box: float) -> list[dict]:
         (-0.01, -0.01, "not reproduced"),
     ],
 )
-def test_p1_tells_transfer_from_robustness(transfer: float, white_box: float, expected: str) -> None:
+def test_p1_tells_transfer_from_robustness(
+    transfer: float, white_box: float, expected: str
+) -> None:
     assert verdict("P1", *p1_rows(transfer, white_box)) == expected
-    assert verdict("P1", *p1_rows(transfer, white_box), seeds=2) == "not tested at this scale"
+    assert (
+        verdict("P1", *p1_rows(transfer, white_box), seeds=2)
+        == "not tested at this scale"
+    )
 
 
 def test_data_sets_that_disagree_make_it_partly() -> None:
@@ -104,11 +145,23 @@ def test_data_sets_that_disagree_make_it_partly() -> None:
 
 @pytest.mark.parametrize(
     ("over_cnn", "over_penalised", "expected"),
-    [(0.01, 0.01, "reproduced"), (0.01, -0.01, "partly"), (-0.01, 0.01, "not reproduced")],
+    [
+        (0.01, 0.01, "reproduced"),
+        (0.01, -0.01, "partly"),
+        (-0.01, 0.01, "not reproduced"),
+    ],
 )
-def test_p2_needs_the_regularised_network_beaten(over_cnn: float, over_penalised: float, expected: str) -> None:
+def test_p2_needs_the_regularised_network_beaten(
+    over_cnn: float, over_penalised: float, expected: str
+) -> None:
     rows = [
-        row("lead under interference", low + 0.05, low, over_network=over, interference="all")
+        row(
+            "lead under interference",
+            low + 0.05,
+            low,
+            over_network=over,
+            interference="all",
+        )
         for over, low in ((CNN, over_cnn), (PENALISED, over_penalised), (SECOND, 0.0))
     ]
     assert verdict("P2", *rows) == expected
@@ -134,12 +187,23 @@ def test_p3_must_survive_an_attack_that_knows_the_alarm(
         for inputs, low in lows.items()
         for score in ("mutual information", "entropy")
     ]
-    rows.append(row("AUROC lead over max-softmax", ahead + 0.05, ahead, inputs="transfer"))
+    rows.append(
+        row("AUROC lead over max-softmax", ahead + 0.05, ahead, inputs="transfer")
+    )
     assert verdict("P3", *rows) == expected
 
 
-def p4_rows(over_bnn_high: float, over_plain: float, over_extractor: float, eot: float, spread: float) -> list[dict]:
-    rows = [row("relative spread", value, network="det+stoch", layer=str(value)) for value in (0.0, spread)]
+def p4_rows(
+    over_bnn_high: float,
+    over_plain: float,
+    over_extractor: float,
+    eot: float,
+    spread: float,
+) -> list[dict]:
+    rows = [
+        row("relative spread", value, network="det+stoch", layer=str(value))
+        for value in (0.0, spread)
+    ]
     for way in ("transfer", "EOT"):
         plain = over_plain if way == "transfer" else eot
         rows += [
@@ -161,7 +225,9 @@ def p4_rows(over_bnn_high: float, over_plain: float, over_extractor: float, eot:
         ((0.1, 0.01, 0.01, 0.01, 0.001), "not tested at this scale"),
     ],
 )
-def test_p4_compares_the_designs_and_sees_a_collapse(rows: tuple[float, ...], expected: str) -> None:
+def test_p4_compares_the_designs_and_sees_a_collapse(
+    rows: tuple[float, ...], expected: str
+) -> None:
     assert verdict("P4", *p4_rows(*rows)) == expected
 
 
@@ -172,7 +238,8 @@ def test_without_measurements_nothing_is_decided(claim) -> None:  # type: ignore
     assert claim.control
 
 
-# Intervals ----------------------------------------------------------------------------------------------------------
+# Intervals
+# --------------------------------------------------------------------------------------
 
 
 def test_with_one_seed_the_interval_is_the_bootstrap_over_images() -> None:
@@ -208,18 +275,25 @@ def test_networks_that_are_never_both_right_are_not_compared() -> None:
 def test_areas_are_means_over_seeds_and_their_leads_are_differences(seed: int) -> None:
     scores = np.random.default_rng(seed).integers(0, 6, (4, 2, 9)).astype(float)
     area = summaries.crossed_auroc(scores[0], scores[1])
-    assert area.value == pytest.approx(np.mean([auroc(a, b) for a, b in zip(scores[0], scores[1], strict=True)]))
+    assert area.value == pytest.approx(
+        np.mean([auroc(a, b) for a, b in zip(scores[0], scores[1], strict=True)])
+    )
     assert area.low <= area.value + 0.1
     lead_ = summaries.crossed_auroc(scores[0], scores[1], (scores[2], scores[3]))
-    assert lead_.value == pytest.approx(area.value - summaries.crossed_auroc(scores[2], scores[3]).value)
+    assert lead_.value == pytest.approx(
+        area.value - summaries.crossed_auroc(scores[2], scores[3]).value
+    )
 
 
-@pytest.mark.parametrize(("value", "shown"), [(-0.001, "0.00"), (-0.006, "-0.01"), (0.004, "0.00")])
+@pytest.mark.parametrize(
+    ("value", "shown"), [(-0.001, "0.00"), (-0.006, "-0.01"), (0.004, "0.00")]
+)
 def test_nothing_is_shown_as_less_than_nothing(value: float, shown: str) -> None:
     assert rounded(value, 2) == shown
 
 
-# Exercises ----------------------------------------------------------------------------------------------------------
+# Exercises
+# --------------------------------------------------------------------------------------
 
 
 def answered(control: str, accuracy: float = 0.5) -> None:
@@ -227,7 +301,14 @@ def answered(control: str, accuracy: float = 0.5) -> None:
     for network, value in ((CNN, 0.3), (BNN, 0.6), (control, accuracy)):
         if not results.select("accuracy under attack", network=network):
             results.add(
-                **row("accuracy under attack", value, network=network, way="transfer", attack="PGD", budget=1.0)
+                **row(
+                    "accuracy under attack",
+                    value,
+                    network=network,
+                    way="transfer",
+                    attack="PGD",
+                    budget=1.0,
+                )
             )
     answer = {"way": "transfer", "compared with": CNN, "control": control}
     exercises.check_first_claim(answer, results)
@@ -236,24 +317,35 @@ def answered(control: str, accuracy: float = 0.5) -> None:
 @pytest.mark.parametrize("control", [SECOND, PENALISED, "ensemble", "weight noise"])
 def test_a_control_of_the_first_claim_gains_without_inference(control: str) -> None:
     answered(control)
-    with pytest.raises(AssertionError, match=f"{control} gains nothing over the CNN on mnist"):
+    with pytest.raises(
+        AssertionError, match=f"{control} gains nothing over the CNN on mnist"
+    ):
         answered(control, 0.3)
 
 
-@pytest.mark.parametrize("control", [CNN, BNN, "det+stoch", "stoch+det", "Laplace", "MC dropout"])
+@pytest.mark.parametrize(
+    "control", [CNN, BNN, "det+stoch", "stoch+det", "Laplace", "MC dropout"]
+)
 def test_a_posterior_from_inference_is_no_control(control: str) -> None:
     with pytest.raises(AssertionError, match="no posterior from inference"):
         answered(control)
 
 
-# The weight of the quiet attack -------------------------------------------------------------------------------------
+# The weight of the quiet attack
+# -------------------------------------------------------------------------------------
 
 
 def test_the_quietest_weight_that_still_fools_is_chosen() -> None:
-    trials = [quiet.Trial(2, 0.9, 0.7), quiet.Trial(10, 0.88, 0.5), quiet.Trial(50, 0.6, 0.1)]
+    trials = [
+        quiet.Trial(2, 0.9, 0.7),
+        quiet.Trial(10, 0.88, 0.5),
+        quiet.Trial(50, 0.6, 0.1),
+    ]
     assert quiet.choose(trials, fooled=0.9) == 10
     assert quiet.choose(trials, fooled=0.6) == 50
-    assert quiet.choose(trials, fooled=1.0) == 2  # none fools enough: the one that fools most
+    assert (
+        quiet.choose(trials, fooled=1.0) == 2
+    )  # none fools enough: the one that fools most
     assert quiet.choose(trials[::-1], fooled=0.9) == 10
     with pytest.raises(ValueError, match="at least one"):
         quiet.choose([], 0.5)
@@ -284,23 +376,31 @@ def test_lengths_are_those_of_images_that_were_right_and_moved() -> None:
     data = posteriors.images_of("digits", "test", 6)
     measured = evaluation.Measured(CNN, "digits", 0)
     measured.correct["clean", "none", 0.0] = np.array([1.0, 1, 0, 0, 1, 1])
-    judge = evaluation.Judge(posteriors.fit(CNN, SETTING, SMALL, 0), 1, data.labels, measured)
+    judge = evaluation.Judge(
+        posteriors.fit(CNN, SETTING, SMALL, 0), 1, data.labels, measured
+    )
     shift = torch.tensor([0.5, 0, 0.5, 0, 0.25, 0])
     moved = data.images.clone()
     moved[:, 0, 0, 0] += shift
     judge.note_lengths(data.images, moved)
     assert measured.lengths is not None
-    np.testing.assert_allclose(measured.lengths, [0.5, np.nan, np.nan, np.nan, 0.25, np.nan], atol=1e-6)
+    np.testing.assert_allclose(
+        measured.lengths, [0.5, np.nan, np.nan, np.nan, 0.25, np.nan], atol=1e-6
+    )
 
 
-# Networks and measurements ------------------------------------------------------------------------------------------
+# Networks and measurements
+# --------------------------------------------------------------------------------------
 
 
 def test_every_kind_is_fitted_once_and_read_again() -> None:
     images = posteriors.images_of("digits", "test", 12).images
     for kind in posteriors.KINDS:
         first, again = (posteriors.fit(kind, SETTING, SMALL, 0) for _ in range(2))
-        draws = [each.draw(3, torch.Generator().manual_seed(1)).logits(images) for each in (first, again)]
+        draws = [
+            each.draw(3, torch.Generator().manual_seed(1)).logits(images)
+            for each in (first, again)
+        ]
         assert torch.allclose(draws[0], draws[1], atol=1e-4), kind
         spread = float(draws[0].std(0).max())
         alone = isinstance(first, Empirical) and len(first.samples) == 1
@@ -318,12 +418,24 @@ def test_nothing_shares_the_start_of_the_attacked_network() -> None:
 
 
 def test_posteriors_of_variational_inference_are_diagnosed_and_others_are_not() -> None:
-    found = posteriors.convergence(posteriors.fit("det+stoch", SETTING, SMALL, 0), SETTING, SMALL)
+    found = posteriors.convergence(
+        posteriors.fit("det+stoch", SETTING, SMALL, 0), SETTING, SMALL
+    )
     assert found is not None
     assert set(found.balance) == {"5", "7"}
-    assert posteriors.convergence(posteriors.fit(SECOND, SETTING, SMALL, 0), SETTING, SMALL) is None
+    assert (
+        posteriors.convergence(
+            posteriors.fit(SECOND, SETTING, SMALL, 0), SETTING, SMALL
+        )
+        is None
+    )
     without = replace(SETTING, temperature=0.0)
-    assert posteriors.convergence(posteriors.fit("det+stoch", without, SMALL, 0), without, SMALL) is None
+    assert (
+        posteriors.convergence(
+            posteriors.fit("det+stoch", without, SMALL, 0), without, SMALL
+        )
+        is None
+    )
 
 
 def test_an_unknown_design_is_refused() -> None:
@@ -332,7 +444,12 @@ def test_an_unknown_design_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "setting"), [(BNN, r"stoch\+stoch on digits, prior_sd 0.3"), (PENALISED, "prior_sd 0.3"), (CNN, "natural")]
+    ("kind", "setting"),
+    [
+        (BNN, r"stoch\+stoch on digits, prior_sd 0.3"),
+        (PENALISED, "prior_sd 0.3"),
+        (CNN, "natural"),
+    ],
 )
 def test_a_loss_that_stops_being_finite_names_epoch_and_setting_and_keeps_nothing(
     kind: str, setting: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -352,19 +469,27 @@ def test_measurements_become_every_row_that_a_rule_needs() -> None:
     for each in measured:
         assert {len(values) for values in each.correct.values()} == {SMALL.images}
     for each in (found for found in measured if found.kind in (SECOND, PENALISED)):
-        # The attack starts at the transferred image too, and a network without a posterior is judged as it is attacked.
-        assert (each.correct["EOT", "PGD", 1.0] <= each.correct["transfer", "PGD", 1.0]).all()
+        # The attack starts at the transferred image too, and a network without a
+        # posterior is judged as it is attacked.
+        assert (
+            each.correct["EOT", "PGD", 1.0] <= each.correct["transfer", "PGD", 1.0]
+        ).all()
     results = Results()
     summaries.record_all(results, measured, {"digits": "Digits"})
     for claim in CLAIMS:
         assert "needs 3 seeds" in claim.verdict(results).evidence
     enough = Results(
-        metric.model_copy(update={"value": 3.0}) if metric.name == "seeds" else metric for metric in results
+        metric.model_copy(update={"value": 3.0}) if metric.name == "seeds" else metric
+        for metric in results
     )
     for claim in CLAIMS:
-        assert claim.verdict(enough).evidence.startswith("Digits"), claim.verdict(enough).evidence
+        assert claim.verdict(enough).evidence.startswith("Digits"), claim.verdict(
+            enough
+        ).evidence
     converged = summaries.convergences(results, {"digits": "Digits"})
-    assert list(converged["network"]) == [summaries.NAMES[kind] for kind in posteriors.VARIATIONAL]
+    assert list(converged["network"]) == [
+        summaries.NAMES[kind] for kind in posteriors.VARIATIONAL
+    ]
     assert converged["first linear"].notna().tolist() == [True, True, False]
     (alone,) = results.select("check: EOT from a random start less transfer")
     assert alone.n == SMALL.images
@@ -377,13 +502,22 @@ def test_measurements_become_every_row_that_a_rule_needs() -> None:
     assert summaries.nearest(results, {"digits": "Digits"})["found"].notna().all()
     bayesian = next(each for each in measured if each.kind == BNN)
     again = evaluation.evaluate(BNN, SETTING, SMALL, 0)
-    assert all(np.array_equal(values, bayesian.correct[key]) for key, values in again.correct.items())
+    assert all(
+        np.array_equal(values, bayesian.correct[key])
+        for key, values in again.correct.items()
+    )
 
 
 def test_the_notebook_and_the_model_have_the_same_parameters() -> None:
-    source = (posteriors.__file__).split("src/robustbook")[0] + "notebooks/bnn_attacks.py"
+    source = (posteriors.__file__).split("src/robustbook")[
+        0
+    ] + "notebooks/bnn_attacks.py"
     with open(source) as stream:
         text = stream.read()
     for name, field in Parameters.model_fields.items():
-        value = f'"{field.default}"' if isinstance(field.default, str) else repr(field.default)
+        value = (
+            f'"{field.default}"'
+            if isinstance(field.default, str)
+            else repr(field.default)
+        )
         assert f"\n{name}: {type(field.default).__name__} = {value}  # " in text

@@ -1,4 +1,6 @@
-"""The book builds without a warning, works without a network, and shows what the records say."""
+"""The book builds without a warning, works without a network, and shows what the
+records say.
+"""
 
 import json
 import os
@@ -32,36 +34,71 @@ SOURCE = Path(robustbook.__file__).resolve().parents[1]
 STUDY = "loss_metric"
 TOC_TEXT = (ROOT / "_toc.yml").read_text(encoding="utf-8")
 TOC = yaml.safe_load(TOC_TEXT)
-COMMAND = ["--path-output", "book", "--config", "_config.yml", "-W", "-n", "--keep-going", "--all"]
+COMMAND = [
+    "--path-output",
+    "book",
+    "--config",
+    "_config.yml",
+    "-W",
+    "-n",
+    "--keep-going",
+    "--all",
+]
 VERDICTS = {"Y1": "reproduced", "Y2": "not reproduced"}
 
 
 def output_of(shown):
-    data = {"text/html": getattr(shown, "data", None) or shown._repr_html_(), "text/plain": "shown"}
+    data = {
+        "text/html": getattr(shown, "data", None) or shown._repr_html_(),
+        "text/plain": "shown",
+    }
     return [new_output("display_data", data=data)]
 
 
 def claim(name):
     """A claim with its verdict."""
-    return Claim(name, f"{name}.", "s", "m", "r", "c", lambda results: Judgement(VERDICTS[name], "0.8"))
+    return Claim(
+        name,
+        f"{name}.",
+        "s",
+        "m",
+        "r",
+        "c",
+        lambda results: Judgement(VERDICTS[name], "0.8"),
+    )
 
 
 def notebook():
-    """A page like a study's: math, a citation, a figure, a table, an exercise with its solution."""
+    """A page like a study's: math, a citation, a figure, a table, an exercise with its
+    solution.
+    """
     fig, ax = pyplot.subplots()
     ax.plot([0, 1])
-    table = page.table(pd.DataFrame({"network": ["MLP"], "psi": [0.5]}), caption="Values of $\\psi$.")
+    table = page.table(
+        pd.DataFrame({"network": ["MLP"], "psi": [0.5]}), caption="Values of $\\psi$."
+    )
     metadata = {"exercise": "swap"}
     cells = [
         new_markdown_cell(
-            "# A study\n\nAs {cite:t}`yu2019interpreting` say, $\\psi = 1$; see {term}`gradient masking`."
+            "# A study\n\nAs {cite:t}`yu2019interpreting` say, $\\psi = 1$; see "
+            "{term}`gradient masking`."
         ),
         new_markdown_cell("## Results\n\n$$ S(x) = Z_t - \\max_{i \\ne t} Z_i $$"),
-        new_code_cell("1", outputs=output_of(page.figure(fig, alt="A rising line", caption="It rises."))),
-        new_code_cell("2", outputs=output_of(table)),
-        *(new_code_cell(name, outputs=output_of(page.verdict(claim(name), Results()))) for name in VERDICTS),
         new_code_cell(
-            "3", metadata={"tags": ["exercise"], **metadata}, outputs=output_of(exercises.Outcome(False, ""))
+            "1",
+            outputs=output_of(
+                page.figure(fig, alt="A rising line", caption="It rises.")
+            ),
+        ),
+        new_code_cell("2", outputs=output_of(table)),
+        *(
+            new_code_cell(name, outputs=output_of(page.verdict(claim(name), Results())))
+            for name in VERDICTS
+        ),
+        new_code_cell(
+            "3",
+            metadata={"tags": ["exercise"], **metadata},
+            outputs=output_of(exercises.Outcome(False, "")),
         ),
         new_code_cell(
             "4",
@@ -70,7 +107,14 @@ def notebook():
         ),
     ]
     return new_notebook(
-        cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+        cells=cells,
+        metadata={
+            "kernelspec": {
+                "name": "python3",
+                "display_name": "Python 3",
+                "language": "python",
+            }
+        },
     )
 
 
@@ -79,7 +123,12 @@ def publish(folder, study, run, overrides):
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{study if run == 'reference' else run}.ipynb"
     nbformat.write(notebook(), path)
-    words = {"source": "abstract", "measure": "rho", "rule": "rho > 0.5", "control": "clean accuracy"}
+    words = {
+        "source": "abstract",
+        "measure": "rho",
+        "rule": "rho > 0.5",
+        "control": "clean accuracy",
+    }
     record = Record(
         study=study,
         run=run,
@@ -87,7 +136,13 @@ def publish(folder, study, run, overrides):
         parameters=studies.get(study).Parameters().model_dump(mode="json"),
         metrics=[],
         claims=[
-            ClaimRecord(id=name, statement=f"{name} <b>.", verdict=verdict, evidence=f"{run}: 0.8 [0.7, 0.9]", **words)
+            ClaimRecord(
+                id=name,
+                statement=f"{name} <b>.",
+                verdict=verdict,
+                evidence=f"{run}: 0.8 [0.7, 0.9]",
+                **words,
+            )
             for name, verdict in VERDICTS.items()
         ],
         provenance=Provenance(
@@ -102,49 +157,108 @@ def publish(folder, study, run, overrides):
 
 def publish_sweep(root):
     """The page of a sweep of two runs."""
-    members = tuple(Member(f"epsilon-0-{tenth}", {"epsilon": tenth / 10}, 0) for tenth in (1, 2))
+    members = tuple(
+        Member(f"epsilon-0-{tenth}", {"epsilon": tenth / 10}, 0) for tenth in (1, 2)
+    )
     plan = SweepPlan(STUDY, "eps", {"epsilon": [0.1, 0.2]}, 1, "", members)
     shown = records.load(root / "book" / "studies" / f"{STUDY}.json")
-    metrics = [Metric(name="share", value=0.5, low=0.4, high=0.6, n=3, factors={"kind": kind}) for kind in ("a", "b")]
-    found = {member.run: shown.model_copy(update={"metrics": metrics}) for member in members}
+    metrics = [
+        Metric(name="share", value=0.5, low=0.4, high=0.6, n=3, factors={"kind": kind})
+        for kind in ("a", "b")
+    ]
+    found = {
+        member.run: shown.model_copy(update={"metrics": metrics}) for member in members
+    }
     sweep_page.publish_all(Project(root), plan, found)
 
 
 BENCHMARK = {
     "machine": {"cores": 2, "torch": "2", "load before": 0.1},
     "rows": [
-        {"study": STUDY, "kind": "comparison", "name": "PGD / peer", "ours": 0.5, "theirs": 0.625, "ratio": 0.8,
-         "low": 0.75, "high": 0.85, "turns": 6, "limit": 0.9, "agreement": "largest difference 1e-7"},
-        {"study": STUDY, "kind": "measurement", "name": "oracle", "value": 7.1, "unit": "s", "limit": 20.0},
-        {"study": STUDY, "kind": "growth", "name": "psi", "axis": "images", "sizes": [10, 1000], "seconds": [0.1, 10.0],
-         "exponent": 1.0, "low": 0.97, "high": 1.03, "turns": 3},
+        {
+            "study": STUDY,
+            "kind": "comparison",
+            "name": "PGD / peer",
+            "ours": 0.5,
+            "theirs": 0.625,
+            "ratio": 0.8,
+            "low": 0.75,
+            "high": 0.85,
+            "turns": 6,
+            "limit": 0.9,
+            "agreement": "largest difference 1e-7",
+        },
+        {
+            "study": STUDY,
+            "kind": "measurement",
+            "name": "oracle",
+            "value": 7.1,
+            "unit": "s",
+            "limit": 20.0,
+        },
+        {
+            "study": STUDY,
+            "kind": "growth",
+            "name": "psi",
+            "axis": "images",
+            "sizes": [10, 1000],
+            "seconds": [0.1, 10.0],
+            "exponent": 1.0,
+            "low": 0.97,
+            "high": 1.03,
+            "turns": 3,
+        },
     ],
-}  # fmt: skip
+}
 
 
-REPEATED = {"run": "reference", "threads_before": 1, "threads_now": 2, "numbers": 321, "identical": 320, "largest": 0.01,
-            "differences": 0, "verdicts": 1, "other_verdicts": 0, "networks": "kept", "intervals": 30, "beyond": 2,
-            "worker_threads": 4}  # fmt: skip
+REPEATED = {
+    "run": "reference",
+    "threads_before": 1,
+    "threads_now": 2,
+    "numbers": 321,
+    "identical": 320,
+    "largest": 0.01,
+    "differences": 0,
+    "verdicts": 1,
+    "other_verdicts": 0,
+    "networks": "kept",
+    "intervals": 30,
+    "beyond": 2,
+    "worker_threads": 4,
+}
 REPEATS = {
     "now": {**REPEATED, "study": STUDY, "hash": "0"},
     "other code": {**REPEATED, "study": "bnn_attacks", "hash": "1", "numbers": 875},
     "before hashes were noted": {**REPEATED, "study": "synthesis", "numbers": 876},
-    "not here": {**REPEATED, "study": STUDY, "run": "quick", "hash": "0", "numbers": 877},
+    "not here": {
+        **REPEATED,
+        "study": STUDY,
+        "run": "quick",
+        "hash": "0",
+        "numbers": 877,
+    },
 }
 
 
 @pytest.fixture(scope="module")
 def html(tmp_path_factory):
-    """The built book: the real configuration and pages, with small pages of studies and runs."""
+    """The built book: the real configuration and pages, with small pages of studies and
+    runs.
+    """
     root = tmp_path_factory.mktemp("book")
     shutil.copytree(
-        ROOT / "book", root / "book", ignore=shutil.ignore_patterns("_build", "runs", "studies", "__pycache__")
+        ROOT / "book",
+        root / "book",
+        ignore=shutil.ignore_patterns("_build", "runs", "studies", "__pycache__"),
     )
     shutil.copytree(ROOT / "notebooks", root / "notebooks")
     shutil.copy(ROOT / "_config.yml", root)
     chapter = "- file: scoreboard\n"
     without_runs = f"{chapter}        sections:\n          - glob: runs/none/*\n"
-    (root / "_toc.yml").write_text(TOC_TEXT.replace(chapter, without_runs), encoding="utf-8")
+    (root / "_toc.yml").write_text(
+        TOC_TEXT.replace(chapter, without_runs), encoding="utf-8"
+    )
     for study in studies.names():
         publish(root / "book" / "studies", study, "reference", {})
     publish(root / "book" / "runs" / STUDY, STUDY, "wide", {"epsilon": 0.2})
@@ -157,7 +271,9 @@ def html(tmp_path_factory):
     (root / "book" / "measured" / "workers.json").write_text(json.dumps(workers))
     (root / "book" / "measured" / "benchmark.json").write_text(json.dumps(BENCHMARK))
     (root / "book" / "measured" / "repeats.json").write_text(json.dumps(REPEATS))
-    (root / "book" / "runs" / STUDY / "torn.json").write_text('{"schema_version": 1', encoding="utf-8")
+    (root / "book" / "runs" / STUDY / "torn.json").write_text(
+        '{"schema_version": 1', encoding="utf-8"
+    )
     build(root)
     return root / "book" / "_build" / "html"
 
@@ -166,7 +282,9 @@ def build(root):
     environment = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
     program = str(Path(sys.executable).parent / "jupyter-book")
     command = [program, "build", "book", "--toc", str(root / "_toc.yml"), *COMMAND]
-    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command, cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
 
 
@@ -176,20 +294,31 @@ def read(path):
 
 def addresses(tree):
     """What a browser fetches to show a page."""
-    tags = [*tree.find_all(["script", "img", "iframe", "source"], src=True), *tree.find_all("link", href=True)]
+    tags = [
+        *tree.find_all(["script", "img", "iframe", "source"], src=True),
+        *tree.find_all("link", href=True),
+    ]
     return [tag.get("src") or tag["href"] for tag in tags]
 
 
 def test_every_study_is_in_the_table_of_contents_with_its_runs():
-    chapters = {entry["file"]: entry for part in TOC["parts"] for entry in part["chapters"]}
-    listed = {name.removeprefix("studies/") for name in chapters if name.startswith("studies/")}
+    chapters = {
+        entry["file"]: entry for part in TOC["parts"] for entry in part["chapters"]
+    }
+    listed = {
+        name.removeprefix("studies/")
+        for name in chapters
+        if name.startswith("studies/")
+    }
     assert listed == set(studies.names())
     for study in listed:
         assert {"glob": f"runs/{study}/*"} in chapters[f"studies/{study}"]["sections"]
 
 
 def pages(html):
-    """The book's pages; templates that the theme leaves among its static files are none."""
+    """The book's pages; templates that the theme leaves among its static files are
+    none.
+    """
     found = [path for path in html.rglob("*.html") if "_static" not in path.parts]
     assert len(found) > 10
     return found
@@ -211,23 +340,48 @@ def test_style_sheets_fetch_nothing_from_elsewhere(html):
 
 def test_every_local_link_leads_to_a_page_and_a_place_on_it(html):
     trees = {path: read(path) for path in pages(html)}
-    places = {path.resolve(): {tag["id"] for tag in tree.find_all(id=True)} for path, tree in trees.items()}
+    places = {
+        path.resolve(): {tag["id"] for tag in tree.find_all(id=True)}
+        for path, tree in trees.items()
+    }
     for path, tree in trees.items():
-        for link in [*addresses(tree), *(tag["href"] for tag in tree.find_all("a", href=True))]:
+        for link in [
+            *addresses(tree),
+            *(tag["href"] for tag in tree.find_all("a", href=True)),
+        ]:
             parts = urlsplit(link)
             if parts.scheme or parts.netloc:
                 continue
-            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path.resolve()
+            target = (
+                (path.parent / unquote(parts.path)).resolve()
+                if parts.path
+                else path.resolve()
+            )
             assert target.exists(), f"{path.name} links to {link}"
             if parts.fragment and target in places:
-                assert unquote(parts.fragment) in places[target], f"{path.name} links to {link}"
+                assert unquote(parts.fragment) in places[target], (
+                    f"{path.name} links to {link}"
+                )
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "book" / "studies").glob("*.ipynb")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    sorted((ROOT / "book" / "studies").glob("*.ipynb")),
+    ids=lambda path: path.stem,
+)
 def test_on_committed_pages_every_verdict_is_where_the_scoreboard_links(path):
-    outputs = [output for cell in nbformat.read(path, as_version=4).cells for output in cell.get("outputs", [])]
-    shown = "\n".join(output.data.get("text/html", "") for output in outputs if "data" in output)
-    places = [tag["id"] for tag in BeautifulSoup(shown, "html.parser").select("[id^=verdict-]")]
+    outputs = [
+        output
+        for cell in nbformat.read(path, as_version=4).cells
+        for output in cell.get("outputs", [])
+    ]
+    shown = "\n".join(
+        output.data.get("text/html", "") for output in outputs if "data" in output
+    )
+    places = [
+        tag["id"]
+        for tag in BeautifulSoup(shown, "html.parser").select("[id^=verdict-]")
+    ]
     claims = records.load(path.with_suffix(".json")).claims
     assert set(places) == {f"verdict-{each.id.lower()}" for each in claims}
 
@@ -243,7 +397,9 @@ def test_formulas_are_drawn_by_the_books_own_copy(html):
 def test_every_picture_has_words(html):
     for path in pages(html):
         for image in read(path).select("article img"):
-            assert image.get("alt", "").strip(), f"{path.name}: {image.get('src', '')[:60]}"
+            assert image.get("alt", "").strip(), (
+                f"{path.name}: {image.get('src', '')[:60]}"
+            )
 
 
 def test_every_page_has_one_heading(html):
@@ -268,7 +424,9 @@ def test_the_front_page_links_the_studies_that_exist_and_no_other(html):
     linked = [card.a["href"] for card in cards if card.a]
     # Cards stand in the papers' order.
     assert sorted(linked) == [f"studies/{study}.html" for study in studies.names()]
-    assert len([card for card in cards if "In preparation" in card.text]) == 7 - len(linked)
+    assert len([card for card in cards if "In preparation" in card.text]) == 7 - len(
+        linked
+    )
 
 
 def test_the_scoreboard_has_every_claim_of_every_readable_run(html):
@@ -291,7 +449,11 @@ def test_the_scoreboard_can_be_taken_along(html):
     assert list(lines[lines["study"] == STUDY]["claim"]) == list(VERDICTS)
     content = json.loads((html / "claims.json").read_text(encoding="utf-8"))
     assert [entry["evidence"] for entry in content] == list(lines["evidence"])
-    assert (html / "claims-rows.csv").read_text(encoding="utf-8").startswith("study,run,claim,name")
+    assert (
+        (html / "claims-rows.csv")
+        .read_text(encoding="utf-8")
+        .startswith("study,run,claim,name")
+    )
 
 
 def test_a_damaged_record_is_said_and_stops_nothing(html):
@@ -322,15 +484,24 @@ def test_the_books_own_pages_show_what_the_records_and_measured_files_say(html):
 
 def test_only_repetitions_of_the_present_runs_are_shown(html):
     tree = read(html / "reproduce.html")
-    (table,) = [table.text for table in tree.select("table.pm-table") if "Beyond tolerance" in table.text]
+    (table,) = [
+        table.text
+        for table in tree.select("table.pm-table")
+        if "Beyond tolerance" in table.text
+    ]
     assert "321" in table and "320" in table and "2 of 30" in table and "2 + 4" in table
     assert not [number for number in ("875", "876", "877") if number in table]
-    assert f"is not here: bnn_attacks reference, {STUDY} quick, synthesis reference." in tree.text
+    assert (
+        f"is not here: bnn_attacks reference, {STUDY} quick, synthesis reference."
+        in tree.text
+    )
 
 
 def test_the_page_of_speed_shows_ratios_limits_and_growth(html):
     tree = read(html / "speed.html")
-    ratios, agreements, limits, growth = (table.text for table in tree.select("table.pm-table")[:4])
+    ratios, agreements, limits, growth = (
+        table.text for table in tree.select("table.pm-table")[:4]
+    )
     assert "PGD / peer" in ratios and "0.75–0.85" in ratios and "0.900" in ratios
     assert "largest difference 1e-7" in agreements
     assert "oracle" in limits and "7.1" in limits
@@ -369,16 +540,27 @@ def test_every_parameter_is_explained(html):
     for study in studies.names():
         for name, field in studies.get(study).Parameters.model_fields.items():
             assert name in text
-            assert " ".join(field.description.replace("`", "").replace("$", "").split()[:2]) in text
+            assert (
+                " ".join(
+                    field.description.replace("`", "").replace("$", "").split()[:2]
+                )
+                in text
+            )
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "book" / "studies").glob("*.ipynb")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path",
+    sorted((ROOT / "book" / "studies").glob("*.ipynb")),
+    ids=lambda path: path.stem,
+)
 def test_on_committed_pages_solutions_pass_and_stubs_do_not(path):
     found = exercises.outcomes(nbformat.read(path, as_version=4))
     assert len(found) >= 4
     assert set(found.values()) == {(False, True)}
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "notebooks").glob("*.py")), ids=lambda path: path.stem
+)
 def test_notebooks_have_four_exercises(path):
     assert len(exercises.cells(path)) >= 4

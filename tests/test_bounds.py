@@ -1,4 +1,6 @@
-"""Bounds hold against attacks and samples, are exact where they can be, and grow with the ball."""
+"""Bounds hold against attacks and samples, are exact where they can be, and grow with
+the ball.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +22,19 @@ from robustbook.measure.bounds import (
     logit_bounds,
 )
 from robustbook.measure.box_divergence import Ranges
-from robustbook.measure.divergence import kl_divergence, normalise_logits, worst_divergence
+from robustbook.measure.divergence import (
+    kl_divergence,
+    normalise_logits,
+    worst_divergence,
+)
 from robustbook.models.architectures import Scale
 from robustbook.perturb.gradient import pgd
 from robustbook.perturb.network import compute_logits
 
 METHODS = pytest.mark.parametrize("method", ["ibp", "crown"])
-ROUNDING = 1e-12  # of a divergence that is zero in exact arithmetic, as in a ball of radius 0
+ROUNDING = (
+    1e-12  # of a divergence that is zero in exact arithmetic, as in a ball of radius 0
+)
 EPSILONS = st.one_of(st.floats(0, 0.02), st.floats(0, 1))
 
 
@@ -39,8 +47,14 @@ def _sampled(images: Tensor, epsilon: float, count: int, seed: int) -> Tensor:
 
 @METHODS
 @settings(max_examples=40)
-@given(seed=st.integers(0, 10_000), epsilon=EPSILONS, factor=st.sampled_from([None, -2.0, 0.1]))
-def test_logits_stay_in_their_box(method: Method, seed: int, epsilon: float, factor: float | None) -> None:
+@given(
+    seed=st.integers(0, 10_000),
+    epsilon=EPSILONS,
+    factor=st.sampled_from([None, -2.0, 0.1]),
+)
+def test_logits_stay_in_their_box(
+    method: Method, seed: int, epsilon: float, factor: float | None
+) -> None:
     model = random_network(seed)
     if factor is not None:
         model = nn.Sequential(*model[:-1], Scale(factor), model[-1], Scale(factor))
@@ -48,15 +62,24 @@ def test_logits_stay_in_their_box(method: Method, seed: int, epsilon: float, fac
     forms = torch.randn(3, 5, 4, generator=generator(seed + 1))
     box = logit_bounds(model, images, epsilon=epsilon, forms=forms, method=method)
     points = _sampled(images, epsilon, 60, seed)
-    values = torch.einsum("nsk,cnk->cns", forms, compute_logits(model, points.flatten(0, 1)).view(60, 3, 4))
+    values = torch.einsum(
+        "nsk,cnk->cns",
+        forms,
+        compute_logits(model, points.flatten(0, 1)).view(60, 3, 4),
+    )
     assert bool((values >= box.lower).all())
     assert bool((values <= box.upper).all())
 
 
 @settings(max_examples=20)
 @given(seed=st.integers(0, 10_000), epsilon=EPSILONS)
-def test_linear_bounds_are_never_wider_than_intervals(seed: int, epsilon: float) -> None:
-    model, images = random_network(seed), torch.rand(3, 1, 4, 4, generator=generator(seed))
+def test_linear_bounds_are_never_wider_than_intervals(
+    seed: int, epsilon: float
+) -> None:
+    model, images = (
+        random_network(seed),
+        torch.rand(3, 1, 4, 4, generator=generator(seed)),
+    )
     wide = interval_bounds(model, images, epsilon=epsilon, forms=torch.eye(4))
     tight = linear_bounds(model, images, epsilon=epsilon, forms=torch.eye(4))
     slack = 1e-5 * float(wide.upper.abs().max() + wide.lower.abs().max())
@@ -67,20 +90,30 @@ def test_linear_bounds_are_never_wider_than_intervals(seed: int, epsilon: float)
 @METHODS
 def test_a_network_without_relu_is_bounded_exactly(method: Method) -> None:
     source = generator(3)
-    model = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.Flatten(), nn.Linear(32, 6), nn.Linear(6, 3))
+    model = nn.Sequential(
+        nn.Conv2d(1, 2, 3, padding=1), nn.Flatten(), nn.Linear(32, 6), nn.Linear(6, 3)
+    )
     images = torch.rand(2, 1, 4, 4, generator=source) * 0.6 + 0.2
     box = logit_bounds(model, images, epsilon=0.1, forms=torch.eye(3), method=method)
-    jacobian = torch.autograd.functional.jacobian(lambda x: model(x), images[:1]).reshape(3, -1)
+    jacobian = torch.autograd.functional.jacobian(
+        lambda x: model(x), images[:1]
+    ).reshape(3, -1)
     reach = 0.1 * jacobian.abs().sum(dim=1)
     logits = compute_logits(model, images)
     torch.testing.assert_close(box.upper, logits + reach, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(box.lower, logits - reach, rtol=1e-4, atol=1e-4)
 
 
-def test_a_relu_that_never_switches_is_bounded_exactly_by_lines_but_not_by_intervals() -> None:
+def test_a_relu_that_never_switches_is_exact_by_lines_but_not_by_intervals() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1))
-    model[1].weight.data, model[1].bias.data = torch.tensor([[1.0, 1.0], [1.0, -1.0]]), torch.tensor([5.0, 5.0])
-    model[3].weight.data, model[3].bias.data = torch.tensor([[1.0, -1.0]]), torch.tensor([0.0])
+    model[1].weight.data, model[1].bias.data = (
+        torch.tensor([[1.0, 1.0], [1.0, -1.0]]),
+        torch.tensor([5.0, 5.0]),
+    )
+    model[3].weight.data, model[3].bias.data = (
+        torch.tensor([[1.0, -1.0]]),
+        torch.tensor([0.0]),
+    )
     images = torch.full((1, 1, 1, 2), 0.5)
     exact = linear_bounds(model, images, epsilon=0.1, forms=torch.eye(1))
     assert exact.upper.item() - exact.lower.item() == pytest.approx(0.4, abs=1e-3)
@@ -91,7 +124,9 @@ def test_a_relu_that_never_switches_is_bounded_exactly_by_lines_but_not_by_inter
 def test_the_box_is_cut_to_the_pixel_range() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(2, 1, bias=False))
     model[1].weight.data = torch.tensor([[1.0, 1.0]])
-    box = interval_bounds(model, torch.tensor([[[[0.0, 1.0]]]]), epsilon=0.25, forms=torch.eye(1))
+    box = interval_bounds(
+        model, torch.tensor([[[[0.0, 1.0]]]]), epsilon=0.25, forms=torch.eye(1)
+    )
     assert box.upper.item() == pytest.approx(1.25, abs=1e-4)
     assert box.lower.item() == pytest.approx(0.75, abs=1e-4)
 
@@ -109,7 +144,9 @@ def test_the_bound_is_above_every_divergence_that_is_found(
 ) -> None:
     model = random_network(seed, classes=classes)
     images = torch.rand(4, 1, 4, 4, generator=generator(seed))
-    bound = divergence_bound(model, images, epsilon=epsilon, method=method, normalise=normalise)
+    bound = divergence_bound(
+        model, images, epsilon=epsilon, method=method, normalise=normalise
+    )
     attained = worst_divergence(
         model,
         images,
@@ -122,7 +159,11 @@ def test_the_bound_is_above_every_divergence_that_is_found(
     )
     assert bool((bound >= attained.kl * (1 - 1e-6) - ROUNDING).all())
     clean = compute_logits(model, images).double()
-    moved = compute_logits(model, _sampled(images, epsilon, 40, seed).flatten(0, 1)).double().view(40, 4, classes)
+    moved = (
+        compute_logits(model, _sampled(images, epsilon, 40, seed).flatten(0, 1))
+        .double()
+        .view(40, 4, classes)
+    )
     if normalise:
         clean, moved = normalise_logits(clean), normalise_logits(moved)
     assert bool((bound >= kl_divergence(clean, moved) * (1 - 1e-6) - ROUNDING).all())
@@ -130,7 +171,9 @@ def test_the_bound_is_above_every_divergence_that_is_found(
 
 @pytest.mark.parametrize("architecture", ["mlp", "cnn"])
 @pytest.mark.parametrize("normalise", [True, False])
-def test_trained_networks_have_a_bracket_that_tightens(architecture: str, normalise: bool) -> None:
+def test_trained_networks_have_a_bracket_that_tightens(
+    architecture: str, normalise: bool
+) -> None:
     model, images, _ = trained(architecture)
     images, last = images[:12], torch.zeros(12)
     for epsilon in (0.0, 0.002, 0.01, 0.05):
@@ -145,7 +188,9 @@ def test_trained_networks_have_a_bracket_that_tightens(architecture: str, normal
             normalise=normalise,
         ).kl
         crown = divergence_bound(model, images, epsilon=epsilon, normalise=normalise)
-        intervals = divergence_bound(model, images, epsilon=epsilon, method="ibp", normalise=normalise)
+        intervals = divergence_bound(
+            model, images, epsilon=epsilon, method="ibp", normalise=normalise
+        )
         assert bool((found <= crown).all())
         assert bool((crown <= intervals * (1 + 1e-6) + ROUNDING).all())
         assert bool((crown >= last * (1 - 1e-6) - ROUNDING).all())
@@ -167,9 +212,13 @@ def test_constant_logits_have_no_divergence_but_a_bound(epsilon: float) -> None:
 
 
 def test_without_knowledge_the_bound_is_that_of_the_whole_sphere() -> None:
-    """One-hot logits can reach 3.636 on the sphere; the tangent bound must be above and not far above."""
+    """One-hot logits can reach 3.636 on the sphere; the tangent bound must be above and
+    not far above.
+    """
     logits = normalise_logits(torch.eye(10, dtype=torch.float64)[:1])
-    everything = Ranges(torch.full((1, 10), -3.0).double(), torch.full((1, 10), 3.0).double())
+    everything = Ranges(
+        torch.full((1, 10), -3.0).double(), torch.full((1, 10), 3.0).double()
+    )
     bound = box_divergence.largest_by_tangent(logits, everything).item()
     assert 3.636 <= bound <= 4.4
     assert bound <= box_divergence.largest_at_vertices(logits, everything, None).item()
@@ -178,7 +227,9 @@ def test_without_knowledge_the_bound_is_that_of_the_whole_sphere() -> None:
 def _inside(ranges: Ranges, seed: int) -> Tensor:
     """Points (n, K) with sum 0 inside a box of one row."""
     width = ranges.upper - ranges.lower
-    points = ranges.lower + width * torch.rand(4000, width.shape[1], generator=generator(seed), dtype=torch.float64)
+    points = ranges.lower + width * torch.rand(
+        4000, width.shape[1], generator=generator(seed), dtype=torch.float64
+    )
     points = points - points.mean(dim=1, keepdim=True)
     return points[((points >= ranges.lower) & (points <= ranges.upper)).all(dim=1)]
 
@@ -188,7 +239,9 @@ def _inside(ranges: Ranges, seed: int) -> Tensor:
 def test_boxes_of_logits_are_searched_without_a_miss(seed: int, size: float) -> None:
     clean = torch.randn(1, 4, generator=generator(seed), dtype=torch.float64)
     clean = clean - clean.mean()
-    reach = size * torch.rand(2, 1, 4, generator=generator(seed + 1), dtype=torch.float64)
+    reach = size * torch.rand(
+        2, 1, 4, generator=generator(seed + 1), dtype=torch.float64
+    )
     centred = Ranges(clean - reach[0], clean + reach[1])
     points = torch.cat([_inside(centred, seed), clean])
     best = box_divergence.largest_at_vertices(clean, centred, None)
@@ -217,11 +270,25 @@ def test_vertices_of_a_box_are_exact() -> None:
 @METHODS
 def test_certified_images_cannot_be_fooled(method: Method) -> None:
     model, images, labels = trained()
-    proved = [certified(model, images, labels, epsilon=epsilon, method=method, chunk=10) for epsilon in (0, 0.01, 0.02)]
+    proved = [
+        certified(model, images, labels, epsilon=epsilon, method=method, chunk=10)
+        for epsilon in (0, 0.01, 0.02)
+    ]
     assert bool(proved[0].all())
-    assert not bool(certified(model, images, (labels + 1) % 10, epsilon=0, method=method).any())
+    assert not bool(
+        certified(model, images, (labels + 1) % 10, epsilon=0, method=method).any()
+    )
     assert bool((proved[2] <= proved[1]).all())
-    attacked = pgd(model, images, labels, epsilon=0.02, steps=20, step_size=0.005, generator=generator(), restarts=2)
+    attacked = pgd(
+        model,
+        images,
+        labels,
+        epsilon=0.02,
+        steps=20,
+        step_size=0.005,
+        generator=generator(),
+        restarts=2,
+    )
     fooled = compute_logits(model, attacked).argmax(dim=1) != labels
     assert not bool((fooled & proved[2]).any())
     if method == "crown":
@@ -237,7 +304,12 @@ def test_differences_leave_out_the_class_itself() -> None:
 def test_what_has_no_bound_is_refused() -> None:
     images = torch.rand(1, 1, 4, 4)
     with pytest.raises(ValueError, match="Sigmoid"):
-        interval_bounds(nn.Sequential(nn.Flatten(), nn.Sigmoid()), images, epsilon=0.1, forms=torch.eye(16))
+        interval_bounds(
+            nn.Sequential(nn.Flatten(), nn.Sigmoid()),
+            images,
+            epsilon=0.1,
+            forms=torch.eye(16),
+        )
     with pytest.raises(ValueError, match="epsilon"):
         divergence_bound(random_network(0), images, epsilon=-0.1)
     with pytest.raises(ValueError, match="method"):
@@ -248,4 +320,7 @@ def test_bounds_leave_the_model_as_it_was() -> None:
     model = random_network(1).train()
     divergence_bound(model, torch.rand(2, 1, 4, 4), epsilon=0.1)
     assert model.training
-    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+    assert all(
+        parameter.grad is None and parameter.requires_grad
+        for parameter in model.parameters()
+    )

@@ -1,4 +1,6 @@
-"""Data: shapes and ranges, verified files, one clear line where something is missing or damaged."""
+"""Data: shapes and ranges, verified files, one clear line where something is missing or
+damaged.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ def test_digits_are_split_without_overlap() -> None:
     assert len(train) + len(test) == 1797
     assert train.images.shape[1:] == (1, 8, 8)
     seen = {image.numpy().tobytes() for image in train.images}
-    assert sum(image.numpy().tobytes() in seen for image in test.images) <= 3  # a few digits were drawn twice
+    assert (
+        sum(image.numpy().tobytes() in seen for image in test.images) <= 3
+    )  # a few digits were drawn twice
     assert train.images.max() == 1
     assert train.digest == test.digest
 
@@ -96,14 +100,18 @@ def test_damaged_file_is_named_and_never_read(mnist_root: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(bytes(content))
-    with pytest.raises(DataError, match=r"MNIST is damaged: MNIST/raw/t10k-images.*") as caught:
+    with pytest.raises(
+        DataError, match=r"MNIST is damaged: MNIST/raw/t10k-images.*"
+    ) as caught:
         load("mnist", "test")
     assert "\n" not in str(caught.value)
     with pytest.raises(DataError, match="damaged"):
         store.verify("mnist")
 
 
-def test_missing_data_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_data_names_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ROBUSTBOOK_DATA", str(tmp_path))
     with pytest.raises(DataError, match=r"`robustbook data get mnist` downloads it"):
         load("mnist", "train")
@@ -111,7 +119,9 @@ def test_missing_data_names_the_command(tmp_path: Path, monkeypatch: pytest.Monk
         load("cifar10", "train")
     with pytest.raises(DataError, match="set ROBUSTBOOK_DATA"):
         load("cifar10-jpeg", "train")
-    assert {entry.name: entry.state for entry in store.inventory()}["mnist"] == "missing"
+    assert {entry.name: entry.state for entry in store.inventory()}[
+        "mnist"
+    ] == "missing"
 
 
 def test_unknown_names_get_a_suggestion() -> None:
@@ -121,18 +131,24 @@ def test_unknown_names_get_a_suggestion() -> None:
         load("digits", "valid")
 
 
-def test_failed_download_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_download_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def unreachable(root: Path) -> None:
         raise OSError("no route to host\nmore lines")
 
     monkeypatch.setenv("ROBUSTBOOK_DATA", str(tmp_path / "new"))
-    monkeypatch.setitem(mnist.SOURCES, "mnist", (replace(mnist.SOURCE, download=unreachable),))
+    monkeypatch.setitem(
+        mnist.SOURCES, "mnist", (replace(mnist.SOURCE, download=unreachable),)
+    )
     with pytest.raises(DataError, match="could not download MNIST") as caught:
         store.get("mnist")
     assert "\n" not in str(caught.value)
 
 
-def test_download_that_gives_other_files_is_refused(mnist_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_that_gives_other_files_is_refused(
+    mnist_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def other(root: Path) -> None:
         (root / mnist.FILES["train"][0].path).write_bytes(b"something else")
 
@@ -143,7 +159,9 @@ def test_download_that_gives_other_files_is_refused(mnist_root: Path, monkeypatc
         store.get("mnist")
 
 
-def test_only_packed_files_of_mnist_are_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_packed_files_of_mnist_are_downloaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[str] = []
 
     def first_mirror_fails(url: str, root: Path, filename: str, md5: str) -> None:
@@ -153,7 +171,9 @@ def test_only_packed_files_of_mnist_are_downloaded(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr("torchvision.datasets.utils.download_url", first_mirror_fails)
     mnist.SOURCE.download(tmp_path)  # type: ignore[misc]
-    files = [file.path.rpartition("/")[2] for files in mnist.FILES.values() for file in files]
+    files = [
+        file.path.rpartition("/")[2] for files in mnist.FILES.values() for file in files
+    ]
     assert asked == [mirror + name for name in files for mirror in MNIST.mirrors[:2]]
     monkeypatch.setattr(MNIST, "mirrors", MNIST.mirrors[:1])
     with pytest.raises(OSError, match="no route"):
@@ -162,7 +182,9 @@ def test_only_packed_files_of_mnist_are_downloaded(tmp_path: Path, monkeypatch: 
 
 def test_official_batch_is_read_and_hostile_pickles_are_refused() -> None:
     pixels = np.arange(2 * 3072, dtype=np.int64).astype(np.uint8).reshape(2, 3072)
-    images, labels = read_batch(pickle.dumps({"data": pixels, "labels": [3, 5]}, protocol=2))
+    images, labels = read_batch(
+        pickle.dumps({"data": pixels, "labels": [3, 5]}, protocol=2)
+    )
     assert images.shape == (2, 3, 32, 32)
     assert np.array_equal(images.reshape(2, -1), pixels)
     assert labels.tolist() == [3, 5]
@@ -191,7 +213,9 @@ def test_shared_data_root_works_as_it_is(data_root: Path) -> None:
 
 
 @pytest.mark.data("mnist")
-def test_read_only_root_needs_no_writing(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_only_root_needs_no_writing(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     shutil.copytree(data_root / "MNIST", tmp_path / "MNIST")
     for path in [tmp_path, *tmp_path.rglob("*")]:
         path.chmod(0o555 if path.is_dir() else 0o444)
@@ -205,19 +229,36 @@ def test_read_only_root_needs_no_writing(data_root: Path, tmp_path: Path, monkey
 
 def test_the_names_are_those_that_the_book_lists() -> None:
     embedded = {"digits", "phantoms", "planted", "shapes", "signs"}
-    assert set(store.names()) == embedded | {"cifar10", "cifar10-jpeg", "gtsrb", "mini-mias", "mnist", "photographs"}
-    assert {entry.name for entry in store.inventory() if entry.state == "embedded"} == embedded
+    assert set(store.names()) == embedded | {
+        "cifar10",
+        "cifar10-jpeg",
+        "gtsrb",
+        "mini-mias",
+        "mnist",
+        "photographs",
+    }
+    assert {
+        entry.name for entry in store.inventory() if entry.state == "embedded"
+    } == embedded
 
 
 @pytest.mark.parametrize("name", store.names())
-def test_every_name_is_loadable_or_says_why(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """With an empty data root: what is embedded can be loaded, all else says in one line what to do."""
+def test_every_name_is_loadable_or_says_why(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """With an empty data root: what is embedded can be loaded, all else says in one
+    line what to do.
+    """
     monkeypatch.setenv("ROBUSTBOOK_DATA", str(tmp_path))
     (source, *_) = store._sources()[name]
     for split in source.splits:
         if source.files:
             with pytest.raises(
-                DataError, match=r"is not in the data root .* is missing\); .*(data get|ROBUSTBOOK_DATA)"
+                DataError,
+                match=(
+                    r"is not in the data root .* is missing\); .*(data "
+                    r"get|ROBUSTBOOK_DATA)"
+                ),
             ):
                 load(name, split, limit=10)
             continue
@@ -231,5 +272,8 @@ def test_every_name_is_loadable_or_says_why(name: str, monkeypatch: pytest.Monke
 def test_every_name_that_is_here_gives_images(name: str) -> None:
     (entry,) = [entry for entry in store.inventory() if entry.name == name]
     if entry.state == "missing":
-        pytest.skip(f"no {name} under {store.data_root()}: set ROBUSTBOOK_DATA or `robustbook data get`")
+        pytest.skip(
+            f"no {name} under {store.data_root()}: set ROBUSTBOOK_DATA or "
+            "`robustbook data get`"
+        )
     assert len(load(name, "test", limit=10)) == 10

@@ -1,4 +1,6 @@
-"""The metric psi: its check values, its invariance, and that more effort never raises it."""
+"""The metric psi: its check values, its invariance, and that more effort never raises
+it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,13 @@ from hypothesis import strategies as st
 from torch import nn
 
 from attack_networks import generator, random_network, trained
-from robustbook.measure.divergence import _Divergence, kl_divergence, normalise_logits, psi, worst_divergence
+from robustbook.measure.divergence import (
+    _Divergence,
+    kl_divergence,
+    normalise_logits,
+    psi,
+    worst_divergence,
+)
 from robustbook.models.architectures import Scale
 from robustbook.perturb.network import compute_logits, count_passes
 
@@ -42,12 +50,18 @@ def test_a_full_swap_and_a_reversal_have_the_known_divergence() -> None:
     shift=st.floats(-5, 5),
     classes=st.integers(2, 12),
 )
-def test_normalising_removes_scale_and_shift(seed: int, exponent: int, shift: float, classes: int) -> None:
+def test_normalising_removes_scale_and_shift(
+    seed: int, exponent: int, shift: float, classes: int
+) -> None:
     logits = torch.randn(3, classes, generator=generator(seed), dtype=torch.float64)
     normal = normalise_logits(logits)
     torch.testing.assert_close(normal.mean(dim=1), torch.zeros(3, dtype=torch.float64))
-    torch.testing.assert_close(normal.std(dim=1, correction=0), torch.ones(3, dtype=torch.float64))
-    torch.testing.assert_close(normalise_logits((logits + shift) * 10.0**exponent), normal)
+    torch.testing.assert_close(
+        normal.std(dim=1, correction=0), torch.ones(3, dtype=torch.float64)
+    )
+    torch.testing.assert_close(
+        normalise_logits((logits + shift) * 10.0**exponent), normal
+    )
 
 
 @pytest.mark.parametrize("value", [0.0, 3.3, -1e-38, 1e38])
@@ -60,17 +74,22 @@ def test_constant_logits_normalise_to_zero_with_a_finite_gradient(value: float) 
 
 
 def test_normalised_logits_have_the_right_gradient() -> None:
-    logits = torch.randn(2, 5, generator=generator(), dtype=torch.float64, requires_grad=True)
+    logits = torch.randn(
+        2, 5, generator=generator(), dtype=torch.float64, requires_grad=True
+    )
     assert torch.autograd.gradcheck(normalise_logits, logits)
 
 
 def test_divergence_is_that_of_torch_and_zero_only_at_equality() -> None:
     p, q = torch.randn(2, 6, 4, generator=generator(), dtype=torch.float64)
     expected = torch.distributions.kl_divergence(
-        torch.distributions.Categorical(logits=p), torch.distributions.Categorical(logits=q)
+        torch.distributions.Categorical(logits=p),
+        torch.distributions.Categorical(logits=q),
     )
     torch.testing.assert_close(kl_divergence(p, q), expected)
-    torch.testing.assert_close(kl_divergence(p, p + 2), torch.zeros(6, dtype=torch.float64))
+    torch.testing.assert_close(
+        kl_divergence(p, p + 2), torch.zeros(6, dtype=torch.float64)
+    )
     assert bool((kl_divergence(p, q) > 0).all())
 
 
@@ -78,26 +97,35 @@ def test_the_gradient_is_zero_at_the_image_itself() -> None:
     model, images, _ = trained()
     model, images = copy.deepcopy(model).double(), images.double().requires_grad_()
     logits = normalise_logits(model(images))
-    (gradient,) = torch.autograd.grad(kl_divergence(logits.detach(), logits).sum(), images)
+    (gradient,) = torch.autograd.grad(
+        kl_divergence(logits.detach(), logits).sum(), images
+    )
     assert float(gradient.abs().max()) < 1e-12
 
 
 @pytest.mark.parametrize("normalise", [True, False])
 def test_the_written_out_gradient_is_that_of_the_formula(normalise: bool) -> None:
-    logits = torch.randn(6, 5, generator=generator(), dtype=torch.float64, requires_grad=True)
-    log_p = torch.randn(6, 5, generator=generator(1), dtype=torch.float64).log_softmax(dim=1)
+    logits = torch.randn(
+        6, 5, generator=generator(), dtype=torch.float64, requires_grad=True
+    )
+    log_p = torch.randn(6, 5, generator=generator(1), dtype=torch.float64).log_softmax(
+        dim=1
+    )
     prediction = normalise_logits(logits) if normalise else logits
     expected = kl_divergence(log_p, prediction)
     found = _Divergence.apply(logits, log_p, normalise)
     torch.testing.assert_close(found, expected)
     weight = torch.rand(6, generator=generator(2), dtype=torch.float64)
     torch.testing.assert_close(
-        torch.autograd.grad(found, logits, weight)[0], torch.autograd.grad(expected, logits, weight)[0]
+        torch.autograd.grad(found, logits, weight)[0],
+        torch.autograd.grad(expected, logits, weight)[0],
     )
 
 
 @pytest.mark.parametrize("value", [0.0, 3.3, -1e-38, 1e38])
-def test_constant_logits_give_the_ascent_no_direction_and_no_divergence(value: float) -> None:
+def test_constant_logits_give_the_ascent_no_direction_and_no_divergence(
+    value: float,
+) -> None:
     logits = torch.full((2, 10), value, requires_grad=True)
     uniform = torch.zeros(2, 10, dtype=torch.float64).log_softmax(dim=1)
     found = _Divergence.apply(logits, uniform, True)
@@ -107,17 +135,23 @@ def test_constant_logits_give_the_ascent_no_direction_and_no_divergence(value: f
 
 
 def test_a_small_step_costs_half_the_fisher_form() -> None:
-    """D_KL(P(x) || P(x + delta)) = delta^T F delta / 2 with F = J^T (diag p - p p^T) J, for small delta."""
+    """D_KL(P(x) || P(x + delta)) = delta^T F delta / 2 with F = J^T (diag p - p p^T) J,
+    for small delta.
+    """
     model, images, _ = trained()
     model, image = copy.deepcopy(model).double(), images[:1].double()
     clean = normalise_logits(model(image))[0].detach()
-    jacobian = torch.autograd.functional.jacobian(lambda x: normalise_logits(model(x))[0], image).reshape(10, -1)
+    jacobian = torch.autograd.functional.jacobian(
+        lambda x: normalise_logits(model(x))[0], image
+    ).reshape(10, -1)
     p = clean.softmax(dim=0)
     fisher = jacobian.T @ (torch.diag(p) - torch.outer(p, p)) @ jacobian
     eigenvalues, vectors = torch.linalg.eigh(fisher)
     delta = 1e-5 * vectors[:, -1]
     moved = normalise_logits(model(image + delta.view_as(image)))[0]
-    assert (kl_divergence(clean, moved) / 1e-10).item() == pytest.approx(eigenvalues[-1].item() / 2, rel=1e-3)
+    assert (kl_divergence(clean, moved) / 1e-10).item() == pytest.approx(
+        eigenvalues[-1].item() / 2, rel=1e-3
+    )
 
 
 @pytest.mark.parametrize("architecture", ["mlp", "cnn"])
@@ -130,13 +164,22 @@ def test_psi_does_not_see_a_scaled_last_layer(architecture: str, factor: float) 
     settings_ = dict(epsilon=0.05, steps=5, step_size=0.02)
 
     def found(network: nn.Module, normalise: bool) -> torch.Tensor:
-        return worst_divergence(network, images, **settings_, generator=generator(), normalise=normalise).kl
+        return worst_divergence(
+            network, images, **settings_, generator=generator(), normalise=normalise
+        ).kl
 
-    torch.testing.assert_close(psi(found(scaled, True)), psi(found(model, True)), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(
-        found(nn.Sequential(*model, Scale(factor)), True), found(model, True), rtol=1e-5, atol=1e-5
+        psi(found(scaled, True)), psi(found(model, True)), rtol=1e-5, atol=1e-5
     )
-    assert float((found(scaled, False) / found(model, False)).log().abs().median()) > 0.3
+    torch.testing.assert_close(
+        found(nn.Sequential(*model, Scale(factor)), True),
+        found(model, True),
+        rtol=1e-5,
+        atol=1e-5,
+    )
+    assert (
+        float((found(scaled, False) / found(model, False)).log().abs().median()) > 0.3
+    )
 
 
 def test_more_steps_and_restarts_never_raise_psi_and_do_help() -> None:
@@ -189,20 +232,37 @@ def test_the_worst_case_is_what_it_says_it_is(
     assert float((worst.images - images).abs().max()) <= epsilon + 1e-6
     assert float(worst.images.min()) >= 0
     assert float(worst.images.max()) <= 1
-    clean, moved = (compute_logits(model, points).double() for points in (images, worst.images))
+    clean, moved = (
+        compute_logits(model, points).double() for points in (images, worst.images)
+    )
     if normalise:
         clean, moved = normalise_logits(clean), normalise_logits(moved)
-    torch.testing.assert_close(worst.kl.double(), kl_divergence(clean, moved), rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(
+        worst.kl.double(), kl_divergence(clean, moved), rtol=1e-3, atol=1e-6
+    )
 
 
 def test_ascent_beats_random_points_and_leaves_the_model_alone() -> None:
     model, images, _ = trained()
     model.train()
     model.zero_grad()
-    searched = worst_divergence(model, images, epsilon=0.1, steps=15, step_size=0.02, generator=generator())
-    sampled = worst_divergence(model, images, epsilon=0.1, steps=0, step_size=0, restarts=50, generator=generator())
+    searched = worst_divergence(
+        model, images, epsilon=0.1, steps=15, step_size=0.02, generator=generator()
+    )
+    sampled = worst_divergence(
+        model,
+        images,
+        epsilon=0.1,
+        steps=0,
+        step_size=0,
+        restarts=50,
+        generator=generator(),
+    )
     assert model.training
-    assert all(parameter.grad is None and parameter.requires_grad for parameter in model.parameters())
+    assert all(
+        parameter.grad is None and parameter.requires_grad
+        for parameter in model.parameters()
+    )
     model.eval()
     assert bool((searched.kl > 3 * sampled.kl).all())
 
@@ -214,4 +274,12 @@ def test_psi_without_divergence_is_infinite() -> None:
 def test_no_restarts_are_refused() -> None:
     model, images, _ = trained()
     with pytest.raises(ValueError, match="restarts"):
-        worst_divergence(model, images, epsilon=0.1, steps=1, step_size=0.1, restarts=0, generator=generator())
+        worst_divergence(
+            model,
+            images,
+            epsilon=0.1,
+            steps=1,
+            step_size=0.1,
+            restarts=0,
+            generator=generator(),
+        )

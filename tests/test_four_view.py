@@ -1,4 +1,6 @@
-"""The four-view network, its training, the universal perturbation, and the readers of mini-MIAS and published predictions."""
+"""The four-view network, its training, the universal perturbation, and the readers of
+mini-MIAS and published predictions.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ def test_exchanging_left_and_right_exchanges_the_answers() -> None:
 
 
 def test_exchanging_the_view_angles_changes_the_answers() -> None:
-    assert not torch.allclose(network()(EXAMS), network()(EXAMS[:, [2, 3, 0, 1]]), atol=1e-4)
+    assert not torch.allclose(
+        network()(EXAMS), network()(EXAMS[:, [2, 3, 0, 1]]), atol=1e-4
+    )
 
 
 def test_brightness_and_contrast_of_a_view_do_not_matter() -> None:
@@ -59,7 +63,11 @@ def test_training_learns_a_bright_spot_and_depends_on_its_seed_alone() -> None:
     images[targets[:, 0] == 1, :, 8:10, 10:12] += 0.6
     trained = [
         four_view.train(
-            four_view.build(PatchNetwork, 0, classes=1, widths=(4, 8)), images, targets, Recipe(8, 1e-2), seed=seed
+            four_view.build(PatchNetwork, 0, classes=1, widths=(4, 8)),
+            images,
+            targets,
+            Recipe(8, 1e-2),
+            seed=seed,
         )
         for seed in (0, 0, 1)
     ]
@@ -77,14 +85,17 @@ def test_training_that_diverges_says_so() -> None:
         four_view.train(model, images, torch.ones(8, 1), Recipe(1), seed=0)
 
 
-# Universal perturbation ---------------------------------------------------------------------------------------------
+# Universal perturbation
+# --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def digit_network() -> nn.Module:
     train = load("digits", "train", limit=600)
     model = build("cnn", train.image_shape, 10, seed=0)
-    return train_plainly(model, train.images, train.labels, PlainRecipe("natural", 10), seed=0)
+    return train_plainly(
+        model, train.images, train.labels, PlainRecipe("natural", 10), seed=0
+    )
 
 
 def universal(model: nn.Module, epsilon: float) -> torch.Tensor:
@@ -100,13 +111,23 @@ def universal(model: nn.Module, epsilon: float) -> torch.Tensor:
     )
 
 
-def test_one_pattern_fools_images_it_was_not_made_from_better_than_noise(digit_network: nn.Module) -> None:
+def test_one_pattern_fools_images_it_was_not_made_from_better_than_noise(
+    digit_network: nn.Module,
+) -> None:
     test = load("digits", "test", limit=300)
     pattern = universal(digit_network, 0.2)
     assert pattern.shape == test.image_shape
     assert pattern.abs().max() <= 0.2 + 1e-6
-    signs = 0.2 * torch.rand(test.image_shape, generator=torch.Generator().manual_seed(3)).sub(0.5).sign()
-    attacked, noisy = (accuracy(digit_network, apply(test.images, each), test.labels) for each in (pattern, signs))
+    signs = (
+        0.2
+        * torch.rand(test.image_shape, generator=torch.Generator().manual_seed(3))
+        .sub(0.5)
+        .sign()
+    )
+    attacked, noisy = (
+        accuracy(digit_network, apply(test.images, each), test.labels)
+        for each in (pattern, signs)
+    )
     assert attacked < noisy - 0.15
     assert apply(test.images, pattern).min() >= 0
 
@@ -115,13 +136,21 @@ def test_a_linear_network_gets_the_pattern_of_its_weights() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(16, 2, bias=False))
     images, labels = torch.full((64, 1, 4, 4), 0.5), torch.zeros(64, dtype=torch.long)
     pattern = universal_perturbation(
-        model, images, labels, epsilon=0.1, epochs=10, generator=torch.Generator().manual_seed(0), chunk=8
+        model,
+        images,
+        labels,
+        epsilon=0.1,
+        epochs=10,
+        generator=torch.Generator().manual_seed(0),
+        chunk=8,
     )
     weights = model[1].weight.detach()
     assert torch.equal(pattern.ravel().sign(), (weights[1] - weights[0]).sign())
 
 
-def test_universal_perturbation_refuses_nonsense_and_leaves_the_network_as_it_was(digit_network: nn.Module) -> None:
+def test_universal_perturbation_refuses_nonsense_and_leaves_the_network_as_it_was(
+    digit_network: nn.Module,
+) -> None:
     with pytest.raises(ParameterError, match="negative"):
         universal(digit_network, -0.1)
     digit_network.train()
@@ -137,7 +166,12 @@ def test_is_at_least_as_strong_as_arts(digit_network: nn.Module) -> None:
 
     train, test = load("digits", "train", limit=100), load("digits", "test", limit=300)
     classifier = PyTorchClassifier(
-        digit_network, nn.CrossEntropyLoss(), train.image_shape, 10, clip_values=(0, 1), device_type="cpu"
+        digit_network,
+        nn.CrossEntropyLoss(),
+        train.image_shape,
+        10,
+        clip_values=(0, 1),
+        device_type="cpu",
     )
     attack = UniversalPerturbation(
         classifier,
@@ -150,7 +184,9 @@ def test_is_at_least_as_strong_as_arts(digit_network: nn.Module) -> None:
         verbose=False,
     )
     attack.generate(train.images.numpy(), train.labels.numpy())
-    theirs = torch.from_numpy(np.asarray(attack.noise)).reshape(train.image_shape).float()
+    theirs = (
+        torch.from_numpy(np.asarray(attack.noise)).reshape(train.image_shape).float()
+    )
     ours = universal_perturbation(
         digit_network,
         train.images,
@@ -160,11 +196,15 @@ def test_is_at_least_as_strong_as_arts(digit_network: nn.Module) -> None:
         generator=torch.Generator().manual_seed(0),
         chunk=32,
     )
-    left = [accuracy(digit_network, apply(test.images, each), test.labels) for each in (ours, theirs)]
+    left = [
+        accuracy(digit_network, apply(test.images, each), test.labels)
+        for each in (ours, theirs)
+    ]
     assert left[0] <= left[1] + 0.02
 
 
-# Mini-MIAS ----------------------------------------------------------------------------------------------------------
+# Mini-MIAS
+# --------------------------------------------------------------------------------------
 
 
 def test_folds_never_share_a_woman() -> None:
@@ -185,7 +225,8 @@ def test_mini_mias_is_as_described(data_root: Path) -> None:
     assert not train.shareable
 
 
-# Published predictions ----------------------------------------------------------------------------------------------
+# Published predictions
+# --------------------------------------------------------------------------------------
 
 
 class Harmful:
@@ -232,13 +273,16 @@ def test_arrays_come_back_as_they_were(protocol: int) -> None:
 
 
 def small_files(root: Path, exams: int = 6) -> dict[str, str]:
-    """Files of the published format below `root` with random answers, and their digests."""
+    """Files of the published format below `root` with random answers, and their
+    digests.
+    """
     import hashlib
 
     rng, folder, digests = np.random.default_rng(0), root / nyu_predictions.FOLDER, {}
     outcomes = ["malignant", "benign", "nonbiopsied"] * 2
     table = "test_set_idx,y_l,y_r,subgroup_l,subgroup_r\n" + "".join(
-        f"{exam},{outcomes[exam]},nonbiopsied,microcalcifications,nonbiopsied\n" for exam in range(exams)
+        f"{exam},{outcomes[exam]},nonbiopsied,microcalcifications,nonbiopsied\n"
+        for exam in range(exams)
     )
     for name in nyu_predictions.DIGESTS:
         if name.endswith(".csv"):
@@ -249,7 +293,11 @@ def small_files(root: Path, exams: int = 6) -> dict[str, str]:
             content = pickle.dumps(rng.random((7, 5, 9, 2, 2)))
         else:
             raters = 10 if "radiologists" in name else 5
-            mask = (rng.random((raters, 9, exams)) < 0.5).astype(int) if raters == 10 else np.ones((5, 9, exams), int)
+            mask = (
+                (rng.random((raters, 9, exams)) < 0.5).astype(int)
+                if raters == 10
+                else np.ones((5, 9, exams), int)
+            )
             content = pickle.dumps((rng.random((raters, 9, exams, 2)), mask))
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
@@ -259,7 +307,12 @@ def small_files(root: Path, exams: int = 6) -> dict[str, str]:
 
 def test_predictions_are_read_breast_by_breast(tmp_path: Path) -> None:
     found = load_predictions(tmp_path, small_files(tmp_path))
-    assert found.outcome.tolist()[:4] == ["malignant", "nonbiopsied", "benign", "nonbiopsied"]
+    assert found.outcome.tolist()[:4] == [
+        "malignant",
+        "nonbiopsied",
+        "benign",
+        "nonbiopsied",
+    ]
     assert found.networks["dmv", "filtered"].shape == (5, 9, 12)
     assert found.region_breasts.tolist() == [0, 1, 6, 7]
     assert 0 < np.isnan(found.readers).mean() < 1
@@ -284,99 +337,416 @@ def test_missing_damaged_and_misshapen_predictions_are_refused(tmp_path: Path) -
     pickle.dump(np.zeros((5, 9, 6, 2)), buffer)
     path.write_bytes(buffer.getvalue())
     with pytest.raises(DataError, match="mask"):
-        load_predictions(tmp_path, digests | {name: hashlib.sha256(buffer.getvalue()).hexdigest()})
+        load_predictions(
+            tmp_path, digests | {name: hashlib.sha256(buffer.getvalue()).hexdigest()}
+        )
 
 
 PUBLISHED = {
-    ("dmv", "unperturbed", "microcalcifications"): (0.894, 0.887, 0.878, 0.842, 0.749, 0.628, 0.498, 0.474, 0.492),
-    ("dmv", "filtered", "microcalcifications"): (0.894, 0.903, 0.899, 0.903, 0.877, 0.839, 0.723, 0.596, 0.534),
-    ("dmv", "unperturbed", "soft_tissue_lesions"): (0.807, 0.809, 0.813, 0.810, 0.790, 0.753, 0.615, 0.523, 0.539),
-    ("dmv", "filtered", "soft_tissue_lesions"): (0.807, 0.810, 0.798, 0.782, 0.788, 0.800, 0.812, 0.810, 0.779),
-    ("dmv", "unperturbed", "all"): (0.835, 0.833, 0.832, 0.819, 0.776, 0.711, 0.582, 0.510, 0.519),
-    ("dmv", "filtered", "all"): (0.835, 0.842, 0.834, 0.831, 0.821, 0.817, 0.780, 0.723, 0.686),
-    ("gmic", "unperturbed", "microcalcifications"): (0.926, 0.931, 0.928, 0.912, 0.848, 0.746, 0.550, 0.466, 0.460),
-    ("gmic", "filtered", "microcalcifications"): (0.926, 0.931, 0.918, 0.927, 0.876, 0.861, 0.790, 0.591, 0.528),
-    ("gmic", "unperturbed", "soft_tissue_lesions"): (0.833, 0.827, 0.821, 0.803, 0.803, 0.810, 0.804, 0.724, 0.605),
-    ("gmic", "filtered", "soft_tissue_lesions"): (0.833, 0.846, 0.832, 0.831, 0.818, 0.816, 0.849, 0.843, 0.832),
-    ("gmic", "unperturbed", "all"): (0.870, 0.865, 0.858, 0.838, 0.813, 0.779, 0.705, 0.628, 0.556),
-    ("gmic", "filtered", "all"): (0.870, 0.878, 0.870, 0.876, 0.850, 0.841, 0.828, 0.750, 0.729),
+    ("dmv", "unperturbed", "microcalcifications"): (
+        0.894,
+        0.887,
+        0.878,
+        0.842,
+        0.749,
+        0.628,
+        0.498,
+        0.474,
+        0.492,
+    ),
+    ("dmv", "filtered", "microcalcifications"): (
+        0.894,
+        0.903,
+        0.899,
+        0.903,
+        0.877,
+        0.839,
+        0.723,
+        0.596,
+        0.534,
+    ),
+    ("dmv", "unperturbed", "soft_tissue_lesions"): (
+        0.807,
+        0.809,
+        0.813,
+        0.810,
+        0.790,
+        0.753,
+        0.615,
+        0.523,
+        0.539,
+    ),
+    ("dmv", "filtered", "soft_tissue_lesions"): (
+        0.807,
+        0.810,
+        0.798,
+        0.782,
+        0.788,
+        0.800,
+        0.812,
+        0.810,
+        0.779,
+    ),
+    ("dmv", "unperturbed", "all"): (
+        0.835,
+        0.833,
+        0.832,
+        0.819,
+        0.776,
+        0.711,
+        0.582,
+        0.510,
+        0.519,
+    ),
+    ("dmv", "filtered", "all"): (
+        0.835,
+        0.842,
+        0.834,
+        0.831,
+        0.821,
+        0.817,
+        0.780,
+        0.723,
+        0.686,
+    ),
+    ("gmic", "unperturbed", "microcalcifications"): (
+        0.926,
+        0.931,
+        0.928,
+        0.912,
+        0.848,
+        0.746,
+        0.550,
+        0.466,
+        0.460,
+    ),
+    ("gmic", "filtered", "microcalcifications"): (
+        0.926,
+        0.931,
+        0.918,
+        0.927,
+        0.876,
+        0.861,
+        0.790,
+        0.591,
+        0.528,
+    ),
+    ("gmic", "unperturbed", "soft_tissue_lesions"): (
+        0.833,
+        0.827,
+        0.821,
+        0.803,
+        0.803,
+        0.810,
+        0.804,
+        0.724,
+        0.605,
+    ),
+    ("gmic", "filtered", "soft_tissue_lesions"): (
+        0.833,
+        0.846,
+        0.832,
+        0.831,
+        0.818,
+        0.816,
+        0.849,
+        0.843,
+        0.832,
+    ),
+    ("gmic", "unperturbed", "all"): (
+        0.870,
+        0.865,
+        0.858,
+        0.838,
+        0.813,
+        0.779,
+        0.705,
+        0.628,
+        0.556,
+    ),
+    ("gmic", "filtered", "all"): (
+        0.870,
+        0.878,
+        0.870,
+        0.876,
+        0.850,
+        0.841,
+        0.828,
+        0.750,
+        0.729,
+    ),
 }
-"""AUC by severity, mean of five seeds, worked out from the published files independently of this code."""
+"""AUC by severity, mean of five seeds, worked out from the published files
+independently of this code.
+"""
 PUBLISHED_KS = {
-    ("dmv", "all exams", "microcalcifications"): (0.681, 0.672, 0.659, 0.601, 0.434, 0.297, 0.126, 0.142, 0.157),
-    ("dmv", "all exams", "soft_tissue_lesions"): (0.546, 0.551, 0.556, 0.530, 0.504, 0.465, 0.312, 0.132, 0.137),
-    ("gmic", "all exams", "microcalcifications"): (0.757, 0.757, 0.755, 0.716, 0.620, 0.431, 0.187, 0.205, 0.190),
-    ("gmic", "all exams", "soft_tissue_lesions"): (0.549, 0.563, 0.524, 0.513, 0.504, 0.531, 0.534, 0.400, 0.274),
-    ("dmv", "interior", "microcalcifications"): (0.778, 0.768, 0.757, 0.721, 0.614, 0.499, 0.430, 0.451, 0.495),
-    ("dmv", "exterior", "microcalcifications"): (0.778, 0.787, 0.790, 0.794, 0.776, 0.757, 0.731, 0.686, 0.675),
-    ("dmv", "entire", "microcalcifications"): (0.778, 0.763, 0.754, 0.697, 0.499, 0.342, 0.157, 0.138, 0.155),
-    ("dmv", "interior", "soft_tissue_lesions"): (0.669, 0.666, 0.663, 0.665, 0.649, 0.615, 0.582, 0.549, 0.547),
-    ("dmv", "exterior", "soft_tissue_lesions"): (0.669, 0.677, 0.687, 0.687, 0.674, 0.661, 0.617, 0.546, 0.506),
-    ("dmv", "entire", "soft_tissue_lesions"): (0.669, 0.661, 0.664, 0.629, 0.592, 0.509, 0.341, 0.160, 0.162),
-    ("gmic", "interior", "microcalcifications"): (0.816, 0.808, 0.803, 0.777, 0.705, 0.575, 0.477, 0.465, 0.520),
-    ("gmic", "exterior", "microcalcifications"): (0.816, 0.828, 0.840, 0.852, 0.831, 0.801, 0.747, 0.706, 0.660),
-    ("gmic", "entire", "microcalcifications"): (0.816, 0.822, 0.821, 0.795, 0.696, 0.505, 0.221, 0.194, 0.209),
-    ("gmic", "interior", "soft_tissue_lesions"): (0.627, 0.621, 0.612, 0.622, 0.620, 0.620, 0.607, 0.563, 0.512),
-    ("gmic", "exterior", "soft_tissue_lesions"): (0.627, 0.634, 0.630, 0.623, 0.606, 0.586, 0.543, 0.457, 0.389),
-    ("gmic", "entire", "soft_tissue_lesions"): (0.627, 0.638, 0.600, 0.594, 0.577, 0.599, 0.577, 0.425, 0.285),
+    ("dmv", "all exams", "microcalcifications"): (
+        0.681,
+        0.672,
+        0.659,
+        0.601,
+        0.434,
+        0.297,
+        0.126,
+        0.142,
+        0.157,
+    ),
+    ("dmv", "all exams", "soft_tissue_lesions"): (
+        0.546,
+        0.551,
+        0.556,
+        0.530,
+        0.504,
+        0.465,
+        0.312,
+        0.132,
+        0.137,
+    ),
+    ("gmic", "all exams", "microcalcifications"): (
+        0.757,
+        0.757,
+        0.755,
+        0.716,
+        0.620,
+        0.431,
+        0.187,
+        0.205,
+        0.190,
+    ),
+    ("gmic", "all exams", "soft_tissue_lesions"): (
+        0.549,
+        0.563,
+        0.524,
+        0.513,
+        0.504,
+        0.531,
+        0.534,
+        0.400,
+        0.274,
+    ),
+    ("dmv", "interior", "microcalcifications"): (
+        0.778,
+        0.768,
+        0.757,
+        0.721,
+        0.614,
+        0.499,
+        0.430,
+        0.451,
+        0.495,
+    ),
+    ("dmv", "exterior", "microcalcifications"): (
+        0.778,
+        0.787,
+        0.790,
+        0.794,
+        0.776,
+        0.757,
+        0.731,
+        0.686,
+        0.675,
+    ),
+    ("dmv", "entire", "microcalcifications"): (
+        0.778,
+        0.763,
+        0.754,
+        0.697,
+        0.499,
+        0.342,
+        0.157,
+        0.138,
+        0.155,
+    ),
+    ("dmv", "interior", "soft_tissue_lesions"): (
+        0.669,
+        0.666,
+        0.663,
+        0.665,
+        0.649,
+        0.615,
+        0.582,
+        0.549,
+        0.547,
+    ),
+    ("dmv", "exterior", "soft_tissue_lesions"): (
+        0.669,
+        0.677,
+        0.687,
+        0.687,
+        0.674,
+        0.661,
+        0.617,
+        0.546,
+        0.506,
+    ),
+    ("dmv", "entire", "soft_tissue_lesions"): (
+        0.669,
+        0.661,
+        0.664,
+        0.629,
+        0.592,
+        0.509,
+        0.341,
+        0.160,
+        0.162,
+    ),
+    ("gmic", "interior", "microcalcifications"): (
+        0.816,
+        0.808,
+        0.803,
+        0.777,
+        0.705,
+        0.575,
+        0.477,
+        0.465,
+        0.520,
+    ),
+    ("gmic", "exterior", "microcalcifications"): (
+        0.816,
+        0.828,
+        0.840,
+        0.852,
+        0.831,
+        0.801,
+        0.747,
+        0.706,
+        0.660,
+    ),
+    ("gmic", "entire", "microcalcifications"): (
+        0.816,
+        0.822,
+        0.821,
+        0.795,
+        0.696,
+        0.505,
+        0.221,
+        0.194,
+        0.209,
+    ),
+    ("gmic", "interior", "soft_tissue_lesions"): (
+        0.627,
+        0.621,
+        0.612,
+        0.622,
+        0.620,
+        0.620,
+        0.607,
+        0.563,
+        0.512,
+    ),
+    ("gmic", "exterior", "soft_tissue_lesions"): (
+        0.627,
+        0.634,
+        0.630,
+        0.623,
+        0.606,
+        0.586,
+        0.543,
+        0.457,
+        0.389,
+    ),
+    ("gmic", "entire", "soft_tissue_lesions"): (
+        0.627,
+        0.638,
+        0.600,
+        0.594,
+        0.577,
+        0.599,
+        0.577,
+        0.425,
+        0.285,
+    ),
 }
-"""KS by severity: mean of five seeds over all exams, and of seeds and annotators over the 120 exams with regions."""
+"""KS by severity: mean of five seeds over all exams, and of seeds and annotators over
+the 120 exams with regions.
+"""
 PUBLISHED_RATES = {
     "microcalcifications": (0.83, 0.50, 0.70, 0.50, 0.50, 0.38, 0.22, 0.20, 0.30),
     "soft_tissue_lesions": (0.75, 0.67, 0.76, 0.77, 0.77, 0.59, 0.72, 0.66, 0.58),
 }
-"""Share of malignant breasts that the readers called malignant, by severity, readings pooled."""
+"""Share of malignant breasts that the readers called malignant, by severity, readings
+pooled.
+"""
 
 
 @pytest.fixture(scope="module")
 def predictions() -> nyu_predictions.Predictions:
     if not nyu_predictions.present():
-        pytest.skip("no published predictions under ROBUSTBOOK_DATA (nyukat/perception_comparison, folder data)")
+        pytest.skip(
+            "no published predictions under ROBUSTBOOK_DATA "
+            "(nyukat/perception_comparison, folder data)"
+        )
     return load_predictions()
 
 
 @pytest.mark.data
 @pytest.mark.parametrize("key", PUBLISHED)
-def test_auc_of_published_predictions(predictions: nyu_predictions.Predictions, key: tuple[str, str, str]) -> None:
+def test_auc_of_published_predictions(
+    predictions: nyu_predictions.Predictions, key: tuple[str, str, str]
+) -> None:
     chosen, positive = predictions.task(key[2])
     scores = predictions.networks[key[:2]][..., chosen]
-    found = [np.mean([roc.auc(positive[chosen], row)[0] for row in scores[:, place]]) for place in range(9)]
+    found = [
+        np.mean([roc.auc(positive[chosen], row)[0] for row in scores[:, place]])
+        for place in range(9)
+    ]
     assert found == pytest.approx(PUBLISHED[key], abs=0.001)
 
 
 @pytest.mark.data
 @pytest.mark.parametrize("key", PUBLISHED_KS)
-def test_ks_of_published_predictions(predictions: nyu_predictions.Predictions, key: tuple[str, str, str]) -> None:
+def test_ks_of_published_predictions(
+    predictions: nyu_predictions.Predictions, key: tuple[str, str, str]
+) -> None:
     network, where, subgroup = key
     chosen, positive = predictions.task(subgroup)
     table = predictions.networks[network, "unperturbed"]
     if where != "all exams":
-        chosen, positive = chosen[predictions.region_breasts], positive[predictions.region_breasts]
+        chosen, positive = (
+            chosen[predictions.region_breasts],
+            positive[predictions.region_breasts],
+        )
         entire = table[..., predictions.region_breasts]
         table = entire if where == "entire" else predictions.regions[network, where]
-    found = [np.mean([roc.ks(positive[chosen], row)[0] for row in table[:, place][:, chosen]]) for place in range(9)]
+    found = [
+        np.mean(
+            [roc.ks(positive[chosen], row)[0] for row in table[:, place][:, chosen]]
+        )
+        for place in range(9)
+    ]
     assert found == pytest.approx(PUBLISHED_KS[key], abs=0.001)
 
 
 @pytest.mark.data
 @pytest.mark.parametrize("subgroup", PUBLISHED_RATES)
-def test_rates_of_published_readers(predictions: nyu_predictions.Predictions, subgroup: str) -> None:
+def test_rates_of_published_readers(
+    predictions: nyu_predictions.Predictions, subgroup: str
+) -> None:
     answers = predictions.readers[:, :, predictions.task(subgroup)[1]]
     given = np.isfinite(answers).sum(axis=(0, 2))
     assert ((given >= 20) & (given <= 33)).all()
-    assert np.nanmean(answers, axis=(0, 2)) == pytest.approx(PUBLISHED_RATES[subgroup], abs=0.0051)
+    assert np.nanmean(answers, axis=(0, 2)) == pytest.approx(
+        PUBLISHED_RATES[subgroup], abs=0.0051
+    )
     healthy = predictions.readers[:, :, predictions.outcome != "malignant"]
-    assert ((rates := np.nanmean(healthy, axis=(0, 2))) > 0.145).all() and (rates < 0.185).all()
+    assert ((rates := np.nanmean(healthy, axis=(0, 2))) > 0.145).all() and (
+        rates < 0.185
+    ).all()
 
 
 @pytest.mark.data
 def test_published_counts(predictions: nyu_predictions.Predictions) -> None:
-    assert [int((predictions.outcome == name).sum()) for name in ("nonbiopsied", "benign", "malignant")] == [
+    assert [
+        int((predictions.outcome == name).sum())
+        for name in ("nonbiopsied", "benign", "malignant")
+    ] == [
         1048,
         331,
         61,
     ]
     assert predictions.task("microcalcifications")[1].sum() == 22
     assert predictions.task("soft_tissue_lesions")[1].sum() == 30
-    filtered, clean = (predictions.networks["gmic", name][:, 0] for name in ("filtered", "unperturbed"))
+    filtered, clean = (
+        predictions.networks["gmic", name][:, 0] for name in ("filtered", "unperturbed")
+    )
     assert np.array_equal(filtered, clean)

@@ -1,4 +1,6 @@
-"""Attacks stay where they must, do what their definitions say, and agree with torchattacks and foolbox."""
+"""Attacks stay where they must, do what their definitions say, and agree with
+torchattacks and foolbox.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,23 @@ from torch import Tensor, nn
 
 from attack_networks import generator, random_network, trained
 from robustbook.perturb.carlini_wagner import carlini_wagner
-from robustbook.perturb.gradient import ascend, bim, cross_entropy, fgsm, margin, margin_pgd, pgd, random_starts
-from robustbook.perturb.network import Passes, accuracy, compute_logits, count_passes, frozen
+from robustbook.perturb.gradient import (
+    ascend,
+    bim,
+    cross_entropy,
+    fgsm,
+    margin,
+    margin_pgd,
+    pgd,
+    random_starts,
+)
+from robustbook.perturb.network import (
+    Passes,
+    accuracy,
+    compute_logits,
+    count_passes,
+    frozen,
+)
 from robustbook.perturb.random_search import random_search
 
 Attack = Callable[[nn.Module, Tensor, Tensor, float], Tensor]
@@ -22,12 +39,27 @@ Attack = Callable[[nn.Module, Tensor, Tensor, float], Tensor]
 ATTACKS: dict[str, Attack] = {
     "fgsm": lambda m, x, y, e: fgsm(m, x, y, epsilon=e),
     "bim": lambda m, x, y, e: bim(m, x, y, epsilon=e, steps=4, step_size=e / 2),
-    "pgd": lambda m, x, y, e: pgd(m, x, y, epsilon=e, steps=4, step_size=e / 2, generator=generator()),
-    "pgd restarts": lambda m, x, y, e: pgd(
-        m, x, y, epsilon=e, steps=3, step_size=e, generator=generator(), restarts=3, stop_when_fooled=True, chunk=5
+    "pgd": lambda m, x, y, e: pgd(
+        m, x, y, epsilon=e, steps=4, step_size=e / 2, generator=generator()
     ),
-    "margin": lambda m, x, y, e: margin_pgd(m, x, y, epsilon=e, steps=4, step_size=e / 2, generator=generator()),
-    "random search": lambda m, x, y, e: random_search(m, x, y, epsilon=e, queries=10, generator=generator()),
+    "pgd restarts": lambda m, x, y, e: pgd(
+        m,
+        x,
+        y,
+        epsilon=e,
+        steps=3,
+        step_size=e,
+        generator=generator(),
+        restarts=3,
+        stop_when_fooled=True,
+        chunk=5,
+    ),
+    "margin": lambda m, x, y, e: margin_pgd(
+        m, x, y, epsilon=e, steps=4, step_size=e / 2, generator=generator()
+    ),
+    "random search": lambda m, x, y, e: random_search(
+        m, x, y, epsilon=e, queries=10, generator=generator()
+    ),
 }
 IN_BALL = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS.keys())
 
@@ -35,7 +67,9 @@ IN_BALL = pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS.keys()
 @IN_BALL
 @settings(max_examples=15)
 @given(seed=st.integers(0, 50), epsilon=st.floats(0, 1.2), count=st.integers(1, 7))
-def test_attacks_stay_in_the_ball_and_in_the_pixel_range(attack: Attack, seed: int, epsilon: float, count: int) -> None:
+def test_attacks_stay_in_the_ball_and_in_the_pixel_range(
+    attack: Attack, seed: int, epsilon: float, count: int
+) -> None:
     images = torch.rand(count, 1, 4, 4, generator=generator(seed)).round(decimals=1)
     labels = torch.randint(4, (count,), generator=generator(seed))
     adversarial = attack(random_network(seed), images, labels, epsilon)
@@ -48,20 +82,31 @@ def test_attacks_stay_in_the_ball_and_in_the_pixel_range(attack: Attack, seed: i
 
 @IN_BALL
 @pytest.mark.parametrize("training", [True, False])
-def test_attacks_leave_mode_gradients_and_inputs_as_they_were(attack: Attack, training: bool) -> None:
+def test_attacks_leave_mode_gradients_and_inputs_as_they_were(
+    attack: Attack, training: bool
+) -> None:
     model = random_network(3).train(training)
     model[1].eval()
     model[0].weight.requires_grad_(False)
     model[2].weight.grad = torch.ones_like(model[2].weight)
-    images, labels = torch.rand(3, 1, 4, 4, generator=generator()), torch.tensor([0, 1, 2])
+    images, labels = (
+        torch.rand(3, 1, 4, 4, generator=generator()),
+        torch.tensor([0, 1, 2]),
+    )
     before = images.clone()
     attack(model, images, labels, 0.1)
     assert model.training is training
     assert model[0].training is training
     assert not model[1].training
-    assert [parameter.requires_grad for parameter in model.parameters()] == [False] + [True] * 5
+    assert [parameter.requires_grad for parameter in model.parameters()] == [False] + [
+        True
+    ] * 5
     assert torch.equal(model[2].weight.grad, torch.ones_like(model[2].weight))
-    assert all(parameter.grad is None for name, parameter in model.named_parameters() if name != "2.weight")
+    assert all(
+        parameter.grad is None
+        for name, parameter in model.named_parameters()
+        if name != "2.weight"
+    )
     assert torch.equal(images, before)
     assert not images.requires_grad
 
@@ -78,7 +123,14 @@ def test_frozen_freezes_and_restores() -> None:
 def test_an_attack_that_fails_restores_the_model() -> None:
     model = random_network(0).train()
     with pytest.raises(IndexError):
-        bim(model, torch.rand(1, 1, 4, 4), torch.tensor([9]), epsilon=0.1, steps=1, step_size=0.1)
+        bim(
+            model,
+            torch.rand(1, 1, 4, 4),
+            torch.tensor([9]),
+            epsilon=0.1,
+            steps=1,
+            step_size=0.1,
+        )
     assert model.training
     assert all(parameter.requires_grad for parameter in model.parameters())
 
@@ -99,7 +151,9 @@ def test_margin_and_its_sign() -> None:
 def test_each_image_has_its_own_radius() -> None:
     model, images, labels = trained()
     epsilon = torch.linspace(0, 0.2, len(images))
-    together = bim(model, images, labels, epsilon=epsilon, steps=3, step_size=epsilon / 2)
+    together = bim(
+        model, images, labels, epsilon=epsilon, steps=3, step_size=epsilon / 2
+    )
     alone = bim(model, images[-1:], labels[-1:], epsilon=0.2, steps=3, step_size=0.1)
     assert torch.equal(together[0], images[0])
     torch.testing.assert_close(together[-1:], alone)
@@ -108,7 +162,16 @@ def test_each_image_has_its_own_radius() -> None:
 def test_the_chunk_changes_nothing() -> None:
     model, images, labels = trained("cnn")
     runs = [
-        pgd(model, images, labels, epsilon=0.1, steps=3, step_size=0.05, generator=generator(), chunk=chunk)
+        pgd(
+            model,
+            images,
+            labels,
+            epsilon=0.1,
+            steps=3,
+            step_size=0.05,
+            generator=generator(),
+            chunk=chunk,
+        )
         for chunk in (7, 48, 1000)
     ]
     for run in runs[1:]:
@@ -145,12 +208,23 @@ def test_more_restarts_never_lower_the_loss_nor_raise_the_accuracy() -> None:
 
 
 @pytest.mark.parametrize("restarts", [1, 3])
-def test_stopping_early_fools_every_image_that_the_whole_run_fools(restarts: int) -> None:
+def test_stopping_early_fools_every_image_that_the_whole_run_fools(
+    restarts: int,
+) -> None:
     model, images, labels = trained()
-    settings_ = dict(epsilon=0.07, steps=10, step_size=0.02, restarts=restarts, chunk=16)
+    settings_ = dict(
+        epsilon=0.07, steps=10, step_size=0.02, restarts=restarts, chunk=16
+    )
     whole = pgd(model, images, labels, **settings_, generator=generator())
     with count_passes(model) as counter:
-        early = pgd(model, images, labels, **settings_, generator=generator(), stop_when_fooled=True)
+        early = pgd(
+            model,
+            images,
+            labels,
+            **settings_,
+            generator=generator(),
+            stop_when_fooled=True,
+        )
     fooled_whole = compute_logits(model, whole).argmax(dim=1) != labels
     fooled_early = compute_logits(model, early).argmax(dim=1) != labels
     assert 0 < int(fooled_whole.sum()) < len(images)
@@ -181,9 +255,20 @@ def test_pgd_costs_what_it_says(count: int, steps: int, restarts: int) -> None:
     model = random_network(2)
     images, labels = torch.rand(count, 1, 4, 4), torch.zeros(count, dtype=torch.long)
     with count_passes(model) as counter:
-        pgd(model, images, labels, epsilon=0.1, steps=steps, step_size=0.1, generator=generator(), restarts=restarts)
+        pgd(
+            model,
+            images,
+            labels,
+            epsilon=0.1,
+            steps=steps,
+            step_size=0.1,
+            generator=generator(),
+            restarts=restarts,
+        )
     comparison = count * restarts if restarts > 1 else 0
-    assert counter.passes == Passes(count * steps * restarts + comparison, count * steps * restarts)
+    assert counter.passes == Passes(
+        count * steps * restarts + comparison, count * steps * restarts
+    )
 
 
 def test_an_observer_sees_the_start_every_step_and_the_end() -> None:
@@ -191,10 +276,22 @@ def test_an_observer_sees_the_start_every_step_and_the_end() -> None:
     seen: list[Tensor] = []
 
     def observe(rows: Tensor, points: Tensor, logits: Tensor, values: Tensor) -> None:
-        torch.testing.assert_close(values, cross_entropy(compute_logits(model, points), labels[rows]))
+        torch.testing.assert_close(
+            values, cross_entropy(compute_logits(model, points), labels[rows])
+        )
         seen.append(points.clone())
 
-    end = ascend(model, images, labels, cross_entropy, epsilon=0.1, steps=3, step_size=0.05, observe=observe, chunk=100)
+    end = ascend(
+        model,
+        images,
+        labels,
+        cross_entropy,
+        epsilon=0.1,
+        steps=3,
+        step_size=0.05,
+        observe=observe,
+        chunk=100,
+    )
     assert len(seen) == 4
     assert torch.equal(seen[0], images)
     assert torch.equal(seen[-1], end)
@@ -203,7 +300,13 @@ def test_an_observer_sees_the_start_every_step_and_the_end() -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [dict(epsilon=-0.1), dict(step_size=-1.0), dict(steps=-1), dict(restarts=0), dict(epsilon=float("nan"))],
+    [
+        dict(epsilon=-0.1),
+        dict(step_size=-1.0),
+        dict(steps=-1),
+        dict(restarts=0),
+        dict(epsilon=float("nan")),
+    ],
 )
 def test_impossible_settings_are_refused(wrong: dict[str, float]) -> None:
     model, images, labels = trained()
@@ -220,7 +323,15 @@ def test_images_outside_the_pixel_range_are_refused() -> None:
 
 def test_no_images_give_no_images() -> None:
     model, images, labels = trained()
-    assert pgd(model, images[:0], labels[:0], epsilon=0.1, steps=2, step_size=0.1, generator=generator()).shape == (
+    assert pgd(
+        model,
+        images[:0],
+        labels[:0],
+        epsilon=0.1,
+        steps=2,
+        step_size=0.1,
+        generator=generator(),
+    ).shape == (
         0,
         1,
         8,
@@ -245,7 +356,9 @@ def test_carlini_wagner_leaves_what_it_cannot_fool_and_the_model_as_it_was() -> 
     model[-1].weight.data.zero_()
     model[-1].bias.data = torch.tensor([1.0, 0.0, 0.0, 0.0])
     images = torch.rand(2, 1, 4, 4, generator=generator())
-    found = carlini_wagner(model, images, torch.zeros(2, dtype=torch.long), steps=5, searches=2)
+    found = carlini_wagner(
+        model, images, torch.zeros(2, dtype=torch.long), steps=5, searches=2
+    )
     assert torch.equal(found, images)
     assert model.training
     assert all(p.grad is None and p.requires_grad for p in model.parameters())
@@ -254,9 +367,14 @@ def test_carlini_wagner_leaves_what_it_cannot_fool_and_the_model_as_it_was() -> 
 def test_random_search_breaks_a_network_whose_gradient_is_masked() -> None:
     model, images, labels = trained()
     masked = nn.Sequential(*model[:-1], nn.Linear(128, 10)).eval()
-    masked[-1].weight.data, masked[-1].bias.data = model[-1].weight.data * 1e4, model[-1].bias.data * 1e4
+    masked[-1].weight.data, masked[-1].bias.data = (
+        model[-1].weight.data * 1e4,
+        model[-1].bias.data * 1e4,
+    )
     blind = fgsm(masked, images, labels, epsilon=0.15)
-    searched = random_search(masked, images, labels, epsilon=0.15, queries=300, generator=generator())
+    searched = random_search(
+        masked, images, labels, epsilon=0.15, queries=300, generator=generator()
+    )
     assert accuracy(masked, images, labels) == 1
     assert accuracy(masked, searched, labels) < accuracy(masked, blind, labels) - 0.3
 
@@ -264,13 +382,22 @@ def test_random_search_breaks_a_network_whose_gradient_is_masked() -> None:
 def test_random_search_stops_asking_about_fooled_images() -> None:
     model, images, labels = trained()
     with count_passes(model) as counter:
-        found = random_search(model, images, (labels + 1) % 10, epsilon=0.1, queries=50, generator=generator())
+        found = random_search(
+            model,
+            images,
+            (labels + 1) % 10,
+            epsilon=0.1,
+            queries=50,
+            generator=generator(),
+        )
     assert counter.passes == Passes(len(images), 0)
     assert torch.equal(found, images)
 
 
 def _same_pixels(ours: Tensor, theirs: Tensor) -> bool:
-    """Whether they are equal but for pixels whose gradient is zero up to rounding, where the sign is anyone's."""
+    """Whether they are equal but for pixels whose gradient is zero up to rounding,
+    where the sign is anyone's.
+    """
     differing = (ours - theirs).abs() > 1e-5
     return float(differing.float().mean()) < 0.002
 
@@ -281,14 +408,25 @@ def test_equal_to_torchattacks(architecture: str) -> None:
     import torchattacks
 
     model, images, labels = trained(architecture)
-    assert _same_pixels(fgsm(model, images, labels, epsilon=0.06), torchattacks.FGSM(model, eps=0.06)(images, labels))
+    assert _same_pixels(
+        fgsm(model, images, labels, epsilon=0.06),
+        torchattacks.FGSM(model, eps=0.06)(images, labels),
+    )
     assert _same_pixels(
         bim(model, images, labels, epsilon=0.06, steps=7, step_size=0.015),
         torchattacks.BIM(model, eps=0.06, alpha=0.015, steps=7)(images, labels),
     )
     torch.manual_seed(5)
     theirs = torchattacks.PGD(model, eps=0.06, alpha=0.015, steps=7)(images, labels)
-    ours = pgd(model, images, labels, epsilon=0.06, steps=7, step_size=0.015, generator=generator(5))
+    ours = pgd(
+        model,
+        images,
+        labels,
+        epsilon=0.06,
+        steps=7,
+        step_size=0.015,
+        generator=generator(5),
+    )
     assert _same_pixels(ours, theirs)
     assert float((ours - images).abs().max()) > 0.05
 
@@ -304,16 +442,30 @@ def test_equal_to_foolbox(architecture: str) -> None:
     assert _same_pixels(fgsm(model, images, labels, epsilon=0.06), theirs)
     attack = foolbox.attacks.LinfBasicIterativeAttack(abs_stepsize=0.015, steps=7)
     _, theirs, _ = attack(wrapped, images, labels, epsilons=0.06)
-    assert _same_pixels(bim(model, images, labels, epsilon=0.06, steps=7, step_size=0.015), theirs)
+    assert _same_pixels(
+        bim(model, images, labels, epsilon=0.06, steps=7, step_size=0.015), theirs
+    )
     attack = foolbox.attacks.LinfPGD(abs_stepsize=0.015, steps=7, random_start=False)
     _, theirs, _ = attack(wrapped, images, labels, epsilons=0.06)
     assert _same_pixels(
-        ascend(model, images, labels, cross_entropy, epsilon=0.06, steps=7, step_size=0.015, starts=images), theirs
+        ascend(
+            model,
+            images,
+            labels,
+            cross_entropy,
+            epsilon=0.06,
+            steps=7,
+            step_size=0.015,
+            starts=images,
+        ),
+        theirs,
     )
 
 
 @pytest.mark.peer
-def test_carlini_wagner_comes_as_close_as_foolbox_and_closer_than_torchattacks() -> None:
+def test_carlini_wagner_comes_as_close_as_foolbox_and_closer_than_torchattacks() -> (
+    None
+):
     import foolbox
     import torchattacks
 
@@ -323,12 +475,26 @@ def test_carlini_wagner_comes_as_close_as_foolbox_and_closer_than_torchattacks()
     assert accuracy(model, ours, labels) == 0
     norm = (ours - images).flatten(1).norm(dim=1)
     attack = foolbox.attacks.L2CarliniWagnerAttack(
-        binary_search_steps=5, steps=100, initial_const=1e-2, stepsize=0.01, abort_early=False
+        binary_search_steps=5,
+        steps=100,
+        initial_const=1e-2,
+        stepsize=0.01,
+        abort_early=False,
     )
-    _, theirs, _ = attack(foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu"), images, labels, epsilons=None)
-    torch.testing.assert_close(norm, (theirs - images).flatten(1).norm(dim=1), rtol=0.03, atol=0)
+    _, theirs, _ = attack(
+        foolbox.PyTorchModel(model, bounds=(0, 1), device="cpu"),
+        images,
+        labels,
+        epsilons=None,
+    )
+    torch.testing.assert_close(
+        norm, (theirs - images).flatten(1).norm(dim=1), rtol=0.03, atol=0
+    )
     single = torchattacks.CW(model, c=1, steps=100, lr=0.01)(images, labels)
-    assert float(norm.mean()) <= float((single - images).flatten(1).norm(dim=1).mean()) + 1e-4
+    assert (
+        float(norm.mean())
+        <= float((single - images).flatten(1).norm(dim=1).mean()) + 1e-4
+    )
 
 
 def test_a_scaled_loss_gives_the_same_steps() -> None:
@@ -338,16 +504,33 @@ def test_a_scaled_loss_gives_the_same_steps() -> None:
         return 8 * F.cross_entropy(logits, targets, reduction="none")
 
     first = ascend(model, images, labels, scaled, epsilon=0.06, steps=3, step_size=0.02)
-    assert torch.equal(first, bim(model, images, labels, epsilon=0.06, steps=3, step_size=0.02))
+    assert torch.equal(
+        first, bim(model, images, labels, epsilon=0.06, steps=3, step_size=0.02)
+    )
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("options", [dict(), dict(stride=2, padding=1), dict(stride=3, padding=2, dilation=2)])
-def test_the_fast_gradient_of_few_channels_is_the_gradient(channels: int, options: dict[str, int]) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [dict(), dict(stride=2, padding=1), dict(stride=3, padding=2, dilation=2)],
+)
+def test_the_fast_gradient_of_few_channels_is_the_gradient(
+    channels: int, options: dict[str, int]
+) -> None:
     layer = nn.Conv2d(channels, 5, 4, **options).double()
     model = nn.Sequential(layer, nn.Flatten())
-    images = torch.rand(2, channels, 11, 9, generator=generator(), dtype=torch.float64, requires_grad=True)
-    weight = torch.randn(model(images).shape, generator=generator(), dtype=torch.float64)
+    images = torch.rand(
+        2,
+        channels,
+        11,
+        9,
+        generator=generator(),
+        dtype=torch.float64,
+        requires_grad=True,
+    )
+    weight = torch.randn(
+        model(images).shape, generator=generator(), dtype=torch.float64
+    )
     (expected,) = torch.autograd.grad(model(images), images, weight)
     with frozen(model):
         assert "forward" in layer.__dict__

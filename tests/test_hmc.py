@@ -1,4 +1,6 @@
-"""Hamiltonian Monte Carlo: known Gaussians, energy and reversibility, Pyro's potential and moments, divergence."""
+"""Hamiltonian Monte Carlo: known Gaussians, energy and reversibility, Pyro's potential
+and moments, divergence.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def small_network():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
     images = torch.rand(12, 1, 2, 2)
-    return hmc.Network(network, images, (images.sum((1, 2, 3)) > 2).long(), prior_sd=0.7)
+    return hmc.Network(
+        network, images, (images.sum((1, 2, 3)) > 2).long(), prior_sd=0.7
+    )
 
 
 def test_a_gaussian_has_its_mean_and_covariance():
@@ -64,7 +68,9 @@ def test_acceptance_rises_to_one_as_the_step_size_falls():
 
 
 def test_leapfrog_is_reversible_and_its_energy_error_is_of_second_order():
-    start = hmc.evaluate(gaussian, torch.randn(5, 2, generator=generator(), dtype=torch.float64))
+    start = hmc.evaluate(
+        gaussian, torch.randn(5, 2, generator=generator(), dtype=torch.float64)
+    )
     momentum = torch.randn(5, 2, generator=generator(1), dtype=torch.float64)
     end, last = hmc.leapfrog(gaussian, start, momentum, 0.1, 10)
     back, _ = hmc.leapfrog(gaussian, end, -last, 0.1, 10)
@@ -72,7 +78,15 @@ def test_leapfrog_is_reversible_and_its_energy_error_is_of_second_order():
 
     def energy_error(step_size, steps):
         end, last = hmc.leapfrog(gaussian, start, momentum, step_size, steps)
-        return (end.potential - start.potential + (last.square() - momentum.square()).sum(1) / 2).abs().mean()
+        return (
+            (
+                end.potential
+                - start.potential
+                + (last.square() - momentum.square()).sum(1) / 2
+            )
+            .abs()
+            .mean()
+        )
 
     assert 3 < float(energy_error(0.1, 10) / energy_error(0.05, 20)) < 5
 
@@ -90,7 +104,8 @@ def test_metropolis_correction_removes_the_bias_of_large_steps():
         )
         return float(chains.draws.var())
 
-    # Without the correction the variance of a unit Gaussian would be 1 / (1 - step_size^2 / 4) = 1.78.
+    # Without the correction the variance of a unit Gaussian would be 1 / (1 -
+    # step_size^2 / 4) = 1.78.
     assert draws_of(1.3) == pytest.approx(1, abs=0.05)
 
 
@@ -112,30 +127,55 @@ def test_grouped_steps_follow_the_widths_and_keep_the_moments():
     plain, grouped = run(None), run(torch.tensor([0, 0, 1, 1]))
     assert float(grouped.scale[2] / grouped.scale[0]) == pytest.approx(100, rel=0.35)
     assert float(grouped.scale.log().mean()) == pytest.approx(0, abs=1e-9)
-    torch.testing.assert_close(grouped.draws.flatten(0, 1).std(0) / widths, torch.ones_like(widths), atol=0.08, rtol=0)
-    assert hmc.diagnose(grouped.draws).least_ess > 5 * hmc.diagnose(plain.draws).least_ess
+    torch.testing.assert_close(
+        grouped.draws.flatten(0, 1).std(0) / widths,
+        torch.ones_like(widths),
+        atol=0.08,
+        rtol=0,
+    )
+    assert (
+        hmc.diagnose(grouped.draws).least_ess > 5 * hmc.diagnose(plain.draws).least_ess
+    )
 
 
 def wide_network(temperature=1.0):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(9, 4), nn.ReLU(), nn.Linear(4, 2))
     images = torch.rand(5, 1, 3, 3)
-    return hmc.Network(network, images, torch.tensor([0, 1, 0, 1, 1]), prior_sd=0.7, temperature=temperature)
+    return hmc.Network(
+        network,
+        images,
+        torch.tensor([0, 1, 0, 1, 1]),
+        prior_sd=0.7,
+        temperature=temperature,
+    )
 
 
 def test_a_reduced_network_has_the_whole_ones_outputs_and_density():
     whole = wide_network()
     reduced = hmc.Reduced.of(whole)
     assert reduced.basis.shape == (9, 5)
-    torch.testing.assert_close(reduced.basis.T @ reduced.basis, torch.eye(5), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        reduced.basis.T @ reduced.basis, torch.eye(5), atol=1e-5, rtol=0
+    )
     positions = torch.randn(3, reduced.inner.dimension, generator=generator())
     inner = reduced.inner.weights(positions)
     lifted = reduced.lift(inner, generator(2))
-    torch.testing.assert_close(lifted.logits(whole.images), inner.logits(reduced.inner.images), atol=1e-4, rtol=1e-4)
-    across = lifted.weights["1.weight"] - lifted.weights["1.weight"] @ reduced.basis @ reduced.basis.T
+    torch.testing.assert_close(
+        lifted.logits(whole.images),
+        inner.logits(reduced.inner.images),
+        atol=1e-4,
+        rtol=1e-4,
+    )
+    across = (
+        lifted.weights["1.weight"]
+        - lifted.weights["1.weight"] @ reduced.basis @ reduced.basis.T
+    )
     prior = across.square().sum((1, 2)) / (2 * whole.prior_sd**2)
     expected = reduced.inner.potential(positions) + prior
-    torch.testing.assert_close(whole.potential(whole.positions(lifted)), expected, atol=1e-3, rtol=1e-4)
+    torch.testing.assert_close(
+        whole.potential(whole.positions(lifted)), expected, atol=1e-3, rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.25])
@@ -146,28 +186,46 @@ def test_across_the_span_of_the_images_the_posterior_is_the_prior(temperature):
     weights = posterior.draw(4000, generator()).weights["1.weight"].flatten(0, 1)
     _, _, rows = torch.linalg.svd(reduced.basis.T, full_matrices=True)
     across = weights @ rows[5:].T
-    torch.testing.assert_close(weights @ reduced.basis, torch.zeros(len(weights), 5), atol=1e-5, rtol=0)
-    torch.testing.assert_close(across.T.cov(), temperature * 0.49 * torch.eye(4), atol=0.02, rtol=0)
+    torch.testing.assert_close(
+        weights @ reduced.basis, torch.zeros(len(weights), 5), atol=1e-5, rtol=0
+    )
+    torch.testing.assert_close(
+        across.T.cov(), temperature * 0.49 * torch.eye(4), atol=0.02, rtol=0
+    )
 
 
 def test_reduced_and_whole_hmc_agree_on_predictions():
     whole = wide_network()
     points = torch.rand(6, 1, 3, 3, generator=generator(7))
-    settings = {"chains": 6, "draws": 300, "warmup": 80, "steps": 8, "step_size": 0.1, "seed": 0}
+    settings = {
+        "chains": 6,
+        "draws": 300,
+        "warmup": 80,
+        "steps": 8,
+        "step_size": 0.1,
+        "seed": 0,
+    }
     plain = hmc.network_posterior(whole, **settings).posterior.samples
     reduced = hmc.Reduced.of(whole)
     start = hmc.settled(reduced.inner, 6, 1)
-    found = hmc.network_posterior(reduced.inner, **settings, start=start, grouped=True).posterior.samples
+    found = hmc.network_posterior(
+        reduced.inner, **settings, start=start, grouped=True
+    ).posterior.samples
     means = [
-        torch.softmax(each.logits(points), -1)[..., 1].mean(0) for each in (plain, reduced.lift(found, generator()))
+        torch.softmax(each.logits(points), -1)[..., 1].mean(0)
+        for each in (plain, reduced.lift(found, generator()))
     ]
     torch.testing.assert_close(*means, atol=0.05, rtol=0)
 
 
 def test_only_a_network_that_begins_with_flatten_and_linear_is_reduced():
-    network = nn.Sequential(nn.Conv2d(1, 2, 2), nn.ReLU(), nn.Flatten(), nn.Linear(2, 2))
+    network = nn.Sequential(
+        nn.Conv2d(1, 2, 2), nn.ReLU(), nn.Flatten(), nn.Linear(2, 2)
+    )
     with pytest.raises(ParameterError, match="begins with Flatten and Linear"):
-        hmc.Reduced.of(hmc.Network(network, torch.rand(2, 1, 2, 2), torch.tensor([0, 1])))
+        hmc.Reduced.of(
+            hmc.Network(network, torch.rand(2, 1, 2, 2), torch.tensor([0, 1]))
+        )
 
 
 def test_groups_are_the_inputs_of_the_first_layer_and_the_other_parameters():
@@ -182,11 +240,15 @@ def test_settled_starts_fit_and_stay_as_far_out_as_the_prior():
     starts = target.positions(hmc.settled(target, 4, 0))
     fits = target.potential(starts) - starts.square().sum(1) / 2
     assert (fits < 5).all()
-    torch.testing.assert_close(starts.square().mean(1), torch.ones(4), atol=0.25, rtol=0)
+    torch.testing.assert_close(
+        starts.square().mean(1), torch.ones(4), atol=0.25, rtol=0
+    )
 
 
 def test_a_divergent_chain_is_named_and_stops_the_run():
-    with pytest.raises(hmc.ChainDivergedError, match=r"chain 1 diverged at draw \d+: energy error"):
+    with pytest.raises(
+        hmc.ChainDivergedError, match=r"chain 1 diverged at draw \d+: energy error"
+    ):
         hmc.sample(
             gaussian,
             torch.zeros(2, 2, dtype=torch.float64),
@@ -200,13 +262,27 @@ def test_a_divergent_chain_is_named_and_stops_the_run():
 
 @pytest.mark.parametrize("wrong", [{"draws": 0}, {"steps": 0}, {"chains": 0}])
 def test_counts_below_one_are_refused(wrong):
-    settings = {"chains": 2, "draws": 2, "warmup": 0, "steps": 2, "step_size": 0.1, "seed": 0} | wrong
+    settings = {
+        "chains": 2,
+        "draws": 2,
+        "warmup": 0,
+        "steps": 2,
+        "step_size": 0.1,
+        "seed": 0,
+    } | wrong
     with pytest.raises(ParameterError, match="must be at least 1"):
         hmc.network_posterior(small_network(), **settings)
 
 
 def test_the_same_seed_gives_the_same_networks():
-    settings = {"chains": 2, "draws": 3, "warmup": 5, "steps": 3, "step_size": 0.05, "seed": 4}
+    settings = {
+        "chains": 2,
+        "draws": 3,
+        "warmup": 5,
+        "steps": 3,
+        "step_size": 0.05,
+        "seed": 4,
+    }
     one, two = (hmc.network_posterior(small_network(), **settings) for _ in range(2))
     for name, tensor in one.posterior.samples.weights.items():
         assert torch.equal(tensor, two.posterior.samples.weights[name])
@@ -214,11 +290,17 @@ def test_the_same_seed_gives_the_same_networks():
 
 def test_samples_are_joint_positions_of_the_chains():
     target = small_network()
-    run = hmc.network_posterior(target, chains=2, draws=3, warmup=0, steps=3, step_size=0.05, seed=0)
+    run = hmc.network_posterior(
+        target, chains=2, draws=3, warmup=0, steps=3, step_size=0.05, seed=0
+    )
     again = target.potential(run.chains.draws[1])
     network = run.by_chain[1].network(2)
-    fit = -nn.functional.cross_entropy(network(target.images), target.labels, reduction="sum")
-    prior = sum(parameter.square().sum() for parameter in network.parameters()) / (2 * target.prior_sd**2)
+    fit = -nn.functional.cross_entropy(
+        network(target.images), target.labels, reduction="sum"
+    )
+    prior = sum(parameter.square().sum() for parameter in network.parameters()) / (
+        2 * target.prior_sd**2
+    )
     assert float((prior - fit).detach()) == pytest.approx(float(again[2]), rel=1e-5)
 
 
@@ -226,10 +308,20 @@ def test_chains_start_where_they_are_told():
     target = small_network()
     weights = target.weights(torch.randn(2, target.dimension, generator=generator()))
     torch.testing.assert_close(
-        target.weights(target.positions(weights)).logits(target.images), weights.logits(target.images)
+        target.weights(target.positions(weights)).logits(target.images),
+        weights.logits(target.images),
     )
     with pytest.raises(ParameterError, match="3 chains need as many starts, got 2"):
-        hmc.network_posterior(target, chains=3, draws=2, warmup=0, steps=2, step_size=0.1, seed=0, start=weights)
+        hmc.network_posterior(
+            target,
+            chains=3,
+            draws=2,
+            warmup=0,
+            steps=2,
+            step_size=0.1,
+            seed=0,
+            start=weights,
+        )
 
 
 def test_diagnosis_tells_mixed_chains_from_stuck_ones():
@@ -250,21 +342,33 @@ def test_potential_and_moments_agree_with_pyro():
     from pyro.infer.mcmc.util import initialize_model
 
     target = small_network()
-    shapes = {name: tuple(part.shape) for name, part in target.architecture.named_parameters()}
+    shapes = {
+        name: tuple(part.shape) for name, part in target.architecture.named_parameters()
+    }
 
     def model():
         weights = {
-            name: pyro.sample(name, dist.Normal(torch.zeros(shape), target.prior_sd).to_event(len(shape)))
+            name: pyro.sample(
+                name,
+                dist.Normal(torch.zeros(shape), target.prior_sd).to_event(len(shape)),
+            )
             for name, shape in shapes.items()
         }
         logits = torch.func.functional_call(target.architecture, weights, target.images)
-        pyro.sample("labels", dist.Categorical(logits=logits).to_event(1), obs=target.labels)
+        pyro.sample(
+            "labels", dist.Categorical(logits=logits).to_event(1), obs=target.labels
+        )
 
     _, potential, _, _ = initialize_model(model)
     positions = torch.randn(3, target.dimension, generator=generator())
     ours = target.potential(positions)
     samples = target.weights(positions)
-    theirs = torch.stack([potential({name: samples.weights[name][i] for name in shapes}) for i in range(3)])
+    theirs = torch.stack(
+        [
+            potential({name: samples.weights[name][i] for name in shapes})
+            for i in range(3)
+        ]
+    )
     torch.testing.assert_close(ours - ours[0], theirs - theirs[0], atol=1e-3, rtol=1e-4)
 
     pyro.set_rng_seed(0)
@@ -272,10 +376,16 @@ def test_potential_and_moments_agree_with_pyro():
     peer = MCMC(kernel, num_samples=250, warmup_steps=60, disable_progbar=True)
     peer.run()
     logits = [
-        torch.func.functional_call(target.architecture, dict(zip(shapes, parts, strict=True)), target.images)
+        torch.func.functional_call(
+            target.architecture, dict(zip(shapes, parts, strict=True)), target.images
+        )
         for parts in zip(*(peer.get_samples()[name] for name in shapes), strict=True)
     ]
     expected = torch.softmax(torch.stack(logits), -1)[..., 1].mean(0)
-    run = hmc.network_posterior(target, chains=4, draws=400, warmup=100, steps=8, step_size=0.1, seed=0)
-    found = torch.softmax(run.posterior.samples.logits(target.images), -1)[..., 1].mean(0)
+    run = hmc.network_posterior(
+        target, chains=4, draws=400, warmup=100, steps=8, step_size=0.1, seed=0
+    )
+    found = torch.softmax(run.posterior.samples.logits(target.images), -1)[..., 1].mean(
+        0
+    )
     torch.testing.assert_close(found, expected.detach(), atol=0.05, rtol=0)

@@ -1,4 +1,6 @@
-"""The low-pass filter: SciPy's Gaussian at the matching width, isotropic in mm, exact at its limits, strict about input."""
+"""The low-pass filter: SciPy's Gaussian at the matching width, isotropic in mm, exact
+at its limits, strict about input.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,13 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 from robustbook.errors import ParameterError
-from robustbook.perturb.lowpass import box_region, dilated, low_pass, quantised, transfer
+from robustbook.perturb.lowpass import (
+    box_region,
+    dilated,
+    low_pass,
+    quantised,
+    transfer,
+)
 
 IMAGES = torch.rand(2, 3, 64, 48, generator=torch.Generator().manual_seed(0))
 
@@ -18,8 +26,12 @@ IMAGES = torch.rand(2, 3, 64, 48, generator=torch.Generator().manual_seed(0))
 @pytest.mark.parametrize("wavelength", [2.0, 3.0, 4.0, 8.0])
 def test_equals_scipys_gaussian_of_the_matching_width(wavelength: float) -> None:
     width = wavelength / (2 * np.pi) / 0.2
-    expected = gaussian_filter(IMAGES.double().numpy(), (0, 0, width, width), mode="reflect", truncate=8)
-    assert np.abs(low_pass(IMAGES, wavelength, pitch=0.2).numpy() - expected).max() < 1e-4
+    expected = gaussian_filter(
+        IMAGES.double().numpy(), (0, 0, width, width), mode="reflect", truncate=8
+    )
+    assert (
+        np.abs(low_pass(IMAGES, wavelength, pitch=0.2).numpy() - expected).max() < 1e-4
+    )
 
 
 def test_is_the_identity_at_an_infinite_cut_off_frequency() -> None:
@@ -35,8 +47,12 @@ def test_keeps_the_mean_and_never_adds_power(wavelength: float) -> None:
 
 
 def test_damps_a_wave_by_the_published_factor_along_both_sides() -> None:
-    along_rows = torch.cos(torch.pi * (torch.arange(64) + 0.5) * 16 / 64)[:, None].expand(64, 48)
-    along_columns = torch.cos(torch.pi * (torch.arange(48) + 0.5) * 12 / 48)[None].expand(64, 48)
+    along_rows = torch.cos(torch.pi * (torch.arange(64) + 0.5) * 16 / 64)[
+        :, None
+    ].expand(64, 48)
+    along_columns = torch.cos(torch.pi * (torch.arange(48) + 0.5) * 12 / 48)[
+        None
+    ].expand(64, 48)
     # Both waves have 8 pixels, 1.6 mm: the same factor, though the sides differ.
     factor = float(transfer(np.array(1 / 1.6), 1.0))
     assert factor == pytest.approx(np.exp(-0.5 / 1.6**2))
@@ -51,7 +67,11 @@ def test_twice_is_once_at_the_root_of_the_sum_of_squares() -> None:
 
 def test_contrast_is_not_rescaled() -> None:
     faint = 0.5 + 0.01 * IMAGES
-    assert torch.allclose(low_pass(faint, 2.0, pitch=0.2), 0.5 + 0.01 * low_pass(IMAGES, 2.0, pitch=0.2), atol=1e-5)
+    assert torch.allclose(
+        low_pass(faint, 2.0, pitch=0.2),
+        0.5 + 0.01 * low_pass(IMAGES, 2.0, pitch=0.2),
+        atol=1e-5,
+    )
 
 
 def test_a_region_is_filtered_inside_or_outside() -> None:
@@ -61,7 +81,9 @@ def test_a_region_is_filtered_inside_or_outside() -> None:
     outside = low_pass(IMAGES, 2.0, pitch=0.2, region=region, where="outside")
     assert torch.equal(inside[region], whole[region])
     assert torch.equal(inside[~region], IMAGES[~region])
-    assert torch.equal(inside + outside, IMAGES + whole) or torch.allclose(inside + outside, IMAGES + whole)
+    assert torch.equal(inside + outside, IMAGES + whole) or torch.allclose(
+        inside + outside, IMAGES + whole
+    )
 
 
 def test_a_region_grows_by_the_pixels_asked_for() -> None:

@@ -29,8 +29,12 @@ def test_auc_and_ks_equal_scikit_learns_and_scipys(seed: int, digits: int) -> No
     rng = np.random.default_rng(seed)
     positive, scores = rng.random(50) < 0.3, np.round(rng.normal(size=50), digits)
     positive[:2] = True, False
-    assert roc.auc(positive, scores)[0] == pytest.approx(roc_auc_score(positive, scores))
-    assert roc.ks(positive, scores)[0] == pytest.approx(ks_2samp(scores[positive], scores[~positive]).statistic)
+    assert roc.auc(positive, scores)[0] == pytest.approx(
+        roc_auc_score(positive, scores)
+    )
+    assert roc.ks(positive, scores)[0] == pytest.approx(
+        ks_2samp(scores[positive], scores[~positive]).statistic
+    )
 
 
 def test_weights_count_rows_as_often_as_they_say() -> None:
@@ -38,15 +42,22 @@ def test_weights_count_rows_as_often_as_they_say() -> None:
     weights = RNG.integers(0, 3, size=(5, 40)).astype(float)
     weights[:, :2], positive[:2] = 1, (True, False)
     for row, area, gap in zip(
-        weights, roc.auc(positive, scores, weights), roc.ks(positive, scores, weights), strict=True
+        weights,
+        roc.auc(positive, scores, weights),
+        roc.ks(positive, scores, weights),
+        strict=True,
     ):
         repeated = np.repeat(np.arange(40), row.astype(int))
-        assert area == pytest.approx(roc_auc_score(positive[repeated], scores[repeated]))
+        assert area == pytest.approx(
+            roc_auc_score(positive[repeated], scores[repeated])
+        )
         assert gap == pytest.approx(roc.ks(positive[repeated], scores[repeated])[0])
 
 
 def test_clustered_interval_covers_the_truth_and_a_naive_one_does_not() -> None:
-    """Breasts of a woman agree: intervals that draw women cover 95 %, those that draw breasts as if independent do not."""
+    """Breasts of a woman agree: intervals that draw women cover 95 %, those that draw
+    breasts as if independent do not.
+    """
     truth, women = auc_of(1.0), 60
     covered = {"women": 0, "breasts": 0}
     for trial in range(120):
@@ -57,8 +68,16 @@ def test_clustered_interval_covers_the_truth_and_a_naive_one_does_not() -> None:
             + np.repeat(rng.normal(size=women), 6) * 0.95
             + rng.normal(size=6 * women) * np.sqrt(1 - 0.95**2)
         )
-        for name, groups in (("women", np.repeat(np.arange(women), 6)), ("breasts", np.arange(6 * women))):
-            drawn = roc.resampled(roc.auc, positive, scores, roc.draw(positive, groups, seed=0, resamples=200))
+        for name, groups in (
+            ("women", np.repeat(np.arange(women), 6)),
+            ("breasts", np.arange(6 * women)),
+        ):
+            drawn = roc.resampled(
+                roc.auc,
+                positive,
+                scores,
+                roc.draw(positive, groups, seed=0, resamples=200),
+            )
             low, high = drawn.interval().bounds
             covered[name] += low <= truth <= high
     assert covered["women"] / 120 > 0.87
@@ -86,7 +105,8 @@ def test_impossible_rankings_are_refused() -> None:
         roc.draw([1, 0], [3, 3], seed=0, resamples=10)
 
 
-# Observers ----------------------------------------------------------------------------------------------------------
+# Observers
+# --------------------------------------------------------------------------------------
 
 
 def blob(side: int = 24) -> np.ndarray:
@@ -98,7 +118,9 @@ def test_in_white_noise_both_observers_have_the_signals_norm() -> None:
     signal = blob()
     expected = np.linalg.norm(signal) / 2
     for observer in ("hotelling", "non-prewhitening"):
-        assert detectability(signal, np.full(signal.shape, 4.0), observer=observer) == pytest.approx(expected)
+        assert detectability(
+            signal, np.full(signal.shape, 4.0), observer=observer
+        ) == pytest.approx(expected)
 
 
 def coloured(side: int = 24) -> np.ndarray:
@@ -111,20 +133,43 @@ def test_a_filter_alone_costs_the_hotelling_observer_nothing() -> None:
     axis = np.fft.fftfreq(24, 0.2)
     gain = transfer(np.hypot(axis[:, None], axis[None]), 1.0)
     before = detectability(signal, power, observer="hotelling")
-    assert detectability(signal, power, gain=gain, observer="hotelling") == pytest.approx(before)
-    assert detectability(signal, power, gain=gain, later_noise=0.5, observer="hotelling") < before
+    assert detectability(
+        signal, power, gain=gain, observer="hotelling"
+    ) == pytest.approx(before)
+    assert (
+        detectability(signal, power, gain=gain, later_noise=0.5, observer="hotelling")
+        < before
+    )
     assert detectability(signal, power, gain=gain, observer="non-prewhitening") < before
 
 
 @given(later=st.floats(0.01, 10), strength=st.floats(0.3, 4))
-def test_more_filter_or_more_later_noise_never_helps_the_hotelling_observer(later: float, strength: float) -> None:
+def test_more_filter_or_more_later_noise_never_helps_the_hotelling_observer(
+    later: float, strength: float
+) -> None:
     signal, power = blob() - blob().mean(), coloured()
     axis = np.fft.fftfreq(24, 0.2)
-    gains = [transfer(np.hypot(axis[:, None], axis[None]), each) for each in (strength, 1.5 * strength)]
-    mild, strong = (detectability(signal, power, gain=g, later_noise=later, observer="hotelling") for g in gains)
+    gains = [
+        transfer(np.hypot(axis[:, None], axis[None]), each)
+        for each in (strength, 1.5 * strength)
+    ]
+    mild, strong = (
+        detectability(signal, power, gain=g, later_noise=later, observer="hotelling")
+        for g in gains
+    )
     assert strong <= mild + 1e-9
-    assert detectability(signal, power, gain=gains[0], later_noise=2 * later, observer="hotelling") <= mild + 1e-9
-    assert detectability(signal, power, gain=gains[0], later_noise=later, observer="non-prewhitening") <= mild + 1e-9
+    assert (
+        detectability(
+            signal, power, gain=gains[0], later_noise=2 * later, observer="hotelling"
+        )
+        <= mild + 1e-9
+    )
+    assert (
+        detectability(
+            signal, power, gain=gains[0], later_noise=later, observer="non-prewhitening"
+        )
+        <= mild + 1e-9
+    )
 
 
 def test_the_hotelling_index_is_what_a_simulated_observer_reaches() -> None:
@@ -132,8 +177,13 @@ def test_the_hotelling_index_is_what_a_simulated_observer_reaches() -> None:
     signal, power = 0.4 * blob(side), coloured(side)
     white = np.fft.fft2(rng.normal(size=(8000, side, side)), norm="ortho")
     noise = np.fft.ifft2(white * np.sqrt(power), norm="ortho").real
-    template = np.fft.ifft2(np.fft.fft2(signal, norm="ortho") / power, norm="ortho").real
-    answers = [(patches * template).sum(axis=(1, 2)) for patches in (noise[:4000] + signal, noise[4000:])]
+    template = np.fft.ifft2(
+        np.fft.fft2(signal, norm="ortho") / power, norm="ortho"
+    ).real
+    answers = [
+        (patches * template).sum(axis=(1, 2))
+        for patches in (noise[:4000] + signal, noise[4000:])
+    ]
     expected = auc_of(detectability(signal, power, observer="hotelling"))
     area = roc.auc(np.repeat([1, 0], 4000), np.concatenate(answers))[0]
     assert area == pytest.approx(expected, abs=0.015)
@@ -144,9 +194,13 @@ def test_the_channelised_observer_nears_the_hotelling_one_in_white_noise() -> No
     # A signal that the channels span: the channelised observer loses nothing.
     channels = difference_of_gaussians(side, 4)
     signal = (channels.T @ np.array([1.0, 0.6, 0.3, 0.1])).reshape(side, side)
-    present, absent = (rng.normal(size=(3000, side, side)) + part for part in (signal, 0))
+    present, absent = (
+        rng.normal(size=(3000, side, side)) + part for part in (signal, 0)
+    )
     exact = np.linalg.norm(signal)
-    assert channelised_hotelling(present, absent, channels) == pytest.approx(exact, rel=0.08)
+    assert channelised_hotelling(present, absent, channels) == pytest.approx(
+        exact, rel=0.08
+    )
     noisy = channelised_hotelling(present, absent, channels, later_variance=3.0)
     assert noisy == pytest.approx(exact / 2, rel=0.08)
 
@@ -156,7 +210,9 @@ def test_contrast_to_noise_of_a_known_disc() -> None:
     region = np.zeros((40, 40), bool)
     region[15:25, 15:25] = True
     image[region] = 2
-    found = contrast_to_noise(image + 0.5 * rng.normal(size=image.shape), region, ~region)
+    found = contrast_to_noise(
+        image + 0.5 * rng.normal(size=image.shape), region, ~region
+    )
     assert found == pytest.approx(4, rel=0.1)
     with pytest.raises(ParameterError, match="region"):
         contrast_to_noise(image, np.zeros((40, 40), bool), ~region)
@@ -166,7 +222,9 @@ def test_contrast_to_noise_of_a_known_disc() -> None:
 
 def test_rounding_variance_is_that_of_a_rounded_sample() -> None:
     sample = np.random.default_rng(0).normal(scale=50, size=200000)
-    assert np.var(np.round(sample / 4) * 4 - sample) == pytest.approx(rounding_variance(4.0), rel=0.02)
+    assert np.var(np.round(sample / 4) * 4 - sample) == pytest.approx(
+        rounding_variance(4.0), rel=0.02
+    )
 
 
 def test_index_and_area_agree() -> None:
@@ -180,4 +238,6 @@ def test_observers_refuse_what_does_not_fit() -> None:
     with pytest.raises(ParameterError, match="positive"):
         detectability(blob(8), np.zeros((8, 8)), observer="hotelling")
     with pytest.raises(ParameterError, match="patches"):
-        channelised_hotelling(np.ones((5, 8, 8)), np.ones((5, 8, 8)), difference_of_gaussians(8))
+        channelised_hotelling(
+            np.ones((5, 8, 8)), np.ones((5, 8, 8)), difference_of_gaussians(8)
+        )

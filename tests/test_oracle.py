@@ -28,7 +28,9 @@ def test_removal_losses_are_those_of_full_forward_passes(name):
     found = oracle.removal_losses(model, images, labels, chunk=5)
     with torch.no_grad():
         torch.testing.assert_close(found.base, cross_entropy(model(images), labels))
-    torch.testing.assert_close(found.without, brute_force(model, images, labels), rtol=0, atol=2e-5)
+    torch.testing.assert_close(
+        found.without, brute_force(model, images, labels), rtol=0, atol=2e-5
+    )
     expected = (found.base.mean() - found.without.mean(dim=0)).square()
     torch.testing.assert_close(found.importance, expected)
 
@@ -40,8 +42,12 @@ def test_units_that_are_gone_stay_gone(name):
     close(model, alive)
     found = oracle.removal_losses(model, images, labels)
     close(model, all_alive(model))
-    torch.testing.assert_close(found.without, brute_force(model, images, labels, alive), rtol=0, atol=2e-5)
-    torch.testing.assert_close(found.importance[~alive], torch.zeros(int((~alive).sum())), rtol=0, atol=1e-9)
+    torch.testing.assert_close(
+        found.without, brute_force(model, images, labels, alive), rtol=0, atol=2e-5
+    )
+    torch.testing.assert_close(
+        found.importance[~alive], torch.zeros(int((~alive).sum())), rtol=0, atol=1e-9
+    )
 
 
 def test_the_network_is_never_run_whole_for_a_unit():
@@ -55,7 +61,10 @@ def test_losses_of_some_images():
     model, (images, labels) = network("lenet3"), batch("lenet3")
     chosen = torch.arange(0, 12, 2)
     part = oracle.removal_losses(model, images, labels).part(chosen)
-    torch.testing.assert_close(part.without, oracle.removal_losses(model, images[chosen], labels[chosen]).without)
+    torch.testing.assert_close(
+        part.without,
+        oracle.removal_losses(model, images[chosen], labels[chosen]).without,
+    )
 
 
 def test_all_subsets_are_those_of_full_forward_passes():
@@ -75,7 +84,10 @@ def test_the_best_subset_of_every_size():
     losses = torch.rand(64, generator=torch.Generator().manual_seed(0))
     best = oracle.best_by_size(losses)
     for size in range(7):
-        codes = [sum(1 << unit for unit in chosen) for chosen in itertools.combinations(range(6), size)]
+        codes = [
+            sum(1 << unit for unit in chosen)
+            for chosen in itertools.combinations(range(6), size)
+        ]
         assert best[size] == losses[codes].min()
     assert oracle.kept_units(torch.tensor([5]), 4).tolist() == [[1, 0, 1, 0]]
 

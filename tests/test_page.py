@@ -1,4 +1,6 @@
-"""What notebooks show: equal bytes for equal input, nothing unescaped, verdicts by rule, exercises that check."""
+"""What notebooks show: equal bytes for equal input, nothing unescaped, verdicts by
+rule, exercises that check.
+"""
 
 import base64
 import re
@@ -31,13 +33,17 @@ def drawn(kind="plot", cells=40):
     style.use_style()
     fig, ax = pyplot.subplots(figsize=(7, 3))
     ax.plot([0, 1, 2], [2, 0, 1], label="natural")
-    ax.pcolormesh(np.random.default_rng(0).random((cells, cells)), rasterized=kind == "plot")
+    ax.pcolormesh(
+        np.random.default_rng(0).random((cells, cells)), rasterized=kind == "plot"
+    )
     ax.legend()
     return fig
 
 
 def image_of(shown):
-    media, data = re.fullmatch(r"data:(.+);base64,(.+)", soup(shown).img["src"]).groups()
+    media, data = re.fullmatch(
+        r"data:(.+);base64,(.+)", soup(shown).img["src"]
+    ).groups()
     return media, base64.b64decode(data)
 
 
@@ -47,7 +53,9 @@ def test_the_same_figure_has_the_same_bytes():
 
 
 def test_a_figure_is_closed_and_says_what_it_shows():
-    shown = page.figure(drawn(), alt='Two "lines"', caption="Accuracy *falls* at $\\epsilon = 0.1$.")
+    shown = page.figure(
+        drawn(), alt='Two "lines"', caption="Accuracy *falls* at $\\epsilon = 0.1$."
+    )
     assert pyplot.get_fignums() == []
     assert soup(shown).figure["class"] == ["pm-figure", "pm-plot"]
     assert soup(shown).img["alt"] == 'Two "lines"'
@@ -64,8 +72,13 @@ def test_a_plot_is_transparent_vector_graphics_without_a_date_or_fonts():
 
 
 def test_a_heavy_picture_becomes_png():
-    assert image_of(page.figure(drawn("picture"), alt="a", caption="b", kind="picture"))[0] == "image/svg+xml"
-    media, png = image_of(page.figure(drawn("picture", cells=90), alt="a", caption="b", kind="picture"))
+    assert (
+        image_of(page.figure(drawn("picture"), alt="a", caption="b", kind="picture"))[0]
+        == "image/svg+xml"
+    )
+    media, png = image_of(
+        page.figure(drawn("picture", cells=90), alt="a", caption="b", kind="picture")
+    )
     assert media == "image/png"
     assert png.startswith(b"\x89PNG")
     assert b"Software" not in png
@@ -119,21 +132,45 @@ def test_a_shown_number_is_the_number_to_its_digits(value, digits):
     shown = page.number(value, digits).replace("\u202f", "").replace("−", "-")
     if "·10" in shown:
         mantissa, power = shown.split("·10")
-        shown = f"{mantissa}e{power.translate(str.maketrans('⁻⁰¹²³⁴⁵⁶⁷⁸⁹', '-0123456789'))}"
-    assert float(shown) == pytest.approx(value, rel=0.5000001 * 10 ** (1 - digits), abs=1e-300)
+        shown = (
+            f"{mantissa}e{power.translate(str.maketrans('⁻⁰¹²³⁴⁵⁶⁷⁸⁹', '-0123456789'))}"
+        )
+    assert float(shown) == pytest.approx(
+        value, rel=0.5000001 * 10 ** (1 - digits), abs=1e-300
+    )
 
 
 def test_an_interval_in_a_sentence():
-    assert page.interval(Metric(name="psi", value=0.8, low=0.75, high=0.85)) == "0.800 [0.750, 0.850]"
+    assert (
+        page.interval(Metric(name="psi", value=0.8, low=0.75, high=0.85))
+        == "0.800 [0.750, 0.850]"
+    )
     assert page.interval(Metric(name="psi", value=0.8)) == "0.800"
 
 
 def test_a_table_has_scopes_a_caption_and_right_aligned_numbers():
-    frame = pd.DataFrame({"network": ["MLP", "LeNet"], "psi": [0.5, 1.25], "share": [0.5, None]}).set_index("network")
-    shown = soup(page.table(frame, caption="Psi.", index=True, formats={"share": lambda value: f"{value:.0%}"}))
+    frame = pd.DataFrame(
+        {"network": ["MLP", "LeNet"], "psi": [0.5, 1.25], "share": [0.5, None]}
+    ).set_index("network")
+    shown = soup(
+        page.table(
+            frame,
+            caption="Psi.",
+            index=True,
+            formats={"share": lambda value: f"{value:.0%}"},
+        )
+    )
     assert [head["scope"] for head in shown.thead.find_all("th")] == ["col"] * 3
-    assert [head.text for head in shown.tbody.find_all("th", scope="row")] == ["MLP", "LeNet"]
-    assert [cell.text for cell in shown.tbody.find_all("td")] == ["0.500", "50%", "1.25", "–"]
+    assert [head.text for head in shown.tbody.find_all("th", scope="row")] == [
+        "MLP",
+        "LeNet",
+    ]
+    assert [cell.text for cell in shown.tbody.find_all("td")] == [
+        "0.500",
+        "50%",
+        "1.25",
+        "–",
+    ]
     assert shown.tbody.td["class"] == ["pm-number"]
     assert shown.figcaption.text == "Psi."
     assert "pm-scroll" in shown.table.parent["class"]
@@ -141,8 +178,18 @@ def test_a_table_has_scopes_a_caption_and_right_aligned_numbers():
         page.table(frame, caption="")
 
 
-def claim(identity="Y1", judge=lambda results: Judgement("reproduced", "0.8 [0.7, 0.9]"), **changes):
-    words = {"statement": "It holds.", "source": "abstract", "measure": "rho", "rule": "rho > 0.5", "control": "clean"}
+def claim(
+    identity="Y1",
+    judge=lambda results: Judgement("reproduced", "0.8 [0.7, 0.9]"),
+    **changes,
+):
+    words = {
+        "statement": "It holds.",
+        "source": "abstract",
+        "measure": "rho",
+        "rule": "rho > 0.5",
+        "control": "clean",
+    }
     return Claim(id=identity, judge=judge, **{**words, **changes})
 
 
@@ -156,19 +203,34 @@ def test_the_claims_box_declares_rule_and_control_but_no_result():
 
 @pytest.mark.parametrize("verdict", VERDICTS)
 def test_a_verdict_is_that_of_the_rule_in_words(verdict):
-    shown = soup(page.verdict(claim(judge=lambda results: Judgement(verdict, "because")), Results()))
+    shown = soup(
+        page.verdict(
+            claim(judge=lambda results: Judgement(verdict, "because")), Results()
+        )
+    )
     assert shown.select_one(".pm-badge").text.split(maxsplit=1)[1] == verdict
     assert "because" in shown.select_one(".pm-evidence").text
     assert shown.select_one("#verdict-y1")
 
 
 def test_a_claim_whose_rows_are_missing_is_not_tested():
-    shown = soup(page.verdict(claim(judge=lambda results: Judgement("reproduced", results.one("psi").name)), Results()))
+    shown = soup(
+        page.verdict(
+            claim(
+                judge=lambda results: Judgement("reproduced", results.one("psi").name)
+            ),
+            Results(),
+        )
+    )
     assert "not tested at this scale" in shown.text
 
 
 def test_verdicts_are_counted():
-    claims = [claim("A"), claim("B"), claim("C", judge=lambda results: Judgement("partly", "half"))]
+    claims = [
+        claim("A"),
+        claim("B"),
+        claim("C", judge=lambda results: Judgement("partly", "half")),
+    ]
     counts = soup(page.verdicts(claims, Results())).select_one(".pm-counts").text
     assert " ".join(counts.split()) == "2 × ✓ reproduced 1 × ◐ partly"
 
@@ -192,7 +254,17 @@ def record():
 
 def test_provenance_says_what_decides_the_numbers_but_not_how_long_it_took():
     text = soup(page.provenance(record())).text
-    for expected in ("loss_metric", "wide", "epsilon", "0.2", "MNIST", "ef" * 6, "ab" * 6, "torch 2.15.0", "cpu"):
+    for expected in (
+        "loss_metric",
+        "wide",
+        "epsilon",
+        "0.2",
+        "MNIST",
+        "ef" * 6,
+        "ab" * 6,
+        "torch 2.15.0",
+        "cpu",
+    ):
         assert expected in text
     assert "12.3" not in text
 
@@ -238,7 +310,9 @@ answer = x
 def test_exercises_are_read_from_a_percent_notebook(tmp_path):
     path = tmp_path / "study.py"
     path.write_text(NOTEBOOK)
-    assert exercises.cells(path) == {"swap": exercises.Exercise("answer = None", "answer = x")}
+    assert exercises.cells(path) == {
+        "swap": exercises.Exercise("answer = None", "answer = x")
+    }
 
 
 @pytest.mark.parametrize(
@@ -258,8 +332,22 @@ def test_an_incomplete_exercise_is_named(tmp_path, old, new, complaint):
 
 def executed(stub, solution):
     def cell(tag, outcome):
-        outputs = [{"output_type": "execute_result", "data": {"text/html": outcome._repr_html_()}}] if outcome else []
-        return {"cell_type": "code", "metadata": {"tags": [tag], "exercise": "swap"}, "source": "", "outputs": outputs}
+        outputs = (
+            [
+                {
+                    "output_type": "execute_result",
+                    "data": {"text/html": outcome._repr_html_()},
+                }
+            ]
+            if outcome
+            else []
+        )
+        return {
+            "cell_type": "code",
+            "metadata": {"tags": [tag], "exercise": "swap"},
+            "source": "",
+            "outputs": outputs,
+        }
 
     return {"cells": [cell("exercise", stub), cell("solution", solution)]}
 

@@ -1,4 +1,6 @@
-"""The look of methods, and figures that draw what they are given: boundaries, intervals, brackets, ranks."""
+"""The look of methods, and figures that draw what they are given: boundaries,
+intervals, brackets, ranks.
+"""
 
 import matplotlib as mpl
 
@@ -15,9 +17,34 @@ from robustbook.measure.surfaces import Surface
 from robustbook.plots import ranking, style, surfaces
 
 TRAININGS = ("natural", "fgsm", "gradient-regularised", "minmax", "distilled")
-POSTERIORS = ("deterministic", "mean-field vi", "mc dropout", "ensemble", "laplace", "hmc", "weight noise")
-CRITERIA = ("oracle", "taylor-fo", "taylor-fo-fg", "taylor-so", "obd", "weight-norm", "bn-scale", "random")
-GENERATORS = ("rise", "occlusion", "gradient", "integrated gradients", "gradient x input", "grad-cam", "random")
+POSTERIORS = (
+    "deterministic",
+    "mean-field vi",
+    "mc dropout",
+    "ensemble",
+    "laplace",
+    "hmc",
+    "weight noise",
+)
+CRITERIA = (
+    "oracle",
+    "taylor-fo",
+    "taylor-fo-fg",
+    "taylor-so",
+    "obd",
+    "weight-norm",
+    "bn-scale",
+    "random",
+)
+GENERATORS = (
+    "rise",
+    "occlusion",
+    "gradient",
+    "integrated gradients",
+    "gradient x input",
+    "grad-cam",
+    "random",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -45,8 +72,16 @@ def test_an_unknown_method_gets_the_nearest_name():
 
 
 def test_no_text_is_too_small_for_a_phone():
-    """On a phone a page-wide figure is shown at 34 of its 42 rem: 10 points become 8."""
-    names = ("font.size", "axes.labelsize", "xtick.labelsize", "ytick.labelsize", "legend.fontsize")
+    """On a phone a page-wide figure is shown at 34 of its 42 rem: 10 points
+    become 8.
+    """
+    names = (
+        "font.size",
+        "axes.labelsize",
+        "xtick.labelsize",
+        "ytick.labelsize",
+        "legend.fontsize",
+    )
     assert min(mpl.rcParams[name] for name in names) >= 10
 
 
@@ -85,7 +120,9 @@ def test_right_and_wrong_differ_in_hue_and_zero_is_pale():
 
 def test_the_attack_starts_at_the_image_and_ends_where_it_ended():
     _, ax = pyplot.subplots()
-    surfaces.contour(ax, tilted(), "cross_entropy", path=[[0, 0], [0.05, 0.1], [0.2, 0.1]])
+    surfaces.contour(
+        ax, tilted(), "cross_entropy", path=[[0, 0], [0.05, 0.1], [0.2, 0.1]]
+    )
     ends = [line.get_xydata()[-1].tolist() for line in ax.lines]
     assert [0.2, 0.1] in ends
     assert [0.0, 0.0] in ends
@@ -110,7 +147,12 @@ def test_a_relief_lifts_boundary_and_path_to_the_surface():
 def test_a_line_has_a_profile_but_no_contour():
     plane = tilted()
     line = Surface(
-        plane.alphas, np.zeros(1), plane.cross_entropy[:, :1], plane.decision[:, :1], plane.predicted[:, :1], 3
+        plane.alphas,
+        np.zeros(1),
+        plane.cross_entropy[:, :1],
+        plane.decision[:, :1],
+        plane.predicted[:, :1],
+        3,
     )
     _, ax = pyplot.subplots()
     surfaces.profile(ax, line, color=style.colour("natural"))
@@ -134,11 +176,24 @@ def table():
 
 def test_a_forest_has_the_intervals_in_the_methods_colours():
     _, ax = pyplot.subplots()
-    ranking.forest(ax, table(), label="network", hue="training", axis_label="robust accuracy (share)")
-    spans = {tuple(line.get_xdata()): line.get_color() for line in ax.lines if len(line.get_xdata()) == 2}
+    ranking.forest(
+        ax,
+        table(),
+        label="network",
+        hue="training",
+        axis_label="robust accuracy (share)",
+    )
+    spans = {
+        tuple(line.get_xdata()): line.get_color()
+        for line in ax.lines
+        if len(line.get_xdata()) == 2
+    }
     assert spans[(0.4, 0.6)] == style.colour("minmax")
     assert [tick.get_text() for tick in ax.get_yticklabels()] == ["MLP", "LeNet"]
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["natural", "MinMax (PGD-7)"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == [
+        "natural",
+        "MinMax (PGD-7)",
+    ]
     assert ax.get_xlabel() == "robust accuracy (share)"
     assert ax.yaxis_inverted()
 
@@ -159,7 +214,9 @@ def test_a_forest_takes_rows_without_an_interval():
 
 def test_a_bracket_spans_from_the_sound_to_the_attained_end():
     _, ax = pyplot.subplots()
-    ranking.brackets(ax, table(), label="network", hue="training", axis_label="psi (1/nats)")
+    ranking.brackets(
+        ax, table(), label="network", hue="training", axis_label="psi (1/nats)"
+    )
     walls = sorted(line.get_xdata()[0] for line in ax.lines if line.get_marker() == "|")
     assert walls == [0.05, 0.1, 0.4, 0.6]
 
@@ -167,7 +224,9 @@ def test_a_bracket_spans_from_the_sound_to_the_attained_end():
 def test_a_bracket_that_is_upside_down_is_refused():
     _, ax = pyplot.subplots()
     with pytest.raises(ValueError, match="low end"):
-        ranking.brackets(ax, table(), label="network", axis_label="psi", low="high", high="low")
+        ranking.brackets(
+            ax, table(), label="network", axis_label="psi", low="high", high="low"
+        )
 
 
 @given(st.permutations([0.1, 0.2, 0.3, 0.4, 0.5]))
@@ -176,15 +235,23 @@ def test_the_best_score_has_rank_one(scores):
     ranks = ranking.ranks(frame)["PGD"]
     assert sorted(ranks) == [1, 2, 3, 4, 5]
     assert ranks[frame["PGD"].idxmax()] == 1
-    assert ranking.ranks(frame, higher_is_better=False)["PGD"][frame["PGD"].idxmax()] == 5
+    assert (
+        ranking.ranks(frame, higher_is_better=False)["PGD"][frame["PGD"].idxmax()] == 5
+    )
 
 
 def test_equal_scores_share_a_rank():
-    assert ranking.ranks(pd.DataFrame({"PGD": [0.5, 0.5, 0.1]}))["PGD"].tolist() == [1.5, 1.5, 3]
+    assert ranking.ranks(pd.DataFrame({"PGD": [0.5, 0.5, 0.1]}))["PGD"].tolist() == [
+        1.5,
+        1.5,
+        3,
+    ]
 
 
 def test_a_bump_chart_follows_each_network():
-    scores = pd.DataFrame({"FGSM": [0.9, 0.1], "PGD": [0.2, 0.3]}, index=["MLP", "LeNet"])
+    scores = pd.DataFrame(
+        {"FGSM": [0.9, 0.1], "PGD": [0.2, 0.3]}, index=["MLP", "LeNet"]
+    )
     _, ax = pyplot.subplots()
     ranking.bump(ax, scores, hue=pd.Series(["natural", "minmax"], index=scores.index))
     assert [line.get_ydata().tolist() for line in ax.lines] == [[1, 2], [2, 1]]

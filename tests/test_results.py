@@ -1,4 +1,6 @@
-"""Metric rows and claims: what a rule sees, and what happens when a run did not measure it."""
+"""Metric rows and claims: what a rule sees, and what happens when a run did not measure
+it.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def test_rows_are_recorded_once_and_finite() -> None:
 
 def claim_about(name: str) -> Claim:
     def judge(results: Results) -> Judgement:
-        return Judgement("reproduced" if results.one(name).value > 0 else "not reproduced", "seen")
+        return Judgement(
+            "reproduced" if results.one(name).value > 0 else "not reproduced", "seen"
+        )
 
     return Claim("X1", "s", "abstract", "m", "r", "c", judge)
 
@@ -58,7 +62,9 @@ def test_a_mistake_in_a_rule_is_not_taken_for_a_missing_measurement() -> None:
         claim_about("psi").verdict(twice)
 
 
-@pytest.mark.parametrize(("value", "verdict"), [(1.0, "reproduced"), (-1.0, "not reproduced")])
+@pytest.mark.parametrize(
+    ("value", "verdict"), [(1.0, "reproduced"), (-1.0, "not reproduced")]
+)
 def test_verdict_follows_the_rows(value: float, verdict: str) -> None:
     results = Results()
     results.add("psi", value)

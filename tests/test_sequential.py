@@ -1,4 +1,6 @@
-"""Stopping rules: the paper's counts, the promised error (exact and simulated), and what a rule asks of an oracle."""
+"""Stopping rules: the paper's counts, the promised error (exact and simulated), and
+what a rule asks of an oracle.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def test_the_published_count_of_chernoff():
 
 @pytest.mark.parametrize(("p", "expected"), [(0.0, 94), (0.5, 292), (1.0, 97)])
 def test_massart_needs_the_papers_counts(p, expected):
-    assert sequential.operating(RULES["Massart"], p).mean_count[0] == pytest.approx(expected, abs=0.6)
+    assert sequential.operating(RULES["Massart"], p).mean_count[0] == pytest.approx(
+        expected, abs=0.6
+    )
 
 
 def test_massart_with_the_weaker_constant_of_the_public_code_would_need_fewer():
@@ -52,7 +56,9 @@ def test_exact_cost_and_failure_agree_with_simulation(name):
     simulation = sequential.simulate(RULES[name], 0.1, 20_000, np.random.default_rng(2))
     exact = sequential.operating(RULES[name], 0.1)
     error = simulation.counts.std() / np.sqrt(20_000)
-    assert simulation.counts.mean() == pytest.approx(exact.mean_count[0], abs=4 * error + 1e-9)
+    assert simulation.counts.mean() == pytest.approx(
+        exact.mean_count[0], abs=4 * error + 1e-9
+    )
     assert simulation.misses.mean() == pytest.approx(exact.failure[0], abs=0.006)
 
 
@@ -60,18 +66,25 @@ def test_failure_of_a_fixed_count_is_the_binomial_one():
     k = np.arange(293)
     missed = np.abs(k / 292 - 0.3) > THETA
     expected = binom.pmf(k, 292, 0.3)[missed].sum()
-    assert sequential.operating(RULES["Chernoff"], 0.3).failure[0] == pytest.approx(expected, rel=1e-9)
+    assert sequential.operating(RULES["Chernoff"], 0.3).failure[0] == pytest.approx(
+        expected, rel=1e-9
+    )
 
 
 @pytest.mark.parametrize("name", RULES)
 def test_probabilities_of_the_ends_sum_to_one(name):
-    sums = np.exp(RULES[name].ends.log_probabilities(np.array([0.0, 0.2, 0.5, 1.0]))).sum(axis=1)
+    sums = np.exp(
+        RULES[name].ends.log_probabilities(np.array([0.0, 0.2, 0.5, 1.0]))
+    ).sum(axis=1)
     np.testing.assert_allclose(sums, 1, atol=1e-9)
 
 
 def test_betting_needs_at_most_six_tenths_of_massart_at_small_p():
     p = np.linspace(0, 0.1, 21)
-    betting, massart = (sequential.operating(RULES[name], p).mean_count for name in ("betting", "Massart"))
+    betting, massart = (
+        sequential.operating(RULES[name], p).mean_count
+        for name in ("betting", "Massart")
+    )
     assert (betting <= 0.6 * massart).all()
 
 
@@ -110,12 +123,15 @@ def test_the_plug_in_half_of_the_hedged_bet_is_a_product_of_predictable_bets():
         seen += outcome
     constant = ((m + THETA) / m) ** seen * ((1 - m - THETA) / (1 - m)) ** (60 - seen)
     gamma = 1 / (capital / 2 + constant / 4)
-    assert float(sequential.hedged_lower(60, seen, THETA, gamma)) == pytest.approx(m, abs=1e-6)
+    assert float(sequential.hedged_lower(60, seen, THETA, gamma)) == pytest.approx(
+        m, abs=1e-6
+    )
 
 
 def test_hedging_helps_at_the_ends_and_costs_in_the_middle():
     hedged, betting = (
-        sequential.operating(RULES[name], [0.0, 0.5]).mean_count for name in ("hedged betting", "betting")
+        sequential.operating(RULES[name], [0.0, 0.5]).mean_count
+        for name in ("hedged betting", "betting")
     )
     assert hedged[0] < betting[0]
     assert hedged[1] > betting[1]
@@ -129,7 +145,9 @@ def test_interval_of_a_bounded_mean_covers_and_shrinks_with_the_spread(alpha):
         (lambda: (rng.random(60) < 0.1).astype(float), 0.1),
         (lambda: rng.uniform(0.45, 0.55, 60), 0.5),
     ):
-        intervals = [sequential.bounded_mean_interval(draw(), alpha) for _ in range(200)]
+        intervals = [
+            sequential.bounded_mean_interval(draw(), alpha) for _ in range(200)
+        ]
         assert np.mean([low <= mean <= high for low, high in intervals]) >= 1 - alpha
     assert np.mean([high - low for low, high in intervals]) < 0.25
     low, high = sequential.bounded_mean_interval(np.zeros(60))
@@ -144,7 +162,9 @@ def test_values_outside_the_unit_interval_have_no_bounded_mean():
 
 def test_betting_lower_end_solves_its_equation():
     low = float(sequential.betting_lower(100, 30, 0.05, 0.1))
-    capital = 30 * np.log((low + 0.05) / low) + 70 * np.log((1 - low - 0.05) / (1 - low))
+    capital = 30 * np.log((low + 0.05) / low) + 70 * np.log(
+        (1 - low - 0.05) / (1 - low)
+    )
     assert capital == pytest.approx(np.log(20), abs=1e-6)
 
 
@@ -154,7 +174,9 @@ def test_clopper_pearson_agrees_with_scipy(count, data, alpha):
     successes = data.draw(st.integers(0, count))
     expected = binomtest(successes, count).proportion_ci(1 - alpha, method="exact")
     low, high = sequential.clopper_pearson(successes, count, alpha)
-    assert (float(low), float(high)) == pytest.approx((expected.low, expected.high), abs=1e-9)
+    assert (float(low), float(high)) == pytest.approx(
+        (expected.low, expected.high), abs=1e-9
+    )
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -163,7 +185,9 @@ def test_estimate_asks_for_no_outcome_in_vain(name, p):
     rng = np.random.default_rng(4)
     stream = rng.random((50, 400)) < p
     replayed = sequential.replay(RULES[name], stream, p)
-    for row, count, value in zip(stream, replayed.counts, replayed.estimates, strict=True):
+    for row, count, value in zip(
+        stream, replayed.counts, replayed.estimates, strict=True
+    ):
         asked: list[int] = []
 
         def outcomes(block, row=row, asked=asked):
@@ -176,9 +200,17 @@ def test_estimate_asks_for_no_outcome_in_vain(name, p):
         assert sum(asked) == count
 
 
-@pytest.mark.parametrize(("theta", "gamma"), [(0, 0.1), (1, 0.1), (0.1, 0), (0.1, 1.5), (-0.1, 0.1)])
 @pytest.mark.parametrize(
-    "make", [sequential.chernoff, sequential.betting, sequential.hedged, sequential.group_sequential]
+    ("theta", "gamma"), [(0, 0.1), (1, 0.1), (0.1, 0), (0.1, 1.5), (-0.1, 0.1)]
+)
+@pytest.mark.parametrize(
+    "make",
+    [
+        sequential.chernoff,
+        sequential.betting,
+        sequential.hedged,
+        sequential.group_sequential,
+    ],
 )
 def test_theta_and_gamma_outside_the_unit_interval_are_refused(make, theta, gamma):
     with pytest.raises(ParameterError, match="must be between 0 and 1"):

@@ -1,4 +1,6 @@
-"""Intervals cover what they should, agree with SciPy, and refuse what has no interval."""
+"""Intervals cover what they should, agree with SciPy, and refuse what has no
+interval.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ from robustbook.stats import (
 def test_the_bootstrap_mean_agrees_with_scipy() -> None:
     values = np.random.default_rng(0).exponential(size=200)
     ours = bootstrap_mean(values, seed=1, resamples=4000)
-    theirs = scipy_stats.bootstrap((values,), np.mean, method="percentile", n_resamples=4000, rng=2)
+    theirs = scipy_stats.bootstrap(
+        (values,), np.mean, method="percentile", n_resamples=4000, rng=2
+    )
     assert ours.value == pytest.approx(values.mean())
     assert ours.bounds == pytest.approx(tuple(theirs.confidence_interval), rel=0.02)
     assert ours.n == 200
@@ -33,7 +37,9 @@ def test_a_bootstrap_interval_covers_the_mean_about_as_often_as_it_says() -> Non
     generator = np.random.default_rng(3)
     hits = 0
     for trial in range(200):
-        interval = bootstrap_mean(generator.normal(size=40), seed=trial, resamples=300, level=0.9)
+        interval = bootstrap_mean(
+            generator.normal(size=40), seed=trial, resamples=300, level=0.9
+        )
         hits += interval.low <= 0 <= interval.high
     assert 0.82 <= hits / 200 <= 0.95
 
@@ -41,7 +47,10 @@ def test_a_bootstrap_interval_covers_the_mean_about_as_often_as_it_says() -> Non
 def test_groups_are_drawn_whole() -> None:
     means = np.array([0.0, 1.0, 2.0, 3.0])
     values, groups = np.repeat(means, 50), np.repeat(["a", "b", "c", "d"], 50)
-    alone, together = bootstrap_mean(values, seed=0), bootstrap_mean(values, seed=0, groups=groups)
+    alone, together = (
+        bootstrap_mean(values, seed=0),
+        bootstrap_mean(values, seed=0, groups=groups),
+    )
     assert together.value == alone.value == 1.5
     assert together.n == 4
     assert together.high - together.low > 3 * (alone.high - alone.low)
@@ -67,7 +76,9 @@ def test_shares_have_the_exact_interval() -> None:
 
 
 @settings(max_examples=25)
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=3, max_size=30))
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=3, max_size=30)
+)
 def test_a_rank_correlation_is_that_of_scipy(pairs: list[tuple[int, int]]) -> None:
     first, second = np.array(pairs, dtype=float).T
     if np.ptp(first) == 0 or np.ptp(second) == 0:
@@ -102,7 +113,9 @@ def test_a_constant_sample_has_no_width() -> None:
 
 def test_what_has_no_interval_is_refused() -> None:
     for impossible in ([1.0], [], [1.0, float("nan")], [1.0, float("inf")]):
-        with pytest.raises(ValueError, match=r"two independent units|finite|not defined"):
+        with pytest.raises(
+            ValueError, match=r"two independent units|finite|not defined"
+        ):
             bootstrap_mean(impossible, seed=0)
     with pytest.raises(ValueError, match="two independent"):
         mean_interval_t([1.0])
@@ -121,5 +134,7 @@ def test_what_has_no_interval_is_refused() -> None:
 
 def test_any_statistic_can_be_given() -> None:
     x = np.arange(20.0)
-    slope = bootstrap_rows(lambda a, b: float(np.polyfit(a, b, 1)[0]), x, 3 * x + 1, seed=0, resamples=100)
+    slope = bootstrap_rows(
+        lambda a, b: float(np.polyfit(a, b, 1)[0]), x, 3 * x + 1, seed=0, resamples=100
+    )
     assert slope.bounds == pytest.approx((3, 3))

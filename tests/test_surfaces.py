@@ -1,4 +1,6 @@
-"""Surfaces say what the network says, and a threshold's error is the smallest there is."""
+"""Surfaces say what the network says, and a threshold's error is the smallest
+there is.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +12,30 @@ from hypothesis import strategies as st
 from torch import nn
 
 from attack_networks import generator, random_network, trained
-from robustbook.measure.surfaces import Surface, best_threshold_error, decision_surface, line, plane
+from robustbook.measure.surfaces import (
+    Surface,
+    best_threshold_error,
+    decision_surface,
+    line,
+    plane,
+)
 from robustbook.perturb.network import compute_logits
 
 
 def test_the_decision_surface_of_known_logits() -> None:
     logits = torch.tensor([[3.0, 1.0, 2.0], [0.0, 5.0, 4.5], [1.0, 1.0, 0.0]])
-    assert decision_surface(logits, torch.tensor([0, 2, 0])).tolist() == [1.0, -0.5, 0.0]
+    assert decision_surface(logits, torch.tensor([0, 2, 0])).tolist() == [
+        1.0,
+        -0.5,
+        0.0,
+    ]
 
 
 @settings(max_examples=20)
 @given(seed=st.integers(0, 1000), normalise=st.booleans())
-def test_the_sign_of_the_decision_surface_is_the_decision(seed: int, normalise: bool) -> None:
+def test_the_sign_of_the_decision_surface_is_the_decision(
+    seed: int, normalise: bool
+) -> None:
     image, first, second = torch.randn(3, 1, 4, 4, generator=generator(seed))
     surface = plane(
         random_network(seed),
@@ -34,7 +48,12 @@ def test_the_sign_of_the_decision_surface_is_the_decision(seed: int, normalise: 
         normalise=normalise,
         chunk=7,
     )
-    assert surface.decision.shape == surface.cross_entropy.shape == surface.predicted.shape == (9, 5)
+    assert (
+        surface.decision.shape
+        == surface.cross_entropy.shape
+        == surface.predicted.shape
+        == (9, 5)
+    )
     assert np.array_equal(surface.decision < 0, surface.wrong)
 
 
@@ -46,10 +65,16 @@ def test_a_plane_holds_the_points_that_it_says() -> None:
     surface = plane(model, image, label, first, second, alphas, betas)
     for i, alpha in enumerate(alphas):
         for j, beta in enumerate(betas):
-            logits = compute_logits(model, (image + alpha * first + beta * second)[None])[0]
+            logits = compute_logits(
+                model, (image + alpha * first + beta * second)[None]
+            )[0]
             others = torch.cat([logits[:label], logits[label + 1 :]])
-            assert surface.decision[i, j] == pytest.approx(float(logits[label] - others.max()), abs=1e-4)
-            assert surface.cross_entropy[i, j] == pytest.approx(float(-logits.log_softmax(0)[label]), abs=1e-4)
+            assert surface.decision[i, j] == pytest.approx(
+                float(logits[label] - others.max()), abs=1e-4
+            )
+            assert surface.cross_entropy[i, j] == pytest.approx(
+                float(-logits.log_softmax(0)[label]), abs=1e-4
+            )
             assert surface.predicted[i, j] == int(logits.argmax())
 
 
@@ -57,7 +82,15 @@ def test_a_line_is_a_plane_with_one_row_of_cells() -> None:
     model, images, labels = trained()
     direction = torch.randn(images[0].shape, generator=generator())
     along = line(model, images[0], int(labels[0]), direction, [0.0, 0.5, 1.0])
-    across = plane(model, images[0], int(labels[0]), direction, torch.zeros_like(direction), [0.0, 0.5, 1.0], [0.0])
+    across = plane(
+        model,
+        images[0],
+        int(labels[0]),
+        direction,
+        torch.zeros_like(direction),
+        [0.0, 0.5, 1.0],
+        [0.0],
+    )
     assert along.betas.tolist() == [0.0]
     np.testing.assert_allclose(along.decision, across.decision)
 
@@ -67,21 +100,35 @@ def test_clipping_keeps_the_points_in_the_pixel_range() -> None:
     model[1].weight.data = torch.tensor([[1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 0.0]])
     image, direction = torch.full((1, 2, 2), 0.5), torch.ones(1, 2, 2)
     assert line(model, image, 0, direction, [1.0]).decision.item() == pytest.approx(6)
-    assert line(model, image, 0, direction, [1.0], clip=True).decision.item() == pytest.approx(4)
+    assert line(
+        model, image, 0, direction, [1.0], clip=True
+    ).decision.item() == pytest.approx(4)
 
 
 def test_normalised_surfaces_do_not_see_the_scale_of_the_logits() -> None:
     model, images, labels = trained()
     scaled = nn.Sequential(*model[:-1], nn.Linear(128, 10)).eval()
-    scaled[-1].weight.data, scaled[-1].bias.data = 7 * model[-1].weight.data, 7 * model[-1].bias.data
+    scaled[-1].weight.data, scaled[-1].bias.data = (
+        7 * model[-1].weight.data,
+        7 * model[-1].bias.data,
+    )
     direction = torch.randn(images[0].shape, generator=generator())
     surfaces = [
-        line(network, images[0], int(labels[0]), direction, np.linspace(-1, 1, 7), normalise=normalise)
+        line(
+            network,
+            images[0],
+            int(labels[0]),
+            direction,
+            np.linspace(-1, 1, 7),
+            normalise=normalise,
+        )
         for network in (model, scaled)
         for normalise in (True, False)
     ]
     np.testing.assert_allclose(surfaces[0].decision, surfaces[2].decision, rtol=1e-4)
-    np.testing.assert_allclose(7 * surfaces[1].decision, surfaces[3].decision, rtol=1e-4)
+    np.testing.assert_allclose(
+        7 * surfaces[1].decision, surfaces[3].decision, rtol=1e-4
+    )
 
 
 def test_with_two_classes_one_level_of_the_cross_entropy_is_the_boundary() -> None:
@@ -110,14 +157,24 @@ def test_with_two_classes_one_level_of_the_cross_entropy_is_the_boundary() -> No
         ([5], [1], 0),
     ],
 )
-def test_known_threshold_errors(values: list[float], wrong: list[int], error: float) -> None:
+def test_known_threshold_errors(
+    values: list[float], wrong: list[int], error: float
+) -> None:
     assert best_threshold_error(values, wrong) == error
 
 
-@given(cells=st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=1, max_size=20))
+@given(
+    cells=st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=1, max_size=20)
+)
 def test_no_threshold_is_better_than_the_best(cells: list[tuple[int, bool]]) -> None:
-    values, wrong = np.array([cell[0] for cell in cells]), np.array([cell[1] for cell in cells])
-    errors = [float(np.mean((values > threshold) != wrong)) for threshold in np.arange(-0.5, 7)]
+    values, wrong = (
+        np.array([cell[0] for cell in cells]),
+        np.array([cell[1] for cell in cells]),
+    )
+    errors = [
+        float(np.mean((values > threshold) != wrong))
+        for threshold in np.arange(-0.5, 7)
+    ]
     assert best_threshold_error(values, wrong) == pytest.approx(min(errors))
 
 

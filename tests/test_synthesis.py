@@ -1,4 +1,6 @@
-"""The study `synthesis`: its correlations are SciPy's, its intervals cover, its lenses agree with each other, its rules decide."""
+"""The study `synthesis`: its correlations are SciPy's, its intervals cover, its lenses
+agree with each other, its rules decide.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,15 @@ from robustbook.results import Metric, Results
 from robustbook.run import same_quantity
 from robustbook.run.project import Project
 from robustbook.run.records import load
-from robustbook.studies.synthesis import CLAIMS, Parameters, claims, figures, lenses, summaries, zoo
+from robustbook.studies.synthesis import (
+    CLAIMS,
+    Parameters,
+    claims,
+    figures,
+    lenses,
+    summaries,
+    zoo,
+)
 from robustbook.studies.synthesis import exercises as checks
 
 ROOT = Path(__file__).parents[1]
@@ -48,7 +58,8 @@ SMALL = Parameters(
 )
 
 
-# Correlations -------------------------------------------------------------------------------------------------------
+# Correlations
+# --------------------------------------------------------------------------------------
 
 
 @given(st.integers(0, 10**6))
@@ -67,7 +78,9 @@ def test_a_constant_measure_has_no_correlation_and_disturbs_no_other() -> None:
 
 
 def test_the_partial_correlation_is_that_of_residuals() -> None:
-    rows = np.random.default_rng(1).standard_normal((40, 3)) @ np.array([[1, 0.5, 0.2], [0, 1, 0.7], [0, 0, 1]])
+    rows = np.random.default_rng(1).standard_normal((40, 3)) @ np.array(
+        [[1, 0.5, 0.2], [0, 1, 0.7], [0, 0, 1]]
+    )
     ranks = rankdata(rows, axis=0)
     design = np.column_stack([np.ones(40), ranks[:, 2]])
     left = ranks[:, :2] - design @ np.linalg.lstsq(design, ranks[:, :2], rcond=None)[0]
@@ -79,25 +92,36 @@ def test_the_partial_correlation_is_that_of_residuals() -> None:
 def test_two_measures_of_one_quality_have_no_partial_correlation_given_it() -> None:
     generator = np.random.default_rng(3)
     truth = generator.standard_normal(4000)
-    rows = np.column_stack([truth, *(truth + generator.standard_normal(4000) for _ in range(2))])
+    rows = np.column_stack(
+        [truth, *(truth + generator.standard_normal(4000) for _ in range(2))]
+    )
     found = rank_agreement.partial(rank_agreement.rank_matrix(rows), 0)
     assert rank_agreement.rank_matrix(rows)[1, 2] > 0.4
     assert abs(found[1, 2]) < 0.05
 
 
 def simulated(generator: np.random.Generator, kinds: int, seeds: int) -> np.ndarray:
-    """Two measures that share nothing, but that differ between kinds far more than between seeds."""
-    return generator.standard_normal((kinds, 1, 2)) + 0.2 * generator.standard_normal((kinds, seeds, 2))
+    """Two measures that share nothing, but that differ between kinds far more than
+    between seeds.
+    """
+    return generator.standard_normal((kinds, 1, 2)) + 0.2 * generator.standard_normal(
+        (kinds, seeds, 2)
+    )
 
 
 def test_intervals_over_kinds_cover_where_intervals_over_networks_do_not() -> None:
     generator, hits, naive = np.random.default_rng(0), 0, 0
     for trial in range(120):
         values = simulated(generator, 12, 4)
-        low, high = rank_agreement.agreement(values, seed=trial, resamples=200).interval()
+        low, high = rank_agreement.agreement(
+            values, seed=trial, resamples=200
+        ).interval()
         hits += low[0, 1] <= 0 <= high[0, 1]
         flat = values.reshape(-1, 2)
-        drawn = [rank_agreement.rank_matrix(flat[generator.integers(48, size=48)])[0, 1] for _ in range(200)]
+        drawn = [
+            rank_agreement.rank_matrix(flat[generator.integers(48, size=48)])[0, 1]
+            for _ in range(200)
+        ]
         naive += np.quantile(drawn, 0.025) <= 0 <= np.quantile(drawn, 0.975)
     assert hits / 120 > 0.85
     assert naive / 120 < 0.75
@@ -105,7 +129,9 @@ def test_intervals_over_kinds_cover_where_intervals_over_networks_do_not() -> No
 
 def test_whole_families_are_drawn_and_counted() -> None:
     values = np.random.default_rng(2).standard_normal((6, 3, 2))
-    found = rank_agreement.agreement(values, seed=0, resamples=50, families=[(0, 1, 2), (3,), (4, 5)])
+    found = rank_agreement.agreement(
+        values, seed=0, resamples=50, families=[(0, 1, 2), (3,), (4, 5)]
+    )
     assert found.n == 3
     one = rank_agreement.agreement(values, seed=0, resamples=50)
     np.testing.assert_allclose(found.value, one.value)
@@ -121,20 +147,29 @@ def test_within_kinds_sees_seeds_alone() -> None:
 
 
 def test_networks_within_kinds_are_drawn_by_family_and_seed() -> None:
-    """Three copies of every kind tell nothing new, and neither does a seed whose networks are all alike."""
+    """Three copies of every kind tell nothing new, and neither does a seed whose
+    networks are all alike.
+    """
     generator = np.random.default_rng(6)
     single = generator.standard_normal((6, 4, 2))
     copies = np.repeat(single, 3, axis=0)
     families = [tuple(range(3 * place, 3 * place + 3)) for place in range(6)]
 
     def width(values: np.ndarray, **settings: object) -> float:
-        low, high = rank_agreement.within_kinds(values, seed=0, resamples=300, **settings).interval()
+        low, high = rank_agreement.within_kinds(
+            values, seed=0, resamples=300, **settings
+        ).interval()
         return float(high[0, 1] - low[0, 1])
 
-    assert rank_agreement.within_kinds(copies, seed=0, resamples=20, families=families).n == 6
+    assert (
+        rank_agreement.within_kinds(copies, seed=0, resamples=20, families=families).n
+        == 6
+    )
     assert width(copies, families=families) == pytest.approx(width(single), rel=0.1)
     assert width(copies) < 0.8 * width(single)
-    by_seed = generator.standard_normal((1, 4, 2)) + 0.01 * generator.standard_normal((60, 4, 2))
+    by_seed = generator.standard_normal((1, 4, 2)) + 0.01 * generator.standard_normal(
+        (60, 4, 2)
+    )
     assert width(by_seed) > 0.5
 
 
@@ -147,25 +182,35 @@ def test_equal_values_of_a_kind_leave_nothing_but_ties() -> None:
 
 def test_seeds_agree_by_families() -> None:
     values = np.random.default_rng(7).standard_normal((6, 3, 2))
-    found = rank_agreement.seed_ceiling(values, seed=0, resamples=20, families=[(0, 1, 2), (3,), (4, 5)])
+    found = rank_agreement.seed_ceiling(
+        values, seed=0, resamples=20, families=[(0, 1, 2), (3,), (4, 5)]
+    )
     assert found.n == 3
-    np.testing.assert_allclose(found.value, rank_agreement.seed_ceiling(values, seed=0, resamples=20).value)
+    np.testing.assert_allclose(
+        found.value, rank_agreement.seed_ceiling(values, seed=0, resamples=20).value
+    )
 
 
 def test_the_ceiling_is_the_agreement_of_two_seeds() -> None:
     values = np.zeros((5, 2, 2))
     values[:, 0, 0], values[:, 1, 0] = np.arange(5), np.arange(5)
     values[:, 0, 1], values[:, 1, 1] = np.arange(5), -np.arange(5)
-    np.testing.assert_allclose(rank_agreement.seed_ceiling(values, seed=0, resamples=20).value, [1, -1])
+    np.testing.assert_allclose(
+        rank_agreement.seed_ceiling(values, seed=0, resamples=20).value, [1, -1]
+    )
 
 
-@pytest.mark.parametrize("values", [np.zeros((1, 3, 2)), np.zeros((3, 1, 2)), np.full((3, 3, 2), np.nan), np.zeros(4)])
+@pytest.mark.parametrize(
+    "values",
+    [np.zeros((1, 3, 2)), np.zeros((3, 1, 2)), np.full((3, 3, 2), np.nan), np.zeros(4)],
+)
 def test_tables_without_an_interval_are_refused(values: np.ndarray) -> None:
     with pytest.raises(ValueError, match="values must be"):
         rank_agreement.agreement(values, seed=0, resamples=10)
 
 
-# Gates and pruning --------------------------------------------------------------------------------------------------
+# Gates and pruning
+# --------------------------------------------------------------------------------------
 
 
 def network() -> nn.Sequential:
@@ -188,18 +233,28 @@ def test_a_relu_needs_layers_on_both_sides() -> None:
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
-def test_the_share_of_every_layer_is_really_gone_and_only_unimportant_units(share: float) -> None:
+def test_the_share_of_every_layer_is_really_gone_and_only_unimportant_units(
+    share: float,
+) -> None:
     data, plain = zoo.images_of("digits", "train", 100), network()
     smaller = zoo.pruned(plain, share, data)
-    widths = [layer.weight.shape[0] for layer in smaller if isinstance(layer, nn.Linear | nn.Conv2d)]
+    widths = [
+        layer.weight.shape[0]
+        for layer in smaller
+        if isinstance(layer, nn.Linear | nn.Conv2d)
+    ]
     assert widths == [round((1 - share) * units) for units in (8, 16, 64)] + [10]
     scores, gated = zoo.taylor_scores(plain, data), with_gates(plain)
     alive = pruning.all_alive(gated)
     for name, part in gated.split(scores).items():
         cut = part.sort().values[round(share * len(part))]
-        alive[gated.group_of_unit() == [group.name for group in gated.groups].index(name)] = part >= cut
+        alive[
+            gated.group_of_unit() == [group.name for group in gated.groups].index(name)
+        ] = part >= cut
     with pruning.masked(gated, alive):
-        torch.testing.assert_close(smaller(data.images), gated(data.images), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            smaller(data.images), gated(data.images), atol=1e-5, rtol=1e-4
+        )
 
 
 def test_the_prunable_share_ends_before_the_first_fall() -> None:
@@ -207,15 +262,21 @@ def test_the_prunable_share_ends_before_the_first_fall() -> None:
     assert lenses.prunable_share(shares, np.array([0.9, 0.89, 0.88, 0.5])) == 0.5
     assert lenses.prunable_share(shares, np.array([0.9, 0.7, 0.9, 0.9])) == 0
     assert lenses.prunable_share(shares, np.array([0.9, 0.95, 0.9, 0.9])) == 0.75
-    np.testing.assert_array_equal(lenses.prunable_share(shares, np.array([[0.9, 0.8, 0, 0], [1, 1, 0, 0]])), [0, 0.25])
+    np.testing.assert_array_equal(
+        lenses.prunable_share(shares, np.array([[0.9, 0.8, 0, 0], [1, 1, 0, 0]])),
+        [0, 0.25],
+    )
 
 
 def test_families_hold_every_kind_once() -> None:
-    assert sorted(place for family in zoo.FAMILIES for place in family) == list(range(len(zoo.KINDS)))
+    assert sorted(place for family in zoo.FAMILIES for place in family) == list(
+        range(len(zoo.KINDS))
+    )
     assert len(zoo.FAMILIES[0]) == 4
 
 
-# Lenses -------------------------------------------------------------------------------------------------------------
+# Lenses
+# --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -224,32 +285,54 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> list[lenses.Measured]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ROBUSTBOOK_CACHE", str(tmp_path_factory.mktemp("cache")))
         kinds = (zoo.NATURAL, zoo.POSTERIOR, "natural, 50% pruned")
-        return [lenses.measure(network, SMALL) for network in zoo.networks(SMALL, kinds)]
+        return [
+            lenses.measure(network, SMALL) for network in zoo.networks(SMALL, kinds)
+        ]
 
 
-def test_what_is_certified_withstands_the_attack(measured: list[lenses.Measured]) -> None:
+def test_what_is_certified_withstands_the_attack(
+    measured: list[lenses.Measured],
+) -> None:
     for each in measured:
         for radius in lenses.RADII:
             assert (each.certified[radius] <= each.unmoved[radius]).all()
-            assert (each.attained[lenses.RADII[-1]] <= each.bound[lenses.RADII[-1]] + 1e-6).all()
-        assert (each.certified[lenses.RADII[0]] >= each.certified[lenses.RADII[1]]).all()
+            assert (
+                each.attained[lenses.RADII[-1]] <= each.bound[lenses.RADII[-1]] + 1e-6
+            ).all()
+        assert (
+            each.certified[lenses.RADII[0]] >= each.certified[lenses.RADII[1]]
+        ).all()
 
 
 def test_certified_accuracy_is_never_above_robust_accuracy_on_the_same_images() -> None:
-    model, data = zoo.load_point(zoo.Network(zoo.NATURAL, 0), SMALL), zoo.images_of("digits", "test", 20)
+    model, data = (
+        zoo.load_point(zoo.Network(zoo.NATURAL, 0), SMALL),
+        zoo.images_of("digits", "test", 20),
+    )
     proved = certified(model, data.images, data.labels, epsilon=0.03)
     ends = margin_pgd(
-        model, data.images, data.labels, epsilon=0.03, steps=10, step_size=0.01, generator=torch.Generator()
+        model,
+        data.images,
+        data.labels,
+        epsilon=0.03,
+        steps=10,
+        step_size=0.01,
+        generator=torch.Generator(),
     )
     robust = compute_logits(model, ends).argmax(1) == data.labels
     assert 0 < proved.sum() <= robust.sum()
     assert (proved <= robust).all()
 
 
-def test_robust_images_are_right_and_lenses_stay_in_their_ranges(measured: list[lenses.Measured]) -> None:
+def test_robust_images_are_right_and_lenses_stay_in_their_ranges(
+    measured: list[lenses.Measured],
+) -> None:
     for each in measured:
         assert (each.robust <= each.clean[: SMALL.images]).all()
-        assert each.curve[0].tolist() == each.clean.tolist() or each.network.kind == zoo.POSTERIOR
+        assert (
+            each.curve[0].tolist() == each.clean.tolist()
+            or each.network.kind == zoo.POSTERIOR
+        )
         assert (np.abs(each.stability) <= 1).all()
         assert each.filtered.shape == (len(lenses.WAVELENGTHS), SMALL.accuracy_images)
         assert each.shares[0] == 0
@@ -276,11 +359,17 @@ def test_rows_hold_every_network_and_lens(measured: list[lenses.Measured]) -> No
     assert values.shape == (3, 2, len(claims.LENSES))
     assert kinds == [zoo.NATURAL, zoo.POSTERIOR, "natural, 50% pruned"]
     row = results.one(claims.ROBUST, kind=zoo.NATURAL, seed=1)
-    assert values[0, 1, claims.LENSES.index(claims.ROBUST)] == row.value == measured[1].robust.mean()
+    assert (
+        values[0, 1, claims.LENSES.index(claims.ROBUST)]
+        == row.value
+        == measured[1].robust.mean()
+    )
     broken = results.select("images that break a bracket")
     assert len(broken) == len(measured)
     assert sum(each.value for each in broken) == 0
-    assert {row.factors["kind"] for row in results.select("balance of deviations")} == {zoo.POSTERIOR}
+    assert {row.factors["kind"] for row in results.select("balance of deviations")} == {
+        zoo.POSTERIOR
+    }
     for lens in claims.LENSES:
         for each in results.select(lens):
             assert each.low <= each.value <= each.high
@@ -293,20 +382,31 @@ def test_correlations_are_recorded_for_every_pair_and_set() -> None:
         for seed in range(2):
             for lens in claims.LENSES:
                 sign = -1 if lens == claims.LOW_PASS else 1
-                results.add(lens, sign * quality + 0.3 * generator.standard_normal(), kind=kind, seed=seed)
+                results.add(
+                    lens,
+                    sign * quality + 0.3 * generator.standard_normal(),
+                    kind=kind,
+                    seed=seed,
+                )
     summaries.record_correlations(results, SMALL)
     _, values = summaries.table(results)
     places = [claims.LENSES.index(lens) for lens in (claims.ROBUST, claims.LOW_PASS)]
     row = results.one("rank correlation", first=claims.ROBUST, second=claims.LOW_PASS)
-    assert row.value == pytest.approx(spearmanr(*(values[:, :, place].ravel() for place in places)).statistic)
+    assert row.value == pytest.approx(
+        spearmanr(*(values[:, :, place].ravel() for place in places)).statistic
+    )
     assert row.low < row.value < row.high < 0
     assert (row.n, row.over) == (len(zoo.KINDS), "kinds and seeds")
-    assert results.one("rank correlation over families", **row.factors).n == len(zoo.FAMILIES)
+    assert results.one("rank correlation over families", **row.factors).n == len(
+        zoo.FAMILIES
+    )
     inside = results.one("within-kind rank correlation", **row.factors)
     assert (inside.n, inside.over) == (len(zoo.FAMILIES), "families and seeds")
     without = results.one(summaries.WITHOUT_POSTERIOR, **row.factors)
     kept = [place for place, kind in enumerate(zoo.KINDS) if kind != zoo.POSTERIOR]
-    expected = spearmanr(*(values[kept][:, :, place].ravel() for place in places)).statistic
+    expected = spearmanr(
+        *(values[kept][:, :, place].ravel() for place in places)
+    ).statistic
     assert (without.value, without.n) == (pytest.approx(expected), len(zoo.KINDS) - 1)
     found = summaries.matrix(results)
     np.testing.assert_array_equal(found, found.swapaxes(0, 1))
@@ -318,10 +418,13 @@ def test_psi_ratios_are_exact_for_a_known_factor() -> None:
     before = np.random.default_rng(0).uniform(0.1, 1, (3, 40))
     found = summaries.psi_ratio(before / 2, before, resamples=100)
     assert (found.value, found.low, found.high) == pytest.approx((2, 2, 2))
-    assert summaries.mean_difference(before + 0.1, before, 100).value == pytest.approx(0.1)
+    assert summaries.mean_difference(before + 0.1, before, 100).value == pytest.approx(
+        0.1
+    )
 
 
-# Rules --------------------------------------------------------------------------------------------------------------
+# Rules
+# --------------------------------------------------------------------------------------
 
 
 def pair_rows(
@@ -335,10 +438,16 @@ def pair_rows(
     results = Results()
     results.add("networks", seeds, count="seeds")
     pair = {"first": first, "second": second}
-    names = ("rank correlation", "rank correlation over families", "within-kind rank correlation")
+    names = (
+        "rank correlation",
+        "rank correlation over families",
+        "within-kind rank correlation",
+    )
     for name in names:
         results.add(name, plain[0], plain[1:], n=12, **pair)
-    results.add("partial rank correlation", partial[0], partial[1:], n=12, given=given, **pair)
+    results.add(
+        "partial rank correlation", partial[0], partial[1:], n=12, given=given, **pair
+    )
     return results
 
 
@@ -362,8 +471,13 @@ PAIRS = {
         ((0.9, 0.6, 1), (0.5, 0.1, 0.8), 2, "not tested at this scale"),
     ],
 )
-def test_s1_and_s2_need_the_whole_interval(claim, plain, partial, seeds, expected) -> None:
-    assert JUDGES[claim].verdict(pair_rows(*PAIRS[claim], plain, partial, seeds)).verdict == expected
+def test_s1_and_s2_need_the_whole_interval(
+    claim, plain, partial, seeds, expected
+) -> None:
+    assert (
+        JUDGES[claim].verdict(pair_rows(*PAIRS[claim], plain, partial, seeds)).verdict
+        == expected
+    )
 
 
 @pytest.mark.parametrize(("claim", "sign"), [("S3", 1), ("S4", -1)])
@@ -378,8 +492,12 @@ def test_s1_and_s2_need_the_whole_interval(claim, plain, partial, seeds, expecte
     ],
 )
 def test_s3_and_s4_mirror_each_other(claim, sign, plain, partial, expected) -> None:
-    turned = [tuple(sorted(sign * value for value in part[1:])) for part in (plain, partial)]
-    rows = pair_rows(*PAIRS[claim], (sign * plain[0], *turned[0]), (sign * partial[0], *turned[1]))
+    turned = [
+        tuple(sorted(sign * value for value in part[1:])) for part in (plain, partial)
+    ]
+    rows = pair_rows(
+        *PAIRS[claim], (sign * plain[0], *turned[0]), (sign * partial[0], *turned[1])
+    )
     assert JUDGES[claim].verdict(rows).verdict == expected
 
 
@@ -394,7 +512,9 @@ def test_s3_and_s4_mirror_each_other(claim, sign, plain, partial, expected) -> N
     ],
 )
 def test_s5_tells_nothing_apart_from_cannot_tell(plain, ceiling, expected) -> None:
-    rows = pair_rows(claims.ROBUST, claims.PRUNABLE, claims.CLEAN, plain, (0, -0.1, 0.1))
+    rows = pair_rows(
+        claims.ROBUST, claims.PRUNABLE, claims.CLEAN, plain, (0, -0.1, 0.1)
+    )
     rows.add("agreement of two seeds", ceiling, (0, 1), lens=claims.PRUNABLE)
     assert JUDGES["S5"].verdict(rows).verdict == expected
 
@@ -414,16 +534,21 @@ def test_s6_looks_at_ratios_that_keep_accuracy(ratios, between, expected) -> Non
     results.add("networks", 3, count="seeds")
     results.add("largest psi ratio between seeds", between)
     for place, (value, low, high, loss) in enumerate(ratios):
-        results.add("psi after pruning over before", value, (low, high), kind=str(place))
+        results.add(
+            "psi after pruning over before", value, (low, high), kind=str(place)
+        )
         results.add("accuracy lost by pruning", loss, kind=str(place))
     assert JUDGES["S6"].verdict(results).verdict == expected
 
 
 def test_without_rows_nothing_is_judged() -> None:
-    assert {claim.verdict(Results()).verdict for claim in CLAIMS} == {"not tested at this scale"}
+    assert {claim.verdict(Results()).verdict for claim in CLAIMS} == {
+        "not tested at this scale"
+    }
 
 
-# The page -----------------------------------------------------------------------------------------------------------
+# The page
+# --------------------------------------------------------------------------------------
 
 
 def test_it_is_the_only_study_of_our_own_and_says_so() -> None:
@@ -444,7 +569,10 @@ def test_same_quantities_are_read_from_both_records(tmp_path: Path) -> None:
         update={
             "study": "synthesis",
             "metrics": [
-                Metric(name="psi", value=value, factors={"kind": "natural", "seed": value}) for value in (4, 6)
+                Metric(
+                    name="psi", value=value, factors={"kind": "natural", "seed": value}
+                )
+                for value in (4, 6)
             ],
         }
     )
@@ -466,35 +594,49 @@ def test_same_quantities_are_read_from_both_records(tmp_path: Path) -> None:
 def test_every_same_quantity_is_a_row_of_a_committed_record() -> None:
     for match in same_quantity.MATCHES:
         record = load(ROOT / "book" / "studies" / f"{match.study}.json")
-        assert len(Results(record.metrics).select(match.name, **match.factors)) == 1, match
+        assert len(Results(record.metrics).select(match.name, **match.factors)) == 1, (
+            match
+        )
         assert match.lens in claims.LENSES
         assert match.kind in zoo.KINDS
 
 
 @pytest.mark.parametrize("name", ["quick", "reference"])
 def test_parameter_sets_are_valid(name: str) -> None:
-    chosen = yaml.safe_load((ROOT / "notebooks" / "runs" / f"{name}.yml").read_text())["synthesis"]
+    chosen = yaml.safe_load((ROOT / "notebooks" / "runs" / f"{name}.yml").read_text())[
+        "synthesis"
+    ]
     assert chosen.items() <= Parameters(**chosen).model_dump(mode="json").items()
 
 
 def test_every_kind_has_a_look_of_its_own() -> None:
     assert set(figures.LOOKS) == set(zoo.KINDS)
-    drawn = {(look.colour, look.marker, kind in zoo.PRUNED) for kind, look in figures.LOOKS.items()}
+    drawn = {
+        (look.colour, look.marker, kind in zoo.PRUNED)
+        for kind, look in figures.LOOKS.items()
+    }
     assert len(drawn) == len(zoo.KINDS)
 
 
 @pytest.mark.parametrize(("name", "exercise"), exercises.cells(NOTEBOOK).items())
-def test_solutions_pass_their_checks_and_stubs_do_not(name: str, exercise: exercises.Exercise) -> None:
+def test_solutions_pass_their_checks_and_stubs_do_not(
+    name: str, exercise: exercises.Exercise
+) -> None:
     for source, solved in ((exercise.stub, False), (exercise.solution, True)):
         names = {"np": np, "exercises": exercises, "checks": checks}
         *statements, last = ast.parse(source).body
         exec(compile(ast.Module(statements, []), name, "exec"), names)
         assert isinstance(last, ast.Expr)
-        assert eval(compile(ast.Expression(last.value), name, "eval"), names).correct is solved
+        assert (
+            eval(compile(ast.Expression(last.value), name, "eval"), names).correct
+            is solved
+        )
 
 
 def drawn_over(kinds: bool, seeds: bool):
-    """An interval that draws only some of what should be drawn; single networks if neither."""
+    """An interval that draws only some of what should be drawn; single networks if
+    neither.
+    """
 
     def interval(values: np.ndarray, resamples: int) -> tuple[float, float]:
         generator, found = np.random.default_rng(1), []
@@ -513,7 +655,9 @@ def drawn_over(kinds: bool, seeds: bool):
 
 
 def test_an_interval_must_draw_kinds_and_seeds() -> None:
-    assert exercises.report(checks.check_interval, drawn_over(kinds=True, seeds=True)).correct
+    assert exercises.report(
+        checks.check_interval, drawn_over(kinds=True, seeds=True)
+    ).correct
     for kinds, seeds in ((True, False), (False, True), (False, False)):
         with pytest.raises(AssertionError, match="did you draw"):
             checks.check_interval(drawn_over(kinds=kinds, seeds=seeds))

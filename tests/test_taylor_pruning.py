@@ -1,4 +1,6 @@
-"""The pruning study: its rules on rows made by hand, its measurements on small networks, its exercises."""
+"""The pruning study: its rules on rows made by hand, its measurements on small
+networks, its exercises.
+"""
 
 import ast
 import copy
@@ -15,13 +17,26 @@ from prunable_networks import batch, network
 from robustbook.data import load
 from robustbook.exercises import cells
 from robustbook.measure import oracle
-from robustbook.measure.importance import curvature_diagonal, first_order, gate_gradients, per_example
+from robustbook.measure.importance import (
+    curvature_diagonal,
+    first_order,
+    gate_gradients,
+    per_example,
+)
 from robustbook.models.gated import with_gates
 from robustbook.models.prunable import build
 from robustbook.perturb.pruning import all_alive, cost, masked
 from robustbook.results import Results
 from robustbook.studies import taylor_pruning as study
-from robustbook.studies.taylor_pruning import agreement, curves, exercises, figures, latency, removal, tuning
+from robustbook.studies.taylor_pruning import (
+    agreement,
+    curves,
+    exercises,
+    figures,
+    latency,
+    removal,
+    tuning,
+)
 from robustbook.studies.taylor_pruning.claims import AGREEING, PLACEMENTS, RIVALS
 from robustbook.studies.taylor_pruning.networks import Task
 from robustbook.studies.taylor_pruning.tuning import Plan, prune_and_tune
@@ -57,12 +72,17 @@ def test_agreement_needs_disjoint_intervals_above_every_rival():
     assert verdict(1, correlation_rows(good)) == "reproduced"
     assert verdict(1, correlation_rows(good, width=0.4)) == "not reproduced"
     assert verdict(1, correlation_rows({**good, "obd": 0.95})) == "partly"
-    assert verdict(1, correlation_rows({**good, "obd": 0.95, "weight-norm": 0.95})) == "not reproduced"
+    assert (
+        verdict(1, correlation_rows({**good, "obd": 0.95, "weight-norm": 0.95}))
+        == "not reproduced"
+    )
     assert verdict(1, Results()) == "not tested at this scale"
 
 
 def lead_row(results, name, value, width, **factors):
-    results.add(name, value, (value - width, value + width), n=4, over="networks", **factors)
+    results.add(
+        name, value, (value - width, value + width), n=4, over="networks", **factors
+    )
 
 
 @pytest.mark.parametrize(
@@ -73,13 +93,25 @@ def test_magnitude_rule(plain, by_layer, expected):
     results = Results()
     common = {"network": "lenet3", "data": "digits", "coefficient": "spearman"}
     lead_row(results, "correlation lead", plain, 0.1, rival="weight-norm", **common)
-    lead_row(results, "correlation lead", by_layer, 0.1, rival="weight-norm by layer", **common)
+    lead_row(
+        results,
+        "correlation lead",
+        by_layer,
+        0.1,
+        rival="weight-norm by layer",
+        **common,
+    )
     assert verdict(2, results) == expected
 
 
 @pytest.mark.parametrize(
     ("gap", "gain", "expected"),
-    [(0.1, 0.2, "reproduced"), (0.1, -0.2, "partly"), (-0.1, 0.0, "partly"), (-0.1, -0.2, "not reproduced")],
+    [
+        (0.1, 0.2, "reproduced"),
+        (0.1, -0.2, "partly"),
+        (-0.1, 0.0, "partly"),
+        (-0.1, -0.2, "not reproduced"),
+    ],
 )
 def test_layers_rule(gap, gain, expected):
     results = Results()
@@ -91,7 +123,8 @@ def test_layers_rule(gap, gain, expected):
 
 
 @pytest.mark.parametrize(
-    ("ratio", "norm", "expected"), [(1.0, 0.2, "reproduced"), (1.09, 0.2, "partly"), (1.0, 0.01, "not reproduced")]
+    ("ratio", "norm", "expected"),
+    [(1.0, 0.2, "reproduced"), (1.09, 0.2, "partly"), (1.0, 0.01, "not reproduced")],
 )
 def test_tracking_rule(ratio, norm, expected):
     results = Results()
@@ -103,7 +136,8 @@ def test_tracking_rule(ratio, norm, expected):
 
 
 @pytest.mark.parametrize(
-    ("wins", "best", "expected"), [(1, 0.9, "reproduced"), (0.5, 0.9, "partly"), (0.5, 0.1, "not reproduced")]
+    ("wins", "best", "expected"),
+    [(1, 0.9, "reproduced"), (0.5, 0.9, "partly"), (0.5, 0.1, "not reproduced")],
 )
 def test_placement_rule(wins, best, expected):
     values = {**dict.fromkeys(PLACEMENTS, 0.4), "taylor-fo": best}
@@ -114,15 +148,32 @@ def test_placement_rule(wins, best, expected):
 
 
 def test_modern_rule_looks_at_residual_networks_only():
-    assert verdict(6, correlation_rows({"taylor-fo": 0.99})) == "not tested at this scale"
-    for value, expected in ((0.99, "reproduced"), (0.93, "partly"), (0.5, "not reproduced")):
-        assert verdict(6, correlation_rows({"taylor-fo": value}, network="resnet20")) == expected
-    assert verdict(6, correlation_rows({"taylor-fo": 0.99}, network="vgg")) == "not tested at this scale"
+    assert (
+        verdict(6, correlation_rows({"taylor-fo": 0.99})) == "not tested at this scale"
+    )
+    for value, expected in (
+        (0.99, "reproduced"),
+        (0.93, "partly"),
+        (0.5, "not reproduced"),
+    ):
+        assert (
+            verdict(6, correlation_rows({"taylor-fo": value}, network="resnet20"))
+            == expected
+        )
+    assert (
+        verdict(6, correlation_rows({"taylor-fo": 0.99}, network="vgg"))
+        == "not tested at this scale"
+    )
 
 
 @pytest.mark.parametrize(
     ("second", "damage", "expected"),
-    [(0.01, 0.2, "reproduced"), (0.3, 0.2, "partly"), (-0.3, -0.1, "not reproduced"), (0.02, 0.0, "partly")],
+    [
+        (0.01, 0.2, "reproduced"),
+        (0.3, 0.2, "partly"),
+        (-0.3, -0.1, "not reproduced"),
+        (0.02, 0.0, "partly"),
+    ],
 )
 def test_second_order_rule(second, damage, expected):
     results = Results()
@@ -132,7 +183,10 @@ def test_second_order_rule(second, damage, expected):
     assert verdict(7, results) == expected
 
 
-@pytest.mark.parametrize(("value", "expected"), [(0.1, "reproduced"), (0.01, "partly"), (-0.1, "not reproduced")])
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0.1, "reproduced"), (0.01, "partly"), (-0.1, "not reproduced")],
+)
 def test_accuracy_rules(value, expected):
     results = Results()
     for name, rivals in (
@@ -145,21 +199,48 @@ def test_accuracy_rules(value, expected):
 
 
 def test_evidence_says_what_each_interval_is_over():
-    """A bootstrap over the units of one network is not taken for an interval over networks."""
+    """A bootstrap over the units of one network is not taken for an interval over
+    networks.
+    """
     results = correlation_rows({"taylor-fo": 0.7}, network="preact-resnet")
-    results.add("correlation", 0.6, (0.2, 0.9), n=336, over="units", network="resnet20", data="digits", scope="all layers",
-                coefficient="pearson", criterion="taylor-fo")  # fmt: skip
+    results.add(
+        "correlation",
+        0.6,
+        (0.2, 0.9),
+        n=336,
+        over="units",
+        network="resnet20",
+        data="digits",
+        scope="all layers",
+        coefficient="pearson",
+        criterion="taylor-fo",
+    )
     evidence = CLAIMS["C6.6"].verdict(results).evidence
-    assert "preact-resnet 0.700 [0.690, 0.710] (Student's t over 4 networks)" in evidence
-    assert "resnet20 0.600 [0.200, 0.900] (bootstrap over 336 units of one network)" in evidence
+    assert (
+        "preact-resnet 0.700 [0.690, 0.710] (Student's t over 4 networks)" in evidence
+    )
+    assert (
+        "resnet20 0.600 [0.200, 0.900] (bootstrap over 336 units of one network)"
+        in evidence
+    )
 
 
 def small_task(seed=0):
     images = load("digits", "train").take(200), load("digits", "test").take(50)
     parameters = study.Parameters(
-        train_images=200, epochs=2, score_images=64, curve_images=32, subset_images=8, tune_batches=12, batches_per_step=2,
-        residual_images=100, residual_epochs=1, residual_scores=32, curve_units=36, sanity_masks=5,
-    )  # fmt: skip
+        train_images=200,
+        epochs=2,
+        score_images=64,
+        curve_images=32,
+        subset_images=8,
+        tune_batches=12,
+        batches_per_step=2,
+        residual_images=100,
+        residual_epochs=1,
+        residual_scores=32,
+        curve_units=36,
+        sanity_masks=5,
+    )
     return Task(*images, seed, parameters)
 
 
@@ -176,21 +257,34 @@ def test_correlations_are_those_of_scipy_and_a_constant_tells_nothing(task):
     for coefficient, peer in (("spearman", spearmanr), ("pearson", pearsonr)):
         found = agreement.correlations(measured, coefficient, "conv2")
         for name, values in measured.scores.items():
-            expected = peer(values[16:48].double().numpy(), measured.oracle[16:48].double().numpy()).statistic
+            expected = peer(
+                values[16:48].double().numpy(), measured.oracle[16:48].double().numpy()
+            ).statistic
             assert found[name] == pytest.approx(expected, abs=1e-9)
     assert agreement.spearman(torch.ones(5), torch.arange(5.0)) == 0
     assert agreement.pearson(torch.ones(5), torch.arange(5.0)) == 0
     within = agreement.correlations(measured, "pearson", "within layers")
-    layers = [agreement.correlations(measured, "pearson", layer)["taylor-fo"] for layer in measured.layers]
+    layers = [
+        agreement.correlations(measured, "pearson", layer)["taylor-fo"]
+        for layer in measured.layers
+    ]
     assert within["taylor-fo"] == pytest.approx(sum(layers) / 4)
     results = Results()
     agreement.add_correlations(
-        results, [measured, agreement.measure_lenet3(small_task(1))], network="lenet3", data="digits"
+        results,
+        [measured, agreement.measure_lenet3(small_task(1))],
+        network="lenet3",
+        data="digits",
     )
-    assert all(-1 <= row.low <= row.value <= row.high <= 1 for row in results.select("correlation"))
+    assert all(
+        -1 <= row.low <= row.value <= row.high <= 1
+        for row in results.select("correlation")
+    )
     lead = results.one("correlation lead", coefficient="pearson", rival="random")
     pair = [
-        results.one("correlation", coefficient="pearson", scope="all layers", criterion=n)
+        results.one(
+            "correlation", coefficient="pearson", scope="all layers", criterion=n
+        )
         for n in ("taylor-fo", "random")
     ]
     assert lead.value == pytest.approx(pair[0].value - pair[1].value)
@@ -223,7 +317,9 @@ def test_first_step_of_the_oracle_is_the_unit_whose_removal_changes_the_loss_lea
         alive = all_alive(model)
         alive[unit] = False
         changes.append(abs(curves.mean_loss(model, images, labels, alive) - full))
-    _, after = curves.pruning_path(model, images, labels, "oracle", 1, 1, torch.Generator())
+    _, after = curves.pruning_path(
+        model, images, labels, "oracle", 1, 1, torch.Generator()
+    )
     assert changes[int((~after).nonzero())] <= min(changes) + 1e-6
 
 
@@ -242,7 +338,9 @@ def test_the_walk_that_measures_again_takes_the_lowest_score_of_what_is_left():
 
 def test_each_step_of_a_path_removes_living_units_only():
     model, (images, labels) = network("lenet3"), batch("lenet3")
-    path = curves.pruning_path(model, images, labels, "oracle", 4, 10, torch.Generator())
+    path = curves.pruning_path(
+        model, images, labels, "oracle", 4, 10, torch.Generator()
+    )
     assert [int((~alive).sum()) for alive in path] == [0, 10, 20, 30, 40]
     assert all(bool((before | ~after).all()) for before, after in pairwise(path))
 
@@ -254,7 +352,9 @@ def test_no_way_through_the_subsets_beats_the_best_one(task):
     for losses in found.values():
         assert losses[0] == pytest.approx(best[0])
         assert losses[-1] == pytest.approx(best[-1])
-        assert all(loss >= least - 1e-6 for loss, least in zip(losses, best, strict=True))
+        assert all(
+            loss >= least - 1e-6 for loss, least in zip(losses, best, strict=True)
+        )
 
 
 def test_greedy_walk_takes_the_smallest_change_each_time():
@@ -263,7 +363,11 @@ def test_greedy_walk_takes_the_smallest_change_each_time():
     assert sorted(walk) == [0, 1, 2, 3]
     code = 15
     for unit in walk:
-        change = {u: abs(float(losses[code] - losses[code & ~(1 << u)])) for u in range(4) if code >> u & 1}
+        change = {
+            u: abs(float(losses[code] - losses[code & ~(1 << u)]))
+            for u in range(4)
+            if code >> u & 1
+        }
         assert change[unit] == min(change.values())
         code &= ~(1 << unit)
     assert curves.losses_along(losses, walk)[-1] == pytest.approx(float(losses[0]))
@@ -280,26 +384,48 @@ def test_pruning_with_tuning_removes_what_was_asked(one_shot):
 
 
 def test_pruning_to_a_budget_keeps_to_it_and_to_its_layers():
-    model, data = build("preact-resnet", (1, 8, 8), 10, 0), load("digits", "train").take(100)
-    inner = tuple(group.name for group in model.groups if not group.name.startswith("stream"))
+    model, data = (
+        build("preact-resnet", (1, 8, 8), 10, 0),
+        load("digits", "train").take(100),
+    )
+    inner = tuple(
+        group.name for group in model.groups if not group.name.startswith("stream")
+    )
     plan = Plan(batches=6, batches_per_step=1, budget=0.5, layers=inner)
     smaller, alive = prune_and_tune(model, data, plan, torch.Generator().manual_seed(0))
-    share = cost(smaller, data.image_shape).multiply_adds / cost(model, data.image_shape).multiply_adds
+    share = (
+        cost(smaller, data.image_shape).multiply_adds
+        / cost(model, data.image_shape).multiply_adds
+    )
     assert 0.45 < share <= 0.5
-    assert all(part.all() for name, part in model.split(alive).items() if name.startswith("stream"))
+    assert all(
+        part.all()
+        for name, part in model.split(alive).items()
+        if name.startswith("stream")
+    )
 
 
 def test_tuned_network_is_the_masked_one_made_small():
-    """The network that comes back computes what its gates computed while it was tuned."""
+    """The network that comes back computes what its gates computed while it was
+    tuned.
+    """
     model, data = network("lenet3"), load("digits", "train").take(200)
     still = Plan(batches=6, batches_per_step=1, units=60, learning_rate=0.0)
-    smaller, alive = prune_and_tune(model, data, still, torch.Generator().manual_seed(0))
+    smaller, alive = prune_and_tune(
+        model, data, still, torch.Generator().manual_seed(0)
+    )
     with masked(model, alive), torch.no_grad():
-        torch.testing.assert_close(smaller(data.images), model(data.images), rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            smaller(data.images), model(data.images), rtol=0, atol=1e-5
+        )
 
 
-def test_pruning_and_tuning_see_the_images_that_the_network_was_trained_on(task, monkeypatch):
-    """The task holds 200 images; LeNet3 trained on 200 of them, the networks with batch-norm on 100."""
+def test_pruning_and_tuning_see_the_images_that_the_network_was_trained_on(
+    task, monkeypatch
+):
+    """The task holds 200 images; LeNet3 trained on 200 of them, the networks with
+    batch-norm on 100.
+    """
     seen = []
 
     def watched(model, data, plan, generator):
@@ -320,7 +446,9 @@ def test_pruning_and_tuning_see_the_images_that_the_network_was_trained_on(task,
 
 def test_every_way_of_tuning_ends_at_the_same_size(task):
     found = tuning.measure_tuning(task)
-    assert {int(one.alive.sum()) for one in found.values()} == {252 - task.parameters.tuned_units}
+    assert {int(one.alive.sum()) for one in found.values()} == {
+        252 - task.parameters.tuned_units
+    }
     before, after = tuning.measure_sanity(task)
     assert len(before) == len(after) == 5
     assert all(0 <= value <= 1 for value in after)
@@ -330,7 +458,9 @@ def test_vgg_has_every_criterion_and_the_batch_norm_form_is_the_gate_s_score(tas
     measured = agreement.measure_normed(("vgg", task))
     assert sum(measured.layers.values()) == 112
     assert set(agreement.CRITERIA) < set(measured.scores)
-    torch.testing.assert_close(measured.scores["bn taylor"], measured.scores["taylor-fo"], rtol=1e-3, atol=1e-9)
+    torch.testing.assert_close(
+        measured.scores["bn taylor"], measured.scores["taylor-fo"], rtol=1e-3, atol=1e-9
+    )
 
 
 def test_vgg_is_pruned_to_its_budgets(task):
@@ -353,12 +483,20 @@ def test_removal_is_checked_and_a_wrong_network_is_seen(task, monkeypatch):
     assert max(differences) <= removal.TOLERANCE
     monkeypatch.setattr(removal, "removed", lambda model, alive: model)
     results = Results()
-    removal.add_removal(results, works, [*differences[:2], removal.check_removal(works[2])])
-    assert [results.one("removal agrees", network=name).value for name, _ in works] == [1, 1, 0]
+    removal.add_removal(
+        results, works, [*differences[:2], removal.check_removal(works[2])]
+    )
+    assert [results.one("removal agrees", network=name).value for name, _ in works] == [
+        1,
+        1,
+        0,
+    ]
 
 
 def test_measured_memory_holds_the_largest_layer_and_not_all_layers():
-    model = build("vgg", (3, 32, 32), 10, 0).eval().to(memory_format=torch.channels_last)
+    model = (
+        build("vgg", (3, 32, 32), 10, 0).eval().to(memory_format=torch.channels_last)
+    )
     largest = latency.BATCH * cost(model, (3, 32, 32)).activation_bytes
     assert largest <= latency.peak_bytes(model, (3, 32, 32)) < 1.5 * largest
 
@@ -369,7 +507,9 @@ def test_costs_are_measured_for_every_way(task):
         "less": tuning.Tuned(torch.arange(112) % 2 == 0, 1.0, None),
     }
     measured = latency.measured_costs("vgg", [task], [found])
-    assert list(measured) == [f"{name} vgg: {way}" for name in ("latency", "memory") for way in found]
+    assert list(measured) == [
+        f"{name} vgg: {way}" for name in ("latency", "memory") for way in found
+    ]
     assert min(measured.values()) > 0
     assert measured["memory vgg: less"] < measured["memory vgg: full"]
 
@@ -378,9 +518,16 @@ def test_the_drawn_network_shows_which_units_stayed():
     alive = torch.arange(48) % 3 == 0
     figure = figures.draw_removed({"conv1": 16, "conv2": 32}, {"iterative": alive})
     (ax,) = figure.axes
-    filled = [bool(colour[3]) for squares in ax.collections for colour in squares.get_facecolors()]
+    filled = [
+        bool(colour[3])
+        for squares in ax.collections
+        for colour in squares.get_facecolors()
+    ]
     assert filled == alive.tolist()
-    assert {text.get_text().splitlines()[-1] for text in ax.texts} == {"6 of 16", "10 of 32"}
+    assert {text.get_text().splitlines()[-1] for text in ax.texts} == {
+        "6 of 16",
+        "10 of 32",
+    }
 
 
 def test_oracle_on_a_masked_network_gives_dead_units_no_importance():
@@ -412,20 +559,31 @@ def test_exercises_reject_what_is_wrong_and_say_why():
         with pytest.raises(AssertionError, match="how much"):
             exercises.check_training_mode(wrong)
     with pytest.raises(AssertionError, match="square it"):
-        exercises.check_first_order(lambda *problem: gate_gradients(*problem).mean(dim=0).abs())
+        exercises.check_first_order(
+            lambda *problem: gate_gradients(*problem).mean(dim=0).abs()
+        )
     with pytest.raises(AssertionError, match="subtract"):
-        exercises.check_oracle(lambda model, images, labels, units: torch.ones(len(units)))
+        exercises.check_oracle(
+            lambda model, images, labels, units: torch.ones(len(units))
+        )
 
 
 def head_fitted_to(labels, images):
-    """A small gated network at the minimum of the mean loss in the weights of its last layer."""
+    """A small gated network at the minimum of the mean loss in the weights of its last
+    layer.
+    """
     torch.manual_seed(0)
     network, images = (
-        nn.Sequential(nn.Flatten(), nn.Linear(64, 6), nn.ReLU(), nn.Linear(6, 3)).double(),
+        nn.Sequential(
+            nn.Flatten(), nn.Linear(64, 6), nn.ReLU(), nn.Linear(6, 3)
+        ).double(),
         images.double(),
     )
     optimiser = torch.optim.LBFGS(
-        network[3].parameters(), max_iter=2000, tolerance_grad=1e-12, line_search_fn="strong_wolfe"
+        network[3].parameters(),
+        max_iter=2000,
+        tolerance_grad=1e-12,
+        line_search_fn="strong_wolfe",
     )
 
     def loss():
@@ -439,13 +597,22 @@ def head_fitted_to(labels, images):
 
 
 def test_the_answer_about_minima_holds_for_the_chapter_s_scores():
-    """Where the mean gradient is zero per-example scores and curvature are not; where p = y none of them is left."""
+    """Where the mean gradient is zero per-example scores and curvature are not; where p
+    = y none of them is left.
+    """
     generator = torch.Generator().manual_seed(0)
-    images, labels = torch.rand(90, 1, 8, 8, generator=generator), torch.randint(3, (90,), generator=generator)
+    images, labels = (
+        torch.rand(90, 1, 8, 8, generator=generator),
+        torch.randint(3, (90,), generator=generator),
+    )
 
     def scores(model, labels):
         gradients = gate_gradients(model, images, labels)
-        every = (first_order(gradients), per_example(gradients), curvature_diagonal(model, images, labels) / 2)
+        every = (
+            first_order(gradients),
+            per_example(gradients),
+            curvature_diagonal(model, images, labels) / 2,
+        )
         return [float(one.abs().max()) for one in every]
 
     minimum = head_fitted_to(labels, images)
@@ -453,7 +620,9 @@ def test_the_answer_about_minima_holds_for_the_chapter_s_scores():
     assert whole < 1e-10
     assert min(single, damage) > 1e-4
     sure = copy.deepcopy(minimum)
-    sure.get_submodule("layer3").weight.data *= 1e9  # probability 1 for one class; let that be the label
+    sure.get_submodule(
+        "layer3"
+    ).weight.data *= 1e9  # probability 1 for one class; let that be the label
     assert max(scores(sure, sure(images).argmax(1))) < 1e-10
 
 
@@ -466,9 +635,17 @@ def test_solutions_pass_their_checks_and_stubs_do_not(name, exercise):
         names = {"torch": torch, "exercises": robustbook.exercises, "checks": exercises}
         *statements, last = ast.parse(source).body
         exec(compile(ast.Module(statements, []), name, "exec"), names)
-        assert eval(compile(ast.Expression(last.value), name, "eval"), names).correct is solved
+        assert (
+            eval(compile(ast.Expression(last.value), name, "eval"), names).correct
+            is solved
+        )
 
 
 def test_every_grade_of_exercise_is_there():
-    titles = [line for line in NOTEBOOK.read_text().splitlines() if line.startswith("# ### ")]
-    assert all(any(grade in line for line in titles) for grade in ("Predict", "Change", "Implement"))
+    titles = [
+        line for line in NOTEBOOK.read_text().splitlines() if line.startswith("# ### ")
+    ]
+    assert all(
+        any(grade in line for line in titles)
+        for grade in ("Predict", "Change", "Implement")
+    )

@@ -1,4 +1,6 @@
-"""Oracles over posterior samples: attack <= exact <= certificate, corners by brute force, no call in vain."""
+"""Oracles over posterior samples: attack <= exact <= certificate, corners by brute
+force, no call in vain.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ PIXELS = ((2, 1), (2, 2), (3, 4))
 
 def mlp(seed, outputs=3, hidden=12, scale=2.0):
     torch.manual_seed(seed)
-    network = nn.Sequential(nn.Flatten(), nn.Linear(SIDE**2, hidden), nn.ReLU(), nn.Linear(hidden, outputs))
+    network = nn.Sequential(
+        nn.Flatten(), nn.Linear(SIDE**2, hidden), nn.ReLU(), nn.Linear(hidden, outputs)
+    )
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.mul_(scale)
@@ -70,7 +74,9 @@ def random_points(region: Region, count: int):
 @pytest.mark.parametrize("build", [mlp, deep])
 @pytest.mark.parametrize("outputs", [1, 2, 4])
 @pytest.mark.parametrize("epsilon", [0.02, 0.3])
-def test_no_point_of_the_box_is_farther_than_the_certificate(method, build, outputs, epsilon):
+def test_no_point_of_the_box_is_farther_than_the_certificate(
+    method, build, outputs, epsilon
+):
     samples = stack([build(seed, outputs) for seed in range(4)])
     region = ball(IMAGES, epsilon)
     bound = certify(samples, region, method=method)
@@ -86,7 +92,10 @@ def test_no_point_of_the_box_is_farther_than_the_certificate(method, build, outp
 
 def test_linear_bounds_are_tighter_and_all_bounds_meet_at_radius_zero():
     samples = stack([mlp(seed) for seed in range(4)])
-    wide, narrow = (certify(samples, ball(IMAGES, 0.1), method=method) for method in ("interval", "linear"))
+    wide, narrow = (
+        certify(samples, ball(IMAGES, 0.1), method=method)
+        for method in ("interval", "linear")
+    )
     assert (narrow.margin <= wide.margin + 1e-5).all()
     assert float((wide.margin - narrow.margin).max()) > 0.01
     point = certify(samples, ball(IMAGES, 0.0))
@@ -114,7 +123,10 @@ def test_attack_exact_certificate_are_in_order_and_exact_is_tight(outputs, epsil
     region = pixel_box(IMAGES, epsilon, PIXELS)
     found = exact(samples, region, tolerance=1e-4)
     bound = certify(samples, region)
-    for reached in (fgsm(samples, region), pgd(samples, region, steps=20, generator=generator(), restarts=2)):
+    for reached in (
+        fgsm(samples, region),
+        pgd(samples, region, steps=20, generator=generator(), restarts=2),
+    ):
         assert (reached.distance <= found.high.distance + 1e-5).all()
         assert (reached.margin <= found.high.margin + 1e-4).all()
     assert (found.low.distance <= found.high.distance).all()
@@ -137,7 +149,9 @@ def test_exact_reach_is_that_of_a_dense_grid():
     at = answer(samples.logits(region.images))
     change = (torch.sigmoid(logits[..., 0]) - at.probabilities[..., 1]).abs().amax(1)
     assert (change <= found.high.distance[:, 0] + 1e-6).all()
-    torch.testing.assert_close(found.low.distance[:, 0].float(), change, atol=2e-3, rtol=0)
+    torch.testing.assert_close(
+        found.low.distance[:, 0].float(), change, atol=2e-3, rtol=0
+    )
 
 
 def random_function(seed, functions, inputs, units, outer_sign=None):
@@ -162,7 +176,9 @@ def random_function(seed, functions, inputs, units, outer_sign=None):
 def test_branch_and_bound_finds_the_corner_of_a_convex_function(seed, inputs, units):
     function = random_function(seed, 2, inputs, units, outer_sign=1)
     found = maximum(function, 1e-6)
-    corners = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=inputs)), dtype=torch.float64)
+    corners = torch.tensor(
+        list(itertools.product((-1.0, 1.0), repeat=inputs)), dtype=torch.float64
+    )
     values = torch.stack([function(corner.expand(2, -1)) for corner in corners]).amax(0)
     torch.testing.assert_close(found.low, values, atol=1e-6, rtol=0)
     assert (found.high - found.low <= 1e-6 + 1e-12).all()
@@ -174,7 +190,9 @@ def test_branch_and_bound_brackets_every_value_of_any_function(seed):
     function = random_function(seed, 3, 3, 6)
     found = maximum(function, 1e-4)
     points = torch.rand(4000, 3, generator=generator(seed), dtype=torch.float64) * 2 - 1
-    values = torch.stack([function(point.expand(3, -1)) for point in points[:400]]).amax(0)
+    values = torch.stack(
+        [function(point.expand(3, -1)) for point in points[:400]]
+    ).amax(0)
     assert (values <= found.high + 1e-9).all()
     assert (found.low <= found.high).all()
     assert (found.high - found.low <= 1e-4 + 1e-12).all()
@@ -190,7 +208,10 @@ def test_a_search_that_is_cut_short_still_brackets():
 
 def test_reach_grows_with_the_budget():
     samples = stack([mlp(seed, 1) for seed in range(5)])
-    reaches = [exact(samples, pixel_box(IMAGES, epsilon, PIXELS)).high.distance for epsilon in (0.1, 0.2, 0.4)]
+    reaches = [
+        exact(samples, pixel_box(IMAGES, epsilon, PIXELS)).high.distance
+        for epsilon in (0.1, 0.2, 0.4)
+    ]
     assert (reaches[0] <= reaches[1] + 1e-3).all()
     assert (reaches[1] <= reaches[2] + 1e-3).all()
 
@@ -205,13 +226,20 @@ def test_fgsm_moves_every_pixel_by_epsilon_along_the_gradient_of_the_cross_entro
     after = network(images + 0.1 * gradient.sign())
     expected = (torch.softmax(after, 1) - torch.softmax(logits, 1)).norm(dim=1)
     reached = fgsm(stack([network]), ball(images, 0.1))
-    torch.testing.assert_close(reached.distance[0], expected.detach(), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        reached.distance[0], expected.detach(), atol=1e-5, rtol=1e-4
+    )
 
 
 def test_attack_does_not_depend_on_the_chunk():
     samples = stack([mlp(seed) for seed in range(7)])
-    one, all_together = (attack(samples, ball(IMAGES, 0.1), steps=5, step_size=0.05, chunk=c) for c in (1, 7))
-    torch.testing.assert_close(one.distance, all_together.distance, atol=1e-5, rtol=1e-4)
+    one, all_together = (
+        attack(samples, ball(IMAGES, 0.1), steps=5, step_size=0.05, chunk=c)
+        for c in (1, 7)
+    )
+    torch.testing.assert_close(
+        one.distance, all_together.distance, atol=1e-5, rtol=1e-4
+    )
 
 
 def test_verify_asks_only_what_the_rules_need_and_agrees_with_replaying_them():
@@ -221,7 +249,12 @@ def test_verify_asks_only_what_the_rules_need_and_agrees_with_replaying_them():
     asked = torch.zeros(3, dtype=torch.long)
 
     def oracle(samples, part):
-        rows = torch.tensor([int((IMAGES - image).abs().flatten(1).sum(1).argmin()) for image in part.images])
+        rows = torch.tensor(
+            [
+                int((IMAGES - image).abs().flatten(1).sum(1).argmin())
+                for image in part.images
+            ]
+        )
         asked[rows] += len(samples)
         return exact(samples, part).low.moves(0.2)
 
@@ -244,12 +277,17 @@ def test_bad_input_is_refused():
         ball(IMAGES * torch.nan, 0.1)
     with pytest.raises(ParameterError, match="epsilon must not be negative"):
         ball(IMAGES, -0.1)
-    with pytest.raises(ParameterError, match=r"pixel \(9, 0\) is not in an image of 6 x 6"):
+    with pytest.raises(
+        ParameterError, match=r"pixel \(9, 0\) is not in an image of 6 x 6"
+    ):
         pixel_box(IMAGES, 0.1, [(9, 0)])
     with pytest.raises(ParameterError, match="exact search needs"):
         exact(stack([deep(0, 1)]), ball(IMAGES, 0.1))
     with pytest.raises(ParameterError, match="tolerance must be positive"):
         exact(stack([mlp(0, 1)]), ball(IMAGES, 0.1), tolerance=0)
     with pytest.raises(TypeError, match="last layer is Linear"):
-        certify(stack([nn.Sequential(nn.Flatten(), nn.Linear(SIDE**2, 2), nn.ReLU())]), ball(IMAGES, 0.1))
+        certify(
+            stack([nn.Sequential(nn.Flatten(), nn.Linear(SIDE**2, 2), nn.ReLU())]),
+            ball(IMAGES, 0.1),
+        )
     assert np.isfinite(float(ball(IMAGES, 0.1).high.max()))

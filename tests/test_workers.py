@@ -1,4 +1,6 @@
-"""Work side by side: order kept, errors raised, the same numbers for one worker and two."""
+"""Work side by side: order kept, errors raised, the same numbers for one worker and
+two.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def interrupt_itself(_: int) -> None:
 
 
 def test_one_and_two_workers_give_the_same_bits() -> None:
-    assert map_in_workers(product_of, [3, 1, 2], workers=2) == map_in_workers(product_of, [3, 1, 2], workers=1)
+    assert map_in_workers(product_of, [3, 1, 2], workers=2) == map_in_workers(
+        product_of, [3, 1, 2], workers=1
+    )
 
 
 def test_error_of_a_piece_is_raised_and_the_pool_still_works() -> None:
@@ -54,7 +58,9 @@ def test_error_of_a_piece_is_raised_and_the_pool_still_works() -> None:
 def test_every_piece_has_one_thread_and_threads_are_restored() -> None:
     torch.set_num_threads(2)
     try:
-        assert {threads for threads, _ in map_in_workers(threads_of, [1, 2], workers=1)} == {1}
+        assert {
+            threads for threads, _ in map_in_workers(threads_of, [1, 2], workers=1)
+        } == {1}
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(1)
@@ -68,18 +74,25 @@ def test_workers_can_be_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     assert worker_count() == 3
     assert map_in_workers(product_of, []) == []
     monkeypatch.setenv("ROBUSTBOOK_WORKERS", "two")
-    with pytest.raises(ParameterError, match="must be a number of processes, got 'two'"):
+    with pytest.raises(
+        ParameterError, match="must be a number of processes, got 'two'"
+    ):
         worker_count()
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_threads_of_a_piece_can_be_chosen_and_are_restored(workers: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_of_a_piece_can_be_chosen_and_are_restored(
+    workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = torch.get_num_threads()
     monkeypatch.setenv("ROBUSTBOOK_WORKER_THREADS", "3")
     # Workers are kept from call to call, with the threads that they began with.
     _pools.clear()
     try:
-        assert {threads for threads, _ in map_in_workers(threads_of, [1, 2], workers=workers)} == {3}
+        assert {
+            threads
+            for threads, _ in map_in_workers(threads_of, [1, 2], workers=workers)
+        } == {3}
     finally:
         _pools.clear()
     assert torch.get_num_threads() == before
@@ -89,7 +102,9 @@ def test_threads_of_a_piece_can_be_chosen_and_are_restored(workers: int, monkeyp
 
 
 def test_after_an_idle_worker_died_the_call_after_the_next_works_again() -> None:
-    process, *_ = {process for _, process in map_in_workers(threads_of, [1, 2, 3, 4], workers=2)}
+    process, *_ = {
+        process for _, process in map_in_workers(threads_of, [1, 2, 3, 4], workers=2)
+    }
     os.kill(process, signal.SIGKILL)
 
     def until_it_is_noticed() -> None:
@@ -102,13 +117,17 @@ def test_after_an_idle_worker_died_the_call_after_the_next_works_again() -> None
     assert len(map_in_workers(threads_of, [1, 2], workers=2)) == 2
 
 
-def test_workers_that_were_started_early_are_those_that_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_workers_that_were_started_early_are_those_that_work(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("ROBUSTBOOK_WORKERS", "2")
     _pools.clear()
     start_workers()
     started = set(_pools[2]._processes)
     assert len(started) == 2
-    assert {process for _, process in map_in_workers(threads_of, [1, 2, 3, 4])} <= started
+    assert {
+        process for _, process in map_in_workers(threads_of, [1, 2, 3, 4])
+    } <= started
     monkeypatch.setenv("ROBUSTBOOK_WORKERS", "1")
     _pools.clear()
     start_workers()
@@ -116,25 +135,36 @@ def test_workers_that_were_started_early_are_those_that_work(monkeypatch: pytest
 
 
 def test_an_interrupt_stops_a_worker_at_work_and_leaves_an_idle_one() -> None:
-    processes = {process for _, process in map_in_workers(threads_of, [1, 2, 3, 4], workers=2)}
+    processes = {
+        process for _, process in map_in_workers(threads_of, [1, 2, 3, 4], workers=2)
+    }
     for process in processes:
         os.kill(process, signal.SIGINT)
-    assert {process for _, process in map_in_workers(threads_of, [1, 2, 3, 4], workers=2)} <= processes
+    assert {
+        process for _, process in map_in_workers(threads_of, [1, 2, 3, 4], workers=2)
+    } <= processes
     with pytest.raises(KeyboardInterrupt):
         map_in_workers(interrupt_itself, [1, 2], workers=2)
-    assert {process for _, process in map_in_workers(threads_of, [1, 2, 3, 4], workers=2)} <= processes
+    assert {
+        process for _, process in map_in_workers(threads_of, [1, 2, 3, 4], workers=2)
+    } <= processes
 
 
 def test_workers_end_when_their_parent_is_killed() -> None:
     program = (
-        "import os, sys; sys.path.insert(0, 'tests'); from test_workers import threads_of\n"
-        "from robustbook.workers import map_in_workers\n"
-        "if __name__ == '__main__':\n"
-        "    print(*{pid for _, pid in map_in_workers(threads_of, [1, 2], workers=2)}, flush=True)\n"
-        "    os.kill(os.getpid(), 9)\n"
+        "import os, sys; sys.path.insert(0, 'tests'); from test_workers import "
+        "threads_of\nfrom robustbook.workers import map_in_workers\nif __name__ == "
+        "'__main__':\n    print(*{pid for _, pid in map_in_workers(threads_of, [1, 2], "
+        "workers=2)}, flush=True)\n    os.kill(os.getpid(), 9)\n"
     )
     root = Path(__file__).parents[1]
-    killed = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False)
+    killed = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=root,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert killed.returncode == -9
     workers = [int(pid) for pid in killed.stdout.split()]
     assert workers
@@ -162,7 +192,9 @@ def test_the_newest_rewritten_line_is_found_and_other_messages_are_not() -> None
     assert last_line("a warning\n") == ""
 
 
-def test_progress_is_told_to_a_function_or_shown_or_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_told_to_a_function_or_shown_or_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     told: list[tuple[int, int]] = []
     for progress in (lambda done, total: told.append((done, total)), False, True):
         with counting(progress, "maps", 2) as tell:

@@ -1,4 +1,6 @@
-"""What the book says of speed beside peer libraries and of growth, from `book/measured/benchmark.json` (`make benchmark`)."""
+"""What the book says of speed beside peer libraries and of growth, from
+`book/measured/benchmark.json` (`make benchmark`).
+"""
 
 from __future__ import annotations
 
@@ -21,25 +23,30 @@ Found = dict[str, Any]
 
 def rows(app: Sphinx, kind: str) -> list[Found]:
     """The measured rows of one kind: comparison, measurement or growth."""
-    return [row for row in measured(app, "benchmark").get("rows", []) if row["kind"] == kind]
+    return [
+        row for row in measured(app, "benchmark").get("rows", []) if row["kind"] == kind
+    ]
 
 
 def coverage(turns: int) -> float:
-    """Probability that the range of `turns` independent values covers their distribution's median."""
+    """Probability that the range of `turns` independent values covers their
+    distribution's median.
+    """
     return 1 - 2.0 ** (1 - turns)
 
 
 class Ratios(RecordDirective):
-    """`{speed-ratios}`: ours over each peer's time, with intervals and limits, as a figure and a table."""
+    """`{speed-ratios}`: ours over each peer's time, with intervals and limits, as a
+    figure and a table.
+    """
 
     def run(self) -> list[nodes.Node]:
         """Both, or a note if nobody has measured."""
         found = rows(self.env.app, "comparison")
         if not found:
             return [nodes.paragraph(text="Nothing is measured yet.")]
-        return [
-            self.raw(f"{_ratio_figure(found)}\n{_ratio_table(found, measured(self.env.app, 'benchmark')['machine'])}")
-        ]
+        machine = measured(self.env.app, "benchmark")["machine"]
+        return [self.raw(f"{_ratio_figure(found)}\n{_ratio_table(found, machine)}")]
 
 
 def _ratio_figure(found: list[Found]) -> str:
@@ -49,22 +56,42 @@ def _ratio_figure(found: list[Found]) -> str:
     style.use_style()
     figure, axes = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 0.8 + 0.3 * len(found)))
     for place, row in enumerate(reversed(found)):
-        colour = style.GREY if row["limit"] is None else style.VERMILLION if _missed(row) else style.GREEN
+        colour = (
+            style.GREY
+            if row["limit"] is None
+            else style.VERMILLION
+            if _missed(row)
+            else style.GREEN
+        )
         axes.plot([row["low"], row["high"]], [place] * 2, color=colour, linewidth=1.6)
         axes.plot(row["ratio"], place, "o", color=colour, markersize=5)
         if row["limit"] is not None:
-            axes.plot(row["limit"], place, "|", color=style.GREY, markersize=11, markeredgewidth=1.6)
+            axes.plot(
+                row["limit"],
+                place,
+                "|",
+                color=style.GREY,
+                markersize=11,
+                markeredgewidth=1.6,
+            )
     axes.axvline(1, color=style.GREY, linewidth=0.8, linestyle=":")
-    axes.set_yticks(range(len(found)), [row["name"] for row in reversed(found)], fontsize=8)
+    axes.set_yticks(
+        range(len(found)), [row["name"] for row in reversed(found)], fontsize=8
+    )
     axes.set(xscale="log", xlabel="our time over theirs", ylim=(-0.8, len(found) - 0.2))
     limited = [row for row in found if row["limit"] is not None]
     caption = (
-        f"Our time over theirs: {sum(not _missed(row) for row in limited)} of {len(limited)} comparisons stay within the limit "
-        "set before (grey mark), the others are red; a point left of the dotted line is faster than the peer. Grey points have "
-        "no limit: they show what is possible. Points are medians over turns in which both sides ran one after the other, "
-        "lines the range of the turns."
+        f"Our time over theirs: {sum(not _missed(row) for row in limited)} of "
+        f"{len(limited)} comparisons stay within the limit set before (grey mark), the "
+        "others are red; a point left of the dotted line is faster than the peer. "
+        "Grey points have no limit: they show what is possible. Points are medians "
+        "over turns in which both sides ran one after the other, lines the range of "
+        "the turns."
     )
-    alt = "Ratios of our time to a peer's, one line a comparison, with the range of the turns and the limit."
+    alt = (
+        "Ratios of our time to a peer's, one line a comparison, with the range of "
+        "the turns and the limit."
+    )
     return str(page.figure(figure, alt=alt, caption=caption).data)
 
 
@@ -87,13 +114,20 @@ def _ratio_table(found: list[Found], machine: Found) -> str:
     ]
     most = max(row["turns"] for row in found)
     caption = (
-        f"The same inputs, one thread, on a machine with {machine['cores']} cores (load before: {machine['load before']:g}). The "
-        f"range of n turns covers the median ratio with probability 1 - 2^(1 - n), {coverage(most):.1%} for {most}."
+        f"The same inputs, one thread, on a machine with {machine['cores']} cores "
+        f"(load before: {machine['load before']:g}). The range of n turns covers the "
+        f"median ratio with probability 1 - 2^(1 - n), {coverage(most):.1%} for {most}."
     )
-    agreements = [{"ours / theirs": row["name"], "the answers": row["agreement"]} for row in found if row["agreement"]]
+    agreements = [
+        {"ours / theirs": row["name"], "the answers": row["agreement"]}
+        for row in found
+        if row["agreement"]
+    ]
     return (
         f"{page.table(pd.DataFrame(lines), caption=caption).data}\n"
-        f"{page.table(pd.DataFrame(agreements), caption='How far the answers agree.').data}"
+        + page.table(
+            pd.DataFrame(agreements), caption="How far the answers agree."
+        ).data
     )
 
 
@@ -116,7 +150,9 @@ class Limits(TableDirective):
 
 
 class GrowthCurves(RecordDirective):
-    """`{growth}`: seconds over images, samples, masks, units and pixels, with fitted exponents."""
+    """`{growth}`: seconds over images, samples, masks, units and pixels, with fitted
+    exponents.
+    """
 
     def run(self) -> list[nodes.Node]:
         """Figure and table, or a note if nobody has measured."""
@@ -135,21 +171,37 @@ def _growth_figure(found: list[Found]) -> str:
         _draw_growth(axes, row)
     ends = max(row["sizes"][-1] / row["sizes"][0] for row in found)
     axes.plot([1, ends], [1, ends], color=style.GREY, linestyle=":", linewidth=1)
-    axes.set(xscale="log", yscale="log", xlabel="size over the smallest", ylabel="time over the smallest's")
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel="size over the smallest",
+        ylabel="time over the smallest's",
+    )
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=2, fontsize=8)
     steep = max(found, key=lambda row: row["exponent"])
     caption = (
-        f"Time over size, both relative to the smallest; the dotted line is proportion. The steepest is {steep['name']} over "
-        f"{steep['axis']} with an exponent of {steep['exponent']:.2f}."
+        "Time over size, both relative to the smallest; the dotted line is "
+        f"proportion. The steepest is {steep['name']} over {steep['axis']} with an "
+        f"exponent of {steep['exponent']:.2f}."
     )
-    alt = "Time against size on logarithmic axes, one line for each measured piece of work."
+    alt = (
+        "Time against size on logarithmic axes, one line for each measured piece of "
+        "work."
+    )
     return str(page.figure(figure, alt=alt, caption=caption).data)
 
 
 def _draw_growth(axes: Axes, row: Found) -> None:
     sizes = [size / row["sizes"][0] for size in row["sizes"]]
     times = [each / row["seconds"][0] for each in row["seconds"]]
-    axes.plot(sizes, times, "o-", markersize=4, linewidth=1.3, label=f"{row['name']} ({row['axis']})")
+    axes.plot(
+        sizes,
+        times,
+        "o-",
+        markersize=4,
+        linewidth=1.3,
+        label=f"{row['name']} ({row['axis']})",
+    )
 
 
 def _growth_table(found: list[Found]) -> str:
@@ -164,12 +216,19 @@ def _growth_table(found: list[Found]) -> str:
         }
         for row in found
     ]
-    caption = "Exponents of the power law through the sizes, by least squares of the logarithms in every turn: median and range."
+    caption = (
+        "Exponents of the power law through the sizes, by least squares of the "
+        "logarithms in every turn: median and range."
+    )
     return str(page.table(pd.DataFrame(lines), caption=caption).data)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives; `measured_speed` reads the page again in every build."""
-    for name, directive in {"speed-ratios": Ratios, "speed-limits": Limits, "growth": GrowthCurves}.items():
+    for name, directive in {
+        "speed-ratios": Ratios,
+        "speed-limits": Limits,
+        "growth": GrowthCurves,
+    }.items():
         app.add_directive(name, directive)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,7 +1,9 @@
-"""What the book says of its own making: data and versions from records, and measured files as tables.
+"""What the book says of its own making: data and versions from records, and measured
+files as tables.
 
-Measured files are JSON in `book/measured/`, each written by one command: `faults` by `make faults`, `repeats` by
-`robustbook check --report`, `workers` by the benchmark of sweeps.
+Measured files are JSON in `book/measured/`, each written by one command: `faults` by
+`make faults`, `repeats` by `robustbook check --report`, `workers` by the benchmark of
+sweeps.
 """
 
 from __future__ import annotations
@@ -59,7 +61,9 @@ class TableDirective(RecordDirective):
         lines = list(self.lines())
         if not lines:
             return [nodes.paragraph(text=self.nothing)]
-        return [self.raw(str(page.table(pd.DataFrame(lines), caption=self.caption).data))]
+        return [
+            self.raw(str(page.table(pd.DataFrame(lines), caption=self.caption).data))
+        ]
 
 
 def runs_of(found: list[Record]) -> str:
@@ -79,15 +83,25 @@ class Versions(TableDirective):
         """One line a set of versions, with the runs that have it."""
         groups: dict[tuple[tuple[str, str], ...], list[Record]] = {}
         for record in known(self.env.app):
-            groups.setdefault(tuple(sorted(record.provenance.versions.items())), []).append(record)
+            groups.setdefault(
+                tuple(sorted(record.provenance.versions.items())), []
+            ).append(record)
         for versions, users in groups.items():
-            yield {"Versions": ", ".join(f"{name} {version}" for name, version in versions), "Runs": runs_of(users)}
+            yield {
+                "Versions": ", ".join(
+                    f"{name} {version}" for name, version in versions
+                ),
+                "Runs": runs_of(users),
+            }
 
 
 class DataDigests(TableDirective):
     """`{data-digests}`: every data set that a run has recorded, with its digest."""
 
-    caption = "SHA-256 digest of each data set that a run recorded, of its files or of its pixels."
+    caption = (
+        "SHA-256 digest of each data set that a run recorded, of its files or of "
+        "its pixels."
+    )
 
     def lines(self) -> Iterable[dict[str, Any]]:
         """One line a data set and digest."""
@@ -95,30 +109,51 @@ class DataDigests(TableDirective):
         for record in known(self.env.app):
             for title, digest in record.provenance.data.items():
                 groups.setdefault((title, digest), []).append(record)
-        for (title, digest), users in sorted(groups.items(), key=lambda group: group[0]):
+        for (title, digest), users in sorted(
+            groups.items(), key=lambda group: group[0]
+        ):
             yield {"Data": title, "Digest": f"`{digest}`", "Runs": runs_of(users)}
 
 
 class Repeats(TableDirective):
-    """`{repeats}`: what repetitions of runs found, from `measured/repeats.json`; only of runs that are still the same."""
+    """`{repeats}`: what repetitions of runs found, from `measured/repeats.json`; only
+    of runs that are still the same.
+    """
 
     caption = (
-        "Runs made again and compared with their records, with the networks that were kept or with networks trained again. "
-        "Threads: of the repetition's notebook and of each of its workers; workers of the first run had one. Farthest: the "
-        "largest distance relative to the larger value, or to 1 below it. The interval is that of the record."
+        "Runs made again and compared with their records, with the networks that were "
+        "kept or with networks trained again. Threads: of the repetition's notebook "
+        "and of each of its workers; workers of the first run had one. Farthest: the "
+        "largest distance relative to the larger value, or to 1 below it. The interval "
+        "is that of the record."
     )
     nothing = "No repetition of the present runs is measured."
 
     def current(self, found: dict[str, Any]) -> bool:
-        """Whether the run's record has the code, parameters and data of the one that was repeated."""
-        record = records(self.env.app, found["study"]).get(RunId(found["study"], found["run"]))
-        return isinstance(record, Record) and record.provenance.hash == found.get("hash")
+        """Whether the run's record has the code, parameters and data of the one that
+        was repeated.
+        """
+        record = records(self.env.app, found["study"]).get(
+            RunId(found["study"], found["run"])
+        )
+        return isinstance(record, Record) and record.provenance.hash == found.get(
+            "hash"
+        )
 
     def run(self) -> list[nodes.Node]:
         """The table, and below it which runs changed since they were repeated."""
         rows = measured(self.env.app, "repeats").values()
-        old = sorted({f"{found['study']} {found['run']}" for found in rows if not self.current(found)})
-        said = f"Not shown, since the run is another one now or is not here: {', '.join(old)}."
+        old = sorted(
+            {
+                f"{found['study']} {found['run']}"
+                for found in rows
+                if not self.current(found)
+            }
+        )
+        said = (
+            "Not shown, since the run is another one now or is not here: "
+            f"{', '.join(old)}."
+        )
         return [*super().run(), *([nodes.paragraph(text=said)] if old else [])]
 
     def lines(self) -> Iterable[dict[str, Any]]:
@@ -139,25 +174,38 @@ class Repeats(TableDirective):
 class Faults(TableDirective):
     """`{faults}`: counts of the fault tests, from `measured/faults.json`."""
 
-    caption = "Faults made and faults that ended as they should, counted by `make faults`."
+    caption = (
+        "Faults made and faults that ended as they should, counted by `make faults`."
+    )
 
     def lines(self) -> Iterable[dict[str, Any]]:
         """One line a kind of fault."""
         for fault, found in measured(self.env.app, "faults").items():
-            yield {"Fault": fault, "Made": found["made"], "Held": found["held"], "What was seen": found["told"]}
+            yield {
+                "Fault": fault,
+                "Made": found["made"],
+                "Held": found["held"],
+                "What was seen": found["told"],
+            }
 
 
 class Workers(TableDirective):
-    """`{workers}`: how much faster a sweep is with more workers, from `measured/workers.json`."""
+    """`{workers}`: how much faster a sweep is with more workers, from
+    `measured/workers.json`.
+    """
 
     caption = (
-        "Wall-clock seconds of one sweep of six short runs, trained networks not cached; medians of the repetitions."
+        "Wall-clock seconds of one sweep of six short runs, trained networks not "
+        "cached; medians of the repetitions."
     )
 
     def lines(self) -> Iterable[dict[str, Any]]:
         """One line a number of workers."""
         found = measured(self.env.app, "workers")
-        seconds = {int(workers): sorted(times) for workers, times in found.get("seconds", {}).items()}
+        seconds = {
+            int(workers): sorted(times)
+            for workers, times in found.get("seconds", {}).items()
+        }
         for workers, times in sorted(seconds.items()):
             middle = pd.Series(times).median()
             alone = pd.Series(seconds[1]).median()

@@ -1,4 +1,6 @@
-"""What the book says of runs, from their records alone: study cards, the scoreboard, parameters, marks on run pages."""
+"""What the book says of runs, from their records alone: study cards, the scoreboard,
+parameters, marks on run pages.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def page_name(app: Sphinx, run: RunId) -> str:
 
 
 def records(app: Sphinx, study: str) -> dict[RunId, Record | str]:
-    """Each published run of a study with its record, or with the reason why it cannot be read."""
+    """Each published run of a study with its record, or with the reason why it cannot
+    be read.
+    """
     found: dict[RunId, Record | str] = {}
     for run in project(app).runs(study):
         try:
@@ -58,17 +62,25 @@ class RecordDirective(SphinxDirective):
     def address(self, run: RunId) -> str | None:
         """Relative address of a run's page, None if it is not in the book."""
         name = page_name(self.env.app, run)
-        return self.env.app.builder.get_relative_uri(self.env.docname, name) if name in self.env.found_docs else None
+        return (
+            self.env.app.builder.get_relative_uri(self.env.docname, name)
+            if name in self.env.found_docs
+            else None
+        )
 
 
 class StudyCards(RecordDirective):
-    """`{study-cards}`: a card per entry (study, paper, question) of a YAML list, linked where it has a page."""
+    """`{study-cards}`: a card per entry (study, paper, question) of a YAML list, linked
+    where it has a page.
+    """
 
     has_content = True
 
     def run(self) -> list[nodes.Node]:
         """One list of cards."""
-        cards = "\n".join(self._card(entry) for entry in yaml.safe_load("\n".join(self.content)))
+        cards = "\n".join(
+            self._card(entry) for entry in yaml.safe_load("\n".join(self.content))
+        )
         return [self.raw(f'<ul class="pm-cards">\n{cards}\n</ul>')]
 
     def _card(self, entry: dict[str, str]) -> str:
@@ -83,36 +95,59 @@ class StudyCards(RecordDirective):
             else '<span class="pm-source">In preparation</span>'
         )
         return (
-            f'<li class="pm-card{"" if address else " pm-coming"}"><p class="pm-card-title">{head}</p>'
-            f'<p class="pm-source">{page.inline(entry["paper"])}</p><p>{page.inline(entry["question"])}</p>'
+            f'<li class="pm-card{"" if address else " pm-coming"}"><p '
+            f'class="pm-card-title">{head}</p>'
+            "<p "
+            f'class="pm-source">{page.inline(entry["paper"])}</p><p>{page.inline(entry["question"])}</p>'
             f'<p class="pm-counts">{foot}</p></li>'
         )
 
 
 def counts(claims: list[ClaimRecord], own: bool = False) -> str:
-    """How many claims have each verdict, in the words of questions of our own with `own`."""
+    """How many claims have each verdict, in the words of questions of our own with
+    `own`.
+    """
     found = Counter(claim.verdict for claim in claims)
     return " ".join(
-        f'<span class="pm-count">{found[name]} × {page.badge(name, own=own)}</span>' for name in VERDICTS if found[name]
+        f'<span class="pm-count">{found[name]} × {page.badge(name, own=own)}</span>'
+        for name in VERDICTS
+        if found[name]
     )
 
 
 DOWNLOADS = {
     "claims.csv": ("one line a claim (CSV)", scoreboard.to_csv),
-    "claims.json": ("the same with the numbers that each rule read (JSON)", scoreboard.to_json),
-    "claims-rows.csv": ("one line a number that a rule read (CSV)", scoreboard.rows_csv),
+    "claims.json": (
+        "the same with the numbers that each rule read (JSON)",
+        scoreboard.to_json,
+    ),
+    "claims-rows.csv": (
+        "one line a number that a rule read (CSV)",
+        scoreboard.rows_csv,
+    ),
 }
 """Files beside the scoreboard: name, what it holds, and how it is written."""
 
 
 def summary(board: list[Entry]) -> str:
-    """How many claims of papers and how many questions of our own have each verdict, and the scoreboard as files."""
+    """How many claims of papers and how many questions of our own have each verdict,
+    and the scoreboard as files.
+    """
     papers = [entry for entry in board if entry.paper]
     own = [entry for entry in board if not entry.paper]
-    lines = [f'<p class="pm-counts">{len(papers)} claims of papers: {verdict_counts(papers)}</p>']
+    lines = [
+        f'<p class="pm-counts">{len(papers)} claims of papers: '
+        f"{verdict_counts(papers)}</p>"
+    ]
     if own:
-        lines.append(f'<p class="pm-counts">{len(own)} questions of our own: {verdict_counts(own, own=True)}</p>')
-    links = "; ".join(f'<a href="{name}" download>{words}</a>' for name, (words, _) in DOWNLOADS.items())
+        lines.append(
+            f'<p class="pm-counts">{len(own)} questions of our own: '
+            f"{verdict_counts(own, own=True)}</p>"
+        )
+    links = "; ".join(
+        f'<a href="{name}" download>{words}</a>'
+        for name, (words, _) in DOWNLOADS.items()
+    )
     return "\n".join([*lines, f"<p>To take along: {links}.</p>"])
 
 
@@ -125,7 +160,10 @@ def verdict_counts(board: list[Entry], *, own: bool = False) -> str:
         if verdicts[name]
     ]
     if verdicts[scoreboard.IN_PREPARATION]:
-        parts.append(f'<span class="pm-source">{verdicts[scoreboard.IN_PREPARATION]} in preparation</span>')
+        parts.append(
+            f'<span class="pm-source">{verdicts[scoreboard.IN_PREPARATION]} in '
+            "preparation</span>"
+        )
     return " ".join(parts)
 
 
@@ -141,16 +179,23 @@ def in_book_order(app: Sphinx) -> list[str]:
     """The studies in the order of the table of contents, others after them."""
     pages = list(app.config.external_site_map)
     places = {page: place for place, page in enumerate(pages)}
-    return sorted(studies.names(), key=lambda study: places.get(f"studies/{study}", len(pages)))
+    return sorted(
+        studies.names(), key=lambda study: places.get(f"studies/{study}", len(pages))
+    )
 
 
 class Scoreboard(RecordDirective):
-    """`{scoreboard}`: all claims of all studies with verdict, evidence, the published value and the control."""
+    """`{scoreboard}`: all claims of all studies with verdict, evidence, the published
+    value and the control.
+    """
 
     def run(self) -> list[nodes.Node]:
         """The whole in numbers, the downloads, then one section a study."""
         board = scoreboard.entries(project(self.env.app))
-        return [self.raw(summary(board)), *(self._section(study) for study in in_book_order(self.env.app))]
+        return [
+            self.raw(summary(board)),
+            *(self._section(study) for study in in_book_order(self.env.app)),
+        ]
 
     def _section(self, study: str) -> nodes.section:
         section = nodes.section(ids=[nodes.make_id(study)], names=[study])
@@ -162,22 +207,40 @@ class Scoreboard(RecordDirective):
         here = project(self.env.app)
         found = records(self.env.app, study)
         problems = [text for text in found.values() if isinstance(text, str)]
-        notes = "".join(f'<p class="pm-problem">{html.escape(text)}</p>' for text in problems)
+        notes = "".join(
+            f'<p class="pm-problem">{html.escape(text)}</p>' for text in problems
+        )
         board = scoreboard.entries(here, [study])
         first = next((run for run in found if board and run.run == board[0].run), None)
-        others = {run: record for run, record in found.items() if isinstance(record, Record) and run != first}
+        others = {
+            run: record
+            for run, record in found.items()
+            if isinstance(record, Record) and run != first
+        }
         items = "\n".join(self._item(entry, first, others) for entry in board)
         shown = found.get(first) if first else None
-        said = '<span class="pm-source">In preparation: the claims are declared, no run is published.</span>'
+        said = (
+            '<span class="pm-source">In preparation: the claims are declared, no '
+            "run is published.</span>"
+        )
         if first and isinstance(shown, Record):
             stale = " (stale)" if board[0].state == "stale" else ""
-            said = f"{self._link(first, f'Run: {first.run}')}{stale} {counts(shown.claims, studies.is_own(study))}"
-        return f'{notes}<p class="pm-counts">{said}</p>\n<ul class="pm-scoreboard">\n{items}\n</ul>'
+            said = (
+                f"{self._link(first, f'Run: {first.run}')}{stale} "
+                f"{counts(shown.claims, studies.is_own(study))}"
+            )
+        return (
+            f'{notes}<p class="pm-counts">{said}</p>\n<ul '
+            f'class="pm-scoreboard">\n{items}\n</ul>'
+        )
 
-    def _item(self, entry: Entry, run: RunId | None, others: dict[RunId, Record]) -> str:
+    def _item(
+        self, entry: Entry, run: RunId | None, others: dict[RunId, Record]
+    ) -> str:
         anchor, own = f"#verdict-{entry.claim.lower()}", not entry.paper
         elsewhere = "".join(
-            f' <span class="pm-elsewhere">{self._link(other, other.run, anchor)} {page.badge(same.verdict, own=own)}</span>'
+            f' <span class="pm-elsewhere">{self._link(other, other.run, anchor)} '
+            f"{page.badge(same.verdict, own=own)}</span>"
             for other, record in others.items()
             for same in record.claims
             if same.id == entry.claim
@@ -189,10 +252,16 @@ class Scoreboard(RecordDirective):
             ("Rule", entry.rule if run is None else ""),
             ("Control", entry.control),
         ]
-        badge = page.badge(entry.verdict, own=own) if run else '<span class="pm-source">In preparation</span>'
+        badge = (
+            page.badge(entry.verdict, own=own)
+            if run
+            else '<span class="pm-source">In preparation</span>'
+        )
         return (
             f'<li class="pm-box" id="{entry.study}-{html.escape(entry.claim.lower())}">'
-            f'<p class="pm-statement">{self._link(run, name, anchor) if run else name} {page.inline(entry.statement)}</p>'
+            "<p "
+            f'class="pm-statement">{self._link(run, name, anchor) if run else name} '
+            f"{page.inline(entry.statement)}</p>"
             f'<p class="pm-counts">{badge}{elsewhere}</p>{page.terms(facts)}</li>'
         )
 
@@ -202,7 +271,9 @@ class Scoreboard(RecordDirective):
 
 
 class Parameters(RecordDirective):
-    """`{parameters}`: of every study, each parameter with type, default, range, reference value and meaning."""
+    """`{parameters}`: of every study, each parameter with type, default, range,
+    reference value and meaning.
+    """
 
     def run(self) -> list[nodes.Node]:
         """One section a study."""
@@ -217,13 +288,17 @@ class Parameters(RecordDirective):
             {
                 "Parameter": f"`{entry.name}`",
                 "Default": f"`{entry.default}`",
-                "Reference": f"`{parameters.to_text(values[entry.name])}`" if entry.name in values else "–",
+                "Reference": f"`{parameters.to_text(values[entry.name])}`"
+                if entry.name in values
+                else "–",
                 "Values": ", ".join(part for part in (entry.kind, entry.range) if part),
                 "Meaning": entry.help,
             }
             for entry in parameters.describe(studies.get(study).Parameters)
         ]
-        section = nodes.section(ids=[nodes.make_id(f"parameters-{study}")], names=[f"parameters-{study}"])
+        section = nodes.section(
+            ids=[nodes.make_id(f"parameters-{study}")], names=[f"parameters-{study}"]
+        )
         section += nodes.title("", "", nodes.literal(text=study))
         table = page.table(pd.DataFrame(rows), caption=f"Parameters of `{study}`")
         section += self.raw(str(table.data))
@@ -231,7 +306,9 @@ class Parameters(RecordDirective):
 
 
 class SameQuantity(RecordDirective):
-    """`{same-quantity}`: what the synthesis chapter and another study's record say of the same quantity."""
+    """`{same-quantity}`: what the synthesis chapter and another study's record say of
+    the same quantity.
+    """
 
     def run(self) -> list[nodes.Node]:
         """One table, or a sentence where no two published records can be compared."""
@@ -239,12 +316,21 @@ class SameQuantity(RecordDirective):
 
         lines = same_quantity.comparison(project(self.env.app))
         if not lines:
-            return [self.raw("<p>No two published reference records hold the same quantity at the same budget.</p>")]
-        caption = "Reference records side by side, read when the book is rendered: means over seeds."
+            return [
+                self.raw(
+                    "<p>No two published reference records hold the same quantity "
+                    "at the same budget.</p>"
+                )
+            ]
+        caption = (
+            "Reference records side by side, read when the book is rendered: means "
+            "over seeds."
+        )
         return [self.raw(str(page.table(pd.DataFrame(lines), caption=caption).data))]
 
 
-# Run pages ----------------------------------------------------------------------------------------------------------
+# Run pages
+# --------------------------------------------------------------------------------------
 
 
 def run_of(app: Sphinx, docname: str) -> RunId | None:
@@ -253,14 +339,23 @@ def run_of(app: Sphinx, docname: str) -> RunId | None:
     if folder == "studies" and "/" not in rest:
         return RunId(rest, REFERENCE)
     study, _, name = rest.partition("/")
-    return RunId(study, name) if folder == "runs" and name and not name.startswith("sweep-") else None
+    return (
+        RunId(study, name)
+        if folder == "runs" and name and not name.startswith("sweep-")
+        else None
+    )
 
 
 def mark_run_page(app: Sphinx, doctree: nodes.document) -> None:
-    """Say below a run's title which run it is, and whether its sources changed since; name solutions as such."""
+    """Say below a run's title which run it is, and whether its sources changed since;
+    name solutions as such.
+    """
     for cell in doctree.findall(nodes.container):
         if "tag_solution" in cell.get("classes", []) and "prompt_show" in cell:
-            cell["prompt_show"], cell["prompt_hide"] = "Show the solution", "Hide the solution"
+            cell["prompt_show"], cell["prompt_hide"] = (
+                "Show the solution",
+                "Hide the solution",
+            )
     run = run_of(app, app.env.docname)
     title = next(iter(doctree.findall(nodes.title)), None)
     if run is None or title is None:
@@ -269,7 +364,8 @@ def mark_run_page(app: Sphinx, doctree: nodes.document) -> None:
     state = status.of(project(app), run)
     if state.state in ("stale", "damaged"):
         notes.append(
-            f'<p class="pm-run"><strong>This page is {state.state}</strong>: {html.escape("; ".join(state.reasons))}.</p>'
+            f'<p class="pm-run"><strong>This page is {state.state}</strong>: '
+            f"{html.escape('; '.join(state.reasons))}.</p>"
         )
     title.parent.insert(1, nodes.raw("", "\n".join(notes), format="html"))
 
@@ -277,13 +373,22 @@ def mark_run_page(app: Sphinx, doctree: nodes.document) -> None:
 def _which_run(app: Sphinx, run: RunId) -> str:
     record = records(app, run.study).get(run)
     given = record.overrides if isinstance(record, Record) else {}
-    changed = ", ".join(f"<code>{html.escape(f'{name} = {json.dumps(value)}')}</code>" for name, value in given.items())
+    changed = ", ".join(
+        f"<code>{html.escape(f'{name} = {json.dumps(value)}')}</code>"
+        for name, value in given.items()
+    )
     name = page_name(app, RunId(run.study, REFERENCE))
     link = "reference run"
     if name in app.env.found_docs:
-        link = f'<a href="{app.builder.get_relative_uri(app.env.docname, name)}">{link}</a>'
+        link = (
+            "<a "
+            f'href="{app.builder.get_relative_uri(app.env.docname, name)}">{link}</a>'
+        )
     said = f"It was given {changed}." if changed else "It has the default parameters."
-    return f'<p class="pm-run">This is the run <strong>{run.run}</strong>, not the {link}. {said}</p>'
+    return (
+        f'<p class="pm-run">This is the run <strong>{run.run}</strong>, not the '
+        f"{link}. {said}</p>"
+    )
 
 
 def name_run_page(app: Sphinx, doctree: nodes.document) -> None:

@@ -1,4 +1,5 @@
-"""The command `robustbook`, a thin front of `robustbook.run` and `robustbook.data`; `main` tells errors in one line.
+"""The command `robustbook`, a thin front of `robustbook.run` and `robustbook.data`;
+`main` tells errors in one line.
 
 What is slow to import is imported inside the commands, so that help is instant.
 """
@@ -27,19 +28,40 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="robustbook",
-    help="Perturb and Measure: run the studies, render the book.\n\nExample: robustbook run loss_metric -p epsilon 0.2",
+    help=(
+        "Perturb and Measure: run the studies, render the book.\n\nExample: "
+        "robustbook run loss_metric -p epsilon 0.2"
+    ),
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-data_app = typer.Typer(help="Data sets: what is here, get one, check one.\n\nExample: robustbook data get mnist")
+data_app = typer.Typer(
+    help=(
+        "Data sets: what is here, get one, check one.\n\nExample: robustbook data "
+        "get mnist"
+    )
+)
 app.add_typer(data_app, name="data", no_args_is_help=True)
 
-Study = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study, as `robustbook list` shows it.")]
-ParameterSet = Annotated[str, typer.Option("-r", "--run", metavar="RUN", help="Parameter set in notebooks/runs/.")]
+Study = Annotated[
+    str,
+    typer.Argument(
+        metavar="STUDY", help="Name of a study, as `robustbook list` shows it."
+    ),
+]
+ParameterSet = Annotated[
+    str,
+    typer.Option(
+        "-r", "--run", metavar="RUN", help="Parameter set in notebooks/runs/."
+    ),
+]
 DataName = Annotated[
-    str, typer.Argument(metavar="NAME", help="Name of a data set, as `robustbook data list` shows it.")
+    str,
+    typer.Argument(
+        metavar="NAME", help="Name of a data set, as `robustbook data list` shows it."
+    ),
 ]
 
 
@@ -51,7 +73,9 @@ class Executor(StrEnum):
 
 
 class ClaimsForm(StrEnum):
-    """How `robustbook claims` prints: a table, one CSV line a claim, JSON, or one CSV line a row that a rule read."""
+    """How `robustbook claims` prints: a table, one CSV line a claim, JSON, or one CSV
+    line a row that a rule read.
+    """
 
     TABLE = "table"
     CSV = "csv"
@@ -71,7 +95,9 @@ class PairsCommand(TyperCommand):
 
 
 def joined_pairs(args: Sequence[str]) -> list[str]:
-    """The arguments with `-p NAME VALUE` as `-p NAME=VALUE`, which may be typed as well."""
+    """The arguments with `-p NAME VALUE` as `-p NAME=VALUE`, which may be typed as
+    well.
+    """
     joined, rest = [], list(args)
     while rest:
         word = rest.pop(0)
@@ -100,8 +126,14 @@ def list_studies() -> None:
 
     table = new_table("study", "title", "run", "state")
     for found in status.overview(project.find()):
-        title = status.study_module(found.run.study).TITLE if found.run.run == project.REFERENCE else ""
-        table.add_row(found.run.study if title else "", title, found.run.run, found.state)
+        title = (
+            status.study_module(found.run.study).TITLE
+            if found.run.run == project.REFERENCE
+            else ""
+        )
+        table.add_row(
+            found.run.study if title else "", title, found.run.run, found.state
+        )
     show(table)
 
 
@@ -125,18 +157,36 @@ def describe(study: Study) -> None:
 def run(
     study: Study,
     parameter_set: ParameterSet = "quick",
-    file: Annotated[Path | None, typer.Option("-f", "--file", metavar="FILE", help="YAML file of parameters.")] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("-f", "--file", metavar="FILE", help="YAML file of parameters."),
+    ] = None,
     pairs: Annotated[
         list[str] | None,
-        typer.Option("-p", "--parameter", metavar="NAME VALUE", help="One parameter; may be repeated."),
+        typer.Option(
+            "-p",
+            "--parameter",
+            metavar="NAME VALUE",
+            help="One parameter; may be repeated.",
+        ),
     ] = None,
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the run: a-z, 0-9 and '-'.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Run even if the published run is fresh.")] = False,
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Name of the run: a-z, 0-9 and '-'."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Run even if the published run is fresh.")
+    ] = False,
     if_stale: Annotated[
-        bool, typer.Option("--if-stale", help="For build tools: a fresh run is marked as new and nothing is said.")
+        bool,
+        typer.Option(
+            "--if-stale",
+            help="For build tools: a fresh run is marked as new and nothing is said.",
+        ),
     ] = False,
 ) -> None:
-    """Run a study and publish its page and record; a run that is fresh is left as it is.
+    """Run a study and publish its page and record; a run that is fresh is left as it
+    is.
 
     Example: robustbook run loss_metric -p epsilon 0.2 --name wide
     """
@@ -145,14 +195,22 @@ def run(
     here = project.find()
     module = status.study_module(study)
     given, mine = parameters.collect(
-        here, study, module.Parameters, parameter_set=parameter_set, file=file, typed=split_pairs(pairs or [])
+        here,
+        study,
+        module.Parameters,
+        parameter_set=parameter_set,
+        file=file,
+        typed=split_pairs(pairs or []),
     )
     which = parameters.run_name(here, study, parameter_set, mine, name)
     try:
-        done = runner.perform(here, which, {**given, **mine}, execute.reporter(str(which)), force=force)
+        done = runner.perform(
+            here, which, {**given, **mine}, execute.reporter(str(which)), force=force
+        )
     except RunFailedError as failure:
         print(
-            f"{which} {failure}\nThe whole log: {here.relative(here.log(which))}. Nothing was published.",
+            f"{which} {failure}\nThe whole log: {here.relative(here.log(which))}. "
+            "Nothing was published.",
             file=sys.stderr,
         )
         raise typer.Exit(1) from failure
@@ -210,29 +268,59 @@ def refresh_one(found: Status) -> None:
 
 @app.command()
 def check(
-    study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="Name of a study; or --all.")] = None,
+    study: Annotated[
+        str | None, typer.Argument(metavar="[STUDY]", help="Name of a study; or --all.")
+    ] = None,
     run: Annotated[
-        str | None, typer.Option("-r", "--run", metavar="RUN", help="Run to repeat: reference, with --all quick.")
+        str | None,
+        typer.Option(
+            "-r",
+            "--run",
+            metavar="RUN",
+            help="Run to repeat: reference, with --all quick.",
+        ),
     ] = None,
     every: Annotated[
-        bool, typer.Option("--all", help="Repeat this run of every study that has a record of it.")
+        bool,
+        typer.Option(
+            "--all", help="Repeat this run of every study that has a record of it."
+        ),
     ] = False,
-    rtol: Annotated[float | None, typer.Option(min=0, help="Relative tolerance (0.02 unless given).")] = None,
-    atol: Annotated[float | None, typer.Option(min=0, help="Absolute tolerance (0.005 unless given).")] = None,
+    rtol: Annotated[
+        float | None,
+        typer.Option(min=0, help="Relative tolerance (0.02 unless given)."),
+    ] = None,
+    atol: Annotated[
+        float | None,
+        typer.Option(min=0, help="Absolute tolerance (0.005 unless given)."),
+    ] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of the new run and of its workers (as ever unless given).")
+        int | None,
+        typer.Option(
+            min=1,
+            help="Threads of the new run and of its workers (as ever unless given).",
+        ),
     ] = None,
     fresh: Annotated[
-        bool, typer.Option("--fresh", help="Train every network again: start from an empty folder of checkpoints.")
+        bool,
+        typer.Option(
+            "--fresh",
+            help=(
+                "Train every network again: start from an empty folder of checkpoints."
+            ),
+        ),
     ] = False,
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="JSON file in which to note what was found.")
+        Path | None,
+        typer.Option(metavar="FILE", help="JSON file in which to note what was found."),
     ] = None,
 ) -> None:
-    """Run again and compare with the published record; exit 1 where numbers or verdicts differ.
+    """Run again and compare with the published record; exit 1 where numbers or verdicts
+    differ.
 
-    Two numbers agree where they differ by at most rtol times the larger one or by at most atol. Without --fresh a network
-    that is kept in the user's cache is read and not trained again.
+    Two numbers agree where they differ by at most rtol times the larger one or by at
+    most atol. Without --fresh a network that is kept in the user's cache is read and
+    not trained again.
 
     Example: robustbook check loss_metric -r quick
     """
@@ -241,30 +329,63 @@ def check(
 
     here = project.find()
     if (study is None) is not every:
-        raise UserError("say which study to check, or --all" if not every else "--all checks every study: name none")
+        raise UserError(
+            "say which study to check, or --all"
+            if not every
+            else "--all checks every study: name none"
+        )
     name = run or (project.QUICK if every else project.REFERENCE)
-    wanted = [study] if study else [found.run.study for found in status.overview(here) if found.run.run == name]
+    wanted = (
+        [study]
+        if study
+        else [
+            found.run.study for found in status.overview(here) if found.run.run == name
+        ]
+    )
     if not wanted:
-        raise UserError(f"no study has a run {name!r}: robustbook list shows which there are")
+        raise UserError(
+            f"no study has a run {name!r}: robustbook list shows which there are"
+        )
     if report:
-        compare.noted(report)  # A file that is something else is refused now, not after hours of runs.
-    tolerances = (compare.RELATIVE if rtol is None else rtol, compare.ABSOLUTE if atol is None else atol)
+        compare.noted(
+            report
+        )  # A file that is something else is refused now, not after hours of runs.
+    tolerances = (
+        compare.RELATIVE if rtol is None else rtol,
+        compare.ABSOLUTE if atol is None else atol,
+    )
     with compare.conditions(threads, fresh=fresh):
-        found = [check_one(project.RunId(each, name), tolerances, every=every) for each in wanted]
+        found = [
+            check_one(project.RunId(each, name), tolerances, every=every)
+            for each in wanted
+        ]
     outcomes = [outcome for outcome in found if outcome is not None]
     if report:
-        compare.note(report, outcomes, fresh=fresh, worker_threads=threads or worker_threads())
+        compare.note(
+            report, outcomes, fresh=fresh, worker_threads=threads or worker_threads()
+        )
     if every:
-        print(f"{sum(outcome.same for outcome in outcomes)} of {len(outcomes)} runs repeat")
-    damaged = [run for run in (project.RunId(each, name) for each in wanted) if status.of(here, run).state == "damaged"]
+        print(
+            f"{sum(outcome.same for outcome in outcomes)} of {len(outcomes)} runs "
+            "repeat"
+        )
+    damaged = [
+        run
+        for run in (project.RunId(each, name) for each in wanted)
+        if status.of(here, run).state == "damaged"
+    ]
     if damaged or not outcomes or not all(outcome.same for outcome in outcomes):
         raise typer.Exit(1)
 
 
-def check_one(which: RunId, tolerances: tuple[float, float], *, every: bool) -> Outcome | None:
-    """Run one study again, print what differs, and return what was found; None where there is nothing to compare with.
+def check_one(
+    which: RunId, tolerances: tuple[float, float], *, every: bool
+) -> Outcome | None:
+    """Run one study again, print what differs, and return what was found; None where
+    there is nothing to compare with.
 
-    As one of `every` study, a run whose record is missing or damaged is passed over, which alone is refused.
+    As one of `every` study, a run whose record is missing or damaged is passed over,
+    which alone is refused.
     """
     from robustbook.run import compare, execute, project, runner, status
 
@@ -278,27 +399,46 @@ def check_one(which: RunId, tolerances: tuple[float, float], *, every: bool) -> 
     outcome = compare.outcome(before, now, *tolerances)
     within = f"within {tolerances[0]:g} (relative) or {tolerances[1]:g} (absolute)"
     if outcome.same:
-        largest = f"largest difference {outcome.largest:.2g}" if outcome.largest else "all to the last digit"
-        print(f"{which} repeats: {outcome.numbers} numbers {within}, {outcome.verdicts} verdicts equal; {largest}")
+        largest = (
+            f"largest difference {outcome.largest:.2g}"
+            if outcome.largest
+            else "all to the last digit"
+        )
+        print(
+            f"{which} repeats: {outcome.numbers} numbers {within}, "
+            f"{outcome.verdicts} verdicts equal; {largest}"
+        )
         return outcome
     table = new_table("what", "published", "now")
     for item in outcome.differences:
         table.add_row(item.what, item.committed, item.now)
     show(table)
-    numbers = f"{len(outcome.differences) - outcome.other_verdicts} of {outcome.numbers} numbers, not {within}"
-    print(f"{which} differs in {numbers}, and in {outcome.other_verdicts} of {outcome.verdicts} verdicts")
+    numbers = (
+        f"{len(outcome.differences) - outcome.other_verdicts} of {outcome.numbers} "
+        f"numbers, not {within}"
+    )
+    print(
+        f"{which} differs in {numbers}, and in {outcome.other_verdicts} of "
+        f"{outcome.verdicts} verdicts"
+    )
     return outcome
 
 
 @app.command()
 def claims(
-    study: Annotated[str | None, typer.Argument(metavar="[STUDY]", help="One study; all unless given.")] = None,
-    form: Annotated[ClaimsForm, typer.Option("--format", help="How to print them.")] = ClaimsForm.TABLE,
+    study: Annotated[
+        str | None,
+        typer.Argument(metavar="[STUDY]", help="One study; all unless given."),
+    ] = None,
+    form: Annotated[
+        ClaimsForm, typer.Option("--format", help="How to print them.")
+    ] = ClaimsForm.TABLE,
 ) -> None:
-    """Every claim with verdict, evidence, published value and control: the book's scoreboard.
+    """Every claim with verdict, evidence, published value and control: the book's
+    scoreboard.
 
-    Verdicts are those of the reference run's record where there is one, else of the quick run's, else of another run's;
-    a study without a record is in preparation.
+    Verdicts are those of the reference run's record where there is one, else of the
+    quick run's, else of another run's; a study without a record is in preparation.
 
     Example: robustbook claims --format csv
     """
@@ -306,22 +446,49 @@ def claims(
 
     board = scoreboard.entries(project.find(), [study] if study else None)
     if form is not ClaimsForm.TABLE:
-        written = {"csv": scoreboard.to_csv, "json": scoreboard.to_json, "rows": scoreboard.rows_csv}[form.value]
+        written = {
+            "csv": scoreboard.to_csv,
+            "json": scoreboard.to_json,
+            "rows": scoreboard.rows_csv,
+        }[form.value]
         print(written(board), end="")
         return
-    table = new_table("study", "claim", "verdict", "run", "statement", "evidence", "published", "control")
+    table = new_table(
+        "study",
+        "claim",
+        "verdict",
+        "run",
+        "statement",
+        "evidence",
+        "published",
+        "control",
+    )
     for entry in board:
         stale = f" ({entry.state})" if entry.state == "stale" else ""
-        found = (entry.verdict, (entry.run or "") + stale, entry.statement, entry.evidence)
-        table.add_row(entry.study, entry.claim, *found, entry.published or "no number", entry.control)
+        found = (
+            entry.verdict,
+            (entry.run or "") + stale,
+            entry.statement,
+            entry.evidence,
+        )
+        table.add_row(
+            entry.study,
+            entry.claim,
+            *found,
+            entry.published or "no number",
+            entry.control,
+        )
     show(table)
 
 
 @app.command()
 def book(
-    cores: Annotated[int | None, typer.Option(min=1, help="Processors to use (all unless given).")] = None,
+    cores: Annotated[
+        int | None, typer.Option(min=1, help="Processors to use (all unless given).")
+    ] = None,
 ) -> None:
-    """Run what is out of date at `quick`, render the book, print the path of its front page.
+    """Run what is out of date at `quick`, render the book, print the path of its front
+    page.
 
     Example: robustbook book
     """
@@ -329,8 +496,20 @@ def book(
 
     here = project.find()
     publish.recover(here)
-    command = [sys.executable, "-m", "snakemake", "html", "--snakefile", str(here.root / "Snakefile")]
-    command += ["--directory", str(here.root), "--cores", str(cores or os.cpu_count() or 1)]
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "html",
+        "--snakefile",
+        str(here.root / "Snakefile"),
+    ]
+    command += [
+        "--directory",
+        str(here.root),
+        "--cores",
+        str(cores or os.cpu_count() or 1),
+    ]
     command += ["--nolock", "--rerun-incomplete", "--quiet", "all"]
     with publish.only_one(here, "book", "rendering the book"):
         status = side_by_side.finished(command)
@@ -343,22 +522,52 @@ def book(
 @app.command("sweep", cls=PairsCommand)
 def run_sweep(
     study: Study,
-    name: Annotated[str, typer.Option(metavar="NAME", help="Name of the sweep: a-z, 0-9 and '-'.")],
+    name: Annotated[
+        str, typer.Option(metavar="NAME", help="Name of the sweep: a-z, 0-9 and '-'.")
+    ],
     pairs: Annotated[
         list[str] | None,
-        typer.Option("-p", "--parameter", metavar="NAME V1,V2", help="Values of a parameter; ';' between lists."),
+        typer.Option(
+            "-p",
+            "--parameter",
+            metavar="NAME V1,V2",
+            help="Values of a parameter; ';' between lists.",
+        ),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Repetitions of every combination, with seeds of their own.")] = 1,
+    seeds: Annotated[
+        int,
+        typer.Option(
+            min=1, help="Repetitions of every combination, with seeds of their own."
+        ),
+    ] = 1,
     parameter_set: ParameterSet = "quick",
-    file: Annotated[Path | None, typer.Option("-f", "--file", metavar="FILE", help="YAML file of parameters.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Runs side by side (all processors unless given).")] = None,
-    metric: Annotated[list[str] | None, typer.Option("-m", "--metric", help="Metric to draw; may be repeated.")] = None,
-    executor: Annotated[Executor, typer.Option(help="Where the runs are run.")] = Executor.LOCAL,
-    snakemake: Annotated[str, typer.Option(metavar="WORDS", help="Further options for Snakemake, in one word.")] = "",
+    file: Annotated[
+        Path | None,
+        typer.Option("-f", "--file", metavar="FILE", help="YAML file of parameters."),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Runs side by side (all processors unless given)."),
+    ] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option("-m", "--metric", help="Metric to draw; may be repeated."),
+    ] = None,
+    executor: Annotated[
+        Executor, typer.Option(help="Where the runs are run.")
+    ] = Executor.LOCAL,
+    snakemake: Annotated[
+        str,
+        typer.Option(
+            metavar="WORDS", help="Further options for Snakemake, in one word."
+        ),
+    ] = "",
 ) -> None:
-    """Run a study at many parameters and seeds, side by side; the book gets a table and a page of it.
+    """Run a study at many parameters and seeds, side by side; the book gets a table and
+    a page of it.
 
-    What is done already is not done again, so the same command goes on where one was stopped or killed.
+    What is done already is not done again, so the same command goes on where one was
+    stopped or killed.
 
     Example: robustbook sweep loss_metric -p epsilon 0.05,0.1,0.2 --seeds 5 --name eps
     """
@@ -366,33 +575,60 @@ def run_sweep(
 
     here = project.find()
     plan = sweep.expand(
-        here, study, name, parameter_set=parameter_set, file=file, typed=split_pairs(pairs or []), seeds=seeds
+        here,
+        study,
+        name,
+        parameter_set=parameter_set,
+        file=file,
+        typed=split_pairs(pairs or []),
+        seeds=seeds,
     )
     with publish.only_one(here, f"sweep-{plan.place}", f"sweep {name} of {study}"):
-        finish_sweep(plan, workers or os.cpu_count() or 1, executor.value, snakemake, metric or [])
+        finish_sweep(
+            plan,
+            workers or os.cpu_count() or 1,
+            executor.value,
+            snakemake,
+            metric or [],
+        )
 
 
-def finish_sweep(plan: SweepPlan, workers: int, executor: str, extra: str, metrics: Sequence[str]) -> None:
-    """Run what is left of a sweep, then write its table and page, and say where they are."""
+def finish_sweep(
+    plan: SweepPlan, workers: int, executor: str, extra: str, metrics: Sequence[str]
+) -> None:
+    """Run what is left of a sweep, then write its table and page, and say where they
+    are.
+    """
     from robustbook.run import project, side_by_side, sweep, sweep_page
 
     here = project.find()
     left = sweep.pending(here, plan)
-    print(f"sweep {plan.name}: {len(plan.members)} runs, {len(plan.members) - len(left)} of them done already")
+    print(
+        f"sweep {plan.name}: {len(plan.members)} runs, {len(plan.members) - len(left)} "
+        "of them done already"
+    )
     if left:
-        words = side_by_side.command(here, plan, workers=workers, executor=executor, extra=extra)
-        side_by_side.perform(here, plan, left, words, side_by_side.progress(f"sweep {plan.name}"))
+        words = side_by_side.command(
+            here, plan, workers=workers, executor=executor, extra=extra
+        )
+        side_by_side.perform(
+            here, plan, left, words, side_by_side.progress(f"sweep {plan.name}")
+        )
     found = {each.run: sweep.finished(here, plan, each) for each in plan.members}
     complete = {run: record for run, record in found.items() if record is not None}
     if len(complete) < len(found):
         for run, said in sweep.failures(here, plan).items():
             print(f"{run} {said}", file=sys.stderr)
         log = here.relative(sweep.folder_of(here, plan.place) / side_by_side.LOG)
-        print(f"{len(found) - len(complete)} of {len(found)} runs failed; the log: {log}", file=sys.stderr)
+        print(
+            f"{len(found) - len(complete)} of {len(found)} runs failed; the log: {log}",
+            file=sys.stderr,
+        )
         raise typer.Exit(1)
     page = sweep_page.publish_all(here, plan, complete, metrics)
     print(
-        f"sweep {plan.name} is done: {here.relative(page)}, with .csv and .parquet beside it (robustbook book renders it)"
+        f"sweep {plan.name} is done: {here.relative(page)}, with .csv and .parquet "
+        "beside it (robustbook book renders it)"
     )
 
 
@@ -421,7 +657,8 @@ def data_list() -> None:
 
 @data_app.command("get")
 def data_get(name: DataName) -> None:
-    """Download a data set into the data root (the only command that uses the network) and verify it.
+    """Download a data set into the data root (the only command that uses the network)
+    and verify it.
 
     Example: robustbook data get mnist
     """
@@ -440,7 +677,11 @@ def data_verify(name: DataName) -> None:
     from robustbook.data import store
 
     checked = store.verify(name)
-    print(f"{name} is sound: {checked} files checked" if checked else f"{name} is part of the installation")
+    print(
+        f"{name} is sound: {checked} files checked"
+        if checked
+        else f"{name} is part of the installation"
+    )
 
 
 def new_table(*columns: str) -> Table:
@@ -458,11 +699,15 @@ def show(table: Table) -> None:
     """Print a table at the terminal's width, or wide where there is no terminal."""
     from rich.console import Console
 
-    Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 160).print(table)
+    Console(
+        markup=False, highlight=False, width=None if sys.stdout.isatty() else 160
+    ).print(table)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 2 for what a user can mend, 1 for a failure, 130 if stopped."""
+    """Run the command line and return its exit status: 2 for what a user can mend, 1
+    for a failure, 130 if stopped.
+    """
     make_folders_absolute()
     try:
         words = list(sys.argv[1:] if arguments is None else arguments)
@@ -477,7 +722,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def make_folders_absolute() -> None:
-    """Kernels start in a folder of their own: a relative path of the user's is meant from where the command is typed."""
+    """Kernels start in a folder of their own: a relative path of the user's is meant
+    from where the command is typed.
+    """
     for name in ("ROBUSTBOOK_CACHE", "ROBUSTBOOK_DATA"):
         if given := os.environ.get(name):
             os.environ[name] = os.path.abspath(os.path.expanduser(given))
@@ -490,7 +737,9 @@ def told(message: str, code: int) -> int:
 
 
 def told_of(error: Exception) -> int:
-    """The exit status for a usage error, a failed run or a full disk, each said clearly; anything else is raised."""
+    """The exit status for a usage error, a failed run or a full disk, each said
+    clearly; anything else is raised.
+    """
     said = getattr(error, "format_message", None)
     if type(error).__name__ == "NoArgsIsHelpError" and said is not None:
         return told(said(), 2)

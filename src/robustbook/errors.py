@@ -1,4 +1,6 @@
-"""Errors that a command tells in a line: `UserError` and its kinds, which users can mend, and `RunFailedError`."""
+"""Errors that a command tells in a line: `UserError` and its kinds, which users can
+mend, and `RunFailedError`.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,11 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something a user can cause and mend; its message is one line that says what to do.
+    """Something a user can cause and mend; its message is one line that says what to
+    do.
 
-    The command line prints that line and exits 2; a notebook shows it in place of a traceback.
+    The command line prints that line and exits 2; a notebook shows it in place of a
+    traceback.
     """
 
     def __init__(self, message: str) -> None:
@@ -21,12 +25,18 @@ class UserError(Exception):
 
 
 class UnknownNameError(UserError):
-    """A name that is not one of those that exist; the message suggests the nearest one or lists them all."""
+    """A name that is not one of those that exist; the message suggests the nearest one
+    or lists them all.
+    """
 
     def __init__(self, kind: str, name: str, options: Iterable[str]) -> None:
         known = list(options)
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"there is {', '.join(known) or 'none yet'}"
+        hint = (
+            f"did you mean {near[0]!r}?"
+            if near
+            else f"there is {', '.join(known) or 'none yet'}"
+        )
         super().__init__(f"unknown {kind} {name!r}: {hint}")
 
 
@@ -43,4 +53,6 @@ class BusyError(UserError):
 
 
 class RunFailedError(Exception):
-    """A run that stopped by itself: the message says where and why, in a block for the terminal."""
+    """A run that stopped by itself: the message says where and why, in a block for the
+    terminal.
+    """

@@ -1,8 +1,11 @@
-"""What a notebook shows on its page: figures, sentences, tables, claims with their verdicts, and provenance.
+"""What a notebook shows on its page: figures, sentences, tables, claims with their
+verdicts, and provenance.
 
-Read `figure`, `prose` and `table` first (the body of a page), then `claims_box`, `verdict` and `verdicts` (its
-argument), then `provenance` (its last box). Every function returns an object that Jupyter displays when it is the last
-value of a cell (use `display(...)` for several); equal input gives equal bytes, and nothing here computes a result.
+Read `figure`, `prose` and `table` first (the body of a page), then `claims_box`,
+`verdict` and `verdicts` (its argument), then `provenance` (its last box). Every
+function returns an object that Jupyter displays when it is the last value of a cell
+(use `display(...)` for several); equal input gives equal bytes, and nothing here
+computes a result.
 """
 
 from __future__ import annotations
@@ -45,31 +48,42 @@ OWN_WORDS: dict[Verdict, str] = {
     "not reproduced": "did not hold",
     "not tested at this scale": "not tested at this scale",
 }
-"""The verdicts in the words of a question of our own, where there is no paper to reproduce."""
+"""The verdicts in the words of a question of our own, where there is no paper to
+reproduce.
+"""
 
 
-# Text ---------------------------------------------------------------------------------------------------------------
+# Text
+# --------------------------------------------------------------------------------------
 
 
 @functools.cache
 def _markdown() -> MarkdownIt:
-    """A Markdown parser without raw HTML, whose dollar math becomes what MathJax looks for."""
+    """A Markdown parser without raw HTML, whose dollar math becomes what MathJax looks
+    for.
+    """
     from markdown_it import MarkdownIt
     from mdit_py_plugins.dollarmath import dollarmath_plugin
 
     def delimited(content: str, options: Mapping[str, Any]) -> str:
         return rf"\({html.escape(content)}\)"
 
-    return MarkdownIt("commonmark", {"html": False}).use(dollarmath_plugin, renderer=delimited, allow_digits=False)
+    return MarkdownIt("commonmark", {"html": False}).use(
+        dollarmath_plugin, renderer=delimited, allow_digits=False
+    )
 
 
 def inline(text: str) -> str:
-    """HTML of one line of Markdown (emphasis, code, links, `$math$`); HTML in it is escaped."""
+    """HTML of one line of Markdown (emphasis, code, links, `$math$`); HTML in it is
+    escaped.
+    """
     return str(_markdown().renderInline(" ".join(text.split())))
 
 
 def number(value: object, digits: int = 3) -> str:
-    """A number for the eye: `digits` significant figures, thousands apart, a true minus; other values as text."""
+    """A number for the eye: `digits` significant figures, thousands apart, a true
+    minus; other values as text.
+    """
     if _is_missing(value):
         return "–"
     if isinstance(value, bool) or type(value).__name__ == "bool":
@@ -96,28 +110,37 @@ def _real(value: float, digits: int) -> str:
 
 
 def interval(metric: Metric, digits: int = 3) -> str:
-    """A metric in a sentence: `0.812 [0.790, 0.834]`, without the bracket where it has no interval."""
+    """A metric in a sentence: `0.812 [0.790, 0.834]`, without the bracket where it has
+    no interval.
+    """
     if metric.low is None or metric.high is None:
         return number(metric.value, digits)
-    return f"{number(metric.value, digits)} [{number(metric.low, digits)}, {number(metric.high, digits)}]"
+    return (
+        f"{number(metric.value, digits)} [{number(metric.low, digits)}, "
+        f"{number(metric.high, digits)}]"
+    )
 
 
 def prose(markdown: str) -> Markdown:
-    """A paragraph whose numbers were computed: the Markdown text, shown as text of the page."""
+    """A paragraph whose numbers were computed: the Markdown text, shown as text of the
+    page.
+    """
     from IPython.display import Markdown
 
     return Markdown(markdown)
 
 
-# Figures ------------------------------------------------------------------------------------------------------------
+# Figures
+# --------------------------------------------------------------------------------------
 
 
 def figure(fig: Figure, *, alt: str, caption: str, kind: Kind = "plot") -> HTML:
     """Show a Matplotlib figure with a caption that states its finding, and close it.
 
-    `alt` describes the figure to a reader who cannot see it (plain text); `caption` is one line of Markdown. A "plot"
-    (lines, points, maps of values) is transparent and follows the page into dark mode; a "picture" (data images,
-    saliency maps) keeps its colours on a white card.
+    `alt` describes the figure to a reader who cannot see it (plain text); `caption` is
+    one line of Markdown. A "plot" (lines, points, maps of values) is transparent and
+    follows the page into dark mode; a "picture" (data images, saliency maps) keeps its
+    colours on a white card.
 
     Raises ValueError if `alt` or `caption` is empty or `kind` is unknown.
     """
@@ -134,13 +157,16 @@ def figure(fig: Figure, *, alt: str, caption: str, kind: Kind = "plot") -> HTML:
     theme = ' class="dark-light"' if kind == "plot" else ""
     return _html(
         f'<figure class="pm-figure pm-{kind}">\n<div class="pm-scroll" tabindex="0">'
-        f'<img{theme} style="--pm-width: {width}px" alt="{html.escape(" ".join(alt.split()))}" src="{source}"></div>\n'
+        f'<img{theme} style="--pm-width: {width}px" '
+        f'alt="{html.escape(" ".join(alt.split()))}" src="{source}"></div>\n'
         f"<figcaption>{inline(caption)}</figcaption>\n</figure>"
     )
 
 
 def _encode(fig: Figure, kind: Kind) -> tuple[str, bytes]:
-    """Media type and bytes of a figure: SVG, or PNG for a picture whose SVG would be heavy."""
+    """Media type and bytes of a figure: SVG, or PNG for a picture whose SVG would be
+    heavy.
+    """
     svg = _saved(fig, "svg", kind)
     if kind == "picture" and len(svg) > HEAVY_SVG:
         return "image/png", _saved(fig, "png", kind)
@@ -150,11 +176,22 @@ def _encode(fig: Figure, kind: Kind) -> tuple[str, bytes]:
 def _saved(fig: Figure, form: Literal["svg", "png"], kind: Kind) -> bytes:
     import matplotlib as mpl
 
-    metadata: dict[str, None] = {"Date": None, "Creator": None} if form == "svg" else {"Software": None}
+    metadata: dict[str, None] = (
+        {"Date": None, "Creator": None} if form == "svg" else {"Software": None}
+    )
     colour = "none" if kind == "plot" else "white"
     buffer = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": "perturb-and-measure", "svg.fonttype": "path"}):
-        fig.savefig(buffer, format=form, dpi=RASTER_DPI, metadata=metadata, facecolor=colour, edgecolor="none")
+    with mpl.rc_context(
+        {"svg.hashsalt": "perturb-and-measure", "svg.fonttype": "path"}
+    ):
+        fig.savefig(
+            buffer,
+            format=form,
+            dpi=RASTER_DPI,
+            metadata=metadata,
+            facecolor=colour,
+            edgecolor="none",
+        )
     return buffer.getvalue()
 
 
@@ -164,7 +201,8 @@ def _html(text: str) -> HTML:
     return HTML(text)
 
 
-# Tables -------------------------------------------------------------------------------------------------------------
+# Tables
+# --------------------------------------------------------------------------------------
 
 
 def table(
@@ -177,8 +215,9 @@ def table(
 ) -> HTML:
     """Show a table that a screen reader can walk and that scrolls sideways on a phone.
 
-    Numbers have `digits` significant figures unless `formats` gives the column a function of its own; `index` shows the
-    row index as row headings. Texts, column names and `caption` are one line of Markdown each.
+    Numbers have `digits` significant figures unless `formats` gives the column a
+    function of its own; `index` shows the row index as row headings. Texts, column
+    names and `caption` are one line of Markdown each.
 
     Raises ValueError if the caption is empty.
     """
@@ -186,12 +225,22 @@ def table(
         raise ValueError("a table needs a caption")
     shown = frame.reset_index() if index else frame
     columns = [str(name) for name in shown.columns]
-    heads = "".join(f'<th scope="col"{_side(shown[name])}>{inline(str(name))}</th>' for name in shown.columns)
-    formatters = [(formats or {}).get(name, lambda value: number(value, digits)) for name in columns]
+    heads = "".join(
+        f'<th scope="col"{_side(shown[name])}>{inline(str(name))}</th>'
+        for name in shown.columns
+    )
+    formatters = [
+        (formats or {}).get(name, lambda value: number(value, digits))
+        for name in columns
+    ]
     headings = frame.index.nlevels if index else 0
-    rows = "\n".join(_row(values, formatters, headings) for values in shown.itertuples(index=False, name=None))
+    rows = "\n".join(
+        _row(values, formatters, headings)
+        for values in shown.itertuples(index=False, name=None)
+    )
     return _html(
-        '<figure class="pm-tabular">\n<div class="pm-scroll" tabindex="0"><table class="pm-table">\n'
+        '<figure class="pm-tabular">\n<div class="pm-scroll" tabindex="0"><table '
+        'class="pm-table">\n'
         f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>\n"
         f"<figcaption>{inline(caption)}</figcaption>\n</figure>"
     )
@@ -210,34 +259,53 @@ def _is_missing(value: object) -> bool:
     return value is None or (isinstance(value, Real) and math.isnan(value))
 
 
-def _row(values: Iterable[object], formatters: Iterable[Callable[[Any], str]], headings: int) -> str:
+def _row(
+    values: Iterable[object], formatters: Iterable[Callable[[Any], str]], headings: int
+) -> str:
     cells = []
     for position, (value, write) in enumerate(zip(values, formatters, strict=True)):
         shown = write(value) if not _is_missing(value) else number(None)
         text = html.escape(shown) if _is_number(value) else inline(shown)
         side = ' class="pm-number"' if _is_number(value) else ""
-        cells.append(f'<th scope="row">{text}</th>' if position < headings else f"<td{side}>{text}</td>")
+        cells.append(
+            f'<th scope="row">{text}</th>'
+            if position < headings
+            else f"<td{side}>{text}</td>"
+        )
     return f"<tr>{''.join(cells)}</tr>"
 
 
-# Claims -------------------------------------------------------------------------------------------------------------
+# Claims
+# --------------------------------------------------------------------------------------
 
 
 def badge(verdict: Verdict, *, own: bool = False) -> str:
-    """HTML of a verdict: its sign and its words, those of a question of our own with `own`."""
+    """HTML of a verdict: its sign and its words, those of a question of our own with
+    `own`.
+    """
     sign, style = BADGES[verdict]
     words = OWN_WORDS[verdict] if own else verdict
-    return f'<span class="pm-badge {style}"><span aria-hidden="true">{sign}</span> {words}</span>'
+    return (
+        f'<span class="pm-badge {style}"><span aria-hidden="true">{sign}</span> '
+        f"{words}</span>"
+    )
 
 
 def terms(pairs: Iterable[tuple[str, str | None]]) -> str:
-    """HTML list of the names (HTML) and texts (one line of Markdown) of the pairs that have a text."""
-    items = "".join(f"<div><dt>{name}</dt><dd>{inline(text)}</dd></div>" for name, text in pairs if text)
+    """HTML list of the names (HTML) and texts (one line of Markdown) of the pairs that
+    have a text.
+    """
+    items = "".join(
+        f"<div><dt>{name}</dt><dd>{inline(text)}</dd></div>"
+        for name, text in pairs
+        if text
+    )
     return f'<dl class="pm-terms simple">{items}</dl>'
 
 
 def claims_box(claims: Iterable[Claim], *, own: bool = False) -> HTML:
-    """What the paper claims and, declared before any result, the rule and the control that decide each claim.
+    """What the paper claims and, declared before any result, the rule and the control
+    that decide each claim.
 
     With `own` the claims are questions of this book, and the box says so.
     """
@@ -245,7 +313,8 @@ def claims_box(claims: Iterable[Claim], *, own: bool = False) -> HTML:
     label = "Our questions" if own else "Claims of the paper"
     items = "\n".join(
         f'<li class="pm-claim" id="claim-{html.escape(claim.id.lower())}">'
-        f'<p class="pm-statement"><span class="pm-id">{html.escape(claim.id)}</span> {inline(claim.statement)} '
+        '<p class="pm-statement"><span '
+        f'class="pm-id">{html.escape(claim.id)}</span> {inline(claim.statement)} '
         f'<span class="pm-source">{inline(claim.source)}</span></p>'
         + terms(
             [
@@ -269,18 +338,24 @@ def _verdict_item(claim: Claim, results: Results, tag: str, own: bool) -> str:
     judgement = claim.verdict(results)
     return (
         f'<{tag} class="pm-verdict" id="verdict-{html.escape(claim.id.lower())}">'
-        f'<p class="pm-statement"><span class="pm-id">{html.escape(claim.id)}</span> {inline(claim.statement)}</p>'
-        f'<p class="pm-evidence">{badge(judgement.verdict, own=own)} {inline(judgement.evidence)}</p></{tag}>'
+        '<p class="pm-statement"><span '
+        f'class="pm-id">{html.escape(claim.id)}</span> {inline(claim.statement)}</p>'
+        f'<p class="pm-evidence">{badge(judgement.verdict, own=own)} '
+        f"{inline(judgement.evidence)}</p></{tag}>"
     )
 
 
 def verdict(claim: Claim, results: Results, *, own: bool = False) -> HTML:
-    """The verdict on one claim, computed by its rule from the measured rows, with the numbers behind it."""
+    """The verdict on one claim, computed by its rule from the measured rows, with the
+    numbers behind it.
+    """
     return _html(_verdict_item(claim, results, "div", own))
 
 
 def verdicts(claims: Iterable[Claim], results: Results, *, own: bool = False) -> HTML:
-    """The verdicts on all claims of a study, with their evidence and a count of each verdict."""
+    """The verdicts on all claims of a study, with their evidence and a count of each
+    verdict.
+    """
     claims = tuple(claims)
     found = [claim.verdict(results).verdict for claim in claims]
     counts = " ".join(
@@ -296,19 +371,30 @@ def verdicts(claims: Iterable[Claim], results: Results, *, own: bool = False) ->
     )
 
 
-# Provenance ---------------------------------------------------------------------------------------------------------
+# Provenance
+# --------------------------------------------------------------------------------------
 
 
 def provenance(record: Any) -> HTML:
-    """Where the page's numbers come from: a record's parameters, data, code hash, versions and device.
+    """Where the page's numbers come from: a record's parameters, data, code hash,
+    versions and device.
 
-    Shows neither times nor paths: they differ from run to run. They are in the record's `timing`, or nowhere.
+    Shows neither times nor paths: they differ from run to run. They are in the record's
+    `timing`, or nowhere.
     """
     source = record.provenance
     study, run = html.escape(record.study), html.escape(record.run)
-    parameters = [(f"<code>{html.escape(name)}</code>", f"`{value}`") for name, value in record.parameters.items()]
-    data = [(html.escape(title), f"`{digest[:12]}`") for title, digest in source.data.items()]
-    versions = ", ".join(f"{name} {version}" for name, version in sorted(source.versions.items()))
+    parameters = [
+        (f"<code>{html.escape(name)}</code>", f"`{value}`")
+        for name, value in record.parameters.items()
+    ]
+    data = [
+        (html.escape(title), f"`{digest[:12]}`")
+        for title, digest in source.data.items()
+    ]
+    versions = ", ".join(
+        f"{name} {version}" for name, version in sorted(source.versions.items())
+    )
     machine = [
         ("Hash", f"`{source.hash[:12]}`"),
         ("Versions", versions),
@@ -318,9 +404,12 @@ def provenance(record: Any) -> HTML:
     return _html(
         '<section class="pm-box pm-provenance" aria-label="Provenance">\n'
         '<p class="pm-box-title">Where these numbers come from</p>\n'
-        f"<p>Study <code>{study}</code>, run <code>{run}</code>. The hash covers the code cells, the parameters, the "
-        "modules that compute and the data; <code>robustbook status</code> tells whether any of them changed since, "
-        f"and <code>robustbook check {again}</code> runs the study again and compares.</p>\n"
+        f"<p>Study <code>{study}</code>, run <code>{run}</code>. The hash covers "
+        "the code cells, the parameters, the "
+        "modules that compute and the data; <code>robustbook status</code> tells "
+        "whether any of them changed since, "
+        f"and <code>robustbook check {again}</code> runs the study again and "
+        "compares.</p>\n"
         + _fold("Parameters", parameters)
         + _fold("Data (start of its SHA-256 digest)", data)
         + _fold("Software and machine", machine)
@@ -329,4 +418,8 @@ def provenance(record: Any) -> HTML:
 
 
 def _fold(title: str, pairs: list[tuple[str, str]]) -> str:
-    return f"<details><summary>{title}</summary>{terms(pairs)}</details>\n" if pairs else ""
+    return (
+        f"<details><summary>{title}</summary>{terms(pairs)}</details>\n"
+        if pairs
+        else ""
+    )

@@ -1,6 +1,8 @@
-"""How far a long computation is: one line on standard error, which is never part of a page.
+"""How far a long computation is: one line on standard error, which is never part of a
+page.
 
-`counting` is the entry; the runner reads such lines with `last_line` and shows them beside the section.
+`counting` is the entry; the runner reads such lines with `last_line` and shows them
+beside the section.
 """
 
 from __future__ import annotations
@@ -17,9 +19,11 @@ _FORMAT = "{desc}: {n_fmt} of {total_fmt}, {elapsed} gone, {remaining} left"
 
 @contextmanager
 def counting(progress: Progress | bool, title: str, total: int) -> Iterator[Progress]:
-    """What to call with (done, total): `progress` itself, or where it is True a line of tqdm's, or nothing.
+    """What to call with (done, total): `progress` itself, or where it is True a line of
+    tqdm's, or nothing.
 
-    The line is plain text on standard error in notebooks too, rewritten at most once a second.
+    The line is plain text on standard error in notebooks too, rewritten at most once a
+    second.
     """
     if not isinstance(progress, bool):
         yield progress
@@ -27,7 +31,12 @@ def counting(progress: Progress | bool, title: str, total: int) -> Iterator[Prog
     from tqdm.std import tqdm
 
     with tqdm(
-        total=total, desc=title, file=sys.stderr, disable=not progress, bar_format=_FORMAT, mininterval=1
+        total=total,
+        desc=title,
+        file=sys.stderr,
+        disable=not progress,
+        bar_format=_FORMAT,
+        mininterval=1,
     ) as line:
 
         def tell(done: int, _: int) -> None:

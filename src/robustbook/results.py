@@ -1,7 +1,8 @@
-"""What a study measures and what it claims: metric rows, their collection, and claims with rules.
+"""What a study measures and what it claims: metric rows, their collection, and claims
+with rules.
 
-Read `Metric` (one tidy row) first, then `Results` (a study's rows), then `Claim` (a sentence of a paper, with the rule that
-decides it from the rows alone).
+Read `Metric` (one tidy row) first, then `Results` (a study's rows), then `Claim` (a
+sentence of a paper, with the rule that decides it from the rows alone).
 """
 
 from __future__ import annotations
@@ -18,7 +19,12 @@ from robustbook.stats import Interval
 
 Factor = str | int | float | bool
 Verdict = Literal["reproduced", "partly", "not reproduced", "not tested at this scale"]
-VERDICTS: tuple[Verdict, ...] = ("reproduced", "partly", "not reproduced", "not tested at this scale")
+VERDICTS: tuple[Verdict, ...] = (
+    "reproduced",
+    "partly",
+    "not reproduced",
+    "not tested at this scale",
+)
 
 
 class UnmeasuredError(KeyError):
@@ -26,10 +32,12 @@ class UnmeasuredError(KeyError):
 
 
 class Metric(BaseModel):
-    """One measured number: `value` with its 95 % interval `[low, high]` where one exists.
+    """One measured number: `value` with its 95 % interval `[low, high]` where one
+    exists.
 
-    `over` says what the interval is over ("seeds", "images", "networks") and `n` how many of them; `unit` is the unit
-    ("share", "nats", "1/nats", "passes", ""); `factors` are the conditions it varies over (network, training, epsilon, ...).
+    `over` says what the interval is over ("seeds", "images", "networks") and `n` how
+    many of them; `unit` is the unit ("share", "nats", "1/nats", "passes", "");
+    `factors` are the conditions it varies over (network, training, epsilon, ...).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,7 +60,9 @@ class Metric(BaseModel):
 
     def matches(self, name: str, factors: dict[str, Factor]) -> bool:
         """Whether this row has the given name and all the given factor values."""
-        return self.name == name and all(self.factors.get(key) == value for key, value in factors.items())
+        return self.name == name and all(
+            self.factors.get(key) == value for key, value in factors.items()
+        )
 
 
 class Results:
@@ -81,15 +91,24 @@ class Results:
         unit: str = "",
         **factors: Factor,
     ) -> Metric:
-        """Record one number and return its row; an `Interval` brings its limits and `n` with it.
+        """Record one number and return its row; an `Interval` brings its limits and `n`
+        with it.
 
-        Raises ValueError if a number is not finite, or if a row with the same name and factors exists already.
+        Raises ValueError if a number is not finite, or if a row with the same name and
+        factors exists already.
         """
         if isinstance(value, Interval):
             interval, n, value = value.bounds, value.n, value.value
         low, high = interval if interval is not None else (None, None)
         metric = Metric(
-            name=name, value=float(value), low=low, high=high, n=n, over=over, unit=unit, factors=dict(factors)
+            name=name,
+            value=float(value),
+            low=low,
+            high=high,
+            n=n,
+            over=over,
+            unit=unit,
+            factors=dict(factors),
         )
         self._append(metric)
         return metric
@@ -97,7 +116,10 @@ class Results:
     def _append(self, metric: Metric) -> None:
         key = (metric.name, frozenset(metric.factors.items()))
         if key in self._keys:
-            raise ValueError(f"metric {metric.name!r} with factors {metric.factors} was recorded already")
+            raise ValueError(
+                f"metric {metric.name!r} with factors {metric.factors} was recorded "
+                "already"
+            )
         self._keys.add(key)
         self.metrics.append(metric)
 
@@ -106,22 +128,36 @@ class Results:
         return [metric for metric in self.metrics if metric.matches(name, factors)]
 
     def one(self, name: str, **factors: Factor) -> Metric:
-        """The single row with this name and these factors; UnmeasuredError if there is none, KeyError if several."""
+        """The single row with this name and these factors; UnmeasuredError if there is
+        none, KeyError if several.
+        """
         found = self.select(name, **factors)
         if len(found) != 1:
             problem = KeyError if found else UnmeasuredError
-            raise problem(f"expected one metric {name!r} with {factors}, found {len(found)}")
+            raise problem(
+                f"expected one metric {name!r} with {factors}, found {len(found)}"
+            )
         return found[0]
 
     def table(self, name: str | None = None, **factors: Factor) -> pd.DataFrame:
-        """Tidy table: one line a row, one column a factor, and name, value, low, high, n, over, unit."""
-        rows = [metric for metric in self.metrics if metric.matches(name or metric.name, factors)]
-        return pd.DataFrame([{**row.model_dump(exclude={"factors"}), **row.factors} for row in rows])
+        """Tidy table: one line a row, one column a factor, and name, value, low, high,
+        n, over, unit.
+        """
+        rows = [
+            metric
+            for metric in self.metrics
+            if metric.matches(name or metric.name, factors)
+        ]
+        return pd.DataFrame(
+            [{**row.model_dump(exclude={"factors"}), **row.factors} for row in rows]
+        )
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a rule says of a claim: a verdict and the numbers behind it in one sentence."""
+    """What a rule says of a claim: a verdict and the numbers behind it in one
+    sentence.
+    """
 
     verdict: Verdict
     evidence: str
@@ -131,8 +167,8 @@ class Judgement:
 class Claim:
     """A claim of a paper, declared before its result is known.
 
-    `judge` is the rule as code: it sees the metric rows and nothing else; `rule` is the same rule in words, and
-    `control` the measurement that could overturn it.
+    `judge` is the rule as code: it sees the metric rows and nothing else; `rule` is the
+    same rule in words, and `control` the measurement that could overturn it.
     """
 
     id: str
@@ -145,10 +181,13 @@ class Claim:
     published: str | None = None
 
     def verdict(self, results: Results) -> Judgement:
-        """The judgement, or "not tested at this scale" where rows that the rule needs were not measured."""
+        """The judgement, or "not tested at this scale" where rows that the rule needs
+        were not measured.
+        """
         try:
             return self.judge(results)
         except UnmeasuredError as missing:
             return Judgement(
-                "not tested at this scale", f"This run did not measure what the rule needs: {missing.args[0]}."
+                "not tested at this scale",
+                f"This run did not measure what the rule needs: {missing.args[0]}.",
             )

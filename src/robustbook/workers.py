@@ -1,7 +1,9 @@
-"""Independent pieces of work side by side: one thread per worker, results in the order of the items.
+"""Independent pieces of work side by side: one thread per worker, results in the order
+of the items.
 
-Every piece runs with one thread whatever the number of workers, so that the numbers are the same for one worker and for many;
-`ROBUSTBOOK_WORKER_THREADS` gives it others, with which a check asks whether the numbers hold.
+Every piece runs with one thread whatever the number of workers, so that the numbers are
+the same for one worker and for many; `ROBUSTBOOK_WORKER_THREADS` gives it others, with
+which a check asks whether the numbers hold.
 """
 
 from __future__ import annotations
@@ -27,13 +29,16 @@ Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
 FORKED = 8
-"""Most workers that a process forks before it knows how many pieces there are; more begin one by one as pieces come."""
+"""Most workers that a process forks before it knows how many pieces there are; more
+begin one by one as pieces come.
+"""
 
 _pools: dict[int, ProcessPoolExecutor] = {}  # by number of workers; one at most
 
 
 def worker_count() -> int:
-    """Workers to use: `ROBUSTBOOK_WORKERS`, else the number of cores this process may use.
+    """Workers to use: `ROBUSTBOOK_WORKERS`, else the number of cores this process may
+    use.
 
     Raises ParameterError if the variable holds anything but a number.
     """
@@ -42,11 +47,17 @@ def worker_count() -> int:
 
 def core_count() -> int:
     """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return (
+        len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count() or 1
+    )
 
 
 def worker_threads() -> int:
-    """Threads of a piece: `ROBUSTBOOK_WORKER_THREADS`, else one; ParameterError if the variable holds no number."""
+    """Threads of a piece: `ROBUSTBOOK_WORKER_THREADS`, else one; ParameterError if the
+    variable holds no number.
+    """
     return _chosen("ROBUSTBOOK_WORKER_THREADS", "threads") or 1
 
 
@@ -59,7 +70,8 @@ def _chosen(variable: str, what: str) -> int | None:
 
 
 def start_workers() -> None:
-    """Start the worker processes and go on: they import torch, which takes seconds, while this process computes.
+    """Start the worker processes and go on: they import torch, which takes seconds,
+    while this process computes.
 
     Raises ParameterError as `worker_count` does.
     """
@@ -69,10 +81,12 @@ def start_workers() -> None:
 
 
 def fork_workers() -> None:
-    """Make the worker processes forks of this one, which share with it all that they would import alike.
+    """Make the worker processes forks of this one, which share with it all that they
+    would import alike.
 
-    Only for a process that has no threads and has computed nothing yet, such as a kernel that begins. Where systems do
-    not fork safely, and for more than `FORKED` workers, it does nothing. Raises ParameterError as `worker_count` does.
+    Only for a process that has no threads and has computed nothing yet, such as a
+    kernel that begins. Where systems do not fork safely, and for more than `FORKED`
+    workers, it does nothing. Raises ParameterError as `worker_count` does.
     """
     workers = worker_count()
     if 1 < workers <= FORKED and sys.platform == "linux":
@@ -82,12 +96,18 @@ def fork_workers() -> None:
 
 
 def map_in_workers(
-    function: Callable[[Item], Outcome], items: Sequence[Item], workers: int | None = None, *, title: str = ""
+    function: Callable[[Item], Outcome],
+    items: Sequence[Item],
+    workers: int | None = None,
+    *,
+    title: str = "",
 ) -> list[Outcome]:
-    """`[function(item) for item in items]`, computed by `workers` processes (default: `worker_count()`).
+    """`[function(item) for item in items]`, computed by `workers` processes (default:
+    `worker_count()`).
 
-    `function` and the items must be importable and picklable; the first error of a piece is raised, the rest is cancelled.
-    With a `title` a line on standard error says how many pieces are done.
+    `function` and the items must be importable and picklable; the first error of a
+    piece is raised, the rest is cancelled. With a `title` a line on standard error says
+    how many pieces are done.
     """
     workers = workers or worker_count()
     with counting(bool(title), title, len(items)) as tell:
@@ -97,12 +117,17 @@ def map_in_workers(
 
 
 def _side_by_side(
-    function: Callable[[Item], Outcome], items: Sequence[Item], workers: int, tell: Progress
+    function: Callable[[Item], Outcome],
+    items: Sequence[Item],
+    workers: int,
+    tell: Progress,
 ) -> list[Outcome]:
     futures: list[Future[Outcome]] = []
     try:
         # Inside, since a pool that lost a worker while it was idle breaks here already.
-        futures += [_pool(workers).submit(_interruptible, function, item) for item in items]
+        futures += [
+            _pool(workers).submit(_interruptible, function, item) for item in items
+        ]
         for done, future in enumerate(as_completed(futures), start=1):
             future.result()
             tell(done, len(items))
@@ -116,10 +141,11 @@ def _side_by_side(
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
-    """The worker processes, kept for the next call since each takes seconds to import torch.
+    """The worker processes, kept for the next call since each takes seconds to import
+    torch.
 
-    They are forked from a server that has imported it and computed nothing, and share that memory: a fork of a process
-    whose OpenMP threads are running can hang.
+    They are forked from a server that has imported it and computed nothing, and share
+    that memory: a fork of a process whose OpenMP threads are running can hang.
     """
     if workers not in _pools:
         context = get_context("forkserver" if sys.platform == "linux" else "spawn")
@@ -131,10 +157,14 @@ def _pool(workers: int) -> ProcessPoolExecutor:
 def _keep(workers: int, context: BaseContext) -> None:
     _pools.clear()
     # A server keeps the environment that it began with.
-    _pools[workers] = ProcessPoolExecutor(workers, context, _begin, (worker_threads(), dict(os.environ)))
+    _pools[workers] = ProcessPoolExecutor(
+        workers, context, _begin, (worker_threads(), dict(os.environ))
+    )
 
 
-def _in_this_process(function: Callable[[Item], Outcome], items: Sequence[Item], tell: Progress) -> list[Outcome]:
+def _in_this_process(
+    function: Callable[[Item], Outcome], items: Sequence[Item], tell: Progress
+) -> list[Outcome]:
     import torch
 
     threads = torch.get_num_threads()
@@ -164,14 +194,16 @@ def _print_where_parent_does() -> None:
     """A kernel catches what is printed only after its workers were forked."""
     for output in (1, 2):
         with suppress(OSError):
-            opened = os.open(f"/proc/{os.getppid()}/fd/{output}", os.O_WRONLY | os.O_APPEND)
+            opened = os.open(
+                f"/proc/{os.getppid()}/fd/{output}", os.O_WRONLY | os.O_APPEND
+            )
             os.dup2(opened, output)
             os.close(opened)
 
 
 def _begin(threads: int, environment: Mapping[str, str]) -> None:
-    # Jupyter interrupts a kernel's whole process group: an idle worker that heeded it would die with a traceback and
-    # break the pool.
+    # Jupyter interrupts a kernel's whole process group: an idle worker that heeded it
+    # would die with a traceback and break the pool.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ.update(environment)
     import torch

@@ -1,4 +1,6 @@
-"""Fixtures of the tests of runner and command line: the tiny study alone, projects with and without its run."""
+"""Fixtures of the tests of runner and command line: the tiny study alone, projects with
+and without its run.
+"""
 
 import shutil
 

@@ -1,4 +1,6 @@
-"""What the tests of the runner and the command line share: a project with one tiny study, made, changed and read."""
+"""What the tests of the runner and the command line share: a project with one tiny
+study, made, changed and read.
+"""
 
 import os
 import shutil
@@ -16,7 +18,9 @@ COMMAND = [sys.executable, "-m", "robustbook"]
 
 def new_project(folder: Path) -> Project:
     """A copy of the tiny project, without runs."""
-    shutil.copytree(FIXTURES / "project", folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        FIXTURES / "project", folder, ignore=shutil.ignore_patterns("__pycache__")
+    )
     return Project(folder)
 
 
@@ -29,7 +33,10 @@ def edit(path: Path, old: str, new: str) -> None:
 
 def contents(project: Project) -> dict[str, bytes]:
     """Everything published, by path."""
-    return {str(path.relative_to(project.root)): path.read_bytes() for path in project.root.glob("book/**/*.*")}
+    return {
+        str(path.relative_to(project.root)): path.read_bytes()
+        for path in project.root.glob("book/**/*.*")
+    }
 
 
 def wait_until(condition, seconds: float = 60) -> None:

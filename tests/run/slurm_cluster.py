@@ -1,4 +1,6 @@
-"""A Slurm cluster of this one machine, without systemd and without accounting: `cluster` starts and ends it."""
+"""A Slurm cluster of this one machine, without systemd and without accounting:
+`cluster` starts and ends it.
+"""
 
 import os
 import shutil
@@ -50,7 +52,12 @@ def missing() -> str:
     if not PLACE.is_dir():
         return f"Slurm is not installed (no {PLACE}): apt-get install slurm-wlm munge"
     absent = [name for name in DAEMONS if shutil.which(name) is None]
-    return f"Slurm is not installed ({', '.join(absent)} missing): apt-get install slurm-wlm munge" if absent else ""
+    return (
+        f"Slurm is not installed ({', '.join(absent)} missing): apt-get install "
+        "slurm-wlm munge"
+        if absent
+        else ""
+    )
 
 
 def free_ports(count: int) -> list[int]:
@@ -65,9 +72,11 @@ def free_ports(count: int) -> list[int]:
 
 
 def node(folder: Path, configuration: Path) -> list[str]:
-    """The node daemon, for which and for whose jobs `folder` stands in the place of /etc/slurm.
+    """The node daemon, for which and for whose jobs `folder` stands in the place of
+    /etc/slurm.
 
-    Inside a job, Snakemake's plugin passes on no variable that would say where the configuration is.
+    Inside a job, Snakemake's plugin passes on no variable that would say where the
+    configuration is.
     """
     start = f"mount --bind {folder} {PLACE} && exec slurmd -D -f {configuration}"
     return ["unshare", "--mount", "sh", "-c", start]
@@ -75,7 +84,9 @@ def node(folder: Path, configuration: Path) -> list[str]:
 
 @contextmanager
 def cluster(folder: Path) -> Iterator[Path]:
-    """Start munge, controller and node daemon with all their files in `folder`; yields the configuration file."""
+    """Start munge, controller and node daemon with all their files in `folder`; yields
+    the configuration file.
+    """
     for name in ("state", "spool"):
         (folder / name).mkdir()
     key = folder / "munge.key"
@@ -86,17 +97,33 @@ def cluster(folder: Path) -> Iterator[Path]:
     memory = psutil.virtual_memory().total // 2**20
     cpus = max(2, os.cpu_count() or 1)
     configuration.write_text(
-        CONFIGURATION.format(host=host, ports=free_ports(2), folder=folder, cpus=cpus, memory=memory)
+        CONFIGURATION.format(
+            host=host, ports=free_ports(2), folder=folder, cpus=cpus, memory=memory
+        )
     )
     environment = {**os.environ, "SLURM_CONF": str(configuration)}
-    munge = ["munged", "--foreground", "--force", f"--key-file={key}", f"--socket={folder}/munge.socket"]
+    munge = [
+        "munged",
+        "--foreground",
+        "--force",
+        f"--key-file={key}",
+        f"--socket={folder}/munge.socket",
+    ]
     munge += [f"--{name}-file={folder}/munge.{name}" for name in ("pid", "log", "seed")]
-    commands = [munge, ["slurmctld", "-D", "-c", "-f", str(configuration)], node(folder, configuration)]
+    commands = [
+        munge,
+        ["slurmctld", "-D", "-c", "-f", str(configuration)],
+        node(folder, configuration),
+    ]
     running = []
     try:
         for words in commands:
             with (folder / f"{words[0]}.out").open("wb") as out:
-                running.append(subprocess.Popen(words, env=environment, stdout=out, stderr=subprocess.STDOUT))
+                running.append(
+                    subprocess.Popen(
+                        words, env=environment, stdout=out, stderr=subprocess.STDOUT
+                    )
+                )
             time.sleep(1.0)
         _wait_for_node(environment, folder)
         yield configuration
@@ -110,14 +137,24 @@ def cluster(folder: Path) -> Iterator[Path]:
                 process.kill()
 
 
-def _wait_for_node(environment: dict[str, str], folder: Path, seconds: float = 60) -> None:
+def _wait_for_node(
+    environment: dict[str, str], folder: Path, seconds: float = 60
+) -> None:
     end = time.monotonic() + seconds
     state = ""
     while time.monotonic() < end:
-        told = subprocess.run(["sinfo", "-h", "-o", "%T"], env=environment, capture_output=True, text=True, check=False)
+        told = subprocess.run(
+            ["sinfo", "-h", "-o", "%T"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         state = told.stdout.strip() or told.stderr.strip()
         if state == "idle":
             return
         time.sleep(0.5)
-    logs = "\n".join(path.read_text(errors="replace")[-2000:] for path in folder.glob("slurm*.log"))
+    logs = "\n".join(
+        path.read_text(errors="replace")[-2000:] for path in folder.glob("slurm*.log")
+    )
     raise RuntimeError(f"the node is not idle but {state!r}:\n{logs}")

@@ -1,4 +1,6 @@
-"""The command line: each command does its work, and what a user gets wrong is one line and exit 2."""
+"""The command line: each command does its work, and what a user gets wrong is one line
+and exit 2.
+"""
 
 import json
 import os
@@ -26,23 +28,41 @@ def command(capsys):
 
 
 def test_run_publishes_says_where_and_then_that_it_is_fresh(project, command):
-    code, out, _ = command("run", "tiny", "-p", "epsilon", "0.2", "--parameter", "steps=4", "--name", "wide")
+    code, out, _ = command(
+        "run",
+        "tiny",
+        "-p",
+        "epsilon",
+        "0.2",
+        "--parameter",
+        "steps=4",
+        "--name",
+        "wide",
+    )
     assert code == 0
     assert "tiny wide is done: book/runs/tiny/wide.ipynb" in out
     assert "Results" in out
     record = records.load(project.record(RunId("tiny", "wide")))
     assert record.overrides == {"epsilon": 0.2, "steps": 4}
     before = contents(project)
-    code, out, _ = command("run", "tiny", "-p", "epsilon", "0.2", "-p", "steps", "4", "--name", "wide")
+    code, out, _ = command(
+        "run", "tiny", "-p", "epsilon", "0.2", "-p", "steps", "4", "--name", "wide"
+    )
     assert (code, contents(project)) == (0, before)
     assert "tiny wide is fresh" in out
 
 
 def test_the_reference_run_goes_to_its_own_place_and_is_checked(project, command):
     assert command("run", "tiny", "-r", "reference")[0] == 0
-    assert set(contents(project)) == {"book/studies/tiny.ipynb", "book/studies/tiny.json"}
+    assert set(contents(project)) == {
+        "book/studies/tiny.ipynb",
+        "book/studies/tiny.json",
+    }
     record = records.load(project.root / "book" / "studies" / "tiny.json")
-    assert (record.parameters["steps"], record.parameters["budgets"]) == (5, [0.05, 0.2])
+    assert (record.parameters["steps"], record.parameters["budgets"]) == (
+        5,
+        [0.05, 0.2],
+    )
     before = contents(project)
     code, out, _ = command("check", "tiny")
     assert code == 0
@@ -60,7 +80,9 @@ def test_check_all_repeats_every_quick_run_that_has_a_record(ran, command):
     assert (found["identical"], found["largest"], found["differences"]) == (3, 0, 0)
     before = contents(ran)
     code, out, _ = command("check", "--all", "-r", "reference")
-    assert (code, contents(ran)) == (1, before), "a check that compared nothing has not passed"
+    assert (code, contents(ran)) == (1, before), (
+        "a check that compared nothing has not passed"
+    )
     assert "tiny reference has no record to compare with: missing" in out
 
 
@@ -72,7 +94,9 @@ def test_check_all_fails_where_a_record_is_damaged(ran, command):
 
 
 @pytest.mark.parametrize("content", ["no report", "[1]", '{"a": 1}'])
-def test_a_file_that_is_no_report_is_refused_before_anything_runs(ran, command, monkeypatch, content):
+def test_a_file_that_is_no_report_is_refused_before_anything_runs(
+    ran, command, monkeypatch, content
+):
     (ran.root / "found.json").write_text(content)
     monkeypatch.setattr(runner, "rerun", None)
     code, _, err = command("check", "--all", "--report", "found.json")
@@ -103,13 +127,28 @@ def test_a_check_trains_again_only_where_it_is_to_be_fresh(project, command):
     assert trained.read_text() == "1"
     assert command("check", "tiny", "-r", "quick", "--fresh")[0] == 0
     assert trained.read_text() == "11"
-    assert command("check", "tiny", "-r", "quick", "--fresh", "--threads", "2", "--report", "found.json")[0] == 0
+    assert (
+        command(
+            "check",
+            "tiny",
+            "-r",
+            "quick",
+            "--fresh",
+            "--threads",
+            "2",
+            "--report",
+            "found.json",
+        )[0]
+        == 0
+    )
     assert trained.read_text() == "112"
     (found,) = json.loads((project.root / "found.json").read_text()).values()
     assert found["hash"] == records.load(project.record(QUICK)).provenance.hash
 
 
-@pytest.mark.parametrize(("words", "line"), [([], "say which study"), (["tiny", "--all"], "name none")])
+@pytest.mark.parametrize(
+    ("words", "line"), [([], "say which study"), (["tiny", "--all"], "name none")]
+)
 def test_check_wants_a_study_or_all(ran, command, words, line):
     code, _, err = command("check", *words)
     assert code == 2
@@ -118,7 +157,10 @@ def test_check_wants_a_study_or_all(ran, command, words, line):
 
 def test_check_lists_what_differs_and_exits_1(ran, command):
     record = records.load(ran.record(QUICK))
-    other = [metric.model_copy(update={"value": metric.value + 1}) for metric in record.metrics[:1]]
+    other = [
+        metric.model_copy(update={"value": metric.value + 1})
+        for metric in record.metrics[:1]
+    ]
     changed = record.model_copy(update={"metrics": other + record.metrics[1:]})
     ran.record(QUICK).write_bytes(changed.to_bytes())
     code, out, _ = command("check", "tiny", "-r", "quick")
@@ -134,7 +176,11 @@ def test_force_runs_a_fresh_run_again(ran, command, monkeypatch):
     from robustbook.run import runner
 
     calls = []
-    monkeypatch.setattr(runner, "perform", lambda *args, **options: calls.append(options["force"]) or "ran")
+    monkeypatch.setattr(
+        runner,
+        "perform",
+        lambda *args, **options: calls.append(options["force"]) or "ran",
+    )
     assert command("run", "tiny", "--force")[0] == 0
     assert command("run", "tiny")[0] == 0
     assert calls == [True, False]
@@ -154,7 +200,10 @@ def test_a_failed_run_exits_1_with_a_block_and_the_log(project, command):
     assert code == 1
     assert err.startswith('tiny what-raise failed in section "Results", cell 8 of 11:')
     assert "ValueError: the sky fell" in err
-    assert "The whole log: .robustbook/logs/tiny.what-raise.log. Nothing was published." in err
+    assert (
+        "The whole log: .robustbook/logs/tiny.what-raise.log. Nothing was published."
+        in err
+    )
     assert "the sky fell" in (project.work / "logs" / "tiny.what-raise.log").read_text()
     assert contents(project) == {}
 
@@ -171,19 +220,47 @@ def test_what_a_user_can_mend_inside_a_notebook_is_its_line_alone(project, comma
         (["run", "tinny"], "unknown study 'tinny': did you mean 'tiny'?"),
         (["describe", "tinny"], "unknown study 'tinny': did you mean 'tiny'?"),
         (["check", "tinny"], "unknown study 'tinny': did you mean 'tiny'?"),
-        (["check", "tiny"], "run tiny reference has no record to compare with: robustbook run tiny -r reference makes"),
+        (
+            ["check", "tiny"],
+            "run tiny reference has no record to compare with: robustbook run tiny "
+            "-r reference makes",
+        ),
         (["check", "tiny", "-r", "wide"], "robustbook run tiny --name wide makes one"),
         (["check", "--all", "-r", "referense"], "no study has a run 'referense'"),
-        (["run", "tiny", "-p", "epsilonn", "1"], "unknown parameter 'epsilonn': did you mean 'epsilon'?"),
-        (["run", "tiny", "-p", "epsilon", "2"], "parameter 'epsilon' must be a number (0 to 1), got '2.0'"),
-        (["run", "tiny", "-p", "epsilon", "-1"], "parameter 'epsilon' must be a number (0 to 1), got '-1.0'"),
-        (["run", "tiny", "-p", "steps", "many"], "parameter 'steps' must be a whole number (1 to 100), got 'many'"),
-        (["run", "tiny", "-p", "steps"], "-p takes a name and a value, got only 'steps'"),
+        (
+            ["run", "tiny", "-p", "epsilonn", "1"],
+            "unknown parameter 'epsilonn': did you mean 'epsilon'?",
+        ),
+        (
+            ["run", "tiny", "-p", "epsilon", "2"],
+            "parameter 'epsilon' must be a number (0 to 1), got '2.0'",
+        ),
+        (
+            ["run", "tiny", "-p", "epsilon", "-1"],
+            "parameter 'epsilon' must be a number (0 to 1), got '-1.0'",
+        ),
+        (
+            ["run", "tiny", "-p", "steps", "many"],
+            "parameter 'steps' must be a whole number (1 to 100), got 'many'",
+        ),
+        (
+            ["run", "tiny", "-p", "steps"],
+            "-p takes a name and a value, got only 'steps'",
+        ),
         (["run", "tiny", "-p"], "Option '-p' requires an argument"),
-        (["run", "tiny", "-r", "referense"], "unknown parameter set 'referense': did you mean 'reference'?"),
+        (
+            ["run", "tiny", "-r", "referense"],
+            "unknown parameter set 'referense': did you mean 'reference'?",
+        ),
         (["run", "tiny", "-f", "none.yml"], "there is no file 'none.yml'"),
-        (["run", "tiny", "--name", "../../evil", "-p", "steps", "1"], "a run's name has at most 60"),
-        (["run", "tiny", "--name", "reference", "-p", "steps", "1"], "stands for the parameter set"),
+        (
+            ["run", "tiny", "--name", "../../evil", "-p", "steps", "1"],
+            "a run's name has at most 60",
+        ),
+        (
+            ["run", "tiny", "--name", "reference", "-p", "steps", "1"],
+            "stands for the parameter set",
+        ),
         (["run", "../tiny"], "unknown study '../tiny'"),
         (["rum", "tiny"], "No such command 'rum'. Did you mean 'run'"),
         (["run"], "Missing argument 'STUDY'"),
@@ -206,7 +283,10 @@ def test_mistakes_are_one_line_exit_2_and_change_nothing(project, command, words
 def test_a_file_of_parameters(ran, command):
     (ran.root / "mine.yml").write_text("steps: much\n")
     code, _, err = command("run", "tiny", "-f", "mine.yml")
-    assert (code, err) == (2, "error: parameter 'steps' must be a whole number (1 to 100), got 'much'\n")
+    assert (code, err) == (
+        2,
+        "error: parameter 'steps' must be a whole number (1 to 100), got 'much'\n",
+    )
 
 
 def test_outside_a_project_there_is_one_line(tmp_path, command, monkeypatch):
@@ -225,7 +305,13 @@ def test_list_status_describe_and_claims(ran, command):
     edit(ran.notebook("tiny"), "1 - budget", "2 - budget")
     assert "tiny quick: stale: code cells changed\n" in command("status")[1]
     out = command("describe", "tiny")[1]
-    for text in ("epsilon", "a number", "0 to 1", "0.1", "Perturbation budget in pixel units."):
+    for text in (
+        "epsilon",
+        "a number",
+        "0 to 1",
+        "0.1",
+        "Perturbation budget in pixel units.",
+    ):
         assert text in out
     out = command("claims")[1]
     assert "T1" in out
@@ -247,16 +333,32 @@ def test_refresh_gives_pages_new_text(ran, command):
 
 
 def test_a_damaged_record_is_told_and_the_next_run_replaces_it(ran, command):
-    ran.record(QUICK).write_bytes(ran.record(QUICK).read_bytes().replace(b"0.95", b"0.99"))
-    assert "tiny quick: damaged: record tiny/quick.json is damaged" in command("status")[1]
+    ran.record(QUICK).write_bytes(
+        ran.record(QUICK).read_bytes().replace(b"0.95", b"0.99")
+    )
+    assert (
+        "tiny quick: damaged: record tiny/quick.json is damaged" in command("status")[1]
+    )
     assert command("run", "tiny")[0] == 0
     assert command("status")[1].endswith("tiny quick: fresh\n")
     assert json.loads(ran.record(QUICK).read_text())["metrics"][1]["value"] == 0.95
 
 
 def test_every_command_has_help_with_an_example(command):
-    names = ["list", "describe", "run", "status", "refresh", "check", "claims", "sweep", "book"]
-    for words in [[name] for name in names] + [["data", name] for name in ("list", "get", "verify")]:
+    names = [
+        "list",
+        "describe",
+        "run",
+        "status",
+        "refresh",
+        "check",
+        "claims",
+        "sweep",
+        "book",
+    ]
+    for words in [[name] for name in names] + [
+        ["data", name] for name in ("list", "get", "verify")
+    ]:
         code, out, _ = command(*words, "--help")
         assert code == 0
         assert f"Example: robustbook {' '.join(words)}" in " ".join(out.split())
@@ -265,22 +367,39 @@ def test_every_command_has_help_with_an_example(command):
 @pytest.mark.parametrize(
     ("program", "slow"),
     [
-        ("from robustbook.cli import main; main(['--help'])", ("torch", "pandas", "papermill", "numpy", "sklearn")),
+        (
+            "from robustbook.cli import main; main(['--help'])",
+            ("torch", "pandas", "papermill", "numpy", "sklearn"),
+        ),
         # What the command line reads of a study: its parameters and claims.
-        ("from robustbook import studies; [studies.get(name) for name in studies.names()]", ("torch", "matplotlib")),
+        (
+            "from robustbook import studies; [studies.get(name) for name in "
+            "studies.names()]",
+            ("torch", "matplotlib"),
+        ),
     ],
 )
 def test_help_and_lists_import_nothing_slow(program, slow):
-    script = f"import sys; {program}; print([name for name in {slow} if name in sys.modules])"
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    script = (
+        f"import sys; {program}; print([name for name in {slow} if name in "
+        "sys.modules])"
+    )
+    environment = {
+        key: value for key, value in os.environ.items() if key != "PYTHONPATH"
+    }
     source = os.environ["PYTHONPATH"].split(os.pathsep)[-1]
     done = subprocess.run(
-        [sys.executable, "-c", script], env={**environment, "PYTHONPATH": source}, capture_output=True, text=True
+        [sys.executable, "-c", script],
+        env={**environment, "PYTHONPATH": source},
+        capture_output=True,
+        text=True,
     )
     assert done.stdout.strip().endswith("[]"), done.stderr
 
 
-def test_a_relative_data_root_is_meant_from_where_the_command_is_typed(command, tmp_path, monkeypatch):
+def test_a_relative_data_root_is_meant_from_where_the_command_is_typed(
+    command, tmp_path, monkeypatch
+):
     (tmp_path / "below").mkdir()
     monkeypatch.chdir(tmp_path / "below")
     monkeypatch.setenv("ROBUSTBOOK_DATA", "../data")

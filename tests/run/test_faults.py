@@ -1,7 +1,9 @@
-"""Faults: kills, full disks, damaged files, two processes at once, old records, hostile input, senseless commands.
+"""Faults: kills, full disks, damaged files, two processes at once, old records, hostile
+input, senseless commands.
 
-Nothing half-written is ever published, nothing damaged is used, no input is run as code, and the same command then
-finishes. `make faults` makes twenty kills of each kind and writes the counts for the book.
+Nothing half-written is ever published, nothing damaged is used, no input is run as
+code, and the same command then finishes. `make faults` makes twenty kills of each kind
+and writes the counts for the book.
 """
 
 import ast
@@ -29,7 +31,17 @@ from test_records import make_record
 from robustbook import cli
 from robustbook.data import store
 from robustbook.errors import UserError
-from robustbook.run import execute, notebook, parameters, publish, records, runner, side_by_side, status, sweep
+from robustbook.run import (
+    execute,
+    notebook,
+    parameters,
+    publish,
+    records,
+    runner,
+    side_by_side,
+    status,
+    sweep,
+)
 from robustbook.run.project import Project, RunId
 from robustbook.studies import get
 
@@ -39,15 +51,23 @@ RUN = ["run", "tiny", "-p", "epsilon", "0.4", "--name", "wide"]
 SWEEP = ["sweep", "tiny", "-p", "steps", "2,3,4", "--name", "s", "--workers", "2"]
 
 
-# Kills --------------------------------------------------------------------------------------------------------------
+# Kills
+# --------------------------------------------------------------------------------------
 
 
 def start(project: Project, words: list[str]) -> psutil.Popen:
-    return psutil.Popen([*COMMAND, *words], cwd=project.root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return psutil.Popen(
+        [*COMMAND, *words],
+        cwd=project.root,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def kill(running: psutil.Popen, whole: bool) -> bool:
-    """SIGKILL to a command, with all that it started if `whole`; whether it was still running."""
+    """SIGKILL to a command, with all that it started if `whole`; whether it was still
+    running.
+    """
     try:
         below = running.children(recursive=True) if whole else []
         alive = running.is_running() and running.status() != psutil.STATUS_ZOMBIE
@@ -70,12 +90,17 @@ def left_over(project: Project) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if Path(process.cwd()).is_relative_to(project.root) and process.status() != psutil.STATUS_ZOMBIE:
+            if (
+                Path(process.cwd()).is_relative_to(project.root)
+                and process.status() != psutil.STATUS_ZOMBIE
+            ):
                 found.append(process)
     return [process for process in found if process.pid != os.getpid()]
 
 
-def test_a_run_killed_at_random_moments_publishes_all_or_nothing_and_then_finishes(project):
+def test_a_run_killed_at_random_moments_publishes_all_or_nothing_and_then_finishes(
+    project,
+):
     chance = random.Random(1)
     assert cli.main(["run", "tiny", "--name", "wide"]) == 0
     old = contents(project)
@@ -93,13 +118,18 @@ def test_a_run_killed_at_random_moments_publishes_all_or_nothing_and_then_finish
         found = contents(project)
         assert found.keys() == old.keys()
         assert found[page] in (old[page], new[page])
-        assert without_timing(found[record]) in (without_timing(old[record]), without_timing(new[record]))
+        assert without_timing(found[record]) in (
+            without_timing(old[record]),
+            without_timing(new[record]),
+        )
         publish.recover(project)
         assert status.of(project, WIDE).state == "fresh"
     assert cli.main(RUN) == 0
     assert contents(project)[page] == new[page]
     assert without_timing(contents(project)[record]) == without_timing(new[record])
-    assert not [path for path in (project.work / "staging").iterdir() if path.suffix == ".tmp"]
+    assert not [
+        path for path in (project.work / "staging").iterdir() if path.suffix == ".tmp"
+    ]
     count(
         "run killed (kill -9) at a random moment",
         kills,
@@ -125,13 +155,22 @@ def test_a_sweep_killed_at_random_moments_goes_on_where_it_was(project):
         time.sleep(chance.uniform(0.0, seconds))
         kills += kill(running, whole=kills % 3 != 2)
         for path in folder.glob("runs/*.json"):
-            assert records.load(path).page_digest == records.sha256(path.with_suffix(".ipynb").read_bytes())
-            repeated += done.setdefault(path.name, path.stat().st_mtime_ns) != path.stat().st_mtime_ns
+            assert records.load(path).page_digest == records.sha256(
+                path.with_suffix(".ipynb").read_bytes()
+            )
+            repeated += (
+                done.setdefault(path.name, path.stat().st_mtime_ns)
+                != path.stat().st_mtime_ns
+            )
         assert set(contents(project)) <= set(whole)
-        assert all(content == whole[name] for name, content in contents(project).items())
+        assert all(
+            content == whole[name] for name, content in contents(project).items()
+        )
     assert cli.main(SWEEP) == 0
     repeated += sum(
-        done[path.name] != path.stat().st_mtime_ns for path in folder.glob("runs/*.json") if path.name in done
+        done[path.name] != path.stat().st_mtime_ns
+        for path in folder.glob("runs/*.json")
+        if path.name in done
     )
     assert contents(project) == whole
     assert repeated == 0, "a finished run was repeated"
@@ -151,7 +190,8 @@ def clear(project: Project, folder: Path) -> None:
     shutil.rmtree(project.root / "book", ignore_errors=True)
 
 
-# Full disks ---------------------------------------------------------------------------------------------------------
+# Full disks
+# --------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -161,10 +201,25 @@ def small_disk(tmp_path):
 
     def mount(folder: Path, kilobytes: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        words = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", str(folder)]
-        done = subprocess.run(words, capture_output=True, text=True, check=False) if shutil.which("mount") else None
+        words = [
+            "mount",
+            "-t",
+            "tmpfs",
+            "-o",
+            f"size={kilobytes}k",
+            "tmpfs",
+            str(folder),
+        ]
+        done = (
+            subprocess.run(words, capture_output=True, text=True, check=False)
+            if shutil.which("mount")
+            else None
+        )
         if done is None or done.returncode:
-            pytest.skip(f"no small file system can be mounted here: {done.stderr.strip() if done else 'no mount'}")
+            pytest.skip(
+                "no small file system can be mounted here: "
+                f"{done.stderr.strip() if done else 'no mount'}"
+            )
         mounted.append(folder)
 
     yield mount
@@ -175,7 +230,9 @@ def small_disk(tmp_path):
 @pytest.mark.parametrize("full", ["book/runs", ".robustbook"])
 def test_a_full_disk_is_told_and_harms_nothing(project, small_disk, capsys, full):
     small_disk(project.root / full, 64)
-    (project.root / full / "ballast").write_bytes(b"x" * (56_000 if full == "book/runs" else 50_000))
+    (project.root / full / "ballast").write_bytes(
+        b"x" * (56_000 if full == "book/runs" else 50_000)
+    )
     before = contents(project)
     assert cli.main(RUN) == 1
     said = capsys.readouterr().err
@@ -184,7 +241,9 @@ def test_a_full_disk_is_told_and_harms_nothing(project, small_disk, capsys, full
     assert said.count("\n") == 1
     assert contents(project) == before
     (project.root / full / "ballast").unlink()
-    subprocess.run(["mount", "-o", "remount,size=8m", str(project.root / full)], check=True)
+    subprocess.run(
+        ["mount", "-o", "remount,size=8m", str(project.root / full)], check=True
+    )
     assert cli.main(RUN) == 0
     assert status.of(project, WIDE).state == "fresh"
     assert not [path for path in project.root.glob("book/runs/tiny/.*")]
@@ -196,7 +255,8 @@ def test_a_full_disk_is_told_and_harms_nothing(project, small_disk, capsys, full
     )
 
 
-# Damaged files ------------------------------------------------------------------------------------------------------
+# Damaged files
+# --------------------------------------------------------------------------------------
 
 
 def damaged(content: bytes, times: int, seed: int):
@@ -207,7 +267,11 @@ def damaged(content: bytes, times: int, seed: int):
         if index % 2:
             yield content[:place]
         else:
-            yield content[:place] + bytes([content[place] ^ 1 << chance.randrange(8)]) + content[place + 1 :]
+            yield (
+                content[:place]
+                + bytes([content[place] ^ 1 << chance.randrange(8)])
+                + content[place + 1 :]
+            )
 
 
 def test_no_damaged_record_is_used(ran):
@@ -225,7 +289,10 @@ def test_no_damaged_record_is_used(ran):
         except UserError as error:
             refused += "damaged" in str(error) or "schema version" in str(error)
         else:
-            assert {**json.loads(loaded.to_bytes()), "timing": 0} == {**sound, "timing": 0}
+            assert {**json.loads(loaded.to_bytes()), "timing": 0} == {
+                **sound,
+                "timing": 0,
+            }
             timing += 1
     assert refused + timing == made
     assert refused > 0.8 * made
@@ -245,7 +312,12 @@ def test_no_damaged_page_is_taken_for_fresh(ran):
         ran.page(run).write_bytes(bad)
         states.append(status.of(ran, run).state)
     assert set(states) == {"damaged"}
-    count("page with a flipped bit or a cut end", len(states), len(states), "each reported as damaged")
+    count(
+        "page with a flipped bit or a cut end",
+        len(states),
+        len(states),
+        "each reported as damaged",
+    )
 
 
 def test_no_damaged_checkpoint_is_used(tmp_path):
@@ -266,10 +338,17 @@ def test_no_damaged_checkpoint_is_used(tmp_path):
         except checkpoints.DamagedCheckpoint:
             refused += 1
         else:
-            same += all(torch.equal(found[name], value) for name, value in weights.items())
+            same += all(
+                torch.equal(found[name], value) for name, value in weights.items()
+            )
     assert refused + same == made
     assert refused > 0.9 * made
-    count("checkpoint with a flipped bit or a cut end", made, made, f"{refused} refused; {same} with the very weights")
+    count(
+        "checkpoint with a flipped bit or a cut end",
+        made,
+        made,
+        f"{refused} refused; {same} with the very weights",
+    )
 
 
 def test_no_damaged_data_file_is_used(tmp_path, monkeypatch):
@@ -278,7 +357,16 @@ def test_no_damaged_data_file_is_used(tmp_path, monkeypatch):
     content = np.random.default_rng(0).bytes(2000)
     file = store.DataFile("numbers.bin", hashlib.sha256(content).hexdigest())
 
-    source = store.DataSource("numbers", "Numbers", ("a",), "none", True, ("test",), {"test": (file,)}, pytest.fail)
+    source = store.DataSource(
+        "numbers",
+        "Numbers",
+        ("a",),
+        "none",
+        True,
+        ("test",),
+        {"test": (file,)},
+        pytest.fail,
+    )
     monkeypatch.setattr(store, "_sources", lambda: {"numbers": (source,)})
     monkeypatch.setenv("ROBUSTBOOK_DATA", str(tmp_path))
     path = tmp_path / file.path
@@ -291,10 +379,16 @@ def test_no_damaged_data_file_is_used(tmp_path, monkeypatch):
         with pytest.raises(UserError, match="damaged"):
             store.load("numbers", "test")
         refused += 1
-    count("data file with a flipped bit or a cut end", refused, refused, "each refused before it was read")
+    count(
+        "data file with a flipped bit or a cut end",
+        refused,
+        refused,
+        "each refused before it was read",
+    )
 
 
-# Two at once, old records -------------------------------------------------------------------------------------------
+# Two at once, old records
+# --------------------------------------------------------------------------------------
 
 TRAIN_ONCE = """
 import sys, time
@@ -318,7 +412,12 @@ def test_two_processes_that_want_one_checkpoint_train_it_once(tmp_path):
     both = [subprocess.Popen(words) for _ in range(2)]
     assert [process.wait() for process in both] == [0, 0]
     assert log.read_text() == "trained\n"
-    count("two processes that want the same checkpoint", 1, 1, "trained once, used by both")
+    count(
+        "two processes that want the same checkpoint",
+        1,
+        1,
+        "trained once, used by both",
+    )
 
 
 @pytest.mark.parametrize("version", [0, 2, 99, "1", None, 1.5, [1]])
@@ -333,7 +432,8 @@ def test_a_record_of_another_schema_is_refused_by_its_version(ran, version):
     count("record of another schema version", 1, 1, "refused with its version")
 
 
-# Hostile input ------------------------------------------------------------------------------------------------------
+# Hostile input
+# --------------------------------------------------------------------------------------
 
 HOSTILE = [
     "__import__('os').system('touch pwned')",
@@ -367,7 +467,9 @@ def test_text_of_a_user_becomes_a_literal_and_nothing_else(text):
 
     model = get("tiny").Parameters
     try:
-        values = parameters.parsed(model, parameters.from_typed(model, [("note", text)]))
+        values = parameters.parsed(
+            model, parameters.from_typed(model, [("note", text)])
+        )
     except UserError:
         return
     cell = new_code_cell("note: str = 'a'", metadata={"tags": ["parameters"]})
@@ -402,7 +504,10 @@ def test_hostile_text_runs_nothing_in_a_run_or_a_sweep(project, monkeypatch):
 BOMB = "\n".join(
     [
         "a: &a [x,x,x,x,x,x,x,x,x]",
-        *(f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefgh", "bcdefghi", strict=True)),
+        *(
+            f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]"
+            for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+        ),
     ]
 )
 BAD_YAML = [
@@ -444,7 +549,12 @@ def test_hostile_files_are_one_line_and_run_nothing(project, capsys, text):
     assert said.startswith("error: ")
     assert said.count("\n") == 1
     assert not list(project.root.rglob("*pwned*"))
-    count("hostile or senseless YAML file", 1, 1, "one line and exit status 2; nothing was run")
+    count(
+        "hostile or senseless YAML file",
+        1,
+        1,
+        "one line and exit status 2; nothing was run",
+    )
 
 
 WORDS = st.one_of(
@@ -464,9 +574,47 @@ WORDS = st.one_of(
                 "book",
                 "refresh",
             ),
-            *("tiny", "tinny", "-p", "-p", "-f", "-r", "--name", "--force", "--seeds", "--workers", "--rtol", "--all"),
-            *("epsilon", "0.2", "2", "-1", "nan", "steps", "1e99", "reference", "quick", "epsilon=3", "=", "--", "-"),
-            *("--executor", "slurm", "--format", "xml", "--help=3", "--snakemake", "'", "sweep-member", "../..", ""),
+            *(
+                "tiny",
+                "tinny",
+                "-p",
+                "-p",
+                "-f",
+                "-r",
+                "--name",
+                "--force",
+                "--seeds",
+                "--workers",
+                "--rtol",
+                "--all",
+            ),
+            *(
+                "epsilon",
+                "0.2",
+                "2",
+                "-1",
+                "nan",
+                "steps",
+                "1e99",
+                "reference",
+                "quick",
+                "epsilon=3",
+                "=",
+                "--",
+                "-",
+            ),
+            *(
+                "--executor",
+                "slurm",
+                "--format",
+                "xml",
+                "--help=3",
+                "--snakemake",
+                "'",
+                "sweep-member",
+                "../..",
+                "",
+            ),
         ]
     ),
     st.text(max_size=12),
@@ -484,19 +632,35 @@ def test_two_hundred_senseless_commands_are_one_line_never_a_traceback(ran_once)
 
     senseless()
     assert made >= 200
-    count("senseless command line", made, made, "one clear line, exit status 2, no traceback")
+    count(
+        "senseless command line",
+        made,
+        made,
+        "one clear line, exit status 2, no traceback",
+    )
 
 
 def is_refused(project: Project, words: list[str]) -> bool:
-    """Whether a command line is refused, which is one line and exit status 2; a sensible one would have been run."""
+    """Whether a command line is refused, which is one line and exit status 2; a
+    sensible one would have been run.
+    """
 
     def nothing(*args, **options):
         raise UserError("it would have been run")
 
     out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
         patch.chdir(project.root)
-        for module, name in ((runner, "perform"), (runner, "rerun"), (store, "get"), (execute, "execute")):
+        for module, name in (
+            (runner, "perform"),
+            (runner, "rerun"),
+            (store, "get"),
+            (execute, "execute"),
+        ):
             patch.setattr(module, name, nothing)
         patch.setattr(side_by_side, "finished", nothing)
         patch.setattr(cli, "finish_sweep", nothing)

@@ -1,4 +1,6 @@
-"""Comparing two records of a run: what is outside the tolerances is listed, and nothing else."""
+"""Comparing two records of a run: what is outside the tolerances is listed, and nothing
+else.
+"""
 
 import json
 import os
@@ -34,9 +36,13 @@ def row(value, **fields):
     ],
 )
 def test_numbers_agree_within_the_larger_of_both_tolerances(one, other, count):
-    found = compare.differences(record_with(row(one)), record_with(row(other)), relative=0.02, absolute=0.005)
+    found = compare.differences(
+        record_with(row(one)), record_with(row(other)), relative=0.02, absolute=0.005
+    )
     assert len(found) == count
-    found = compare.differences(record_with(row(other)), record_with(row(one)), relative=0.02, absolute=0.005)
+    found = compare.differences(
+        record_with(row(other)), record_with(row(one)), relative=0.02, absolute=0.005
+    )
     assert len(found) == count
 
 
@@ -52,19 +58,36 @@ def test_intervals_counts_rows_and_verdicts_are_compared():
         record_with(row(0.5, low=0.3, high=0.6, n=10, factors={"budget": 0.1})),
         record_with(row(0.5, n=10, factors={"budget": 0.1})),
         record_with(row(0.5, low=0.4, high=0.6, n=11, factors={"budget": 0.1})),
-        record_with(row(0.5, low=0.4, high=0.6, n=10, factors={"budget": 0.1}), verdict="partly"),
+        record_with(
+            row(0.5, low=0.4, high=0.6, n=10, factors={"budget": 0.1}), verdict="partly"
+        ),
     ]
-    assert [len(compare.differences(base, changed)) for changed in changes] == [1, 1, 1, 1]
+    assert [len(compare.differences(base, changed)) for changed in changes] == [
+        1,
+        1,
+        1,
+        1,
+    ]
     moved = record_with(row(0.5, low=0.4, high=0.6, n=10, factors={"budget": 0.2}))
     gone, new = compare.differences(base, moved)
-    assert (gone.what, gone.committed, gone.now) == ("share (budget=0.1)", "0.5 [0.4, 0.6] (n = 10)", "")
+    assert (gone.what, gone.committed, gone.now) == (
+        "share (budget=0.1)",
+        "0.5 [0.4, 0.6] (n = 10)",
+        "",
+    )
     assert (new.what, new.committed) == ("share (budget=0.2)", "")
-    assert compare.differences(base, changes[3])[0] == compare.Difference("verdict T1", "reproduced", "partly")
+    assert compare.differences(base, changes[3])[0] == compare.Difference(
+        "verdict T1", "reproduced", "partly"
+    )
 
 
 def test_an_outcome_counts_identical_rows_and_says_the_largest_distance(tmp_path):
-    one = make_record(metrics=[Metric(name="a", value=2.0), Metric(name="b", value=0.001)])
-    other = make_record(metrics=[Metric(name="a", value=2.02), Metric(name="b", value=0.001)])
+    one = make_record(
+        metrics=[Metric(name="a", value=2.0), Metric(name="b", value=0.001)]
+    )
+    other = make_record(
+        metrics=[Metric(name="a", value=2.02), Metric(name="b", value=0.001)]
+    )
     found = compare.outcome(one, other)
     assert (found.same, found.numbers, found.identical) == (True, 2, 1)
     assert found.largest == pytest.approx(0.02 / 2.02)
@@ -76,35 +99,64 @@ def test_an_outcome_counts_identical_rows_and_says_the_largest_distance(tmp_path
 
 
 def test_verdicts_that_differ_are_noted_apart_from_numbers(tmp_path):
-    found = compare.outcome(record_with(row(0.5)), record_with(row(0.7), verdict="partly"))
+    found = compare.outcome(
+        record_with(row(0.5)), record_with(row(0.7), verdict="partly")
+    )
     compare.note(tmp_path / "f.json", [found], fresh=False, worker_threads=2)
     (noted,) = json.loads((tmp_path / "f.json").read_text()).values()
-    assert (noted["differences"], noted["other_verdicts"], noted["worker_threads"]) == (1, 1, 2)
+    assert (noted["differences"], noted["other_verdicts"], noted["worker_threads"]) == (
+        1,
+        1,
+        2,
+    )
 
 
 def test_values_outside_the_interval_of_the_record_are_counted():
     record = record_with(row(0.5, low=0.4, high=0.6))
-    inside, outside = (compare.outcome(record, record_with(row(value))) for value in (0.55, 0.7))
-    assert [(found.intervals, found.beyond) for found in (inside, outside)] == [(1, 0), (1, 1)]
+    inside, outside = (
+        compare.outcome(record, record_with(row(value))) for value in (0.55, 0.7)
+    )
+    assert [(found.intervals, found.beyond) for found in (inside, outside)] == [
+        (1, 0),
+        (1, 1),
+    ]
 
 
 def of_hash(record, digest):
-    return record.model_copy(update={"provenance": record.provenance.model_copy(update={"hash": digest})})
+    return record.model_copy(
+        update={"provenance": record.provenance.model_copy(update={"hash": digest})}
+    )
 
 
-def test_what_is_noted_names_the_record_and_forgets_other_code_of_the_same_run(tmp_path):
+def test_what_is_noted_names_the_record_and_forgets_other_code_of_the_same_run(
+    tmp_path,
+):
     path, record = tmp_path / "f.json", record_with(row(0.5))
-    others = [record.model_copy(update={"study": "other"}), record.model_copy(update={"run": "wide"})]
-    more = record.model_copy(update={"provenance": record.provenance.model_copy(update={"threads": 4})})
-    compare.note(path, [compare.outcome(each, each) for each in (record, *others)], fresh=True, worker_threads=1)
+    others = [
+        record.model_copy(update={"study": "other"}),
+        record.model_copy(update={"run": "wide"}),
+    ]
+    more = record.model_copy(
+        update={"provenance": record.provenance.model_copy(update={"threads": 4})}
+    )
+    compare.note(
+        path,
+        [compare.outcome(each, each) for each in (record, *others)],
+        fresh=True,
+        worker_threads=1,
+    )
     compare.note(path, [compare.outcome(record, more)], fresh=True, worker_threads=1)
-    assert [found["hash"] for found in json.loads(path.read_text()).values()] == ["h"] * 4
+    assert [found["hash"] for found in json.loads(path.read_text()).values()] == [
+        "h"
+    ] * 4
     new = of_hash(record, "new")
     compare.note(path, [compare.outcome(new, new)], fresh=True, worker_threads=1)
     found = json.loads(path.read_text()).values()
     assert sorted((each["study"], each["run"], each["hash"]) for each in found) == [
-        ("other", "quick", "h"), ("tiny", "quick", "new"), ("tiny", "wide", "h")
-    ]  # fmt: skip
+        ("other", "quick", "h"),
+        ("tiny", "quick", "new"),
+        ("tiny", "wide", "h"),
+    ]
 
 
 def test_conditions_hold_inside_and_are_gone_afterwards(monkeypatch):

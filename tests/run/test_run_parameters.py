@@ -1,4 +1,6 @@
-"""Parameters: what a user types becomes a checked value of its type, or one line that says what it may be."""
+"""Parameters: what a user types becomes a checked value of its type, or one line that
+says what it may be.
+"""
 
 from typing import Annotated, Literal
 
@@ -36,7 +38,9 @@ class Model(BaseModel):
 def project(tmp_path):
     (tmp_path / "notebooks" / "runs").mkdir(parents=True)
     (tmp_path / "notebooks" / "runs" / "quick.yml").write_text("{}\n")
-    (tmp_path / "notebooks" / "runs" / "reference.yml").write_text("tiny: {steps: 7, epsilon: 3e-1}\n")
+    (tmp_path / "notebooks" / "runs" / "reference.yml").write_text(
+        "tiny: {steps: 7, epsilon: 3e-1}\n"
+    )
     return Project(tmp_path)
 
 
@@ -73,9 +77,21 @@ def test_text_becomes_a_value_of_the_type(name, text, value):
         ("epsilon", "__import__('os')", "'epsilon' must be a number (0 to 1)"),
         ("steps", "2.5", "'steps' must be a whole number (1 to 100), got '2.5'"),
         ("steps", "101", "'steps' must be a whole number (1 to 100), got '101'"),
-        ("step_size", "0", "'step_size' must be a number (above 0 and below 1), got '0.0'"),
-        ("seeds", "", "'seeds' must be a list, each a whole number (length at least 1), got ''"),
-        ("budgets", "0.1,2", "'budgets' must be a list, each a number (0 to 1), got '2.0'"),
+        (
+            "step_size",
+            "0",
+            "'step_size' must be a number (above 0 and below 1), got '0.0'",
+        ),
+        (
+            "seeds",
+            "",
+            "'seeds' must be a list, each a whole number (length at least 1), got ''",
+        ),
+        (
+            "budgets",
+            "0.1,2",
+            "'budgets' must be a list, each a number (0 to 1), got '2.0'",
+        ),
         ("data", "mnits", "'data' must be one of digits, mnist, got 'mnits'"),
         ("full", "1", "'full' must be true or false, got '1'"),
         ("limit", "0", "'limit' must be a whole number or none (at least 1), got '0'"),
@@ -89,7 +105,16 @@ def test_what_does_not_fit_is_one_line_with_the_range(name, text, line):
 
 
 @pytest.mark.parametrize(
-    "values", [{"steps": 3.0}, {"steps": True}, {"full": 1}, {"seeds": 5}, {"data": 3}, {"note": 5}, {"epsilon": [1]}]
+    "values",
+    [
+        {"steps": 3.0},
+        {"steps": True},
+        {"full": 1},
+        {"seeds": 5},
+        {"data": 3},
+        {"note": 5},
+        {"epsilon": [1]},
+    ],
 )
 def test_values_of_a_file_are_strict(values):
     with pytest.raises(ParameterError):
@@ -106,7 +131,10 @@ def test_rules_between_parameters_are_told_in_their_own_words():
 
 
 def test_unknown_names_suggest_the_nearest_one(project):
-    with pytest.raises(UnknownNameError, match=r"unknown parameter 'epsilonn': did you mean 'epsilon'\?"):
+    with pytest.raises(
+        UnknownNameError,
+        match=r"unknown parameter 'epsilonn': did you mean 'epsilon'\?",
+    ):
         parameters.from_typed(Model, [("epsilonn", "1")])
     with pytest.raises(UnknownNameError, match="did you mean 'reference'"):
         parameters.from_set(project, "tiny", "referense")
@@ -116,7 +144,12 @@ def test_later_sources_win_and_only_what_was_given_is_returned(project, tmp_path
     mine = tmp_path / "mine.yml"
     mine.write_text("steps: 8\nseeds: [3]\n")
     given_, on_top = parameters.collect(
-        project, "tiny", Model, parameter_set="reference", file=mine, typed=[("steps", "9")]
+        project,
+        "tiny",
+        Model,
+        parameter_set="reference",
+        file=mine,
+        typed=[("steps", "9")],
     )
     assert given_ == {"steps": 7, "epsilon": 0.3}
     assert on_top == {"steps": 9, "seeds": [3]}
@@ -144,7 +177,15 @@ def test_a_name_that_stands_twice_is_found_quickly_among_many(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["- 1\n", "a: [", "!!python/object/apply:os.system ['true']", "1: 2\n", "tiny:\n  - 1\n", "\x00"]
+    "text",
+    [
+        "- 1\n",
+        "a: [",
+        "!!python/object/apply:os.system ['true']",
+        "1: 2\n",
+        "tiny:\n  - 1\n",
+        "\x00",
+    ],
 )
 def test_bad_files_are_one_line(project, tmp_path, text):
     mine = tmp_path / "mine.yml"
@@ -156,7 +197,9 @@ def test_bad_files_are_one_line(project, tmp_path, text):
 
 def test_the_same_parameter_twice_is_refused(project):
     with pytest.raises(ParameterError, match="given twice"):
-        parameters.collect(project, "tiny", Model, typed=[("steps", "1"), ("steps", "2")])
+        parameters.collect(
+            project, "tiny", Model, typed=[("steps", "1"), ("steps", "2")]
+        )
 
 
 def test_run_names(project):
@@ -167,7 +210,9 @@ def test_run_names(project):
     assert name({}, parameter_set="reference") == "reference"
     assert name({"epsilon": 0.2}) == "epsilon-0-2"
     assert name({"epsilon": 0.2, "steps": 3}) == "epsilon-0-2-steps-3"
-    assert name({"step_size": 0.2}, parameter_set="reference") == "reference-step-size-0-2"
+    assert (
+        name({"step_size": 0.2}, parameter_set="reference") == "reference-step-size-0-2"
+    )
     assert name({"steps": 3}, "wide") == "wide"
     for reserved in ("reference", "quick"):
         with pytest.raises(UserError, match="stands for"):
@@ -181,7 +226,10 @@ def test_run_names(project):
     st.dictionaries(
         st.sampled_from(list(Model.model_fields)),
         st.one_of(
-            st.integers(), st.floats(allow_nan=False), st.text(max_size=80), st.lists(st.floats(allow_nan=False))
+            st.integers(),
+            st.floats(allow_nan=False),
+            st.text(max_size=80),
+            st.lists(st.floats(allow_nan=False)),
         ),
         min_size=1,
     )
@@ -193,8 +241,23 @@ def test_derived_names_are_always_names(mine):
 
 
 def test_derived_names_tell_values_apart():
-    values = [0.1, -0.1, 1, 10, (0.1, 2.0), (0.0, 1.2), "a b", "a-b", "A b", "x" * 100, "x" * 101, None]
-    assert len({parameters.derived_name("quick", {"value": value}) for value in values}) == len(values)
+    values = [
+        0.1,
+        -0.1,
+        1,
+        10,
+        (0.1, 2.0),
+        (0.0, 1.2),
+        "a b",
+        "a-b",
+        "A b",
+        "x" * 100,
+        "x" * 101,
+        None,
+    ]
+    assert len(
+        {parameters.derived_name("quick", {"value": value}) for value in values}
+    ) == len(values)
 
 
 def test_description_says_type_range_default_and_meaning():
@@ -204,5 +267,11 @@ def test_description_says_type_range_default_and_meaning():
         *("0.1", "Budget."),
     )
     assert last.name == "note"
-    budgets = next(item for item in parameters.describe(Model) if item.name == "budgets")
-    assert (budgets.kind, budgets.range, budgets.default) == ("a list, each a number", "0 to 1", "0.05,0.1")
+    budgets = next(
+        item for item in parameters.describe(Model) if item.name == "budgets"
+    )
+    assert (budgets.kind, budgets.range, budgets.default) == (
+        "a list, each a number",
+        "0 to 1",
+        "0.05,0.1",
+    )

@@ -1,4 +1,6 @@
-"""What a run was computed from, and when it no longer fits: sources, code cells, parameters, files."""
+"""What a run was computed from, and when it no longer fits: sources, code cells,
+parameters, files.
+"""
 
 import pytest
 from run_helpers import edit
@@ -26,7 +28,8 @@ def root(x: float) -> float:
 
 def test_comments_and_docstrings_are_no_code():
     assert provenance.strip(SOURCE) == (
-        'import math\ndef root(x: float) -> float:\n    text = """# kept"""\n    return math.sqrt(x)'
+        'import math\ndef root(x: float) -> float:\n    text = """# kept"""\n    '
+        "return math.sqrt(x)"
     )
 
 
@@ -44,11 +47,15 @@ def test_comments_and_docstrings_are_no_code():
 def test_only_what_computes_changes_the_hash(old, new, same):
     changed = SOURCE.replace(old, new)
     assert changed != SOURCE
-    assert (provenance.code_digest([SOURCE]) == provenance.code_digest([changed])) is same
+    assert (
+        provenance.code_digest([SOURCE]) == provenance.code_digest([changed])
+    ) is same
 
 
 def test_cells_that_are_no_python_are_hashed_as_they_are():
-    assert provenance.code_digest(["%a\n'  # b"]) != provenance.code_digest(["%a\n'  # c"])
+    assert provenance.code_digest(["%a\n'  # b"]) != provenance.code_digest(
+        ["%a\n'  # c"]
+    )
     assert provenance.code_digest(["!ls"]) != provenance.code_digest(["!pwd"])
     assert provenance.code_digest(["a", "b"]) != provenance.code_digest(["ab"])
 
@@ -58,17 +65,20 @@ def package(tmp_path, monkeypatch):
     """A package of the same name with a few modules that import each other."""
     files = {
         "measure/__init__.py": "",
-        "measure/psi.py": "from ..perturb import gradient\nfrom robustbook.plots import style\n",
+        "measure/psi.py": "from ..perturb import gradient\nfrom robustbook.plots "
+        "import style\n",
         "measure/unused.py": "",
         "perturb/__init__.py": "from .noise import add\n",
         "perturb/noise.py": "def add(): pass\n",
-        "perturb/gradient.py": "import robustbook.stats\nfrom robustbook.measure import psi\n",
+        "perturb/gradient.py": "import robustbook.stats\nfrom robustbook.measure "
+        "import psi\n",
         "stats.py": "from robustbook import page, run\n",
         "plots/style.py": "",
         "page.py": "",
         "run/__init__.py": "",
         "studies/mine/__init__.py": "from robustbook.studies.mine import steps\n",
-        "studies/mine/steps.py": "def f():\n    from robustbook.measure.psi import Psi\n",
+        "studies/mine/steps.py": "def f():\n    from robustbook.measure.psi import "
+        "Psi\n",
         "studies/mine/other.py": "",
         "data/__init__.py": "from robustbook.data.digits import load\n",
         "data/digits.py": "",
@@ -95,7 +105,9 @@ def test_the_closure_follows_imports_through_the_rooms_that_compute(package):
 
 
 def test_the_closure_starts_at_the_notebook_too(package):
-    found = provenance.closure("mine", ["from robustbook.data import load", "from robustbook import page"])
+    found = provenance.closure(
+        "mine", ["from robustbook.data import load", "from robustbook import page"]
+    )
     assert {"data/__init__.py", "data/digits.py"} <= set(found)
     assert "page.py" not in found
 
@@ -104,7 +116,9 @@ def test_a_changed_module_changes_its_hash_alone(package):
     before = provenance.closure("mine")
     (package / "perturb" / "noise.py").write_text("def add(): return 1\n")
     after = provenance.closure("mine")
-    assert [name for name in before if before[name] != after[name]] == ["perturb/noise.py"]
+    assert [name for name in before if before[name] != after[name]] == [
+        "perturb/noise.py"
+    ]
 
 
 def reasons(project):
@@ -158,7 +172,10 @@ def test_missing_and_damaged_runs(ran):
     page, record = ran.page(QUICK), ran.record(QUICK)
     content = page.read_bytes()
     page.write_bytes(content.replace(b"python: python", b"python: snakes"))
-    assert str(status.of(ran, QUICK)) == "damaged: the page is not the one its record belongs to"
+    assert (
+        str(status.of(ran, QUICK))
+        == "damaged: the page is not the one its record belongs to"
+    )
     page.unlink()
     assert str(status.of(ran, QUICK)) == "damaged: page is missing"
     page.write_bytes(content)
@@ -176,7 +193,9 @@ def test_a_record_in_the_wrong_place_is_damaged(ran):
 
 def test_a_record_whose_hash_was_altered_is_stale(ran):
     record = records.load(ran.record(QUICK))
-    forged = record.model_copy(update={"provenance": record.provenance.model_copy(update={"hash": "0" * 64})})
+    forged = record.model_copy(
+        update={"provenance": record.provenance.model_copy(update={"hash": "0" * 64})}
+    )
     ran.record(QUICK).write_bytes(forged.to_bytes())
     assert reasons(ran) == ["the record's hash fits nothing"]
 

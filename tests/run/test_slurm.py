@@ -20,12 +20,21 @@ WORDS = ["sweep", "tiny", "-p", "epsilon", "0.1,0.2", "--name", "eps", "--worker
 def cluster(monkeypatch):
     """A running cluster; skips where Slurm or Snakemake's plugin for it is missing."""
     reason = slurm_cluster.missing()
-    if not reason and importlib.util.find_spec("snakemake_executor_plugin_slurm") is None:
-        reason = "snakemake-executor-plugin-slurm is not installed: pip install -e '.[slurm]'"
+    if (
+        not reason
+        and importlib.util.find_spec("snakemake_executor_plugin_slurm") is None
+    ):
+        reason = (
+            "snakemake-executor-plugin-slurm is not installed: pip install -e "
+            "'.[slurm]'"
+        )
     if reason:
         pytest.skip(reason)
     # Names of sockets are short, those of pytest's folders are not.
-    with tempfile.TemporaryDirectory(prefix="slurm") as folder, slurm_cluster.cluster(Path(folder)) as configuration:
+    with (
+        tempfile.TemporaryDirectory(prefix="slurm") as folder,
+        slurm_cluster.cluster(Path(folder)) as configuration,
+    ):
         monkeypatch.setenv("SLURM_CONF", str(configuration))
         yield
 
@@ -33,7 +42,9 @@ def cluster(monkeypatch):
 @pytest.mark.slow
 def test_the_same_sweep_on_slurm_gives_the_same_table_as_here(project, cluster, capsys):
     shutil.copy(SNAKEFILE, project.root)
-    polls = "--slurm-init-seconds-before-status-checks 3 --seconds-between-status-checks 3"
+    polls = (
+        "--slurm-init-seconds-before-status-checks 3 --seconds-between-status-checks 3"
+    )
     code = cli.main([*WORDS, "--executor", "slurm", "--snakemake", polls])
     said = capsys.readouterr()
     log = sweep.folder_of(project, "tiny.eps") / "snakemake.log"

@@ -1,4 +1,6 @@
-"""The Snakefile: quick runs are asked for when something they are made of changed, and a failed one harms nothing."""
+"""The Snakefile: quick runs are asked for when something they are made of changed, and
+a failed one harms nothing.
+"""
 
 import shutil
 import subprocess
@@ -24,13 +26,27 @@ def snakemake(project):
     module.write_text("")
 
     def call(*words):
-        command = [sys.executable, "-m", "snakemake", "--cores", "1", "--quiet", "all", "--nolock", *words]
-        return subprocess.run(command, cwd=project.root, capture_output=True, text=True, check=False)
+        command = [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "--cores",
+            "1",
+            "--quiet",
+            "all",
+            "--nolock",
+            *words,
+        ]
+        return subprocess.run(
+            command, cwd=project.root, capture_output=True, text=True, check=False
+        )
 
     return call
 
 
-def test_a_quick_run_is_made_once_and_asked_for_again_when_its_inputs_change(project, snakemake):
+def test_a_quick_run_is_made_once_and_asked_for_again_when_its_inputs_change(
+    project, snakemake
+):
     assert snakemake(PAGE).returncode == 0
     assert status.of(project, RunId("tiny", "quick")).state == "fresh"
     first = contents(project)
@@ -46,7 +62,11 @@ def test_a_quick_run_is_made_once_and_asked_for_again_when_its_inputs_change(pro
     assert log.stat().st_mtime_ns == before, "new text must not run the notebook"
     assert "rule quick" not in snakemake(PAGE, "--dry-run", "--quiet", "host").stdout
 
-    edit(project.notebook("tiny"), "results = Results()", "raise ValueError('the sky fell')")
+    edit(
+        project.notebook("tiny"),
+        "results = Results()",
+        "raise ValueError('the sky fell')",
+    )
     second = contents(project)
     failed = snakemake(PAGE)
     assert failed.returncode != 0
@@ -56,7 +76,11 @@ def test_a_quick_run_is_made_once_and_asked_for_again_when_its_inputs_change(pro
 
 def test_a_second_book_runs_no_notebook(project, snakemake, capfd):
     """With a program that does nothing in the place of jupyter-book."""
-    edit(project.root / "Snakefile", 'Path(sys.executable).with_name("jupyter-book")', '"true"')
+    edit(
+        project.root / "Snakefile",
+        'Path(sys.executable).with_name("jupyter-book")',
+        '"true"',
+    )
     (project.root / "_toc.yml").touch()
     assert cli.main(["book", "--cores", "1"]) == 0
     log, first = project.log(RunId("tiny", "quick")), contents(project)
@@ -77,10 +101,19 @@ def test_the_book_depends_on_what_it_is_made_of(project, snakemake):
     reference = project.root / "book" / "studies" / "tiny.ipynb"
     reference.touch()
     plan = snakemake("html", "--dry-run", "--quiet", "host").stdout
-    inputs = {name.strip() for line in plan.splitlines() if "input:" in line for name in line.split(":")[1].split(",")}
+    inputs = {
+        name.strip()
+        for line in plan.splitlines()
+        if "input:" in line
+        for name in line.split(":")[1].split(",")
+    }
     assert {
         *("_config.yml", "_toc.yml", "book/index.md", "book/studies/tiny.ipynb", PAGE),
-        *("book/runs/tiny/quick.json", "src/robustbook/measure/psi.py", "notebooks/tiny.py"),
+        *(
+            "book/runs/tiny/quick.json",
+            "src/robustbook/measure/psi.py",
+            "notebooks/tiny.py",
+        ),
     } <= inputs
     assert not [name for name in inputs if "_build" in name]
     assert PAGE not in contents(project), "a dry run runs nothing"

@@ -1,4 +1,6 @@
-"""Which part of a network is stochastic: the four designs of extractor and classifier, by name."""
+"""Which part of a network is stochastic: the four designs of extractor and classifier,
+by name.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ DESIGNS = ("det+det", "det+stoch", "stoch+det", "stoch+stoch")
 
 
 def stochastic_layers(design: str, network: nn.Sequential) -> tuple[str, ...]:
-    """Names of the layers with weights that `design` makes stochastic: convolutions extract, linear layers classify.
+    """Names of the layers with weights that `design` makes stochastic: convolutions
+    extract, linear layers classify.
 
     Raises UnknownNameError if there is no such design.
     """
@@ -21,5 +24,6 @@ def stochastic_layers(design: str, network: nn.Sequential) -> tuple[str, ...]:
     return tuple(
         str(index)
         for index, layer in enumerate(network)
-        if (extractor and isinstance(layer, nn.Conv2d)) or (classifier and isinstance(layer, nn.Linear))
+        if (extractor and isinstance(layer, nn.Conv2d))
+        or (classifier and isinstance(layer, nn.Linear))
     )

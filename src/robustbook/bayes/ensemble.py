@@ -1,4 +1,6 @@
-"""Deep ensembles (Lakshminarayanan et al. 2017): networks from different starts, each drawn with equal probability."""
+"""Deep ensembles (Lakshminarayanan et al. 2017): networks from different starts, each
+drawn with equal probability.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,16 @@ from robustbook.models.training import Recipe, train
 
 
 def train_ensemble(
-    build: Callable[[int], nn.Sequential], images: Tensor, labels: Tensor, recipe: Recipe, *, members: int, seed: int
+    build: Callable[[int], nn.Sequential],
+    images: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    *,
+    members: int,
+    seed: int,
 ) -> Empirical:
-    """Train `members` networks `build(seed)`, `build(seed + 1)`, ...; one member is the deterministic network.
+    """Train `members` networks `build(seed)`, `build(seed + 1)`, ...; one member is the
+    deterministic network.
 
     Raises EmptyPosteriorError if `members` is less than 1.
     """

@@ -1,7 +1,9 @@
-"""Hamiltonian Monte Carlo, several chains at once: `sample` for any potential, and `network_posterior` for networks.
+"""Hamiltonian Monte Carlo, several chains at once: `sample` for any potential, and
+`network_posterior` for networks.
 
-Read `sample` first (Neal 2011; the step size is adapted during warm-up as in Hoffman and Gelman 2014), then `leapfrog`,
-then `Network`, the exact joint posterior of a network's weights, `Reduced` (only what the data can tell), and `diagnose`.
+Read `sample` first (Neal 2011; the step size is adapted during warm-up as in Hoffman
+and Gelman 2014), then `leapfrog`, then `Network`, the exact joint posterior of a
+network's weights, `Reduced` (only what the data can tell), and `diagnose`.
 """
 
 from __future__ import annotations
@@ -20,21 +22,29 @@ from robustbook.errors import ParameterError, UserError
 R_HAT_LIMIT = 100.0
 
 Potential = Callable[[Tensor], Tensor]
-"""`(positions (C, D)) -> (C,)`: minus the log density of each chain's position, up to a constant."""
+"""`(positions (C, D)) -> (C,)`: minus the log density of each chain's position, up to a
+constant.
+"""
 
 DIVERGENCE = 1000.0
-"""An energy error beyond this, after warm-up, says that the trajectory left the posterior (as in Stan)."""
+"""An energy error beyond this, after warm-up, says that the trajectory left the
+posterior (as in Stan).
+"""
 
 
 class ChainDivergedError(UserError):
-    """A chain's trajectory left the posterior after warm-up; the message names the chain and the draw."""
+    """A chain's trajectory left the posterior after warm-up; the message names the
+    chain and the draw.
+    """
 
 
 @dataclass(frozen=True, eq=False)
 class Chains:
-    """Kept positions (C, T, D), mean acceptance probability of each chain (C,) after warm-up, and its step size (C,).
+    """Kept positions (C, T, D), mean acceptance probability of each chain (C,) after
+    warm-up, and its step size (C,).
 
-    `scale` (D,) or () is what the step size was multiplied by in each coordinate; `potential` (C, T) is that of the draws.
+    `scale` (D,) or () is what the step size was multiplied by in each coordinate;
+    `potential` (C, T) is that of the draws.
     """
 
     draws: Tensor
@@ -46,7 +56,9 @@ class Chains:
 
 @dataclass(frozen=True)
 class Point:
-    """Where the chains are: positions (C, D), the potential (C,) and its gradient (C, D) there."""
+    """Where the chains are: positions (C, D), the potential (C,) and its gradient (C,
+    D) there.
+    """
 
     position: Tensor
     potential: Tensor
@@ -62,29 +74,48 @@ def evaluate(potential: Potential, position: Tensor) -> Point:
 
 
 def leapfrog(
-    potential: Potential, start: Point, momentum: Tensor, step_size: float | Tensor, steps: int
+    potential: Potential,
+    start: Point,
+    momentum: Tensor,
+    step_size: float | Tensor,
+    steps: int,
 ) -> tuple[Point, Tensor]:
-    """Follow Hamilton's equations for `steps` steps from `start` with `momentum` (C, D) and unit mass.
+    """Follow Hamilton's equations for `steps` steps from `start` with `momentum` (C, D)
+    and unit mass.
 
-    A `step_size` (D,) of its own for each coordinate amounts to masses that differ (Neal 2011, section 4.1).
+    A `step_size` (D,) of its own for each coordinate amounts to masses that differ
+    (Neal 2011, section 4.1).
     """
     point, momentum = start, momentum - step_size / 2 * start.gradient
     for step in range(steps):
         point = evaluate(potential, point.position + step_size * momentum)
-        momentum = momentum - (step_size if step < steps - 1 else step_size / 2) * point.gradient
+        momentum = (
+            momentum
+            - (step_size if step < steps - 1 else step_size / 2) * point.gradient
+        )
     return point, momentum
 
 
 def transition(
-    potential: Potential, start: Point, step_size: float | Tensor, steps: int, generator: Generator
+    potential: Potential,
+    start: Point,
+    step_size: float | Tensor,
+    steps: int,
+    generator: Generator,
 ) -> tuple[Point, Tensor, Tensor]:
-    """One step of the chains: the next points, the probabilities of acceptance (C,), and the energy errors (C,)."""
-    momentum = torch.randn(start.position.shape, generator=generator, dtype=start.position.dtype)
+    """One step of the chains: the next points, the probabilities of acceptance (C,),
+    and the energy errors (C,).
+    """
+    momentum = torch.randn(
+        start.position.shape, generator=generator, dtype=start.position.dtype
+    )
     end, last = leapfrog(potential, start, momentum, step_size, steps)
     kinetic = (last.square().sum(1) - momentum.square().sum(1)) / 2
     error = end.potential - start.potential + kinetic
     probability = torch.exp(-error).nan_to_num(0.0).clamp(max=1)
-    accepted = torch.rand(len(error), generator=generator, dtype=error.dtype) < probability
+    accepted = (
+        torch.rand(len(error), generator=generator, dtype=error.dtype) < probability
+    )
     moved = Point(
         torch.where(accepted[:, None], end.position, start.position),
         torch.where(accepted, end.potential, start.potential),
@@ -108,21 +139,38 @@ def sample(
     groups: Tensor | None = None,
     warmup_steps: int | None = None,
 ) -> Chains:
-    """Run C chains from `start` (C, D): `warmup` transitions that adapt the step size, then `draws` kept ones.
+    """Run C chains from `start` (C, D): `warmup` transitions that adapt the step size,
+    then `draws` kept ones.
 
-    Every transition makes `steps` leapfrog steps and is accepted or rejected by Metropolis' rule; during warm-up the
-    step size of each chain moves until its acceptance is `target` (with `warmup` 0 it stays), then it varies by `jitter`
-    either way so that no trajectory can be a full period. Every `thin`-th position is kept. With `groups` (D,), numbers from 0,
-    coordinates of one group get a step size of their own (`warm_up`). Transitions of warm-up can have fewer steps.
+    Every transition makes `steps` leapfrog steps and is accepted or rejected by
+    Metropolis' rule; during warm-up the step size of each chain moves until its
+    acceptance is `target` (with `warmup` 0 it stays), then it varies by `jitter` either
+    way so that no trajectory can be a full period. Every `thin`-th position is kept.
+    With `groups` (D,), numbers from 0, coordinates of one group get a step size of
+    their own (`warm_up`). Transitions of warm-up can have fewer steps.
 
-    Raises ParameterError if a count is out of range, ChainDivergedError if a chain diverges after warm-up.
+    Raises ParameterError if a count is out of range, ChainDivergedError if a chain
+    diverges after warm-up.
     """
     _check(draws=draws, steps=steps, thin=thin)
-    warm = warm_up(potential, start, warmup, warmup_steps or steps, step_size, generator, target, groups)
+    warm = warm_up(
+        potential,
+        start,
+        warmup,
+        warmup_steps or steps,
+        step_size,
+        generator,
+        target,
+        groups,
+    )
     point, kept, acceptance = warm.point, [], torch.zeros(len(start), dtype=start.dtype)
     for draw in range(draws * thin):
-        varied = warm.step_size * (1 + jitter * (2 * float(torch.rand((), generator=generator)) - 1))
-        point, probability, error = transition(potential, point, varied[:, None] * warm.scale, steps, generator)
+        varied = warm.step_size * (
+            1 + jitter * (2 * float(torch.rand((), generator=generator)) - 1)
+        )
+        point, probability, error = transition(
+            potential, point, varied[:, None] * warm.scale, steps, generator
+        )
         _check_energy(error, draw)
         acceptance += probability
         if (draw + 1) % thin == 0:
@@ -138,7 +186,9 @@ def sample(
 
 @dataclass(frozen=True)
 class WarmUp:
-    """What warm-up found: where the chains are, their step sizes (C,), and the factor in each coordinate (D,) or ()."""
+    """What warm-up found: where the chains are, their step sizes (C,), and the factor
+    in each coordinate (D,) or ().
+    """
 
     point: Point
     step_size: Tensor
@@ -155,17 +205,24 @@ def warm_up(
     target: float,
     groups: Tensor | None,
 ) -> WarmUp:
-    """`count` transitions that adapt the step size and, with `groups`, its factors, after a third of them.
+    """`count` transitions that adapt the step size and, with `groups`, its factors,
+    after a third of them.
 
-    The factor of a group is one over the root of its mean squared gradient. In equilibrium that mean is the mean
-    curvature (by parts: the integral of the density times the squared gradient is that times the second derivative), so
-    that every group is stepped through in proportion to its width.
+    The factor of a group is one over the root of its mean squared gradient. In
+    equilibrium that mean is the mean curvature (by parts: the integral of the density
+    times the squared gradient is that times the second derivative), so that every group
+    is stepped through in proportion to its width.
     """
     point, scale = evaluate(potential, start), torch.ones((), dtype=start.dtype)
     sizes = torch.full((len(start),), step_size, dtype=start.dtype)
-    adaptation, squares = DualAveraging(sizes, target), torch.zeros(start.shape[1], dtype=start.dtype)
+    adaptation, squares = (
+        DualAveraging(sizes, target),
+        torch.zeros(start.shape[1], dtype=start.dtype),
+    )
     for done in range(1, count + 1):
-        point, probability, _ = transition(potential, point, adaptation.step_size[:, None] * scale, steps, generator)
+        point, probability, _ = transition(
+            potential, point, adaptation.step_size[:, None] * scale, steps, generator
+        )
         adaptation.update(probability)
         squares += point.gradient.square().mean(0)
         if groups is not None and done == count // 3:
@@ -175,8 +232,12 @@ def warm_up(
 
 
 def _factors(squares: Tensor, groups: Tensor) -> Tensor:
-    """One over the root mean square of the gradient of each coordinate's group, 1 in the mean of the logarithms."""
-    sums = torch.zeros(int(groups.max()) + 1, dtype=squares.dtype).index_add_(0, groups, squares)
+    """One over the root mean square of the gradient of each coordinate's group, 1 in
+    the mean of the logarithms.
+    """
+    sums = torch.zeros(int(groups.max()) + 1, dtype=squares.dtype).index_add_(
+        0, groups, squares
+    )
     factors = (sums / groups.bincount()).clamp(min=1e-30).rsqrt()[groups]
     return factors / factors.log().mean().exp()
 
@@ -192,13 +253,16 @@ def _check_energy(error: Tensor, draw: int) -> None:
     if bool(broken.any()):
         chain = int(broken.nonzero()[0])
         raise ChainDivergedError(
-            f"chain {chain + 1} diverged at draw {draw + 1}: energy error {float(error[chain]):.3g}; "
-            "a smaller step size, fewer leapfrog steps or a longer warm-up may help"
+            f"chain {chain + 1} diverged at draw {draw + 1}: energy error "
+            f"{float(error[chain]):.3g}; a smaller step size, fewer leapfrog steps or "
+            "a longer warm-up may help"
         )
 
 
 class DualAveraging:
-    """Finds the step size of each chain (C,) at which its acceptance is `target` (Hoffman and Gelman 2014, algorithm 5)."""
+    """Finds the step size of each chain (C,) at which its acceptance is `target`
+    (Hoffman and Gelman 2014, algorithm 5).
+    """
 
     def __init__(self, step_size: Tensor, target: float) -> None:
         self.target = target
@@ -211,7 +275,9 @@ class DualAveraging:
         """Take the acceptance (C,) of one more transition into account."""
         self._count += 1
         weight = 1 / (self._count + 10)
-        self._shortfall = (1 - weight) * self._shortfall + weight * (self.target - acceptance)
+        self._shortfall = (1 - weight) * self._shortfall + weight * (
+            self.target - acceptance
+        )
         log_step = self._centre - math.sqrt(self._count) / 0.05 * self._shortfall
         share = self._count**-0.75
         self._log_final = share * log_step + (1 - share) * self._log_final
@@ -223,15 +289,18 @@ class DualAveraging:
         return self._log_final.exp()
 
 
-# Networks -----------------------------------------------------------------------------------------------------------
+# Networks
+# --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """The joint posterior of all weights and biases of `architecture` given `images` (N, C, H, W) and `labels` (N,).
+    """The joint posterior of all weights and biases of `architecture` given `images`
+    (N, C, H, W) and `labels` (N,).
 
-    All data enter every evaluation, and weights have independent N(0, prior_sd^2) priors. Positions are in units of the
-    prior's standard deviation. `temperature` divides the whole log density (1 is the Bayesian posterior).
+    All data enter every evaluation, and weights have independent N(0, prior_sd^2)
+    priors. Positions are in units of the prior's standard deviation. `temperature`
+    divides the whole log density (1 is the Bayesian posterior).
     """
 
     architecture: nn.Sequential
@@ -258,34 +327,50 @@ class Network:
     def positions(self, samples: WeightSamples) -> Tensor:
         """The positions (C, D) of given networks: what `weights` undoes."""
         names = [name for name, _ in self.architecture.named_parameters()]
-        parts = [samples.weights[name].expand(len(samples), *samples.weights[name].shape[1:]) for name in names]
+        parts = [
+            samples.weights[name].expand(len(samples), *samples.weights[name].shape[1:])
+            for name in names
+        ]
         return torch.cat([part.flatten(1) for part in parts], dim=1) / self.prior_sd
 
     def potential(self, positions: Tensor) -> Tensor:
-        """Minus the log joint density of data and weights (C,), without the prior's constant."""
+        """Minus the log joint density of data and weights (C,), without the prior's
+        constant.
+        """
         fit = log_likelihood(self.weights(positions).logits(self.images), self.labels)
         return (positions.square().sum(1) / 2 - fit) / self.temperature
 
     @property
     def groups(self) -> Tensor:
-        """A number for each coordinate (D,): one an input of the first Linear layer, one for each other parameter."""
+        """A number for each coordinate (D,): one an input of the first Linear layer,
+        one for each other parameter.
+        """
         parts: list[Tensor] = []
         first = True
         for name, part in self.architecture.named_parameters():
             apart = first and part.dim() == 2
             first = first and not name.endswith("weight")
-            number = torch.arange(part.shape[1]).expand(part.shape) if apart else torch.zeros(part.shape)
-            parts.append(number.flatten().long() + (1 + int(parts[-1].max()) if parts else 0))
+            number = (
+                torch.arange(part.shape[1]).expand(part.shape)
+                if apart
+                else torch.zeros(part.shape)
+            )
+            parts.append(
+                number.flatten().long() + (1 + int(parts[-1].max()) if parts else 0)
+            )
         return torch.cat(parts)
 
 
 @dataclass(frozen=True, eq=False)
 class Reduced:
-    """The posterior of a network Flatten, Linear, ... whose first layer has more inputs than there are training images.
+    """The posterior of a network Flatten, Linear, ... whose first layer has more inputs
+    than there are training images.
 
-    The likelihood sees the first weights only within the span of the training images; across it their posterior is the
-    prior, independent of all else. So `inner`, a network of the images' coordinates, is sampled by HMC, and `lift` adds
-    exact draws of the rest: the same joint posterior, with `basis` (inputs, rank) in place of all inputs.
+    The likelihood sees the first weights only within the span of the training images;
+    across it their posterior is the prior, independent of all else. So `inner`, a
+    network of the images' coordinates, is sampled by HMC, and `lift` adds exact draws
+    of the rest: the same joint posterior, with `basis` (inputs, rank) in place of all
+    inputs.
     """
 
     whole: Network
@@ -294,31 +379,55 @@ class Reduced:
 
     @classmethod
     def of(cls, whole: Network) -> Reduced:
-        """Turn the inputs to the singular vectors of the images. Raises ParameterError if the first layers are others."""
+        """Turn the inputs to the singular vectors of the images. Raises ParameterError
+        if the first layers are others.
+        """
         layers = list(whole.architecture)
-        if not (len(layers) > 2 and isinstance(layers[0], nn.Flatten) and isinstance(layers[1], nn.Linear)):
-            raise ParameterError("only a network that begins with Flatten and Linear can be reduced")
+        if not (
+            len(layers) > 2
+            and isinstance(layers[0], nn.Flatten)
+            and isinstance(layers[1], nn.Linear)
+        ):
+            raise ParameterError(
+                "only a network that begins with Flatten and Linear can be reduced"
+            )
         flat = whole.images.flatten(1)
         _, sizes, rows = torch.linalg.svd(flat.double(), full_matrices=False)
         basis = rows[sizes > 1e-6 * sizes[0]].T.to(flat.dtype).contiguous()
         with torch.random.fork_rng(devices=[]):
-            first = nn.Linear(basis.shape[1], layers[1].out_features, bias=layers[1].bias is not None)
+            first = nn.Linear(
+                basis.shape[1], layers[1].out_features, bias=layers[1].bias is not None
+            )
         inner = nn.Sequential(layers[0], first, *layers[2:])
         coordinates = (flat @ basis)[:, None, None]
-        return cls(whole, Network(inner, coordinates, whole.labels, whole.prior_sd, whole.temperature), basis)
+        return cls(
+            whole,
+            Network(
+                inner, coordinates, whole.labels, whole.prior_sd, whole.temperature
+            ),
+            basis,
+        )
 
     def lift(self, samples: WeightSamples, generator: Generator) -> WeightSamples:
-        """Networks of all inputs from samples of `inner`, with exact draws across the span of the images."""
+        """Networks of all inputs from samples of `inner`, with exact draws across the
+        span of the images.
+        """
         inner = samples.weights["1.weight"]
-        noise = torch.randn((*inner.shape[:2], len(self.basis)), generator=generator, dtype=inner.dtype)
+        noise = torch.randn(
+            (*inner.shape[:2], len(self.basis)), generator=generator, dtype=inner.dtype
+        )
         noise = noise.mul_(self.whole.prior_sd * math.sqrt(self.whole.temperature))
         noise += (inner - noise @ self.basis) @ self.basis.T
-        return WeightSamples(self.whole.architecture, {**samples.weights, "1.weight": noise})
+        return WeightSamples(
+            self.whole.architecture, {**samples.weights, "1.weight": noise}
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Lifted:
-    """The posterior over whole networks that samples of a `Reduced` posterior's inner network make with exact draws."""
+    """The posterior over whole networks that samples of a `Reduced` posterior's inner
+    network make with exact draws.
+    """
 
     reduced: Reduced
     samples: WeightSamples
@@ -329,22 +438,34 @@ class Lifted:
         return self.reduced.whole.architecture
 
     def draw(self, count: int, generator: Generator) -> WeightSamples:
-        """`count` of the samples, chosen uniformly and independently, each with draws of its own across the span."""
-        return self.reduced.lift(Empirical(self.samples).draw(count, generator), generator)
+        """`count` of the samples, chosen uniformly and independently, each with draws
+        of its own across the span.
+        """
+        return self.reduced.lift(
+            Empirical(self.samples).draw(count, generator), generator
+        )
 
 
-def settled(target: Network, chains: int, seed: int, steps: int = 80, rate: float = 3e-3) -> WeightSamples:
-    """Starts for chains: independent draws of the prior, moved as little as fits the data (Adam on the likelihood).
+def settled(
+    target: Network, chains: int, seed: int, steps: int = 80, rate: float = 3e-3
+) -> WeightSamples:
+    """Starts for chains: independent draws of the prior, moved as little as fits the
+    data (Adam on the likelihood).
 
-    In many dimensions the posterior's mass lies about as far out as the prior's; such starts are there from the outset
-    and far from each other, as a diagnosis by R-hat wants them.
+    In many dimensions the posterior's mass lies about as far out as the prior's; such
+    starts are there from the outset and far from each other, as a diagnosis by R-hat
+    wants them.
     """
     generator = torch.Generator().manual_seed(seed)
-    positions = torch.randn(chains, target.dimension, generator=generator) * math.sqrt(target.temperature)
+    positions = torch.randn(chains, target.dimension, generator=generator) * math.sqrt(
+        target.temperature
+    )
     positions.requires_grad_()
     optimiser = torch.optim.Adam([positions], lr=rate)
     for _ in range(steps):
-        misfit = -log_likelihood(target.weights(positions).logits(target.images), target.labels).sum()
+        misfit = -log_likelihood(
+            target.weights(positions).logits(target.images), target.labels
+        ).sum()
         optimiser.zero_grad(set_to_none=True)
         misfit.backward()
         optimiser.step()
@@ -353,7 +474,9 @@ def settled(target: Network, chains: int, seed: int, steps: int = 80, rate: floa
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """HMC on a network: the posterior of all chains' samples together, the samples by chain, and the chains."""
+    """HMC on a network: the posterior of all chains' samples together, the samples by
+    chain, and the chains.
+    """
 
     posterior: Empirical
     by_chain: list[WeightSamples]
@@ -375,9 +498,11 @@ def network_posterior(
     warmup_steps: int | None = None,
     target_acceptance: float = 0.8,
 ) -> Run:
-    """Sample the posterior of a network with `chains` chains, from the networks `start` or draws of the prior.
+    """Sample the posterior of a network with `chains` chains, from the networks `start`
+    or draws of the prior.
 
-    `grouped` adapts a step size to each of `Network.groups`. See `sample` for the other arguments.
+    `grouped` adapts a step size to each of `Network.groups`. See `sample` for the other
+    arguments.
 
     Raises ParameterError if `start` does not hold one network a chain.
     """
@@ -409,7 +534,9 @@ def network_posterior(
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Worst R-hat and smallest bulk effective sample size over some quantities, and the median of each."""
+    """Worst R-hat and smallest bulk effective sample size over some quantities, and the
+    median of each.
+    """
 
     worst_r_hat: float
     median_r_hat: float
@@ -418,21 +545,31 @@ class Diagnosis:
 
 
 def diagnose(values: Tensor) -> Diagnosis:
-    """Rank-normalised split R-hat and bulk effective sample size of `values` (C, T, Q) (Vehtari et al. 2021, by arviz).
+    """Rank-normalised split R-hat and bulk effective sample size of `values` (C, T, Q)
+    (Vehtari et al. 2021, by arviz).
 
-    Quantities that never change are left out. R-hat is cut at 100, since it is infinite where chains stand apart and no
-    chain moves. ParameterError if none is left or there are fewer than four draws.
+    Quantities that never change are left out. R-hat is cut at 100, since it is infinite
+    where chains stand apart and no chain moves. ParameterError if none is left or there
+    are fewer than four draws.
     """
     import arviz
     import numpy as np
 
     moving = values.double()[:, :, values.flatten(0, 1).std(dim=0) > 1e-12]
     if moving.shape[2] == 0 or moving.shape[1] < 4:
-        raise ParameterError(f"a diagnosis needs four draws of something that changes, got {tuple(values.shape)}")
+        raise ParameterError(
+            "a diagnosis needs four draws of something that changes, got "
+            f"{tuple(values.shape)}"
+        )
     data = arviz.convert_to_dataset({"value": moving.numpy()})
     with np.errstate(divide="ignore", invalid="ignore"):
-        r_hat = np.nan_to_num(arviz.rhat(data, method="rank")["value"].to_numpy(), nan=R_HAT_LIMIT).clip(
-            max=R_HAT_LIMIT
-        )
+        r_hat = np.nan_to_num(
+            arviz.rhat(data, method="rank")["value"].to_numpy(), nan=R_HAT_LIMIT
+        ).clip(max=R_HAT_LIMIT)
     ess = arviz.ess(data, method="bulk")["value"].to_numpy()
-    return Diagnosis(float(r_hat.max()), float(np.median(r_hat)), float(ess.min()), float(np.median(ess)))
+    return Diagnosis(
+        float(r_hat.max()),
+        float(np.median(r_hat)),
+        float(ess.min()),
+        float(np.median(ess)),
+    )

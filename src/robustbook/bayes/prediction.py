@@ -1,6 +1,8 @@
-"""Predictions of many posterior samples on many images, as fast as a loop over the networks or faster.
+"""Predictions of many posterior samples on many images, as fast as a loop over the
+networks or faster.
 
-Read `sampled_probabilities` first, then `first_stochastic` and `install`, which attacks on a posterior use too.
+Read `sampled_probabilities` first, then `first_stochastic` and `install`, which attacks
+on a posterior use too.
 """
 
 from __future__ import annotations
@@ -16,17 +18,29 @@ from robustbook.bayes.protocol import probabilities
 from robustbook.bayes.weights import WeightSamples, layer_weights, multiply
 
 IMAGES = 128
-"""Images that go through a network at once: what lies between two layers then stays in the processor's cache."""
+"""Images that go through a network at once: what lies between two layers then stays in
+the processor's cache.
+"""
 
 
 def first_stochastic(samples: WeightSamples) -> int:
-    """Index of the first layer that differs between samples; the last layer's if none does."""
-    layers = [int(name.split(".")[0]) for name, tensor in samples.weights.items() if len(tensor) > 1]
+    """Index of the first layer that differs between samples; the last layer's if none
+    does.
+    """
+    layers = [
+        int(name.split(".")[0])
+        for name, tensor in samples.weights.items()
+        if len(tensor) > 1
+    ]
     return min(layers, default=len(samples.architecture) - 1)
 
 
-def install(network: nn.Sequential, samples: WeightSamples, row: int, offset: int = 0) -> None:
-    """Point the weights of `network`, the layers from `offset` on, at those of one sample; nothing is copied."""
+def install(
+    network: nn.Sequential, samples: WeightSamples, row: int, offset: int = 0
+) -> None:
+    """Point the weights of `network`, the layers from `offset` on, at those of one
+    sample; nothing is copied.
+    """
     for name, parameter in network.named_parameters():
         index, kind = name.split(".")
         tensor = samples.weights[f"{int(index) + offset}.{kind}"]
@@ -35,9 +49,11 @@ def install(network: nn.Sequential, samples: WeightSamples, row: int, offset: in
 
 @torch.no_grad()
 def sampled_probabilities(samples: WeightSamples, images: Tensor) -> Tensor:
-    """Class probabilities (S, N, K) of each sample on `images` (N, C, H, W); layers that all samples share run once.
+    """Class probabilities (S, N, K) of each sample on `images` (N, C, H, W); layers
+    that all samples share run once.
 
-    Stochastic layers run network by network, since a batched product of as many weights is no faster on a CPU.
+    Stochastic layers run network by network, since a batched product of as many weights
+    is no faster on a CPU.
     """
     split = first_stochastic(samples)
     # Slices of a network keep the names of their layers.
@@ -46,7 +62,9 @@ def sampled_probabilities(samples: WeightSamples, images: Tensor) -> Tensor:
     install(prefix, samples, 0)
     values = [prefix(part) for part in images.split(IMAGES)]
     if not any(isinstance(layer, nn.Conv2d) for layer in suffix):
-        return probabilities(_linear_logits(samples, split, torch.cat(values).flatten(1)))
+        return probabilities(
+            _linear_logits(samples, split, torch.cat(values).flatten(1))
+        )
     outputs = []
     for row in range(len(samples)):
         install(suffix, samples, row)
@@ -55,9 +73,11 @@ def sampled_probabilities(samples: WeightSamples, images: Tensor) -> Tensor:
 
 
 def _linear_logits(samples: WeightSamples, split: int, values: Tensor) -> Tensor:
-    """Logits (S, N, K) of the layers from `split` on, which hold no convolution, on `values` (N, D).
+    """Logits (S, N, K) of the layers from `split` on, which hold no convolution, on
+    `values` (N, D).
 
-    The values stay in the layout of oneDNN from layer to layer: its products add the bias on their way.
+    The values stay in the layout of oneDNN from layer to layer: its products add the
+    bias on their way.
     """
     layers = list(enumerate(samples.architecture))[split:]
     last = layers[-1][0]
@@ -66,7 +86,9 @@ def _linear_logits(samples: WeightSamples, split: int, values: Tensor) -> Tensor
         return multiply(values[None], weight) + (0 if bias is None else bias[:, None])
     ready = _layout(values)
     start = ready(values)
-    logits = values.new_empty(len(samples), len(values), samples.weights[f"{last}.weight"].shape[1])
+    logits = values.new_empty(
+        len(samples), len(values), samples.weights[f"{last}.weight"].shape[1]
+    )
     for row in range(len(samples)):
         moving = start
         for index, layer in layers:
@@ -81,6 +103,12 @@ def _linear_logits(samples: WeightSamples, split: int, values: Tensor) -> Tensor
 
 
 def _layout(values: Tensor) -> Callable[[Tensor], Tensor]:
-    """What brings a tensor into oneDNN's layout, where that exists for the device and type of `values`."""
-    known = torch.backends.mkldnn.is_available() and values.device.type == "cpu" and values.dtype == torch.float32
+    """What brings a tensor into oneDNN's layout, where that exists for the device and
+    type of `values`.
+    """
+    known = (
+        torch.backends.mkldnn.is_available()
+        and values.device.type == "cpu"
+        and values.dtype == torch.float32
+    )
     return (lambda tensor: tensor.to_mkldnn()) if known else (lambda tensor: tensor)

@@ -1,6 +1,8 @@
-"""What a posterior over networks is: `Posterior` draws joint weight samples; `Empirical` draws from a finite set.
+"""What a posterior over networks is: `Posterior` draws joint weight samples;
+`Empirical` draws from a finite set.
 
-Read `Posterior` first, then `Empirical`, then the predictions below, which need nothing but weight samples.
+Read `Posterior` first, then `Empirical`, then the predictions below, which need nothing
+but weight samples.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ from torch import Generator, Tensor, nn
 from robustbook.bayes.weights import EmptyPosteriorError, WeightSamples
 
 CHUNK = 16
-"""Posterior samples that run together; the weights of this many small networks stay in the processor's cache."""
+"""Posterior samples that run together; the weights of this many small networks stay in
+the processor's cache.
+"""
 
 
 class Posterior(Protocol):
@@ -25,7 +29,8 @@ class Posterior(Protocol):
         """The network whose weights are distributed."""
 
     def draw(self, count: int, generator: Generator) -> WeightSamples:
-        """`count` independent joint samples of all weights; the generator alone determines them.
+        """`count` independent joint samples of all weights; the generator alone
+        determines them.
 
         Raises EmptyPosteriorError if `count` is less than 1.
         """
@@ -33,10 +38,12 @@ class Posterior(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Empirical:
-    """The uniform distribution over given samples: an HMC chain, an ensemble, or a single network.
+    """The uniform distribution over given samples: an HMC chain, an ensemble, or a
+    single network.
 
-    A draw picks whole networks, with replacement: the draws are independent given the samples, whatever their order or
-    autocorrelation, so that what is estimated from them is a property of these samples.
+    A draw picks whole networks, with replacement: the draws are independent given the
+    samples, whatever their order or autocorrelation, so that what is estimated from
+    them is a property of these samples.
     """
 
     samples: WeightSamples
@@ -49,51 +56,88 @@ class Empirical:
     def draw(self, count: int, generator: Generator) -> WeightSamples:
         """`count` of the samples, chosen uniformly and independently."""
         check_count(count)
-        return self.samples.take(torch.randint(len(self.samples), (count,), generator=generator))
+        return self.samples.take(
+            torch.randint(len(self.samples), (count,), generator=generator)
+        )
 
 
 def check_count(count: int) -> None:
     """Raise EmptyPosteriorError if fewer than one sample is asked for."""
     if count < 1:
-        raise EmptyPosteriorError(f"at least one posterior sample is needed, got {count}")
+        raise EmptyPosteriorError(
+            f"at least one posterior sample is needed, got {count}"
+        )
 
 
 def probabilities(logits: Tensor) -> Tensor:
-    """Class probabilities (..., K) of logits (..., K); a single logit (..., 1) is that of the second of two classes."""
+    """Class probabilities (..., K) of logits (..., K); a single logit (..., 1) is that
+    of the second of two classes.
+    """
     if logits.shape[-1] == 1:
         return torch.cat([torch.sigmoid(-logits), torch.sigmoid(logits)], dim=-1)
     return torch.softmax(logits, dim=-1)
 
 
 def decisions(logits: Tensor) -> Tensor:
-    """The most probable class (...) of logits (..., K); a single logit decides by its sign."""
-    return (logits.squeeze(-1) > 0).long() if logits.shape[-1] == 1 else logits.argmax(dim=-1)
+    """The most probable class (...) of logits (..., K); a single logit decides by its
+    sign.
+    """
+    return (
+        (logits.squeeze(-1) > 0).long()
+        if logits.shape[-1] == 1
+        else logits.argmax(dim=-1)
+    )
 
 
 @torch.no_grad()
-def sampled_probabilities(samples: WeightSamples, images: Tensor, *, chunk: int = CHUNK) -> Tensor:
+def sampled_probabilities(
+    samples: WeightSamples, images: Tensor, *, chunk: int = CHUNK
+) -> Tensor:
     """Class probabilities (S, N, K) of each sample on `images` (N, C, H, W)."""
     parts = torch.arange(len(samples)).split(chunk)
-    return torch.cat([probabilities(samples.take(part).logits(images)) for part in parts])
+    return torch.cat(
+        [probabilities(samples.take(part).logits(images)) for part in parts]
+    )
 
 
-def predictive_mean(samples: WeightSamples, images: Tensor, *, chunk: int = CHUNK) -> Tensor:
-    """Posterior-predictive class probabilities (N, K): the mean of those of the samples."""
+def predictive_mean(
+    samples: WeightSamples, images: Tensor, *, chunk: int = CHUNK
+) -> Tensor:
+    """Posterior-predictive class probabilities (N, K): the mean of those of the
+    samples.
+    """
     return sampled_probabilities(samples, images, chunk=chunk).mean(dim=0)
 
 
-def log_predictive(samples: WeightSamples, images: Tensor, labels: Tensor, *, chunk: int = CHUNK) -> Tensor:
+def log_predictive(
+    samples: WeightSamples, images: Tensor, labels: Tensor, *, chunk: int = CHUNK
+) -> Tensor:
     """Log posterior-predictive probability (N,) of `labels` (N,), in nats."""
-    return predictive_mean(samples, images, chunk=chunk).gather(1, labels[:, None]).squeeze(1).log()
+    return (
+        predictive_mean(samples, images, chunk=chunk)
+        .gather(1, labels[:, None])
+        .squeeze(1)
+        .log()
+    )
 
 
-def predictive_accuracy(samples: WeightSamples, images: Tensor, labels: Tensor, *, chunk: int = CHUNK) -> float:
-    """Share of `images` (N, C, H, W) whose most probable class under the predictive mean is their label (N,)."""
-    return float((predictive_mean(samples, images, chunk=chunk).argmax(dim=1) == labels).float().mean())
+def predictive_accuracy(
+    samples: WeightSamples, images: Tensor, labels: Tensor, *, chunk: int = CHUNK
+) -> float:
+    """Share of `images` (N, C, H, W) whose most probable class under the predictive
+    mean is their label (N,).
+    """
+    return float(
+        (predictive_mean(samples, images, chunk=chunk).argmax(dim=1) == labels)
+        .float()
+        .mean()
+    )
 
 
 def log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
-    """Log likelihood (S,) of all `labels` (N,) together under logits (S, N, K); a single logit is a Bernoulli's."""
+    """Log likelihood (S,) of all `labels` (N,) together under logits (S, N, K); a
+    single logit is a Bernoulli's.
+    """
     if logits.shape[-1] == 1:
         signs = labels.to(logits) * 2 - 1
         return torch.nn.functional.logsigmoid(signs * logits.squeeze(-1)).sum(dim=1)

@@ -1,6 +1,8 @@
-"""Many networks of one architecture run at once: `WeightSamples`, its `forward`, and the gradient back to the input.
+"""Many networks of one architecture run at once: `WeightSamples`, its `forward`, and
+the gradient back to the input.
 
-Read `WeightSamples` first, then `forward` and `pull_back` (what attacks and bounds are made of).
+Read `WeightSamples` first, then `forward` and `pull_back` (what attacks and bounds are
+made of).
 """
 
 from __future__ import annotations
@@ -25,43 +27,67 @@ class EmptyPosteriorError(UserError):
 class WeightSamples:
     """S joint samples of the weights of `architecture` (Linear, Conv2d, ReLU, Flatten).
 
-    `weights` maps each parameter's name to a tensor (S, ...), or (1, ...) where all samples share it.
-    Raises EmptyPosteriorError if there is no sample, ValueError if names or shapes are not those of the architecture.
+    `weights` maps each parameter's name to a tensor (S, ...), or (1, ...) where all
+    samples share it. Raises EmptyPosteriorError if there is no sample, ValueError if
+    names or shapes are not those of the architecture.
     """
 
     architecture: nn.Sequential
     weights: Mapping[str, Tensor]
 
     def __post_init__(self) -> None:
-        expected = {name: parameter.shape for name, parameter in self.architecture.named_parameters()}
+        expected = {
+            name: parameter.shape
+            for name, parameter in self.architecture.named_parameters()
+        }
         found = {name: tensor.shape[1:] for name, tensor in self.weights.items()}
         if found != expected:
-            raise ValueError(f"weights {dict(found)} do not fit the architecture {expected}")
+            raise ValueError(
+                f"weights {dict(found)} do not fit the architecture {expected}"
+            )
         sizes = {len(tensor) for tensor in self.weights.values()}
         if 0 in sizes:
             raise EmptyPosteriorError("a posterior needs at least one sample, got none")
         if len(sizes - {1}) > 1:
-            raise ValueError(f"all weights need the same number of samples or one, got {sorted(sizes)}")
+            raise ValueError(
+                "all weights need the same number of samples or one, got "
+                f"{sorted(sizes)}"
+            )
 
     def __len__(self) -> int:
         return max(len(tensor) for tensor in self.weights.values())
 
     def take(self, chosen: Tensor | slice) -> WeightSamples:
-        """The samples that an index tensor or a slice names; what all samples share is not copied."""
+        """The samples that an index tensor or a slice names; what all samples share is
+        not copied.
+        """
         if len(self) == 1 and isinstance(chosen, Tensor):
             chosen = torch.zeros_like(chosen)
-        shared = {name: len(tensor) == 1 and len(self) > 1 for name, tensor in self.weights.items()}
-        picked = {name: tensor if shared[name] else tensor[chosen] for name, tensor in self.weights.items()}
+        shared = {
+            name: len(tensor) == 1 and len(self) > 1
+            for name, tensor in self.weights.items()
+        }
+        picked = {
+            name: tensor if shared[name] else tensor[chosen]
+            for name, tensor in self.weights.items()
+        }
         return WeightSamples(self.architecture, picked)
 
     def network(self, index: int) -> nn.Sequential:
         """The network of one sample, a module of its own."""
         model = copy.deepcopy(self.architecture)
-        model.load_state_dict({name: tensor[index if len(tensor) > 1 else 0] for name, tensor in self.weights.items()})
+        model.load_state_dict(
+            {
+                name: tensor[index if len(tensor) > 1 else 0]
+                for name, tensor in self.weights.items()
+            }
+        )
         return model.eval()
 
     def logits(self, images: Tensor) -> Tensor:
-        """Logits (S, N, K) of `images` (N, C, H, W), or of other images for each sample (S, N, C, H, W)."""
+        """Logits (S, N, K) of `images` (N, C, H, W), or of other images for each sample
+        (S, N, C, H, W).
+        """
         return forward(self, images).logits
 
 
@@ -73,13 +99,18 @@ def stack(networks: list[nn.Sequential]) -> WeightSamples:
     if not networks:
         raise EmptyPosteriorError("a posterior needs at least one sample, got none")
     states = [dict(network.named_parameters()) for network in networks]
-    weights = {name: torch.stack([state[name].detach() for state in states]) for name in states[0]}
+    weights = {
+        name: torch.stack([state[name].detach() for state in states])
+        for name in states[0]
+    }
     return WeightSamples(networks[0], weights)
 
 
 @dataclass(frozen=True)
 class Trace:
-    """Logits (S, N, K), and what `pull_back` needs: the shape of every layer's input, and where each ReLU is open."""
+    """Logits (S, N, K), and what `pull_back` needs: the shape of every layer's input,
+    and where each ReLU is open.
+    """
 
     logits: Tensor
     shapes: list[torch.Size] = field(default_factory=list)
@@ -87,7 +118,9 @@ class Trace:
 
 
 def forward(samples: WeightSamples, points: Tensor) -> Trace:
-    """Run all samples on `points`: (N, C, H, W) for all of them, or (S, N, C, H, W) with images of their own."""
+    """Run all samples on `points`: (N, C, H, W) for all of them, or (S, N, C, H, W)
+    with images of their own.
+    """
     values = points[None] if points.dim() == 4 else points
     trace = Trace(values)
     for index, layer in enumerate(samples.architecture):
@@ -100,8 +133,11 @@ def forward(samples: WeightSamples, points: Tensor) -> Trace:
     return Trace(values.expand(len(samples), -1, -1), trace.shapes, trace.open)
 
 
-def apply_layer(samples: WeightSamples, index: int, layer: nn.Module, values: Tensor) -> Tensor:
-    """Output (S, N, ...) of layer `index`, which is Flatten, Linear or Conv2d, on `values` (S or 1, N, ...).
+def apply_layer(
+    samples: WeightSamples, index: int, layer: nn.Module, values: Tensor
+) -> Tensor:
+    """Output (S, N, ...) of layer `index`, which is Flatten, Linear or Conv2d, on
+    `values` (S or 1, N, ...).
 
     Raises TypeError if it is another layer.
     """
@@ -112,7 +148,10 @@ def apply_layer(samples: WeightSamples, index: int, layer: nn.Module, values: Te
         return multiply(values, weight) + (0 if bias is None else bias[:, None])
     if isinstance(layer, nn.Conv2d):
         return _convolve(layer, values, weight, bias)
-    raise TypeError(f"only Linear, Conv2d, ReLU and Flatten are known here, got {type(layer).__name__}")
+    raise TypeError(
+        "only Linear, Conv2d, ReLU and Flatten are known here, got "
+        f"{type(layer).__name__}"
+    )
 
 
 def layer_weights(samples: WeightSamples, index: int) -> tuple[Tensor, Tensor | None]:
@@ -121,16 +160,26 @@ def layer_weights(samples: WeightSamples, index: int) -> tuple[Tensor, Tensor | 
 
 
 def multiply(values: Tensor, weight: Tensor) -> Tensor:
-    """`values` (S or 1, N, i) times the transposed `weight` (S or 1, o, i): (S, N, o), in as few products as can be."""
+    """`values` (S or 1, N, i) times the transposed `weight` (S or 1, o, i): (S, N, o),
+    in as few products as can be.
+    """
     if len(weight) == 1:
         return values @ weight[0].T
     if len(values) == 1:
-        return (values[0] @ weight.flatten(0, 1).T).unflatten(1, weight.shape[:2]).transpose(0, 1)
+        return (
+            (values[0] @ weight.flatten(0, 1).T)
+            .unflatten(1, weight.shape[:2])
+            .transpose(0, 1)
+        )
     return torch.bmm(values, weight.transpose(1, 2))
 
 
-def _convolve(layer: nn.Conv2d, values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Convolve sample by sample: on a CPU that is faster than one grouped convolution."""
+def _convolve(
+    layer: nn.Conv2d, values: Tensor, weight: Tensor, bias: Tensor | None
+) -> Tensor:
+    """Convolve sample by sample: on a CPU that is faster than one grouped
+    convolution.
+    """
     count = max(len(values), len(weight))
     outputs = [
         F.conv2d(
@@ -152,20 +201,30 @@ def _own(tensor: Tensor, index: int) -> int:
 
 
 def pull_back(samples: WeightSamples, trace: Trace, gradient: Tensor) -> Tensor:
-    """Gradient with respect to the points (S, N, C, H, W), from that with respect to the logits (S, N, K)."""
+    """Gradient with respect to the points (S, N, C, H, W), from that with respect to
+    the logits (S, N, K).
+    """
     for index in range(len(samples.architecture) - 1, -1, -1):
         layer = samples.architecture[index]
         if isinstance(layer, nn.ReLU):
             gradient = gradient * trace.open[index]
         else:
-            gradient = transpose_layer(samples, index, layer, gradient, trace.shapes[index])
+            gradient = transpose_layer(
+                samples, index, layer, gradient, trace.shapes[index]
+            )
     return gradient
 
 
 def transpose_layer(
-    samples: WeightSamples, index: int, layer: nn.Module, gradient: Tensor, shape: torch.Size
+    samples: WeightSamples,
+    index: int,
+    layer: nn.Module,
+    gradient: Tensor,
+    shape: torch.Size,
 ) -> Tensor:
-    """The linear part of layer `index` transposed and applied to `gradient` (S, N, ...); `shape` is its input's."""
+    """The linear part of layer `index` transposed and applied to `gradient` (S, N,
+    ...); `shape` is its input's.
+    """
     if isinstance(layer, nn.Flatten):
         return gradient.unflatten(2, shape[2:])
     weight, _ = layer_weights(samples, index)
@@ -173,11 +232,27 @@ def transpose_layer(
         return gradient @ weight[0] if len(weight) == 1 else torch.bmm(gradient, weight)
     if isinstance(layer, nn.Conv2d):
         return torch.stack(
-            [_unconvolve(layer, part, weight[_own(weight, s)], shape) for s, part in enumerate(gradient)]
+            [
+                _unconvolve(layer, part, weight[_own(weight, s)], shape)
+                for s, part in enumerate(gradient)
+            ]
         )
-    raise TypeError(f"only Linear, Conv2d, ReLU and Flatten are known here, got {type(layer).__name__}")
+    raise TypeError(
+        "only Linear, Conv2d, ReLU and Flatten are known here, got "
+        f"{type(layer).__name__}"
+    )
 
 
-def _unconvolve(layer: nn.Conv2d, gradient: Tensor, weight: Tensor, shape: torch.Size) -> Tensor:
+def _unconvolve(
+    layer: nn.Conv2d, gradient: Tensor, weight: Tensor, shape: torch.Size
+) -> Tensor:
     size = (len(gradient), *shape[2:])
-    return conv2d_input(size, weight, gradient.contiguous(), layer.stride, layer.padding, layer.dilation, layer.groups)
+    return conv2d_input(
+        size,
+        weight,
+        gradient.contiguous(),
+        layer.stride,
+        layer.padding,
+        layer.dilation,
+        layer.groups,
+    )

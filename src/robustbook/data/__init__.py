@@ -1,6 +1,8 @@
-"""Images with labels: `load(name, split)` gives an `ImageSet`, whatever the family of the data.
+"""Images with labels: `load(name, split)` gives an `ImageSet`, whatever the family of
+the data.
 
-Read `image_set` (what is loaded), then `store` (where files lie and how they are verified), then one module per family.
+Read `image_set` (what is loaded), then `store` (where files lie and how they are
+verified), then one module per family.
 """
 
 from robustbook.data.image_set import ImageSet

@@ -1,7 +1,9 @@
-"""CIFAR-10: the official lossless batches, and a copy whose images went through JPEG, which is a different data set.
+"""CIFAR-10: the official lossless batches, and a copy whose images went through JPEG,
+which is a different data set.
 
-The JPEG copy differs from the official images by about 8 grey levels RMS, so that nothing measured on it may be compared with
-a published number; it is called "CIFAR-10 (JPEG copy)" wherever it is used.
+The JPEG copy differs from the official images by about 8 grey levels RMS, so that
+nothing measured on it may be compared with a published number; it is called "CIFAR-10
+(JPEG copy)" wherever it is used.
 """
 
 from __future__ import annotations
@@ -17,7 +19,18 @@ from robustbook.data.image_set import ImageSet
 from robustbook.data.pickles import load_arrays
 from robustbook.data.store import DataError, DataFile, DataSource, digest_of
 
-CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CLASS_NAMES = (
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
+)
 SPLITS = ("train", "test")
 LICENCE = "Krizhevsky 2009; free research use with citation, no licence stated"
 
@@ -35,23 +48,37 @@ OFFICIAL_FILES: dict[str, tuple[DataFile, ...]] = {
             start=1,
         )
     ),
-    "test": (DataFile("cifar-10-batches-py/test_batch", "40351d587109b95175f43aff81a1287e", "md5"),),
+    "test": (
+        DataFile(
+            "cifar-10-batches-py/test_batch", "40351d587109b95175f43aff81a1287e", "md5"
+        ),
+    ),
 }
 JPEG_FILES: dict[str, tuple[DataFile, ...]] = {
     "train": (
-        DataFile("cifar10/cifar10_train_jpeg.npz", "bfa666e7e0de5ec81091e55f45a16c16092f599d399830c3192e3145e27acf71"),
+        DataFile(
+            "cifar10/cifar10_train_jpeg.npz",
+            "bfa666e7e0de5ec81091e55f45a16c16092f599d399830c3192e3145e27acf71",
+        ),
     ),
     "test": (
-        DataFile("cifar10/cifar10_test_jpeg.npz", "9359a6dd4b15dd1f543d2f208cbd13dfb6c05106bb1e44e945eac72c521136ec"),
+        DataFile(
+            "cifar10/cifar10_test_jpeg.npz",
+            "9359a6dd4b15dd1f543d2f208cbd13dfb6c05106bb1e44e945eac72c521136ec",
+        ),
     ),
 }
 
 
 def read_batch(content: bytes) -> tuple[np.ndarray, np.ndarray]:
-    """Images (N, 3, 32, 32) uint8 and labels (N,) of one official batch; DataError if it holds anything but arrays."""
+    """Images (N, 3, 32, 32) uint8 and labels (N,) of one official batch; DataError if
+    it holds anything but arrays.
+    """
     try:
         batch = load_arrays(content, encoding="latin1")
-        return np.asarray(batch["data"], dtype=np.uint8).reshape(-1, 3, 32, 32), np.asarray(batch["labels"])
+        return np.asarray(batch["data"], dtype=np.uint8).reshape(
+            -1, 3, 32, 32
+        ), np.asarray(batch["labels"])
     except Exception as failure:  # damaged pickles raise errors of every kind
         raise DataError(f"CIFAR-10 batch cannot be read: {failure}") from failure
 
@@ -69,12 +96,17 @@ def _read_jpeg(paths: tuple[Path, ...], split: str) -> ImageSet:
     with np.load(paths[0], allow_pickle=False) as archive:
         stream, offset, labels = archive["jpeg"], archive["offset"], archive["labels"]
     images = np.stack(
-        [np.asarray(Image.open(io.BytesIO(stream[start:stop].tobytes()))) for start, stop in pairwise(offset)]
+        [
+            np.asarray(Image.open(io.BytesIO(stream[start:stop].tobytes())))
+            for start, stop in pairwise(offset)
+        ]
     )
     return _image_set(JPEG, split, images.transpose(0, 3, 1, 2), labels)
 
 
-def _image_set(source: DataSource, split: str, images: np.ndarray, labels: np.ndarray) -> ImageSet:
+def _image_set(
+    source: DataSource, split: str, images: np.ndarray, labels: np.ndarray
+) -> ImageSet:
     return ImageSet(
         name=source.name,
         title=source.title,

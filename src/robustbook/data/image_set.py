@@ -12,11 +12,14 @@ from robustbook.errors import ParameterError
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Labelled images: `images` (N, C, H, W) float32 in [0, 1], `labels` (N,) int64 indices into `class_names`.
+    """Labelled images: `images` (N, C, H, W) float32 in [0, 1], `labels` (N,) int64
+    indices into `class_names`.
 
-    `digest` is the SHA-256 of the pinned digests of the files they were read from, or of the pixels where there is no file;
-    it is that of the whole split, also in a subset. `licence` is one sentence, and `shareable` says whether pictures of
-    them may be shown in a published page. Raises ValueError where shapes, types or ranges differ from that.
+    `digest` is the SHA-256 of the pinned digests of the files they were read from, or
+    of the pixels where there is no file; it is that of the whole split, also in a
+    subset. `licence` is one sentence, and `shareable` says whether pictures of them may
+    be shown in a published page. Raises ValueError where shapes, types or ranges differ
+    from that.
     """
 
     name: str
@@ -31,9 +34,18 @@ class ImageSet:
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or self.images.dtype != torch.float32:
-            raise ValueError(f"images must be float32 (N, C, H, W), got {self.images.dtype} {tuple(self.images.shape)}")
-        if self.labels.shape != self.images.shape[:1] or self.labels.dtype != torch.int64:
-            raise ValueError(f"labels must be int64 (N,), got {self.labels.dtype} {tuple(self.labels.shape)}")
+            raise ValueError(
+                f"images must be float32 (N, C, H, W), got {self.images.dtype} "
+                f"{tuple(self.images.shape)}"
+            )
+        if (
+            self.labels.shape != self.images.shape[:1]
+            or self.labels.dtype != torch.int64
+        ):
+            raise ValueError(
+                f"labels must be int64 (N,), got {self.labels.dtype} "
+                f"{tuple(self.labels.shape)}"
+            )
         if len(self) and (self.images.min() < 0 or self.images.max() > 1):
             raise ValueError("images must lie in [0, 1]")
 
@@ -52,16 +64,19 @@ class ImageSet:
         return len(self.class_names)
 
     def take(self, count: int | None, seed: int = 0) -> ImageSet:
-        """A subset of `count` images (all if None), a random one with equal shares of the classes drawn from `seed`.
+        """A subset of `count` images (all if None), a random one with equal shares of
+        the classes drawn from `seed`.
 
-        The order is random and its prefixes are nested: the first ten of `take(20)` are `take(10)`.
-        Raises ParameterError if `count` is less than 1 or more than there are images.
+        The order is random and its prefixes are nested: the first ten of `take(20)` are
+        `take(10)`. Raises ParameterError if `count` is less than 1 or more than there
+        are images.
         """
         if count is None:
             return self
         if not 1 <= count <= len(self):
             raise ParameterError(
-                f"{self.title} has 1 to {len(self)} {self.split} images to give, but {count} were asked for"
+                f"{self.title} has 1 to {len(self)} {self.split} images to give, "
+                f"but {count} were asked for"
             )
         chosen = _balanced_order(self.labels, seed)[:count]
         return replace(self, images=self.images[chosen], labels=self.labels[chosen])

@@ -1,4 +1,5 @@
-"""Photographs from ImageNet, one a class, for a network that was trained on ImageNet; read from files, never shown.
+"""Photographs from ImageNet, one a class, for a network that was trained on ImageNet;
+read from files, never shown.
 
 The choice of pictures favours SqueezeNet, so that its accuracy on them means nothing.
 """
@@ -15,9 +16,15 @@ from robustbook.data.image_set import ImageSet
 from robustbook.data.store import DataFile, DataSource, digest_of
 
 TITLE = "ImageNet photographs (59)"
-LICENCE = "ImageNet: non-commercial research and education; rights stay with the photographers; not shown here"
+LICENCE = (
+    "ImageNet: non-commercial research and education; rights stay with the "
+    "photographers; not shown here"
+)
 SIDE, SHORTER_SIDE = 227, 256
-INDEX = DataFile("imagenet_samples/index.csv", "51a5af390920ad0113a47753dd9a2ed7db425e77010f95ccc9b86bf84617c96f")
+INDEX = DataFile(
+    "imagenet_samples/index.csv",
+    "51a5af390920ad0113a47753dd9a2ed7db425e77010f95ccc9b86bf84617c96f",
+)
 DIGESTS = """
 n01440764_tench 98f7e89b26142f7bdb61f3a627dee89729b0bb07a29e9e7f3be9d394c00c6f01
 n01484850_great_white_shark 2154d212dbb63a67f1436967223d846f687121cdd9ed1a37d6ca8f0821d385bc
@@ -87,14 +94,21 @@ CLASSES = 1000
 
 
 def _read(paths: tuple[Path, ...], split: str) -> ImageSet:
-    """All photographs at 227 x 227: shorter side resized to 256 (bicubic), then the middle cut out."""
+    """All photographs at 227 x 227: shorter side resized to 256 (bicubic), then the
+    middle cut out.
+    """
     with paths[0].open(newline="", encoding="utf-8") as stream:
-        classes = {Path(row["file"]).name: int(row["class_index"]) for row in csv.DictReader(stream)}
+        classes = {
+            Path(row["file"]).name: int(row["class_index"])
+            for row in csv.DictReader(stream)
+        }
     return ImageSet(
         name="photographs",
         title=TITLE,
         split=split,
-        images=torch.stack([torch.from_numpy(_picture(path)).permute(2, 0, 1) for path in paths[1:]]),
+        images=torch.stack(
+            [torch.from_numpy(_picture(path)).permute(2, 0, 1) for path in paths[1:]]
+        ),
         labels=torch.tensor([classes[path.name] for path in paths[1:]]),
         class_names=tuple(str(number) for number in range(CLASSES)),
         digest=digest_of((INDEX, *PHOTOGRAPHS)),
@@ -113,7 +127,10 @@ def _picture(path: Path) -> np.ndarray:
     width, height = (round(side * scale) for side in picture.size)
     picture = picture.resize((width, height), Image.Resampling.BICUBIC)
     left, top = (width - SIDE) // 2, (height - SIDE) // 2
-    return np.asarray(picture.crop((left, top, left + SIDE, top + SIDE)), dtype=np.float32) / 255
+    return (
+        np.asarray(picture.crop((left, top, left + SIDE, top + SIDE)), dtype=np.float32)
+        / 255
+    )
 
 
 SOURCE = DataSource(

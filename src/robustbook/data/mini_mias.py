@@ -1,4 +1,5 @@
-"""Mini-MIAS mammogram patches (Suckling et al. 1994): recorded lesions and places of normal breasts, split by woman.
+"""Mini-MIAS mammogram patches (Suckling et al. 1994): recorded lesions and places of
+normal breasts, split by woman.
 
 Research use only: numbers may be published, pictures of it are not.
 """
@@ -22,13 +23,16 @@ PITCH = 0.2
 """Side of a pixel in mm."""
 FOLDS = 3
 FILE = DataFile(
-    "mini-mias/mini_mias_patches_128.npz", "c16d7e10de38662890cc2eb8bc25c483b5fc374014a1854f23446b05ba4da2ce"
+    "mini-mias/mini_mias_patches_128.npz",
+    "c16d7e10de38662890cc2eb8bc25c483b5fc374014a1854f23446b05ba4da2ce",
 )
 
 
 @dataclass(frozen=True)
 class Patches:
-    """`images` (N, 128, 128) uint8, `labels` (N,) into `CLASS_NAMES`, `kinds` (N,) as recorded (CALC, CIRC ...), `women` (N,)."""
+    """`images` (N, 128, 128) uint8, `labels` (N,) into `CLASS_NAMES`, `kinds` (N,) as
+    recorded (CALC, CIRC ...), `women` (N,).
+    """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
@@ -37,14 +41,25 @@ class Patches:
 
 
 def read_patches(path: Path) -> Patches:
-    """All patches of the array file at `path`; images 2m and 2m + 1 of the collection are one woman's."""
+    """All patches of the array file at `path`; images 2m and 2m + 1 of the collection
+    are one woman's.
+    """
     with np.load(path, allow_pickle=False) as arrays:
         severity = arrays["severity"]
-        labels = np.where(severity == "M", 2, np.where(severity == "B", 1, 0)).astype(np.int64)
-        return Patches(arrays["patches"], labels, arrays["cls"], arrays["image"].astype(np.int64) // 2)
+        labels = np.where(severity == "M", 2, np.where(severity == "B", 1, 0)).astype(
+            np.int64
+        )
+        return Patches(
+            arrays["patches"],
+            labels,
+            arrays["cls"],
+            arrays["image"].astype(np.int64) // 2,
+        )
 
 
-def fold_of(women: NDArray[np.integer], folds: int = FOLDS, seed: int = 0) -> NDArray[np.int64]:
+def fold_of(
+    women: NDArray[np.integer], folds: int = FOLDS, seed: int = 0
+) -> NDArray[np.int64]:
     """Fold (N,) of each patch: every woman's patches lie in one fold."""
     names, place = np.unique(women, return_inverse=True)
     order = np.random.default_rng(seed).permutation(len(names))
@@ -60,7 +75,9 @@ def _read(paths: tuple[Path, ...], split: str) -> ImageSet:
         name="mini-mias",
         title=TITLE,
         split=split,
-        images=torch.from_numpy(patches.images[chosen].astype(np.float32) / 255)[:, None],
+        images=torch.from_numpy(patches.images[chosen].astype(np.float32) / 255)[
+            :, None
+        ],
         labels=torch.from_numpy(patches.labels[chosen]),
         class_names=CLASS_NAMES,
         digest=digest_of((FILE,)),

@@ -1,4 +1,6 @@
-"""MNIST: the four original gzip files, read without unpacking them, so that a read-only data root works."""
+"""MNIST: the four original gzip files, read without unpacking them, so that a read-only
+data root works.
+"""
 
 from __future__ import annotations
 
@@ -17,29 +19,39 @@ CLASS_NAMES = tuple(str(digit) for digit in range(10))
 FILES: dict[str, tuple[DataFile, ...]] = {
     "train": (
         DataFile(
-            "MNIST/raw/train-images-idx3-ubyte.gz", "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
+            "MNIST/raw/train-images-idx3-ubyte.gz",
+            "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
         ),
         DataFile(
-            "MNIST/raw/train-labels-idx1-ubyte.gz", "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"
+            "MNIST/raw/train-labels-idx1-ubyte.gz",
+            "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
         ),
     ),
     "test": (
         DataFile(
-            "MNIST/raw/t10k-images-idx3-ubyte.gz", "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"
+            "MNIST/raw/t10k-images-idx3-ubyte.gz",
+            "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
         ),
         DataFile(
-            "MNIST/raw/t10k-labels-idx1-ubyte.gz", "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"
+            "MNIST/raw/t10k-labels-idx1-ubyte.gz",
+            "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
         ),
     ),
 }
 
 
 def _values(path: Path, header: int) -> np.ndarray:
-    """The bytes after an idx file's header; the file was verified, so its layout is known."""
+    """The bytes after an idx file's header; the file was verified, so its layout is
+    known.
+    """
     try:
-        return np.frombuffer(gzip.decompress(path.read_bytes()), dtype=np.uint8, offset=header)
+        return np.frombuffer(
+            gzip.decompress(path.read_bytes()), dtype=np.uint8, offset=header
+        )
     except (OSError, EOFError) as failure:
-        raise DataError(f"MNIST is damaged: {path.name} cannot be unpacked") from failure
+        raise DataError(
+            f"MNIST is damaged: {path.name} cannot be unpacked"
+        ) from failure
 
 
 def _read(paths: tuple[Path, ...], split: str) -> ImageSet:
@@ -59,7 +71,9 @@ def _read(paths: tuple[Path, ...], split: str) -> ImageSet:
 
 
 def _download(root: Path) -> None:
-    """Get the packed files alone: torchvision's own download leaves a damaged one where its unpacked copy is present."""
+    """Get the packed files alone: torchvision's own download leaves a damaged one where
+    its unpacked copy is present.
+    """
     from torchvision.datasets import MNIST
     from torchvision.datasets.utils import download_url
 

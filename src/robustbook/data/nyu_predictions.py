@@ -1,7 +1,9 @@
-"""Published answers of ten radiologists and two networks on 720 filtered exams (Makino et al. 2022), read from their pickles.
+"""Published answers of ten radiologists and two networks on 720 filtered exams (Makino
+et al. 2022), read from their pickles.
 
-Read `load_predictions` (everything), then `read_arrays` (one pickle, nothing but arrays allowed). The files are licensed
-AGPL-3.0 and belong to their authors' repository; nothing of them is copied into this one.
+Read `load_predictions` (everything), then `read_arrays` (one pickle, nothing but arrays
+allowed). The files are licensed AGPL-3.0 and belong to their authors' repository;
+nothing of them is copied into this one.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from robustbook.data.pickles import load_arrays
 from robustbook.data.store import DataError, data_root
 
 TITLE = "Predictions of radiologists and networks (Makino et al. 2022)"
-LICENCE = "AGPL-3.0 (nyukat/perception_comparison); not copied, numbers and curves shown"
+LICENCE = (
+    "AGPL-3.0 (nyukat/perception_comparison); not copied, numbers and curves shown"
+)
 SEVERITIES = (0.0, 0.17, 0.22, 0.33, 0.5, 0.67, 1.0, 2.0, 4.0)
 NETWORKS = ("dmv", "gmic")
 FOLDER = "nyu_perception_comparison"
@@ -44,11 +48,13 @@ _ARRAY_KINDS = "biuf"
 
 @dataclass(frozen=True)
 class Predictions:
-    """What was published, breasts side by side: `outcome` and `subgroup` (1440,) of each breast, left and right of an exam.
+    """What was published, breasts side by side: `outcome` and `subgroup` (1440,) of
+    each breast, left and right of an exam.
 
-    `networks[name, training]` (5 seeds, 9 severities, 1440) with training "unperturbed" or "filtered"; `regions[name, where]`
-    (35 = 7 annotators x 5 seeds, 9, 240) for the breasts `region_breasts` (240,); `readers` (10, 9, 1440) yes or no, NaN where
-    a reader was not asked.
+    `networks[name, training]` (5 seeds, 9 severities, 1440) with training "unperturbed"
+    or "filtered"; `regions[name, where]` (35 = 7 annotators x 5 seeds, 9, 240) for the
+    breasts `region_breasts` (240,); `readers` (10, 9, 1440) yes or no, NaN where a
+    reader was not asked.
     """
 
     outcome: NDArray[np.str_]
@@ -67,16 +73,22 @@ class Predictions:
         return np.arange(len(self.outcome)) // 2
 
     def task(self, subgroup: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """Malignant breasts of a subgroup ("all" for every one) among them and all non-malignant ones: (chosen, positive)."""
+        """Malignant breasts of a subgroup ("all" for every one) among them and all
+        non-malignant ones: (chosen, positive).
+        """
         malignant = self.outcome == "malignant"
-        positive = malignant if subgroup == "all" else malignant & (self.subgroup == subgroup)
+        positive = (
+            malignant if subgroup == "all" else malignant & (self.subgroup == subgroup)
+        )
         return ~malignant | positive, positive
 
 
 def read_arrays(content: bytes, name: str = "predictions") -> tuple[NDArray[Any], ...]:
-    """The arrays that a pickle holds: one array, several in a tuple or list, or a list of whole numbers.
+    """The arrays that a pickle holds: one array, several in a tuple or list, or a list
+    of whole numbers.
 
-    Raises DataError, and runs nothing, if the pickle names anything but arrays of numbers.
+    Raises DataError, and runs nothing, if the pickle names anything but arrays of
+    numbers.
     """
     try:
         found = load_arrays(content)
@@ -85,8 +97,13 @@ def read_arrays(content: bytes, name: str = "predictions") -> tuple[NDArray[Any]
     if isinstance(found, list) and found and all(type(entry) is int for entry in found):
         found = np.array(found)
     arrays = tuple(found) if isinstance(found, tuple | list) else (found,)
-    if not arrays or not all(isinstance(array, np.ndarray) and array.dtype.kind in _ARRAY_KINDS for array in arrays):
-        raise DataError(f"{name} is refused: it holds something other than arrays of numbers")
+    if not arrays or not all(
+        isinstance(array, np.ndarray) and array.dtype.kind in _ARRAY_KINDS
+        for array in arrays
+    ):
+        raise DataError(
+            f"{name} is refused: it holds something other than arrays of numbers"
+        )
     return arrays
 
 
@@ -95,10 +112,14 @@ def present() -> bool:
     return all((data_root() / FOLDER / name).is_file() for name in DIGESTS)
 
 
-def load_predictions(root: Path | None = None, digests: dict[str, str] | None = None) -> Predictions:
-    """The published predictions below `root` (the data root), each file checked against its pinned digest first.
+def load_predictions(
+    root: Path | None = None, digests: dict[str, str] | None = None
+) -> Predictions:
+    """The published predictions below `root` (the data root), each file checked against
+    its pinned digest first.
 
-    Raises DataError if a file is missing, damaged, of unexpected shape, or holds anything but arrays.
+    Raises DataError if a file is missing, damaged, of unexpected shape, or holds
+    anything but arrays.
     """
     pins = digests or DIGESTS
     folder = (root or data_root()) / FOLDER
@@ -109,7 +130,9 @@ def load_predictions(root: Path | None = None, digests: dict[str, str] | None = 
         for network in NETWORKS
         for training in ("unperturbed", "filtered")
     }
-    exams = read_arrays(files["annotation_study_idxs.pkl"], "annotation_study_idxs.pkl")[0].astype(np.int64)
+    exams = read_arrays(
+        files["annotation_study_idxs.pkl"], "annotation_study_idxs.pkl"
+    )[0].astype(np.int64)
     regions = {
         (network, where): _regions(files, f"{_REGIONS}/{network}/roi_{where}.pkl")
         for network in NETWORKS
@@ -117,7 +140,10 @@ def load_predictions(root: Path | None = None, digests: dict[str, str] | None = 
     }
     readers = _masked(files, f"{_STUDY}/radiologists.pkl")
     if any(table.shape[-1] != len(outcome) for table in (*networks.values(), readers)):
-        raise DataError(f"{TITLE}: the predictions do not fit the {len(outcome)} breasts of exam_info.csv")
+        raise DataError(
+            f"{TITLE}: the predictions do not fit the {len(outcome)} breasts of "
+            "exam_info.csv"
+        )
     return Predictions(
         outcome,
         subgroup,
@@ -132,11 +158,15 @@ def load_predictions(root: Path | None = None, digests: dict[str, str] | None = 
 def _verified(path: Path, pin: str) -> bytes:
     if not path.is_file():
         raise DataError(
-            f"{TITLE} is not in the data root ({path.name} is missing); set ROBUSTBOOK_DATA to the folder that holds it"
+            f"{TITLE} is not in the data root ({path.name} is missing); set "
+            "ROBUSTBOOK_DATA to the folder that holds it"
         )
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != pin:
-        raise DataError(f"{TITLE} is damaged: {path.name} does not have its pinned digest; get it again")
+        raise DataError(
+            f"{TITLE} is damaged: {path.name} does not have its pinned digest; get "
+            "it again"
+        )
     return content
 
 
@@ -152,10 +182,19 @@ def _read_exams(content: bytes) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
 
 
 def _masked(files: dict[str, bytes], name: str) -> NDArray[np.float64]:
-    """Predictions (raters, severities, breasts) with NaN where the mask says that none was given."""
+    """Predictions (raters, severities, breasts) with NaN where the mask says that none
+    was given.
+    """
     arrays = read_arrays(files[name], name)
-    if len(arrays) != 2 or arrays[0].ndim != 4 or arrays[1].shape != arrays[0].shape[:3]:
-        raise DataError(f"{name} is refused: predictions (raters, severities, exams, 2) and their mask are expected")
+    if (
+        len(arrays) != 2
+        or arrays[0].ndim != 4
+        or arrays[1].shape != arrays[0].shape[:3]
+    ):
+        raise DataError(
+            f"{name} is refused: predictions (raters, severities, exams, 2) and "
+            "their mask are expected"
+        )
     given = np.where(arrays[1][..., None] > 0, arrays[0].astype(float), np.nan)
     return given.reshape(*given.shape[:2], -1)
 
@@ -163,5 +202,10 @@ def _masked(files: dict[str, bytes], name: str) -> NDArray[np.float64]:
 def _regions(files: dict[str, bytes], name: str) -> NDArray[np.float64]:
     (array,) = read_arrays(files[name], name)
     if array.ndim != 5:
-        raise DataError(f"{name} is refused: (annotators, seeds, severities, exams, 2) is expected, got {array.shape}")
-    return array.reshape(-1, array.shape[2], array.shape[3] * array.shape[4]).astype(float)
+        raise DataError(
+            f"{name} is refused: (annotators, seeds, severities, exams, 2) is "
+            f"expected, got {array.shape}"
+        )
+    return array.reshape(-1, array.shape[2], array.shape[3] * array.shape[4]).astype(
+        float
+    )

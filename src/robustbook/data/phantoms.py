@@ -1,8 +1,10 @@
-"""Procedural mammograms: four-view screening exams whose lesions, masks and physics are known exactly.
+"""Procedural mammograms: four-view screening exams whose lesions, masks and physics are
+known exactly.
 
-Read `Settings` (size and physics of a view), `draw_exam` (one exam, from attenuation to 12-bit grey levels), `generate`
-(many of them), then the parts: outline, texture, lesions. An exam depends on its seed and number alone, never on the batch.
-Breasts are miniatures that fill the view; pixel pitch, lesions, texture and noise are to scale.
+Read `Settings` (size and physics of a view), `draw_exam` (one exam, from attenuation to
+12-bit grey levels), `generate` (many of them), then the parts: outline, texture,
+lesions. An exam depends on its seed and number alone, never on the batch. Breasts are
+miniatures that fill the view; pixel pitch, lesions, texture and noise are to scale.
 """
 
 from __future__ import annotations
@@ -34,19 +36,24 @@ ATTENUATION_RANGE = 4.5
 FAT, GLAND = 0.45, 0.75
 """Linear attenuation of fat and of glandular tissue, per cm."""
 MASK_LEVEL = 0.02
-"""A pixel belongs to a lesion's mask where the lesion adds more than this attenuation (nepers)."""
+"""A pixel belongs to a lesion's mask where the lesion adds more than this attenuation
+(nepers).
+"""
 
 
 class PhantomError(UserError):
-    """An exam that cannot be drawn or used: a view is missing, or grey levels are not 12-bit."""
+    """An exam that cannot be drawn or used: a view is missing, or grey levels are not
+    12-bit.
+    """
 
 
 @dataclass(frozen=True)
 class Settings:
     """Size and physics of a view: `height` x `width` pixels of `pitch` mm.
 
-    The anatomical texture has power spectrum `texture_power` * f**-`exponent` (nepers^2 mm^2, f in cycles/mm); a pixel gets
-    `photons` before the breast, and the detector adds electronic noise of `electronic` photons.
+    The anatomical texture has power spectrum `texture_power` * f**-`exponent` (nepers^2
+    mm^2, f in cycles/mm); a pixel gets `photons` before the breast, and the detector
+    adds electronic noise of `electronic` photons.
     """
 
     height: int = 64
@@ -59,9 +66,19 @@ class Settings:
 
     def __post_init__(self) -> None:
         if not 32 <= self.height <= 256 or not 32 <= self.width <= 256:
-            raise PhantomError(f"a view has 32 to 256 pixels a side, got {self.height} x {self.width}")
-        if not self.pitch > 0 or not self.photons > 0 or self.electronic < 0 or self.texture_power < 0:
-            raise PhantomError(f"pitch and photons must be positive and noise and texture not negative, got {self}")
+            raise PhantomError(
+                f"a view has 32 to 256 pixels a side, got {self.height} x {self.width}"
+            )
+        if (
+            not self.pitch > 0
+            or not self.photons > 0
+            or self.electronic < 0
+            or self.texture_power < 0
+        ):
+            raise PhantomError(
+                "pitch and photons must be positive and noise and texture not "
+                f"negative, got {self}"
+            )
 
     @property
     def extent(self) -> tuple[float, float]:
@@ -71,10 +88,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Exam:
-    """One exam: `images` (4, H, W) uint16 in 0..4095 in the order of `VIEWS`, `masks` (4, H, W), and what was drawn.
+    """One exam: `images` (4, H, W) uint16 in 0..4095 in the order of `VIEWS`, `masks`
+    (4, H, W), and what was drawn.
 
-    `labels` (2, 2): left and right x benign and malignant; `subgroups` (2,) index `SUBGROUPS`; `signals` (4, H, W) are the
-    grey levels that the lesion adds before noise and rounding; `tissue` (4, H, W) is the texture alone, in nepers.
+    `labels` (2, 2): left and right x benign and malignant; `subgroups` (2,) index
+    `SUBGROUPS`; `signals` (4, H, W) are the grey levels that the lesion adds before
+    noise and rounding; `tissue` (4, H, W) is the texture alone, in nepers.
     """
 
     images: NDArray[np.uint16]
@@ -87,7 +106,9 @@ class Exam:
 
 @dataclass(frozen=True)
 class Exams:
-    """Many exams: the fields of `Exam` with one more axis in front, without the texture."""
+    """Many exams: the fields of `Exam` with one more axis in front, without the
+    texture.
+    """
 
     images: NDArray[np.uint16]
     masks: NDArray[np.bool_]
@@ -107,15 +128,21 @@ class Exams:
         return hashlib.sha256(self.images.tobytes()).hexdigest()
 
 
-def generate(count: int, seed: int, settings: Settings | None = None, first: int = 0) -> Exams:
+def generate(
+    count: int, seed: int, settings: Settings | None = None, first: int = 0
+) -> Exams:
     """Exams number `first` to `first` + `count` - 1 of the series `seed`.
 
     Raises PhantomError if `count` is less than 1 or `first` negative.
     """
     if count < 1 or first < 0:
-        raise PhantomError(f"count must be at least 1 and first not negative, got {count} and {first}")
+        raise PhantomError(
+            f"count must be at least 1 and first not negative, got {count} and {first}"
+        )
     settings = settings or Settings()
-    exams = [draw_exam(seed, number, settings) for number in range(first, first + count)]
+    exams = [
+        draw_exam(seed, number, settings) for number in range(first, first + count)
+    ]
     return Exams(
         images=np.stack([exam.images for exam in exams]),
         masks=np.stack([exam.masks for exam in exams]),
@@ -127,7 +154,9 @@ def generate(count: int, seed: int, settings: Settings | None = None, first: int
 
 
 def draw_exam(seed: int, number: int, settings: Settings) -> Exam:
-    """Exam `number` of the series `seed`: attenuation of breast, texture and lesions, then photons, then 12-bit grey levels."""
+    """Exam `number` of the series `seed`: attenuation of breast, texture and lesions,
+    then photons, then 12-bit grey levels.
+    """
     rng = np.random.default_rng([seed, number])
     kinds = rng.choice(5, size=2, p=(0.4, 0.15, 0.15, 0.15, 0.15))
     subgroups, malignant = (kinds + 1) // 2, kinds % 2 == 0
@@ -140,25 +169,34 @@ def draw_exam(seed: int, number: int, settings: Settings) -> Exam:
         masks=lesions > MASK_LEVEL,
         signals=(lesions * (WHITE / ATTENUATION_RANGE)).astype(np.float32),
         tissue=tissue,
-        labels=np.stack([(kinds > 0) & ~malignant, (kinds > 0) & malignant], axis=1).astype(np.int64),
+        labels=np.stack(
+            [(kinds > 0) & ~malignant, (kinds > 0) & malignant], axis=1
+        ).astype(np.int64),
         subgroups=subgroups.astype(np.int64),
     )
 
 
-def _detected(attenuation: Pixels, noise: Pixels, settings: Settings) -> NDArray[np.uint16]:
-    """Grey levels of `attenuation` (nepers) with quantum and electronic noise (Gaussian approximation of both)."""
+def _detected(
+    attenuation: Pixels, noise: Pixels, settings: Settings
+) -> NDArray[np.uint16]:
+    """Grey levels of `attenuation` (nepers) with quantum and electronic noise (Gaussian
+    approximation of both).
+    """
     inverse = np.exp(attenuation) / settings.photons
     deviation = np.sqrt(inverse + (settings.electronic * inverse) ** 2)
     grey = (attenuation + deviation * noise) * (WHITE / ATTENUATION_RANGE)
     return np.clip(np.rint(grey), 0, WHITE).astype(np.uint16)
 
 
-# Breast ---------------------------------------------------------------------------------------------------------------
+# Breast
+# --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Where the breast lies in each view: half axes `depth` and `span` and the `middle` row, in mm, (4, 1, 1) each."""
+    """Where the breast lies in each view: half axes `depth` and `span` and the `middle`
+    row, in mm, (4, 1, 1) each.
+    """
 
     depth: NDArray[np.float64]
     span: NDArray[np.float64]
@@ -173,26 +211,44 @@ def _mirrored(values: NDArray[np.floating]) -> NDArray[np.floating]:
 
 @lru_cache(maxsize=8)
 def _grid(settings: Settings) -> tuple[Pixels, Pixels]:
-    """Distance of pixel centres from the upper edge (H, 1) and from the chest wall (1, W), in mm."""
-    rows = (np.arange(settings.height, dtype=np.float32)[:, None] + 0.5) * np.float32(settings.pitch)
-    columns = (np.arange(settings.width, dtype=np.float32)[None] + 0.5) * np.float32(settings.pitch)
+    """Distance of pixel centres from the upper edge (H, 1) and from the chest wall (1,
+    W), in mm.
+    """
+    rows = (np.arange(settings.height, dtype=np.float32)[:, None] + 0.5) * np.float32(
+        settings.pitch
+    )
+    columns = (np.arange(settings.width, dtype=np.float32)[None] + 0.5) * np.float32(
+        settings.pitch
+    )
     return rows, columns
 
 
 def _breast(rng: Generator, settings: Settings) -> tuple[Pixels, Pixels, Frame]:
-    """Attenuation of the breast without lesions, its texture (both (4, H, W), nepers), and where it lies."""
+    """Attenuation of the breast without lesions, its texture (both (4, H, W), nepers),
+    and where it lies.
+    """
     height, width = settings.extent
     rows, columns = _grid(settings)
-    depth = np.repeat([rng.uniform(0.78, 0.94, size=2)], 2, axis=0).ravel()[:, None, None] * width
+    depth = (
+        np.repeat([rng.uniform(0.78, 0.94, size=2)], 2, axis=0).ravel()[:, None, None]
+        * width
+    )
     span = rng.uniform(0.42, 0.47, size=(4, 1, 1)) * height
     middle = np.array([0.5, 0.5, 0.54, 0.54])[:, None, None] * height
     frame = Frame(depth, span, middle)
     radius = np.sqrt((columns / depth) ** 2 + np.abs((rows - middle) / span) ** 2.3)
     inward = (1 - radius) * np.minimum(depth, span)
-    thickness = rng.uniform(4.0, 5.5) * (1 - np.exp(-np.maximum(inward, 0) / (0.05 * height)))
-    breast = thickness * FAT + 0.25 * np.exp(-(((inward - settings.pitch) / (0.8 * settings.pitch)) ** 2))
+    thickness = rng.uniform(4.0, 5.5) * (
+        1 - np.exp(-np.maximum(inward, 0) / (0.05 * height))
+    )
+    breast = thickness * FAT + 0.25 * np.exp(
+        -(((inward - settings.pitch) / (0.8 * settings.pitch)) ** 2)
+    )
     density = rng.uniform(0.15, 0.6)
-    cone = np.exp(-(((columns - 0.42 * depth) / (0.42 * depth)) ** 2) - ((rows - middle) / (0.6 * span)) ** 2)
+    cone = np.exp(
+        -(((columns - 0.42 * depth) / (0.42 * depth)) ** 2)
+        - ((rows - middle) / (0.6 * span)) ** 2
+    )
     breast = breast + thickness * (GLAND - FAT) * density * cone
     breast[2:] += _pectoral(rng, rows, columns, settings)
     inside = 1 - np.exp(-np.maximum(inward, 0) / (0.05 * height))
@@ -204,8 +260,12 @@ def _breast(rng: Generator, settings: Settings) -> tuple[Pixels, Pixels, Frame]:
     )
 
 
-def _pectoral(rng: Generator, rows: Pixels, columns: Pixels, settings: Settings) -> NDArray[np.floating]:
-    """Attenuation of the pectoral muscle in the two MLO views: a triangle in the upper corner at the chest wall."""
+def _pectoral(
+    rng: Generator, rows: Pixels, columns: Pixels, settings: Settings
+) -> NDArray[np.floating]:
+    """Attenuation of the pectoral muscle in the two MLO views: a triangle in the upper
+    corner at the chest wall.
+    """
     height, width = settings.extent
     reach = rng.uniform(0.25, 0.4, size=(2, 1, 1)) * width
     fall = rng.uniform(0.5, 0.65, size=(2, 1, 1)) * height
@@ -214,9 +274,11 @@ def _pectoral(rng: Generator, rows: Pixels, columns: Pixels, settings: Settings)
 
 
 def texture(rng: Generator, settings: Settings) -> Pixels:
-    """Four fields (4, H, W) of anatomical texture in nepers, of mean 0, with a power-law spectrum.
+    """Four fields (4, H, W) of anatomical texture in nepers, of mean 0, with a
+    power-law spectrum.
 
-    White noise is shaped in the frequency domain, so the spectrum is exact and the field periodic.
+    White noise is shaped in the frequency domain, so the spectrum is exact and the
+    field periodic.
     """
     white = rng.standard_normal((4, settings.height, settings.width), dtype=np.float32)
     spectrum = np.fft.rfft2(white) * _amplitude(settings)
@@ -225,19 +287,28 @@ def texture(rng: Generator, settings: Settings) -> Pixels:
 
 @lru_cache(maxsize=8)
 def _amplitude(settings: Settings) -> Pixels:
-    """Square root of the texture's power over that of white noise of variance 1, on the grid of rfft2."""
+    """Square root of the texture's power over that of white noise of variance 1, on the
+    grid of rfft2.
+    """
     rows = np.fft.fftfreq(settings.height, settings.pitch)[:, None]
     columns = np.fft.rfftfreq(settings.width, settings.pitch)[None]
     frequency = np.hypot(rows, columns)
     frequency[0, 0] = np.inf
-    return (np.sqrt(settings.texture_power * frequency**-settings.exponent) / settings.pitch).astype(np.float32)
+    return (
+        np.sqrt(settings.texture_power * frequency**-settings.exponent) / settings.pitch
+    ).astype(np.float32)
 
 
-# Lesions --------------------------------------------------------------------------------------------------------------
+# Lesions
+# --------------------------------------------------------------------------------------
 
 
-def _lesions(rng: Generator, kinds: NDArray[np.integer], frame: Frame, settings: Settings) -> Pixels:
-    """Attenuation (4, H, W) that the lesions add; a lesion lies at the same depth in both views of its breast."""
+def _lesions(
+    rng: Generator, kinds: NDArray[np.integer], frame: Frame, settings: Settings
+) -> Pixels:
+    """Attenuation (4, H, W) that the lesions add; a lesion lies at the same depth in
+    both views of its breast.
+    """
     added = np.zeros((4, settings.height, settings.width), dtype=np.float64)
     for side, kind in enumerate(kinds):
         depth = rng.uniform(0.3, 0.68)
@@ -253,15 +324,22 @@ def _lesions(rng: Generator, kinds: NDArray[np.integer], frame: Frame, settings:
         if kind == 0:
             continue
         draw = _mass if kind <= 2 else _cluster
-        for view, lesion in zip(views, draw(rng, kind % 2 == 0, places, settings), strict=True):
+        for view, lesion in zip(
+            views, draw(rng, kind % 2 == 0, places, settings), strict=True
+        ):
             added[view] = lesion
     return _mirrored(added).astype(np.float32)
 
 
 def _mass(
-    rng: Generator, malignant: bool, places: list[tuple[float, float]], settings: Settings
+    rng: Generator,
+    malignant: bool,
+    places: list[tuple[float, float]],
+    settings: Settings,
 ) -> list[NDArray[np.floating]]:
-    """A mass in each view (H, W): benign round with a smooth edge, malignant lobed, denser and with spicules."""
+    """A mass in each view (H, W): benign round with a smooth edge, malignant lobed,
+    denser and with spicules.
+    """
     rows, columns = _grid(settings)
     radius = rng.uniform(1.0, 1.6)
     peak = rng.uniform(0.24, 0.4) if malignant else rng.uniform(0.18, 0.3)
@@ -271,20 +349,33 @@ def _mass(
         y, x = rows - row, columns - column
         angle, distance = np.arctan2(y, x), np.hypot(y, x)
         phases = rng.uniform(0, 2 * np.pi, size=3)
-        edge = radius * (1 + lobes * sum(np.cos(k * angle + p) for k, p in zip((2, 3, 5), phases, strict=True)))
+        edge = radius * (
+            1
+            + lobes
+            * sum(np.cos(k * angle + p) for k, p in zip((2, 3, 5), phases, strict=True))
+        )
         lesion = peak * np.sqrt(np.clip(1 - (distance / edge) ** 2, 0, 1))
         if malignant:
-            lesion = np.maximum(lesion, 0.6 * peak * _spicules(rng, angle, distance, radius))
+            lesion = np.maximum(
+                lesion, 0.6 * peak * _spicules(rng, angle, distance, radius)
+            )
         drawn.append(np.where(lesion > MASK_LEVEL, lesion, 0))
     return drawn
 
 
 def _spicules(
-    rng: Generator, angle: NDArray[np.floating], distance: NDArray[np.floating], radius: float
+    rng: Generator,
+    angle: NDArray[np.floating],
+    distance: NDArray[np.floating],
+    radius: float,
 ) -> NDArray[np.floating]:
-    """Eight to twelve thin radial strands (H, W) with values in [0, 1] that fade with the distance from the mass."""
+    """Eight to twelve thin radial strands (H, W) with values in [0, 1] that fade with
+    the distance from the mass.
+    """
     count = int(rng.integers(8, 13))
-    directions = 2 * np.pi * (np.arange(count) + rng.uniform(-0.3, 0.3, size=count)) / count
+    directions = (
+        2 * np.pi * (np.arange(count) + rng.uniform(-0.3, 0.3, size=count)) / count
+    )
     lengths = radius * rng.uniform(0.6, 1.3, size=count)
     turned = angle[None] - directions[:, None, None]
     across = distance * np.sin(turned)
@@ -294,12 +385,21 @@ def _spicules(
 
 
 def _cluster(
-    rng: Generator, malignant: bool, places: list[tuple[float, float]], settings: Settings
+    rng: Generator,
+    malignant: bool,
+    places: list[tuple[float, float]],
+    settings: Settings,
 ) -> list[NDArray[np.floating]]:
-    """A cluster of specks in each view (H, W): benign few, round and coarse, malignant many, fine and of uneven density."""
+    """A cluster of specks in each view (H, W): benign few, round and coarse, malignant
+    many, fine and of uneven density.
+    """
     count = int(rng.integers(9, 15) if malignant else rng.integers(3, 6))
     spread = rng.uniform(0.6, 0.9) if malignant else rng.uniform(0.9, 1.3)
-    sizes = rng.uniform(0.2, 0.36, size=count) if malignant else rng.uniform(0.4, 0.55, size=count)
+    sizes = (
+        rng.uniform(0.2, 0.36, size=count)
+        if malignant
+        else rng.uniform(0.4, 0.55, size=count)
+    )
     density = rng.uniform(0.6, 1.4, size=count) if malignant else np.ones(count)
     peaks = 12.0 * sizes / 10 * density
     depths = rng.standard_normal(count) * spread
@@ -318,14 +418,18 @@ def specks(
     peaks: NDArray[np.floating],
     settings: Settings,
 ) -> NDArray[np.floating]:
-    """Sum (H, W) of Gaussian specks at `rows`, `columns` (mm), each averaged over the area of every pixel.
+    """Sum (H, W) of Gaussian specks at `rows`, `columns` (mm), each averaged over the
+    area of every pixel.
 
-    `sizes` are full widths at half maximum in mm, `peaks` in nepers before that average.
+    `sizes` are full widths at half maximum in mm, `peaks` in nepers before that
+    average.
     """
     deviations = sizes / (2 * np.sqrt(2 * np.log(2)))
 
     def averaged(centres: NDArray[np.floating], pixels: int) -> NDArray[np.floating]:
-        edges = (np.arange(pixels + 1) * settings.pitch - centres[:, None]) / (np.sqrt(2) * deviations[:, None])
+        edges = (np.arange(pixels + 1) * settings.pitch - centres[:, None]) / (
+            np.sqrt(2) * deviations[:, None]
+        )
         steps = np.diff(erf(edges), axis=1)
         return steps * deviations[:, None] * np.sqrt(np.pi / 2) / settings.pitch
 
@@ -333,20 +437,28 @@ def specks(
     return np.einsum("s,sh,sw->hw", peaks, down, across)
 
 
-# Hand-over ------------------------------------------------------------------------------------------------------------
+# Hand-over
+# --------------------------------------------------------------------------------------
 
 
 def unit_images(images: NDArray[np.integer]) -> torch.Tensor:
     """Exams (N, 4, H, W) of 12-bit grey levels as float32 in [0, 1].
 
-    Raises PhantomError if a view is missing, or the grey levels are not integers in 0..4095.
+    Raises PhantomError if a view is missing, or the grey levels are not integers in
+    0..4095.
     """
     if images.ndim != 4 or images.shape[1] != len(VIEWS):
-        raise PhantomError(f"an exam has the four views {', '.join(VIEWS)}: expected (N, 4, H, W), got {images.shape}")
+        raise PhantomError(
+            f"an exam has the four views {', '.join(VIEWS)}: expected (N, 4, H, W), "
+            f"got {images.shape}"
+        )
     if not np.issubdtype(images.dtype, np.integer) or images.dtype.itemsize < 2:
         raise PhantomError(f"grey levels must be 12-bit integers, got {images.dtype}")
     if images.size and (images.min() < 0 or images.max() > WHITE):
-        raise PhantomError(f"grey levels must be 12-bit (0 to {WHITE}), got {images.min()} to {images.max()}")
+        raise PhantomError(
+            f"grey levels must be 12-bit (0 to {WHITE}), got {images.min()} to "
+            f"{images.max()}"
+        )
     return torch.from_numpy(images.astype(np.float32) / WHITE)
 
 
@@ -355,7 +467,9 @@ SEEDS = {"train": 2003, "test": 10041}
 
 
 def _read(_paths: tuple[Path, ...], split: str) -> ImageSet:
-    """Exams as images of four channels, labelled by whether any breast holds a malignant lesion."""
+    """Exams as images of four channels, labelled by whether any breast holds a
+    malignant lesion.
+    """
     exams = generate(COUNTS[split], SEEDS[split])
     return ImageSet(
         name="phantoms",

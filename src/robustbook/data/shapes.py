@@ -1,7 +1,9 @@
-"""Drawn objects before coloured backgrounds, embedded, whose masks are known; and a variant in which a patch decides.
+"""Drawn objects before coloured backgrounds, embedded, whose masks are known; and a
+variant in which a patch decides.
 
-Read `draw_object` first (four shapes), then `draw_patch` (four patterns), then `_pictures` (how place, size and colour
-vary) and `load_masked` (images with the truth about them).
+Read `draw_object` first (four shapes), then `draw_patch` (four patterns), then
+`_pictures` (how place, size and colour vary) and `load_masked` (images with the truth
+about them).
 """
 
 from __future__ import annotations
@@ -27,26 +29,39 @@ CLASS_NAMES = {
 LICENCE = "drawn by this package, MIT"
 SIDE, PATCH = 24, 6
 COUNTS = {"train": 3000, "test": 400}
-SEEDS = {("shapes", "train"): 11, ("shapes", "test"): 12, ("planted", "train"): 13, ("planted", "test"): 14}
+SEEDS = {
+    ("shapes", "train"): 11,
+    ("shapes", "test"): 12,
+    ("planted", "train"): 13,
+    ("planted", "test"): 14,
+}
 Pixels = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Masked:
-    """Images with the pixels that decide their class: `masks` (N, H, W), true on the object or the patch."""
+    """Images with the pixels that decide their class: `masks` (N, H, W), true on the
+    object or the patch.
+    """
 
     images: ImageSet
     masks: Tensor
 
 
-def draw_object(kind: int, row: float, column: float, radius: float, side: int = SIDE) -> Pixels:
-    """Cover (side, side) in [0, 1] of object number `kind` with its middle and radius in pixels; edges are smooth."""
+def draw_object(
+    kind: int, row: float, column: float, radius: float, side: int = SIDE
+) -> Pixels:
+    """Cover (side, side) in [0, 1] of object number `kind` with its middle and radius
+    in pixels; edges are smooth.
+    """
     rows, columns = np.mgrid[:side, :side].astype(float)
     y, x = (rows - row) / radius, (columns - column) / radius
     distances = (
         np.hypot(x, y) - 1,
         np.maximum(np.abs(x), np.abs(y)) - 0.85,
-        np.maximum(np.maximum(y - 0.6, 0.866 * x - 0.5 * y - 0.6), -0.866 * x - 0.5 * y - 0.6),
+        np.maximum(
+            np.maximum(y - 0.6, 0.866 * x - 0.5 * y - 0.6), -0.866 * x - 0.5 * y - 0.6
+        ),
         np.minimum(
             np.maximum(np.abs(x) - 0.33, np.abs(y) - 1),
             np.maximum(np.abs(y) - 0.33, np.abs(x) - 1),
@@ -56,9 +71,13 @@ def draw_object(kind: int, row: float, column: float, radius: float, side: int =
 
 
 def draw_patch(kind: int, size: int = PATCH) -> Pixels:
-    """Pattern (size, size) of zeros and ones: rows, columns, chequers of two pixels, or a frame; each is half white."""
+    """Pattern (size, size) of zeros and ones: rows, columns, chequers of two pixels, or
+    a frame; each is half white.
+    """
     rows, columns = np.mgrid[:size, :size] // 2
-    ring = np.minimum.reduce([*np.mgrid[:size, :size], *(size - 1 - np.mgrid[:size, :size])])
+    ring = np.minimum.reduce(
+        [*np.mgrid[:size, :size], *(size - 1 - np.mgrid[:size, :size])]
+    )
     patterns = (rows % 2, columns % 2, (rows + columns) % 2, ring == 0)
     return patterns[kind].astype(float)
 
@@ -68,13 +87,17 @@ def _background(rng: np.random.Generator, side: int) -> Pixels:
     first, second = rng.uniform(0.05, 0.45, size=(2, 3))
     angle = rng.uniform(0, 2 * np.pi)
     rows, columns = np.mgrid[:side, :side] / (side - 1) - 0.5
-    share = np.clip(0.5 + np.cos(angle) * rows + np.sin(angle) * columns, 0, 1)[..., None]
+    share = np.clip(0.5 + np.cos(angle) * rows + np.sin(angle) * columns, 0, 1)[
+        ..., None
+    ]
     return first * (1 - share) + second * share
 
 
-def _picture(name: str, label: int, rng: np.random.Generator) -> tuple[Pixels, NDArray[np.bool_]]:
-    """One image (H, W, 3) and the mask of what decides its class: an object of a light colour, or a patch beside any
-    object.
+def _picture(
+    name: str, label: int, rng: np.random.Generator
+) -> tuple[Pixels, NDArray[np.bool_]]:
+    """One image (H, W, 3) and the mask of what decides its class: an object of a light
+    colour, or a patch beside any object.
     """
     image = _background(rng, SIDE)
     radius = rng.uniform(4.5, 7.0)
@@ -101,7 +124,9 @@ def _pictures(name: str, split: str) -> tuple[Tensor, Tensor, Tensor]:
     rng = np.random.default_rng(SEEDS[name, split])
     labels = np.arange(COUNTS[split]) % 4
     made = [_picture(name, int(label), rng) for label in labels]
-    images = torch.from_numpy(np.stack([image for image, _ in made]).astype(np.float32)).permute(0, 3, 1, 2)
+    images = torch.from_numpy(
+        np.stack([image for image, _ in made]).astype(np.float32)
+    ).permute(0, 3, 1, 2)
     masks = torch.from_numpy(np.stack([mask for _, mask in made]))
     return images.contiguous(), torch.from_numpy(labels.astype(np.int64)), masks
 
@@ -126,20 +151,28 @@ def _image_set(name: str, split: str, images: Tensor, labels: Tensor) -> ImageSe
     )
 
 
-def load_masked(name: str, split: str, *, limit: int | None = None, seed: int = 0) -> Masked:
-    """Images of "shapes" or "planted" with their masks; the same images in the same order as `load` gives.
+def load_masked(
+    name: str, split: str, *, limit: int | None = None, seed: int = 0
+) -> Masked:
+    """Images of "shapes" or "planted" with their masks; the same images in the same
+    order as `load` gives.
 
-    Raises KeyError if the name or the split is unknown, ParameterError if `limit` is out of range.
+    Raises KeyError if the name or the split is unknown, ParameterError if `limit` is
+    out of range.
     """
     images, labels, masks = _pictures(name, split)
-    # A subset depends on labels and seed alone, so masks that travel as images come out in the same order.
+    # A subset depends on labels and seed alone, so masks that travel as images come out
+    # in the same order.
     chosen = _image_set(name, split, masks[:, None].float(), labels).take(limit, seed)
-    return Masked(_image_set(name, split, images, labels).take(limit, seed), chosen.images[:, 0] > 0.5)
+    return Masked(
+        _image_set(name, split, images, labels).take(limit, seed),
+        chosen.images[:, 0] > 0.5,
+    )
 
 
 def swap_patch(images: Tensor, masks: Tensor, labels: Tensor) -> Tensor:
-    """Planted images (N, 3, H, W) whose patch is drawn anew as that of `labels` (N,): what decides is changed, nothing
-    else.
+    """Planted images (N, 3, H, W) whose patch is drawn anew as that of `labels` (N,):
+    what decides is changed, nothing else.
     """
     swapped = images.clone()
     for image, mask, label in zip(swapped, masks, labels, strict=True):

@@ -1,4 +1,5 @@
-"""Traffic signs of our own drawing, embedded: round signs with a red rim and two strokes, and red-rimmed triangles.
+"""Traffic signs of our own drawing, embedded: round signs with a red rim and two
+strokes, and red-rimmed triangles.
 
 Read `draw` first (one sign), then `_read` (how place, size, light and noise vary).
 """
@@ -22,13 +23,19 @@ CLASS_NAMES = ("round sign", "triangle")
 SIDE = 20
 COUNTS = {"train": 600, "test": 300}
 SEEDS = {"train": 2019, "test": 789}
-RED, WHITE, DARK = np.array([0.75, 0.1, 0.12]), np.array([0.95, 0.95, 0.92]), np.array([0.1, 0.1, 0.12])
+RED, WHITE, DARK = (
+    np.array([0.75, 0.1, 0.12]),
+    np.array([0.95, 0.95, 0.92]),
+    np.array([0.1, 0.1, 0.12]),
+)
 Pixels = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Sign:
-    """What a sign looks like: `triangle` or round, middle and radius in pixels, tilt in radians, background colour."""
+    """What a sign looks like: `triangle` or round, middle and radius in pixels, tilt in
+    radians, background colour.
+    """
 
     triangle: bool
     row: float
@@ -42,7 +49,10 @@ def draw(sign: Sign, side: int = SIDE) -> Pixels:
     """Image (side, side, 3) in [0, 1] of a sign; edges are smooth over one pixel."""
     rows, columns = np.mgrid[:side, :side].astype(float)
     y, x = (rows - sign.row) / sign.radius, (columns - sign.column) / sign.radius
-    x, y = x * np.cos(sign.tilt) + y * np.sin(sign.tilt), y * np.cos(sign.tilt) - x * np.sin(sign.tilt)
+    x, y = (
+        x * np.cos(sign.tilt) + y * np.sin(sign.tilt),
+        y * np.cos(sign.tilt) - x * np.sin(sign.tilt),
+    )
     outside = _triangle(x, y) if sign.triangle else np.hypot(x, y) - 1
     strokes = _figure(x, y) if sign.triangle else _numerals(x, y)
     image = np.broadcast_to(sign.background, (side, side, 3)).copy()
@@ -53,8 +63,12 @@ def draw(sign: Sign, side: int = SIDE) -> Pixels:
 
 
 def _triangle(x: Pixels, y: Pixels) -> Pixels:
-    """Signed distance to an upright triangle whose corners lie on the circle of radius 1.1."""
-    return np.maximum(np.maximum(y - 0.55, 0.866 * x - 0.5 * y - 0.55), -0.866 * x - 0.5 * y - 0.55)
+    """Signed distance to an upright triangle whose corners lie on the circle of radius
+    1.1.
+    """
+    return np.maximum(
+        np.maximum(y - 0.55, 0.866 * x - 0.5 * y - 0.55), -0.866 * x - 0.5 * y - 0.55
+    )
 
 
 def _numerals(x: Pixels, y: Pixels) -> Pixels:
@@ -71,7 +85,9 @@ def _figure(x: Pixels, y: Pixels) -> Pixels:
 def _read(_paths: tuple[Path, ...], split: str) -> ImageSet:
     rng = np.random.default_rng(SEEDS[split])
     labels = np.arange(COUNTS[split]) % 2
-    images = np.stack([_photograph(bool(label), rng) for label in labels]).astype(np.float32)
+    images = np.stack([_photograph(bool(label), rng) for label in labels]).astype(
+        np.float32
+    )
     images = images.transpose(0, 3, 1, 2).copy()
     return ImageSet(
         name="signs",
@@ -80,14 +96,18 @@ def _read(_paths: tuple[Path, ...], split: str) -> ImageSet:
         images=torch.from_numpy(images),
         labels=torch.from_numpy(labels.astype(np.int64)),
         class_names=CLASS_NAMES,
-        digest=hashlib.sha256(np.round(images * 255).astype(np.uint8).tobytes()).hexdigest(),
+        digest=hashlib.sha256(
+            np.round(images * 255).astype(np.uint8).tobytes()
+        ).hexdigest(),
         licence=LICENCE,
         shareable=True,
     )
 
 
 def _photograph(triangle: bool, rng: np.random.Generator) -> Pixels:
-    """A sign at a random place, size and tilt, in random light, before a random background, with noise."""
+    """A sign at a random place, size and tilt, in random light, before a random
+    background, with noise.
+    """
     middle = (SIDE - 1) / 2
     sign = Sign(
         triangle,

@@ -1,8 +1,10 @@
-"""Sound bounds of what a network can put out when its input moves inside an L-infinity ball.
+"""Sound bounds of what a network can put out when its input moves inside an L-infinity
+ball.
 
-Networks are `nn.Sequential` of Linear, Conv2d, ReLU, Flatten and fixed scalings. Read `interval_bounds` (a box pushed
-forward, layer by layer) first, then `linear_bounds` (a linear lower bound pulled backward), then what they are for:
-`certified` and `divergence_bound`.
+Networks are `nn.Sequential` of Linear, Conv2d, ReLU, Flatten and fixed scalings. Read
+`interval_bounds` (a box pushed forward, layer by layer) first, then `linear_bounds` (a
+linear lower bound pulled backward), then what they are for: `certified` and
+`divergence_bound`.
 """
 
 from __future__ import annotations
@@ -24,12 +26,16 @@ Method = Literal["ibp", "crown"]
 ROWS = 1024
 """Linear forms that are pulled backward at once."""
 ROUNDING = 1e-5
-"""Relative widening of every final box, above what float32 sums of a few thousand terms lose."""
+"""Relative widening of every final box, above what float32 sums of a few thousand terms
+lose.
+"""
 
 
 @dataclass(frozen=True)
 class Box:
-    """Every value of a layer lies between `lower` and `upper`, both (N, ...), for all inputs in the ball."""
+    """Every value of a layer lies between `lower` and `upper`, both (N, ...), for all
+    inputs in the ball.
+    """
 
     lower: Tensor
     upper: Tensor
@@ -39,7 +45,8 @@ class Box:
 
 
 def input_box(images: Tensor, epsilon: float) -> Box:
-    """The L-infinity ball of radius `epsilon` around `images` (N, C, H, W), cut to [0, 1].
+    """The L-infinity ball of radius `epsilon` around `images` (N, C, H, W), cut to [0,
+    1].
 
     Raises ValueError if `epsilon` is negative.
     """
@@ -54,29 +61,44 @@ def centring(classes: int) -> Tensor:
 
 
 def differences(labels: Tensor, classes: int) -> Tensor:
-    """The forms Z_t - Z_i for each other class i, one set for each of the `labels` (N,): (N, K - 1, K)."""
+    """The forms Z_t - Z_i for each other class i, one set for each of the `labels`
+    (N,): (N, K - 1, K).
+    """
     every = torch.eye(classes, device=labels.device)
-    others = torch.stack([every[torch.arange(classes, device=labels.device) != int(label)] for label in labels])
+    others = torch.stack(
+        [
+            every[torch.arange(classes, device=labels.device) != int(label)]
+            for label in labels
+        ]
+    )
     return every[labels][:, None] - others
 
 
-def interval_bounds(model: Module, images: Tensor, *, epsilon: float, forms: Tensor) -> Box:
-    """Box (N, S) of the linear `forms` (S, K) or (N, S, K) of the logits, by interval propagation (Gowal et al. 2018).
+def interval_bounds(
+    model: Module, images: Tensor, *, epsilon: float, forms: Tensor
+) -> Box:
+    """Box (N, S) of the linear `forms` (S, K) or (N, S, K) of the logits, by interval
+    propagation (Gowal et al. 2018).
 
-    The forms are merged with the last linear layer, so what cancels between logits cancels in the box.
+    The forms are merged with the last linear layer, so what cancels between logits
+    cancels in the box.
 
-    Raises ValueError if `epsilon` is negative or the network holds a layer without a bound.
+    Raises ValueError if `epsilon` is negative or the network holds a layer without a
+    bound.
     """
     with frozen(model), torch.no_grad():
         boxes = _Boxes(_layers(model), input_box(images, epsilon))
         return _widened(boxes.bound(forms, backward=False))
 
 
-def linear_bounds(model: Module, images: Tensor, *, epsilon: float, forms: Tensor) -> Box:
-    """Box (N, S) of the linear `forms` of the logits, by backward linear relaxation (CROWN, Zhang et al. 2018).
+def linear_bounds(
+    model: Module, images: Tensor, *, epsilon: float, forms: Tensor
+) -> Box:
+    """Box (N, S) of the linear `forms` of the logits, by backward linear relaxation
+    (CROWN, Zhang et al. 2018).
 
-    Pre-activations that interval propagation leaves undecided are bounded backward too. The result is cut with that of
-    `interval_bounds`, so it is never wider.
+    Pre-activations that interval propagation leaves undecided are bounded backward too.
+    The result is cut with that of `interval_bounds`, so it is never wider.
 
     Raises ValueError as `interval_bounds` does.
     """
@@ -84,14 +106,21 @@ def linear_bounds(model: Module, images: Tensor, *, epsilon: float, forms: Tenso
         first = _Boxes(_layers(model), input_box(images, epsilon))
         plain = first.bound(forms, backward=False)
         first.refine()
-        tight, refined = first.bound(forms, backward=True), first.bound(forms, backward=False)
+        tight, refined = (
+            first.bound(forms, backward=True),
+            first.bound(forms, backward=False),
+        )
         lower = torch.stack([plain.lower, refined.lower, tight.lower]).amax(dim=0)
         upper = torch.stack([plain.upper, refined.upper, tight.upper]).amin(dim=0)
         return _widened(Box(lower, upper))
 
 
-def logit_bounds(model: Module, images: Tensor, *, epsilon: float, forms: Tensor, method: Method) -> Box:
-    """`interval_bounds` for the method "ibp", `linear_bounds` for "crown"; ValueError for another name."""
+def logit_bounds(
+    model: Module, images: Tensor, *, epsilon: float, forms: Tensor, method: Method
+) -> Box:
+    """`interval_bounds` for the method "ibp", `linear_bounds` for "crown"; ValueError
+    for another name.
+    """
     if method not in ("ibp", "crown"):
         raise ValueError(f"method must be 'ibp' or 'crown', got {method!r}")
     bounds = interval_bounds if method == "ibp" else linear_bounds
@@ -99,9 +128,16 @@ def logit_bounds(model: Module, images: Tensor, *, epsilon: float, forms: Tensor
 
 
 def certified(
-    model: Module, images: Tensor, labels: Tensor, *, epsilon: float, method: Method = "crown", chunk: int = 32
+    model: Module,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    epsilon: float,
+    method: Method = "crown",
+    chunk: int = 32,
 ) -> Tensor:
-    """Mask (N,) of images that no perturbation up to `epsilon` can turn away from their label: Z_t - Z_i > 0, proved.
+    """Mask (N,) of images that no perturbation up to `epsilon` can turn away from their
+    label: Z_t - Z_i > 0, proved.
 
     Raises ValueError as `logit_bounds` does.
     """
@@ -122,11 +158,13 @@ def divergence_bound(
     normalise: bool = True,
     chunk: int = 32,
 ) -> Tensor:
-    """Sound upper bound (N,) in nats of the largest D_KL(P(x) || P(x + delta)) with max|delta| <= epsilon.
+    """Sound upper bound (N,) in nats of the largest D_KL(P(x) || P(x + delta)) with
+    max|delta| <= epsilon.
 
-    So psi lies in [1 / bound, 1 / attained]. P is the softmax of the normalised logits, or of the logits as they are
-    with `normalise=False`. The bound comes from boxes of linear forms of the logits (see `box_divergence`); those of
-    method "crown" are cut with those of "ibp".
+    So psi lies in [1 / bound, 1 / attained]. P is the softmax of the normalised logits,
+    or of the logits as they are with `normalise=False`. The bound comes from boxes of
+    linear forms of the logits (see `box_divergence`); those of method "crown" are cut
+    with those of "ibp".
 
     Raises ValueError as `logit_bounds` does.
     """
@@ -142,10 +180,12 @@ def divergence_bound(
 
 
 def _divergence_forms(clean: Tensor, normalise: bool) -> Tensor:
-    """The forms (N, S, K) of the logits that bound the divergence from the `clean` logits (N, K).
+    """The forms (N, S, K) of the logits that bound the divergence from the `clean`
+    logits (N, K).
 
-    The centred logits; their gaps to the predicted class; and, if logits are normalised, their component h along the
-    clean logits and what is left of both without it.
+    The centred logits; their gaps to the predicted class; and, if logits are
+    normalised, their component h along the clean logits and what is left of both
+    without it.
     """
     count, classes = clean.shape
     centred = centring(classes).to(clean).expand(count, -1, -1)
@@ -161,14 +201,21 @@ def _divergence_forms(clean: Tensor, normalise: bool) -> Tensor:
 def _divergence(clean: Tensor, box: Box, normalise: bool) -> Tensor:
     classes, top = clean.shape[1], clean.argmax(dim=1)
     ranges = box_divergence.Ranges(box.lower.double(), box.upper.double())
-    centred, gaps = ranges[:, :classes], ranges[:, classes : 2 * classes - 1].insert_zero(top)
+    centred, gaps = (
+        ranges[:, :classes],
+        ranges[:, classes : 2 * classes - 1].insert_zero(top),
+    )
     if not normalise:
         return box_divergence.plain(clean, centred, gaps)
-    return box_divergence.normalised(clean, centred, gaps, ranges[:, 2 * classes - 1 : -1], ranges[:, -1:])
+    return box_divergence.normalised(
+        clean, centred, gaps, ranges[:, 2 * classes - 1 : -1], ranges[:, -1:]
+    )
 
 
 class _Boxes:
-    """The box before every layer of a network; `bound` reads a form of the output off them."""
+    """The box before every layer of a network; `bound` reads a form of the output off
+    them.
+    """
 
     def __init__(self, layers: list[Module], first: Box) -> None:
         self.layers = layers
@@ -177,7 +224,9 @@ class _Boxes:
             self.before.append(_through(layer, self.before[-1]))
 
     def refine(self) -> None:
-        """Bound the undecided pre-activations backward, first layer to last, and push the tighter boxes forward."""
+        """Bound the undecided pre-activations backward, first layer to last, and push
+        the tighter boxes forward.
+        """
         weighted = 0
         for index, layer in enumerate(self.layers):
             if isinstance(layer, nn.ReLU) and weighted > 1:
@@ -190,7 +239,9 @@ class _Boxes:
         lower, upper = box.lower.flatten(1).clone(), box.upper.flatten(1).clone()
         open_rows, units = torch.nonzero((lower < 0) & (upper > 0), as_tuple=True)
         for rows, unit in zip(open_rows.split(ROWS), units.split(ROWS), strict=True):
-            form = F.one_hot(unit, lower.shape[1]).to(lower).view(-1, *box.lower.shape[1:])
+            form = (
+                F.one_hot(unit, lower.shape[1]).to(lower).view(-1, *box.lower.shape[1:])
+            )
             least, most = self._range(form, rows, index)
             lower[rows, unit] = torch.maximum(lower[rows, unit], least)
             upper[rows, unit] = torch.minimum(upper[rows, unit], most)
@@ -199,22 +250,39 @@ class _Boxes:
         return Box(lower.view_as(box.lower), upper.view_as(box.upper))
 
     def bound(self, forms: Tensor, *, backward: bool) -> Box:
-        """Box (N, S) of `forms` of the output; without `backward` only the last linear layers are merged with them."""
+        """Box (N, S) of `forms` of the output; without `backward` only the last linear
+        layers are merged with them.
+        """
         count = len(self.before[0].lower)
         each = forms.to(self.before[0].lower).expand(count, *forms.shape[-2:])
         rows = torch.arange(count, device=each.device).repeat_interleave(each.shape[1])
-        flat, stop = each.reshape(-1, each.shape[-1]), 0 if backward else self._last_relu()
+        flat, stop = (
+            each.reshape(-1, each.shape[-1]),
+            0 if backward else self._last_relu(),
+        )
         parts = zip(flat.split(ROWS), rows.split(ROWS), strict=True)
         ends = [self._range(form, row, len(self.layers), stop) for form, row in parts]
-        lower, upper = (torch.cat(end).view(each.shape[:2]) for end in zip(*ends, strict=True))
+        lower, upper = (
+            torch.cat(end).view(each.shape[:2]) for end in zip(*ends, strict=True)
+        )
         return Box(lower, upper)
 
     def _last_relu(self) -> int:
         """How many layers there are up to and with the last ReLU."""
-        return max((index + 1 for index, layer in enumerate(self.layers) if isinstance(layer, nn.ReLU)), default=0)
+        return max(
+            (
+                index + 1
+                for index, layer in enumerate(self.layers)
+                if isinstance(layer, nn.ReLU)
+            ),
+            default=0,
+        )
 
-    def _range(self, form: Tensor, rows: Tensor, last: int, stop: int = 0) -> tuple[Tensor, Tensor]:
-        """Least and largest value (R,) of the forms (R, ...) of what enters layer `last`, read off what enters `stop`.
+    def _range(
+        self, form: Tensor, rows: Tensor, last: int, stop: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """Least and largest value (R,) of the forms (R, ...) of what enters layer
+        `last`, read off what enters `stop`.
 
         Up to the first ReLU on the way back the form is exact, so both ends share it.
         """
@@ -223,7 +291,9 @@ class _Boxes:
             last -= 1
             form, constant = _back(self.layers[last], form, self.before[last], rows)
             shift = shift + constant
-        return shift + self._least(form, rows, last, stop), shift - self._least(-form, rows, last, stop)
+        return shift + self._least(form, rows, last, stop), shift - self._least(
+            -form, rows, last, stop
+        )
 
     def _least(self, form: Tensor, rows: Tensor, last: int, stop: int) -> Tensor:
         shift = form.new_zeros(len(form))
@@ -252,13 +322,23 @@ def _affine(layer: nn.Linear | nn.Conv2d, radius: Tensor) -> Tensor:
     """|W| radius: how far the layer's outputs move."""
     if isinstance(layer, nn.Linear):
         return F.linear(radius, layer.weight.abs())
-    return F.conv2d(radius, layer.weight.abs(), None, layer.stride, layer.padding, layer.dilation, layer.groups)
+    return F.conv2d(
+        radius,
+        layer.weight.abs(),
+        None,
+        layer.stride,
+        layer.padding,
+        layer.dilation,
+        layer.groups,
+    )
 
 
 def _back(layer: Module, form: Tensor, box: Box, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """A form (R, ...) of a layer's output as a form of its input, and the constant (R,) that it leaves.
+    """A form (R, ...) of a layer's output as a form of its input, and the constant (R,)
+    that it leaves.
 
-    Equal for linear layers; for a ReLU a lower bound of it, from the `box` (N, ...) before the layer.
+    Equal for linear layers; for a ReLU a lower bound of it, from the `box` (N, ...)
+    before the layer.
     """
     nothing = form.new_zeros(len(form))
     if isinstance(layer, nn.ReLU):
@@ -268,18 +348,30 @@ def _back(layer: Module, form: Tensor, box: Box, rows: Tensor) -> tuple[Tensor, 
     if isinstance(layer, nn.Conv2d):
         shift = nothing if layer.bias is None else form.sum(dim=(2, 3)) @ layer.bias
         shape = (len(form), *box.lower.shape[1:])
-        return conv2d_input(shape, layer.weight, form, layer.stride, layer.padding, layer.dilation, layer.groups), shift
+        return conv2d_input(
+            shape,
+            layer.weight,
+            form,
+            layer.stride,
+            layer.padding,
+            layer.dilation,
+            layer.groups,
+        ), shift
     if isinstance(layer, nn.Flatten | nn.Identity):
         return form.reshape(len(form), *box.lower.shape[1:]), nothing
     return form * float(cast(float, layer.factor)), nothing
 
 
 def _back_through_relu(form: Tensor, box: Box) -> tuple[Tensor, Tensor]:
-    """Lower bound of a form of max(z, 0) by lines: the chord above, 0 or z below (whichever leaves less area)."""
+    """Lower bound of a form of max(z, 0) by lines: the chord above, 0 or z below
+    (whichever leaves less area).
+    """
     lower, upper = box.lower, box.upper
     undecided = (lower < 0) & (upper > 0)
     on = (lower >= 0).to(form)
-    chord = torch.where(undecided, upper / (upper - lower).clamp_min(torch.finfo(form.dtype).tiny), on)
+    chord = torch.where(
+        undecided, upper / (upper - lower).clamp_min(torch.finfo(form.dtype).tiny), on
+    )
     below = torch.where(undecided, (upper > -lower).to(form), on)
     positive, negative = form.clamp_min(0), form.clamp_max(0)
     shift = negative * torch.where(undecided, -chord * lower, torch.zeros_like(lower))
@@ -292,10 +384,14 @@ def _layers(model: Module) -> list[Module]:
     for layer in model.children() if isinstance(model, nn.Sequential) else [model]:
         if isinstance(layer, nn.Sequential):
             layers += _layers(layer)
-        elif isinstance(layer, nn.ReLU | nn.Flatten | nn.Identity | nn.Linear | nn.Conv2d) or hasattr(layer, "factor"):
+        elif isinstance(
+            layer, nn.ReLU | nn.Flatten | nn.Identity | nn.Linear | nn.Conv2d
+        ) or hasattr(layer, "factor"):
             layers.append(layer)
         else:
-            raise ValueError(f"no bound is known for a layer of type {type(layer).__name__}")
+            raise ValueError(
+                f"no bound is known for a layer of type {type(layer).__name__}"
+            )
     return layers
 
 
@@ -305,5 +401,7 @@ def _class_count(model: Module, images: Tensor) -> int:
 
 
 def _widened(box: Box) -> Box:
-    slack = ROUNDING * torch.maximum(box.lower.abs(), box.upper.abs()).amax(dim=1, keepdim=True)
+    slack = ROUNDING * torch.maximum(box.lower.abs(), box.upper.abs()).amax(
+        dim=1, keepdim=True
+    )
     return Box(box.lower - slack, box.upper + slack)

@@ -1,4 +1,6 @@
-"""CLEVER (Weng et al. 2018): a robustness score from the largest gradients of logit differences near an image."""
+"""CLEVER (Weng et al. 2018): a robustness score from the largest gradients of logit
+differences near an image.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from robustbook.perturb.network import CHUNK, frozen
 
 Array = npt.NDArray[np.float64]
 RUNAWAY = 10.0
-"""Ranges of the sample above its largest value at which a fitted end point counts as infinite."""
+"""Ranges of the sample above its largest value at which a fitted end point counts as
+infinite.
+"""
 
 
 def clever(
@@ -27,37 +31,58 @@ def clever(
     batch_size: int = 100,
     chunk: int = CHUNK,
 ) -> float:
-    """Untargeted CLEVER score of one `image` (C, H, W): an estimate, not a bound, of its L-infinity distance in pixels.
+    """Untargeted CLEVER score of one `image` (C, H, W): an estimate, not a bound, of
+    its L-infinity distance in pixels.
 
-    For each class i other than the predicted t, the local Lipschitz constant of Z_t - Z_i is estimated as the location
-    of a reverse Weibull distribution fitted to `batches` largest L1 gradient norms, each of `batch_size` uniform points
-    of the ball of `radius` (cut to [0, 1]). The score is the smallest (Z_t - Z_i) / constant, and at most `radius`. It
-    costs 1 + `batches` * `batch_size` forward and K - 1 times as many backward passes.
+    For each class i other than the predicted t, the local Lipschitz constant of Z_t -
+    Z_i is estimated as the location of a reverse Weibull distribution fitted to
+    `batches` largest L1 gradient norms, each of `batch_size` uniform points of the ball
+    of `radius` (cut to [0, 1]). The score is the smallest (Z_t - Z_i) / constant, and
+    at most `radius`. It costs 1 + `batches` * `batch_size` forward and K - 1 times as
+    many backward passes.
 
-    Raises ValueError if `radius` is not positive or `batches` or `batch_size` is less than 1.
+    Raises ValueError if `radius` is not positive or `batches` or `batch_size` is less
+    than 1.
     """
     if not radius > 0 or batches < 1 or batch_size < 1:
-        raise ValueError(f"radius, batches, batch_size must be positive, got {radius}, {batches}, {batch_size}")
+        raise ValueError(
+            f"radius, batches, batch_size must be positive, got {radius}, "
+            f"{batches}, {batch_size}"
+        )
     with frozen(model):
         with torch.no_grad():
             logits = model(image[None])[0]
         predicted = int(logits.argmax())
         others = [i for i in range(len(logits)) if i != predicted]
-        points = random_starts(image.expand(batches * batch_size, *image.shape), radius, generator).clamp_(0, 1)
-        norms = torch.cat([_gradient_norms(model, part, predicted, others) for part in points.split(chunk)])
-    largest = norms.view(batches, batch_size, len(others)).amax(dim=1).double().cpu().numpy()
+        points = random_starts(
+            image.expand(batches * batch_size, *image.shape), radius, generator
+        ).clamp_(0, 1)
+        norms = torch.cat(
+            [
+                _gradient_norms(model, part, predicted, others)
+                for part in points.split(chunk)
+            ]
+        )
+    largest = (
+        norms.view(batches, batch_size, len(others)).amax(dim=1).double().cpu().numpy()
+    )
     margins = (logits[predicted] - logits[others]).double().cpu().numpy()
     constants = np.array([lipschitz_estimate(column) for column in largest.T])
-    scores = np.divide(margins, constants, out=np.full_like(margins, radius), where=constants > 0)
+    scores = np.divide(
+        margins, constants, out=np.full_like(margins, radius), where=constants > 0
+    )
     return float(min(scores.min(), radius))
 
 
 def lipschitz_estimate(largest: Array) -> float:
-    """Upper end point of the reverse Weibull distribution fitted to `largest` (n,) by maximum likelihood.
+    """Upper end point of the reverse Weibull distribution fitted to `largest` (n,) by
+    maximum likelihood.
 
-    On some samples the likelihood grows without end as shape and end point go to infinity together; an end point
-    further than `RUNAWAY` times the sample's range above its largest value is taken for that, and the largest value is
-    returned in its place. No estimate is below the largest value, and a constant sample is its own end point.
+    On some samples the likelihood grows without end as shape and end point go to
+    infinity together; an end point further than `RUNAWAY` times the sample's range
+    above its largest value is taken for that, and the largest value is returned in its
+    place. No estimate is below the largest value, and a constant sample is its own end
+    point.
     """
     top, spread = float(largest.max()), float(np.ptp(largest))
     if spread <= 1e-9 * abs(top):
@@ -66,12 +91,16 @@ def lipschitz_estimate(largest: Array) -> float:
     return float(location) if top <= location <= top + RUNAWAY * spread else top
 
 
-def _gradient_norms(model: Module, points: Tensor, predicted: int, others: list[int]) -> Tensor:
+def _gradient_norms(
+    model: Module, points: Tensor, predicted: int, others: list[int]
+) -> Tensor:
     """L1 norms (n, K - 1) of the gradients of Z_t - Z_i at `points` (n, C, H, W)."""
     leaf = points.detach().requires_grad_()
     logits = model(leaf)
     norms = []
     for other in others:
-        (gradient,) = torch.autograd.grad((logits[:, predicted] - logits[:, other]).sum(), leaf, retain_graph=True)
+        (gradient,) = torch.autograd.grad(
+            (logits[:, predicted] - logits[:, other]).sum(), leaf, retain_graph=True
+        )
         norms.append(gradient.abs().flatten(1).sum(dim=1))
     return torch.stack(norms, dim=1)

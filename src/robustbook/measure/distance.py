@@ -1,4 +1,6 @@
-"""How far an image is from the nearest misclassified point that an attack can find, by bisection over the radius."""
+"""How far an image is from the nearest misclassified point that an attack can find, by
+bisection over the radius.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,11 @@ from robustbook.perturb.network import CHUNK, compute_logits
 
 @dataclass(frozen=True)
 class Distance:
-    """Smallest L-infinity `radius` (N,) at which the attack succeeded; `epsilon_max` where `found` (N,) is False.
+    """Smallest L-infinity `radius` (N,) at which the attack succeeded; `epsilon_max`
+    where `found` (N,) is False.
 
-    `images` (N, C, H, W) are the misclassified points at that radius, the unchanged images where none was found.
+    `images` (N, C, H, W) are the misclassified points at that radius, the unchanged
+    images where none was found.
     """
 
     radius: Tensor
@@ -38,24 +42,35 @@ def minimal_distance(
     objective: Objective = cross_entropy,
     chunk: int = CHUNK,
 ) -> Distance:
-    """Smallest L-infinity radius at which PGD fools the model, image by image (an upper bound of the true distance).
+    """Smallest L-infinity radius at which PGD fools the model, image by image (an upper
+    bound of the true distance).
 
-    Every image has its own radius: first `epsilon_max`, then `bisections` halvings of the interval that holds the
-    smallest one, so the result is within `epsilon_max` / 2 ** `bisections` of where this attack stops working. The
-    step is `relative_step` times the radius. Images that are misclassified as they are have radius 0; a point found
-    inside a smaller ball than the one it was looked for in counts with its own distance.
+    Every image has its own radius: first `epsilon_max`, then `bisections` halvings of
+    the interval that holds the smallest one, so the result is within `epsilon_max` / 2
+    ** `bisections` of where this attack stops working. The step is `relative_step`
+    times the radius. Images that are misclassified as they are have radius 0; a point
+    found inside a smaller ball than the one it was looked for in counts with its own
+    distance.
 
     Raises ValueError if `epsilon_max` or `bisections` is negative, and as `pgd` does.
     """
     if epsilon_max < 0 or bisections < 0:
-        raise ValueError(f"epsilon_max and bisections must not be negative, got {epsilon_max} and {bisections}")
+        raise ValueError(
+            f"epsilon_max and bisections must not be negative, got {epsilon_max} "
+            f"and {bisections}"
+        )
     wrong = compute_logits(model, images, chunk=chunk).argmax(dim=1) != labels
-    low, high = images.new_zeros(len(images)), images.new_full((len(images),), epsilon_max)
+    low, high = (
+        images.new_zeros(len(images)),
+        images.new_full((len(images),), epsilon_max),
+    )
     high[wrong] = 0
     found, points = wrong.clone(), images.clone()
     for bisection in range(bisections + 1):
         # A point found nearer than any radius that failed leaves nothing to halve.
-        rows = torch.nonzero(((found & (low < high)) | (bisection == 0)) & ~wrong).squeeze(1)
+        rows = torch.nonzero(
+            ((found & (low < high)) | (bisection == 0)) & ~wrong
+        ).squeeze(1)
         if not len(rows):
             break
         radius = high[rows] if bisection == 0 else (low[rows] + high[rows]) / 2
@@ -72,11 +87,17 @@ def minimal_distance(
             objective=objective,
             chunk=chunk,
         )
-        fooled = compute_logits(model, attacked, chunk=chunk).argmax(dim=1) != labels[rows]
+        fooled = (
+            compute_logits(model, attacked, chunk=chunk).argmax(dim=1) != labels[rows]
+        )
         reached = (attacked[fooled] - images[rows[fooled]]).abs().flatten(1).amax(dim=1)
         nearer = (reached < high[rows[fooled]]) | ~found[rows[fooled]]
         success = rows[fooled][nearer]
-        points[success], found[success], high[success] = attacked[fooled][nearer], True, reached[nearer]
+        points[success], found[success], high[success] = (
+            attacked[fooled][nearer],
+            True,
+            reached[nearer],
+        )
         if bisection > 0:
             low[rows[~fooled]] = radius[~fooled]
     return Distance(high, found, points)

@@ -1,6 +1,8 @@
-"""The metric psi of Yu et al. (2019): one over the largest divergence of a prediction inside a ball.
+"""The metric psi of Yu et al. (2019): one over the largest divergence of a prediction
+inside a ball.
 
-Read `normalise_logits` and `kl_divergence` first, then `worst_divergence` (the ascent), then `psi`.
+Read `normalise_logits` and `kl_divergence` first, then `worst_divergence` (the ascent),
+then `psi`.
 """
 
 from __future__ import annotations
@@ -18,28 +20,37 @@ from robustbook.perturb.network import CHUNK, Passes, compute_logits
 
 
 def normalise_logits(logits: Tensor) -> Tensor:
-    """`logits` (..., K) with mean 0 and population deviation 1 over the classes; constant logits become 0.
+    """`logits` (..., K) with mean 0 and population deviation 1 over the classes;
+    constant logits become 0.
 
-    Yu et al. (2019), section on re-parameterisation: a positive factor or a shift of all logits cancels.
+    Yu et al. (2019), section on re-parameterisation: a positive factor or a shift of
+    all logits cancels.
     """
-    # Only the direction of the logits matters, so their size goes first: no square can overflow or vanish.
+    # Only the direction of the logits matters, so their size goes first: no square can
+    # overflow or vanish.
     size = logits.detach().abs().amax(dim=-1, keepdim=True)
     unit = logits / torch.where(size > 0, size, torch.ones_like(size))
     centred = unit - unit.mean(dim=-1, keepdim=True)
     variance = centred.square().mean(dim=-1, keepdim=True)
     constant = variance <= (4 * torch.finfo(logits.dtype).eps) ** 2
-    return centred * torch.where(constant, torch.zeros_like(variance), variance.clamp_min(1e-30).rsqrt())
+    return centred * torch.where(
+        constant, torch.zeros_like(variance), variance.clamp_min(1e-30).rsqrt()
+    )
 
 
 def kl_divergence(p_logits: Tensor, q_logits: Tensor) -> Tensor:
-    """D_KL(softmax(p_logits) || softmax(q_logits)) in nats, for logits (..., K); the result has shape (...)."""
+    """D_KL(softmax(p_logits) || softmax(q_logits)) in nats, for logits (..., K); the
+    result has shape (...).
+    """
     log_p, log_q = p_logits.log_softmax(dim=-1), q_logits.log_softmax(dim=-1)
     return (log_p.exp() * (log_p - log_q)).sum(dim=-1)
 
 
 @dataclass(frozen=True)
 class WorstCase:
-    """The largest divergence that an ascent found: `kl` (N,) in nats, the `images` (N, C, H, W) there, and its cost."""
+    """The largest divergence that an ascent found: `kl` (N,) in nats, the `images` (N,
+    C, H, W) there, and its cost.
+    """
 
     kl: Tensor
     images: Tensor
@@ -58,18 +69,23 @@ def worst_divergence(
     normalise: bool = True,
     chunk: int = CHUNK,
 ) -> WorstCase:
-    """Largest D_KL(P(x) || P(x + delta)) that gradient-sign ascent finds with max|delta| <= epsilon (Yu et al. 2019).
+    """Largest D_KL(P(x) || P(x + delta)) that gradient-sign ascent finds with
+    max|delta| <= epsilon (Yu et al. 2019).
 
-    P is the softmax of the normalised logits (of the logits as they are with `normalise=False`). The gradient is zero
-    at delta = 0, so each of the `restarts` starts at a uniform point of the ball drawn from `generator`. The best of
-    all points visited is kept: with the same generator seed, more steps or restarts never lower `kl`. An image costs
-    1 + restarts * (steps + 1) forward and restarts * steps backward passes.
+    P is the softmax of the normalised logits (of the logits as they are with
+    `normalise=False`). The gradient is zero at delta = 0, so each of the `restarts`
+    starts at a uniform point of the ball drawn from `generator`. The best of all points
+    visited is kept: with the same generator seed, more steps or restarts never lower
+    `kl`. An image costs 1 + restarts * (steps + 1) forward and restarts * steps
+    backward passes.
 
     Raises ValueError as `ascend` does, and if `restarts` is less than 1.
     """
     if restarts < 1:
         raise ValueError(f"restarts must be at least 1, got {restarts}")
-    clean = _prediction(compute_logits(model, images, chunk=chunk), normalise).log_softmax(dim=-1)
+    clean = _prediction(
+        compute_logits(model, images, chunk=chunk), normalise
+    ).log_softmax(dim=-1)
     best = _Best(images)
 
     def divergence(logits: Tensor, log_p: Tensor) -> Tensor:
@@ -89,25 +105,40 @@ def worst_divergence(
             chunk=chunk,
         )
     count = len(images)
-    return WorstCase(best.values, best.points, Passes(count * (1 + restarts * (steps + 1)), count * restarts * steps))
+    return WorstCase(
+        best.values,
+        best.points,
+        Passes(count * (1 + restarts * (steps + 1)), count * restarts * steps),
+    )
 
 
 def psi(kl: Tensor) -> Tensor:
-    """The robustness metric 1 / `kl` (Yu et al. 2019); infinite where no divergence was found."""
+    """The robustness metric 1 / `kl` (Yu et al. 2019); infinite where no divergence was
+    found.
+    """
     return 1 / kl
 
 
 class _Best:
-    """Observer that keeps, for each image, the visited point with the highest value (the image itself has value 0)."""
+    """Observer that keeps, for each image, the visited point with the highest value
+    (the image itself has value 0).
+    """
 
     def __init__(self, images: Tensor) -> None:
         self.points = images.clone()
         self.values = images.new_zeros(len(images))
 
-    def __call__(self, rows: Tensor, points: Tensor, logits: Tensor, values: Tensor) -> None:
-        # No row ever finishes here, so the rows of a chunk are consecutive and their places are views.
+    def __call__(
+        self, rows: Tensor, points: Tensor, logits: Tensor, values: Tensor
+    ) -> None:
+        # No row ever finishes here, so the rows of a chunk are consecutive and their
+        # places are views.
         part = slice(int(rows[0]), int(rows[-1]) + 1)
-        kept, kept_points, values = self.values[part], self.points[part], values.to(self.values)
+        kept, kept_points, values = (
+            self.values[part],
+            self.points[part],
+            values.to(self.values),
+        )
         better = values > kept
         if bool(better.all()):
             kept_points.copy_(points)
@@ -118,10 +149,12 @@ class _Best:
 
 
 class _Divergence(torch.autograd.Function):
-    """`kl_divergence` to a fixed prediction, with its gradient written out: many small steps cost more than the network.
+    """`kl_divergence` to a fixed prediction, with its gradient written out: many small
+    steps cost more than the network.
 
-    With z the normalised logits, s the deviation that they were divided by and g = q - p, the gradient with respect to
-    the logits is (g - z mean(g z)) / s, since mean(g) = 0. Without normalisation it is g.
+    With z the normalised logits, s the deviation that they were divided by and g = q -
+    p, the gradient with respect to the logits is (g - z mean(g z)) / s, since mean(g) =
+    0. Without normalisation it is g.
     """
 
     @staticmethod
@@ -131,8 +164,13 @@ class _Divergence(torch.autograd.Function):
         if normalise:
             mean = prediction.mean(dim=-1, keepdim=True)
             prediction = prediction - mean
-            # What is added decides for logits that are constant but for float64's rounding: they become 0.
-            size = prediction.square().mean(dim=-1, keepdim=True) + (1e-10 * mean).square_() + 1e-300
+            # What is added decides for logits that are constant but for float64's
+            # rounding: they become 0.
+            size = (
+                prediction.square().mean(dim=-1, keepdim=True)
+                + (1e-10 * mean).square_()
+                + 1e-300
+            )
             inverse = size.rsqrt_()
             prediction = prediction * inverse
         log_q, p = prediction.log_softmax(dim=-1), log_p.exp()
@@ -151,5 +189,7 @@ class _Divergence(torch.autograd.Function):
 
 
 def _prediction(logits: Tensor, normalise: bool) -> Tensor:
-    """The logits that are compared, in float64: a divergence near 0 is the difference of much larger numbers."""
+    """The logits that are compared, in float64: a divergence near 0 is the difference
+    of much larger numbers.
+    """
     return normalise_logits(logits.double()) if normalise else logits.double()

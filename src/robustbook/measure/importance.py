@@ -1,9 +1,9 @@
-"""Scores of how much each unit matters, for pruning: Taylor expansions on gates and on weights, and what they compete
-with.
+"""Scores of how much each unit matters, for pruning: Taylor expansions on gates and on
+weights, and what they compete with.
 
-Read `gate_gradients` first (one gradient per image and unit, from which most scores follow), then `first_order` and
-`second_order`, then `weight_terms` and `norm_terms` (the same from the weights' gradients), then `CRITERIA` and
-`score`.
+Read `gate_gradients` first (one gradient per image and unit, from which most scores
+follow), then `first_order` and `second_order`, then `weight_terms` and `norm_terms`
+(the same from the weights' gradients), then `CRITERIA` and `score`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ CHUNK = 128
 
 
 class ImportanceError(UserError):
-    """A score that this network cannot have, or that is not a number; the message names the criterion or the unit."""
+    """A score that this network cannot have, or that is not a number; the message names
+    the criterion or the unit.
+    """
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -39,12 +41,14 @@ def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
 
 @contextmanager
 def gated(model: Prunable, values: Tensor) -> Iterator[None]:
-    """Set the gates of all units to `values` (units,) or (N, units), on top of those that are set; restored at the
-    end.
+    """Set the gates of all units to `values` (units,) or (N, units), on top of those
+    that are set; restored at the end.
     """
     before = [gate.values for gate in model.gates()]
     try:
-        for gate, old, new in zip(model.gates(), before, model.split(values).values(), strict=True):
+        for gate, old, new in zip(
+            model.gates(), before, model.split(values).values(), strict=True
+        ):
             gate.values = new if old is None else old * new
         yield
     finally:
@@ -53,17 +57,25 @@ def gated(model: Prunable, values: Tensor) -> Iterator[None]:
 
 
 def gate_gradients(
-    model: Prunable, images: Tensor, labels: Tensor, *, loss: Loss = cross_entropy, chunk: int = CHUNK
+    model: Prunable,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    loss: Loss = cross_entropy,
+    chunk: int = CHUNK,
 ) -> Tensor:
-    """Gradient (N, units) of each image's loss with respect to each gate z_m at z = 1, in evaluation mode.
+    """Gradient (N, units) of each image's loss with respect to each gate z_m at z = 1,
+    in evaluation mode.
 
-    One forward and one backward pass an image: every image has its own row of gates, so that nothing is summed over
-    images. Units that are removed already have gradient 0.
+    One forward and one backward pass an image: every image has its own row of gates, so
+    that nothing is summed over images. Units that are removed already have gradient 0.
     """
     rows = []
     with evaluating(model):
         for part, truth in zip(images.split(chunk), labels.split(chunk), strict=True):
-            gates = torch.ones(len(part), model.units, device=part.device, requires_grad=True)
+            gates = torch.ones(
+                len(part), model.units, device=part.device, requires_grad=True
+            )
             with gated(model, gates):
                 total = loss(model(part), truth).sum()
             rows.append(torch.autograd.grad(total, gates)[0])
@@ -71,71 +83,107 @@ def gate_gradients(
 
 
 def first_order(gradients: Tensor, batch: int | None = None) -> Tensor:
-    """Taylor first order (units,): the squared gradient g_m^2 of a mini-batch, averaged over mini-batches.
+    """Taylor first order (units,): the squared gradient g_m^2 of a mini-batch, averaged
+    over mini-batches.
 
-    `gradients` (N, units) are per image; `batch` images make a mini-batch, all of them if None. With z_m = 1,
-    (g_m z_m)^2 approximates (L - L without m)^2 (Molchanov et al. 2019, equations for the gate).
+    `gradients` (N, units) are per image; `batch` images make a mini-batch, all of them
+    if None. With z_m = 1, (g_m z_m)^2 approximates (L - L without m)^2 (Molchanov et
+    al. 2019, equations for the gate).
     """
     return _batch_means(gradients, batch).square().mean(dim=0)
 
 
 def per_example(gradients: Tensor) -> Tensor:
-    """Taylor first order with every image's gradient squared before averaging (the paper's "full gradient"):
+    """Taylor first order with every image's gradient squared before averaging (the
+    paper's "full gradient"):
     (units,).
     """
     return gradients.square().mean(dim=0)
 
 
 def taylor_output(gradients: Tensor, positions: Tensor) -> Tensor:
-    """The criterion of Molchanov et al. (2017): mean over images of |mean over positions of activation times gradient|.
+    """The criterion of Molchanov et al. (2017): mean over images of |mean over
+    positions of activation times gradient|.
 
-    A gate's gradient is the sum of that product over the unit's `positions` (units,), so no activation is needed.
+    A gate's gradient is the sum of that product over the unit's `positions` (units,),
+    so no activation is needed.
     """
     return gradients.abs().mean(dim=0) / positions
 
 
 def second_order(gradient: Tensor, curvature: Tensor) -> Tensor:
-    """Taylor second order (units,): (g_m - h_m / 2)^2 at z = 1, exact for a loss that is quadratic in each gate.
+    """Taylor second order (units,): (g_m - h_m / 2)^2 at z = 1, exact for a loss that
+    is quadratic in each gate.
 
-    `curvature` is the Hessian's diagonal, or the row sum (H 1)_m of the published formula, which also takes the
-    interaction with all other gates although only one unit is removed.
+    `curvature` is the Hessian's diagonal, or the row sum (H 1)_m of the published
+    formula, which also takes the interaction with all other gates although only one
+    unit is removed.
     """
     return (gradient - curvature / 2).square()
 
 
 def curvature_diagonal(
-    model: Prunable, images: Tensor, labels: Tensor, *, loss: Loss = cross_entropy, chunk: int = CHUNK
+    model: Prunable,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    loss: Loss = cross_entropy,
+    chunk: int = CHUNK,
 ) -> Tensor:
-    """Diagonal (units,) of the Hessian of the mean loss with respect to the gates, from one backward pass a class.
+    """Diagonal (units,) of the Hessian of the mean loss with respect to the gates, from
+    one backward pass a class.
 
-    Along one gate the logits of these networks are piecewise linear, so the second derivative of the loss is J_m^T S
-    J_m with J the logits' gradient and S the loss's Hessian in the logits. A stream's gate is met several times in a
-    row, and there this is the Gauss-Newton part.
+    Along one gate the logits of these networks are piecewise linear, so the second
+    derivative of the loss is J_m^T S J_m with J the logits' gradient and S the loss's
+    Hessian in the logits. A stream's gate is met several times in a row, and there this
+    is the Gauss-Newton part.
     """
     total = torch.zeros(model.units, device=images.device)
     with evaluating(model):
         for part, truth in zip(images.split(chunk), labels.split(chunk), strict=True):
-            gates = torch.ones(len(part), model.units, device=part.device, requires_grad=True)
+            gates = torch.ones(
+                len(part), model.units, device=part.device, requires_grad=True
+            )
             with gated(model, gates):
                 logits = model(part)
             jacobian = _rows_of_jacobian(logits, gates)
-            total += torch.einsum("nku,nkl,nlu->u", jacobian, _loss_hessian(logits.detach(), truth, loss), jacobian)
+            total += torch.einsum(
+                "nku,nkl,nlu->u",
+                jacobian,
+                _loss_hessian(logits.detach(), truth, loss),
+                jacobian,
+            )
     return total / len(images)
 
 
 def curvature_row(
-    model: Prunable, images: Tensor, labels: Tensor, *, loss: Loss = cross_entropy, chunk: int = CHUNK
+    model: Prunable,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    loss: Loss = cross_entropy,
+    chunk: int = CHUNK,
 ) -> Tensor:
-    """Row sums (H 1)_m (units,) of the Hessian of the mean loss with respect to the gates, by one Hessian-vector
-    product.
+    """Row sums (H 1)_m (units,) of the Hessian of the mean loss with respect to the
+    gates, by one Hessian-vector product.
     """
-    return hessian_vector_product(model, images, labels, torch.ones(model.units), loss=loss, chunk=chunk)
+    return hessian_vector_product(
+        model, images, labels, torch.ones(model.units), loss=loss, chunk=chunk
+    )
 
 
 def hessian_vector_product(
-    model: Prunable, images: Tensor, labels: Tensor, vector: Tensor, *, loss: Loss = cross_entropy, chunk: int = CHUNK
+    model: Prunable,
+    images: Tensor,
+    labels: Tensor,
+    vector: Tensor,
+    *,
+    loss: Loss = cross_entropy,
+    chunk: int = CHUNK,
 ) -> Tensor:
-    """H v (units,) for the Hessian H of the mean loss with respect to the gates and a `vector` (units,)."""
+    """H v (units,) for the Hessian H of the mean loss with respect to the gates and a
+    `vector` (units,).
+    """
     total = torch.zeros(model.units, device=images.device)
     with evaluating(model):
         for part, truth in zip(images.split(chunk), labels.split(chunk), strict=True):
@@ -150,33 +198,44 @@ def hessian_vector_product(
 def _rows_of_jacobian(logits: Tensor, gates: Tensor) -> Tensor:
     """Derivatives (N, K, units) of each image's logits with respect to its gates."""
     count = logits.shape[1]
-    rows = [torch.autograd.grad(logits[:, k].sum(), gates, retain_graph=k < count - 1)[0] for k in range(count)]
+    rows = [
+        torch.autograd.grad(logits[:, k].sum(), gates, retain_graph=k < count - 1)[0]
+        for k in range(count)
+    ]
     return torch.stack(rows, dim=1)
 
 
 def _loss_hessian(logits: Tensor, labels: Tensor, loss: Loss) -> Tensor:
     """Second derivatives (N, K, K) of each image's loss with respect to its logits."""
     logits = logits.requires_grad_(True)
-    (gradient,) = torch.autograd.grad(loss(logits, labels).sum(), logits, create_graph=True)
-    rows = [torch.autograd.grad(gradient[:, k].sum(), logits, retain_graph=True)[0] for k in range(logits.shape[1])]
+    (gradient,) = torch.autograd.grad(
+        loss(logits, labels).sum(), logits, create_graph=True
+    )
+    rows = [
+        torch.autograd.grad(gradient[:, k].sum(), logits, retain_graph=True)[0]
+        for k in range(logits.shape[1])
+    ]
     return torch.stack(rows, dim=1)
 
 
 def _batch_means(values: Tensor, batch: int | None) -> Tensor:
-    """Means (B, units) over consecutive batches; a last incomplete batch is left out unless it is the only one."""
+    """Means (B, units) over consecutive batches; a last incomplete batch is left out
+    unless it is the only one.
+    """
     if batch is None or batch >= len(values):
         return values.mean(dim=0, keepdim=True)
     whole = len(values) // batch * batch
     return values[:whole].unflatten(0, (-1, batch)).mean(dim=1)
 
 
-# Scores from weights ------------------------------------------------------------------------------------------------
+# Scores from weights
+# --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class WeightTerms:
-    """Sums over a unit's weights w and their gradients g, one mini-batch a row: `sums` of w g, `squares` of (w g)^2 (B,
-    units).
+    """Sums over a unit's weights w and their gradients g, one mini-batch a row: `sums`
+    of w g, `squares` of (w g)^2 (B, units).
     """
 
     sums: Tensor
@@ -184,31 +243,52 @@ class WeightTerms:
 
 
 def weight_terms(
-    model: Prunable, images: Tensor, labels: Tensor, *, batch: int, bias: bool = True, loss: Loss = cross_entropy
+    model: Prunable,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    batch: int,
+    bias: bool = True,
+    loss: Loss = cross_entropy,
 ) -> WeightTerms:
-    """Terms of the weights that make each unit (its filters or rows, and their biases unless `bias` is False).
+    """Terms of the weights that make each unit (its filters or rows, and their biases
+    unless `bias` is False).
 
-    For ReLU networks without batch-norm, `sums` with biases are the gate's gradient; before a batch-norm, `sums` are
-    the gradient of a gate between the convolution and the batch-norm.
+    For ReLU networks without batch-norm, `sums` with biases are the gate's gradient;
+    before a batch-norm, `sums` are the gradient of a gate between the convolution and
+    the batch-norm.
     """
     names = [name for group in model.groups for name in group.producers]
     parameters = [p for name in names for p in layer_parameters(model, name)]
     sums, squares = [], []
-    for gradients in _parameter_gradients(model, parameters, images, labels, batch, loss):
+    for gradients in _parameter_gradients(
+        model, parameters, images, labels, batch, loss
+    ):
         products = _products(parameters, gradients)
-        rows = [_unit_products(model, group.producers, products, bias) for group in model.groups]
+        rows = [
+            _unit_products(model, group.producers, products, bias)
+            for group in model.groups
+        ]
         sums.append(torch.cat([row.sum(dim=1) for row in rows]))
         squares.append(torch.cat([row.square().sum(dim=1) for row in rows]))
     return WeightTerms(torch.stack(sums), torch.stack(squares))
 
 
-def norm_terms(model: Prunable, images: Tensor, labels: Tensor, *, batch: int, loss: Loss = cross_entropy) -> Tensor:
-    """Sums (B, units) over a unit's batch-norms of gamma times its gradient plus beta times its gradient, one
-    mini-batch a row.
+def norm_terms(
+    model: Prunable,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    batch: int,
+    loss: Loss = cross_entropy,
+) -> Tensor:
+    """Sums (B, units) over a unit's batch-norms of gamma times its gradient plus beta
+    times its gradient, one mini-batch a row.
 
-    The gate multiplies what these batch-norms put out, so this is the gate's gradient, without any gate: one backward
-    pass that computes no convolution's weight gradient, over images whose channels lie last in memory, where
-    convolutions are faster. Raises ImportanceError if a unit has no batch-norm.
+    The gate multiplies what these batch-norms put out, so this is the gate's gradient,
+    without any gate: one backward pass that computes no convolution's weight gradient,
+    over images whose channels lie last in memory, where convolutions are faster. Raises
+    ImportanceError if a unit has no batch-norm.
     """
     require_norms(model, "the batch-norm form of the Taylor score")
     names = [name for group in model.groups for name in group.norms]
@@ -216,7 +296,10 @@ def norm_terms(model: Prunable, images: Tensor, labels: Tensor, *, batch: int, l
     rows, last = [], images.contiguous(memory_format=torch.channels_last)
     for gradients in _parameter_gradients(model, parameters, last, labels, batch, loss):
         products = _products(parameters, gradients)
-        parts = [_unit_products(model, group.norms, products, bias=True).sum(dim=1) for group in model.groups]
+        parts = [
+            _unit_products(model, group.norms, products, bias=True).sum(dim=1)
+            for group in model.groups
+        ]
         rows.append(torch.cat(parts))
     return torch.stack(rows)
 
@@ -225,13 +308,23 @@ def require_norms(model: Prunable, what: str) -> None:
     """Raise ImportanceError that names a group without batch-norm, if there is one."""
     for group in model.groups:
         if not group.norms:
-            raise ImportanceError(f"{what} needs a batch-norm behind every unit, and {group.name!r} has none")
+            raise ImportanceError(
+                f"{what} needs a batch-norm behind every unit, and {group.name!r} "
+                "has none"
+            )
 
 
 def _parameter_gradients(
-    model: Prunable, parameters: list[nn.Parameter], images: Tensor, labels: Tensor, batch: int, loss: Loss
+    model: Prunable,
+    parameters: list[nn.Parameter],
+    images: Tensor,
+    labels: Tensor,
+    batch: int,
+    loss: Loss,
 ) -> Iterator[tuple[Tensor, ...]]:
-    """Gradients of the mean loss of each mini-batch with respect to `parameters` alone, in evaluation mode."""
+    """Gradients of the mean loss of each mini-batch with respect to `parameters` alone,
+    in evaluation mode.
+    """
     with evaluating(model):
         for part, truth in zip(images.split(batch), labels.split(batch), strict=True):
             if len(part) < batch <= len(images):
@@ -246,52 +339,73 @@ def layer_parameters(model: Prunable, name: str) -> list[nn.Parameter]:
     return list(model.get_submodule(name).parameters())
 
 
-def _products(parameters: Iterable[nn.Parameter], gradients: Iterable[Tensor]) -> dict[int, Tensor]:
+def _products(
+    parameters: Iterable[nn.Parameter], gradients: Iterable[Tensor]
+) -> dict[int, Tensor]:
     """Weight times gradient, one row a unit, by the identity of the parameter."""
     return {
-        id(p): (p.detach() * gradient).reshape(len(p), -1) for p, gradient in zip(parameters, gradients, strict=True)
+        id(p): (p.detach() * gradient).reshape(len(p), -1)
+        for p, gradient in zip(parameters, gradients, strict=True)
     }
 
 
-def _unit_products(model: Prunable, layers: Iterable[str], products: dict[int, Tensor], bias: bool) -> Tensor:
+def _unit_products(
+    model: Prunable, layers: Iterable[str], products: dict[int, Tensor], bias: bool
+) -> Tensor:
     """Products of weight and gradient (units, ...) of several layers, side by side."""
-    parts = [products[id(p)] for name in layers for p in layer_parameters(model, name)[: 2 if bias else 1]]
+    parts = [
+        products[id(p)]
+        for name in layers
+        for p in layer_parameters(model, name)[: 2 if bias else 1]
+    ]
     return torch.cat(parts, dim=1)
 
 
 def weight_norm(model: Prunable) -> Tensor:
-    """Squared L2 norm (units,) of the weights that make each unit, biases left out (Li et al. 2016 use the L1 norm)."""
+    """Squared L2 norm (units,) of the weights that make each unit, biases left out (Li
+    et al. 2016 use the L1 norm).
+    """
     sums = []
     for group in model.groups:
-        weights = [layer_parameters(model, name)[0].detach().flatten(1) for name in group.producers]
+        weights = [
+            layer_parameters(model, name)[0].detach().flatten(1)
+            for name in group.producers
+        ]
         sums.append(torch.cat(weights, dim=1).square().sum(dim=1))
     return torch.cat(sums)
 
 
 def norm_scale(model: Prunable) -> Tensor:
-    """|gamma| (units,) of the batch-norm behind each unit, averaged where several read it (Ye et al. 2018).
+    """|gamma| (units,) of the batch-norm behind each unit, averaged where several read
+    it (Ye et al. 2018).
 
     Raises ImportanceError if a unit has no batch-norm.
     """
     require_norms(model, "the batch-norm scale")
 
     def scale(norms: Iterable[str]) -> Tensor:
-        return torch.stack([layer_parameters(model, name)[0].detach().abs() for name in norms]).mean(dim=0)
+        return torch.stack(
+            [layer_parameters(model, name)[0].detach().abs() for name in norms]
+        ).mean(dim=0)
 
     return torch.cat([scale(group.norms) for group in model.groups])
 
 
 def normalised_by_layer(model: Prunable, scores: Tensor) -> Tensor:
-    """`scores` (units,) divided by their L2 norm within each group (Molchanov et al. 2017); a group of zeros stays
-    zero.
+    """`scores` (units,) divided by their L2 norm within each group (Molchanov et al.
+    2017); a group of zeros stays zero.
     """
     parts = model.split(scores).values()
-    return torch.cat([part / part.norm().clamp_min(torch.finfo(part.dtype).tiny) for part in parts])
+    return torch.cat(
+        [part / part.norm().clamp_min(torch.finfo(part.dtype).tiny) for part in parts]
+    )
 
 
 @torch.no_grad()
 def positions(model: Prunable, image: Tensor) -> Tensor:
-    """Number (units,) of places in the feature map of each unit for an `image` (1, C, H, W); 1 for a neuron."""
+    """Number (units,) of places in the feature map of each unit for an `image` (1, C,
+    H, W); 1 for a neuron.
+    """
     sizes: dict[int, int] = {}
 
     def see(gate: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -304,15 +418,18 @@ def positions(model: Prunable, image: Tensor) -> Tensor:
     finally:
         for handle in handles:
             handle.remove()
-    return torch.cat([torch.full((gate.units,), float(sizes[id(gate)])) for gate in model.gates()])
+    return torch.cat(
+        [torch.full((gate.units,), float(sizes[id(gate)])) for gate in model.gates()]
+    )
 
 
-# All criteria by name -----------------------------------------------------------------------------------------------
+# All criteria by name
+# --------------------------------------------------------------------------------------
 
 
 class Evidence:
-    """A network and the images on which it is scored; what several criteria need is computed once, when first asked
-    for.
+    """A network and the images on which it is scored; what several criteria need is
+    computed once, when first asked for.
     """
 
     def __init__(
@@ -346,12 +463,21 @@ class Evidence:
     @cached_property
     def weights(self) -> WeightTerms:
         """See `weight_terms`; without biases."""
-        return weight_terms(self.model, self.images, self.labels, batch=self.batch, bias=False, loss=self.loss)
+        return weight_terms(
+            self.model,
+            self.images,
+            self.labels,
+            batch=self.batch,
+            bias=False,
+            loss=self.loss,
+        )
 
     @cached_property
     def norms(self) -> Tensor:
         """See `norm_terms`."""
-        return norm_terms(self.model, self.images, self.labels, batch=self.batch, loss=self.loss)
+        return norm_terms(
+            self.model, self.images, self.labels, batch=self.batch, loss=self.loss
+        )
 
     @cached_property
     def output(self) -> Tensor:
@@ -359,7 +485,9 @@ class Evidence:
         return taylor_output(self.gradients, positions(self.model, self.images[:1]))
 
 
-def _normalised(criterion: Callable[[Evidence], Tensor]) -> Callable[[Evidence], Tensor]:
+def _normalised(
+    criterion: Callable[[Evidence], Tensor],
+) -> Callable[[Evidence], Tensor]:
     return lambda seen: normalised_by_layer(seen.model, criterion(seen))
 
 
@@ -376,7 +504,9 @@ CRITERIA: dict[str, Callable[[Evidence], Tensor]] = {
     "bn-scale": lambda seen: norm_scale(seen.model),
     "weight-norm": lambda seen: weight_norm(seen.model),
     "weight-norm by layer": _normalised(lambda seen: weight_norm(seen.model)),
-    "taylor-fo by layer": _normalised(lambda seen: first_order(seen.gradients, seen.batch)),
+    "taylor-fo by layer": _normalised(
+        lambda seen: first_order(seen.gradients, seen.batch)
+    ),
     "taylor output": lambda seen: seen.output,
     "taylor output by layer": _normalised(lambda seen: seen.output),
     "random": lambda seen: torch.rand(seen.model.units, generator=seen.generator),
@@ -387,21 +517,27 @@ CRITERIA: dict[str, Callable[[Evidence], Tensor]] = {
 def score(criterion: str, seen: Evidence) -> Tensor:
     """Scores (units,) of a network by the criterion of that name.
 
-    Raises ImportanceError if the name is unknown, the network cannot have this score, or a score is not finite (named).
+    Raises ImportanceError if the name is unknown, the network cannot have this score,
+    or a score is not finite (named).
     """
     if criterion not in CRITERIA:
-        raise ImportanceError(f"unknown criterion {criterion!r}; known are {', '.join(CRITERIA)}")
+        raise ImportanceError(
+            f"unknown criterion {criterion!r}; known are {', '.join(CRITERIA)}"
+        )
     scores = CRITERIA[criterion](seen)
     require_finite(seen.model, scores, criterion)
     return scores
 
 
 def require_finite(model: Prunable, scores: Tensor, criterion: str) -> None:
-    """Raise ImportanceError that names the first unit whose score is NaN or infinite."""
+    """Raise ImportanceError that names the first unit whose score is NaN or
+    infinite.
+    """
     for name, part in model.split(scores).items():
         wrong = (~torch.isfinite(part)).nonzero()
         if len(wrong):
             unit = int(wrong[0])
             raise ImportanceError(
-                f"{criterion} of unit {unit} of {name!r} is {part[unit].item()}; {len(wrong)} such there"
+                f"{criterion} of unit {unit} of {name!r} is {part[unit].item()}; "
+                f"{len(wrong)} such there"
             )

@@ -1,8 +1,9 @@
-"""The true importance of units: remove each, or every set of them, and look at the loss.
+"""The true importance of units: remove each, or every set of them, and look at the
+loss.
 
-Read `removal_losses` first (each unit alone, re-running only what comes after it), then `all_subsets` (every subset of
-one group). Both use that the layer behind a gate is linear: what it puts out without unit m is what it puts out less
-m's share.
+Read `removal_losses` first (each unit alone, re-running only what comes after it), then
+`all_subsets` (every subset of one group). Both use that the layer behind a gate is
+linear: what it puts out without unit m is what it puts out less m's share.
 """
 
 from __future__ import annotations
@@ -25,14 +26,18 @@ LARGEST_GROUP = 20
 
 @dataclass(frozen=True)
 class RemovalLosses:
-    """Losses per image with all units, `base` (N,), and with one unit removed, `without` (N, units)."""
+    """Losses per image with all units, `base` (N,), and with one unit removed,
+    `without` (N, units).
+    """
 
     base: Tensor
     without: Tensor
 
     @property
     def importance(self) -> Tensor:
-        """The squared change (units,) of the mean loss by each unit's removal (Molchanov et al. 2019, the oracle)."""
+        """The squared change (units,) of the mean loss by each unit's removal
+        (Molchanov et al. 2019, the oracle).
+        """
         return (self.base.mean() - self.without.mean(dim=0)).square()
 
     def part(self, chosen: Tensor) -> RemovalLosses:
@@ -42,19 +47,29 @@ class RemovalLosses:
 
 @torch.no_grad()
 def removal_losses(
-    model: Prunable, images: Tensor, labels: Tensor, *, loss: Loss = cross_entropy, chunk: int = 128
+    model: Prunable,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    loss: Loss = cross_entropy,
+    chunk: int = 128,
 ) -> RemovalLosses:
-    """Losses of `images` (N, C, H, W) with each single unit removed, in evaluation mode.
+    """Losses of `images` (N, C, H, W) with each single unit removed, in evaluation
+    mode.
 
-    The activations before a unit are computed once; only what follows is run again, for many units at a time. Gates
-    that are closed stay closed (and change nothing when "removed").
+    The activations before a unit are computed once; only what follows is run again, for
+    many units at a time. Gates that are closed stay closed (and change nothing when
+    "removed").
     """
     base, without = [], []
     with evaluating(model):
         for part, truth in zip(images.split(chunk), labels.split(chunk), strict=True):
             inputs = _inputs_of_children(model, part)
             base.append(loss(inputs[-1], truth))
-            groups = [torch.cat(list(_group_losses(model, group, inputs, truth, loss))) for group in model.groups]
+            groups = [
+                torch.cat(list(_group_losses(model, group, inputs, truth, loss)))
+                for group in model.groups
+            ]
             without.append(torch.cat(groups).T)
     return RemovalLosses(torch.cat(base), torch.cat(without))
 
@@ -70,10 +85,16 @@ def _inputs_of_children(model: Prunable, images: Tensor) -> list[Tensor]:
 def _first_child(model: Prunable, group: Group) -> int:
     """The first child that holds the gate of a group."""
     gate = model.gate_of(group)
-    return next(place for place, child in enumerate(model) if any(module is gate for module in child.modules()))
+    return next(
+        place
+        for place, child in enumerate(model)
+        if any(module is gate for module in child.modules())
+    )
 
 
-def _group_losses(model: Prunable, group: Group, inputs: list[Tensor], labels: Tensor, loss: Loss) -> Iterator[Tensor]:
+def _group_losses(
+    model: Prunable, group: Group, inputs: list[Tensor], labels: Tensor, loss: Loss
+) -> Iterator[Tensor]:
     """Losses (units, N) without each unit of the group, some units at a time."""
     place = _first_child(model, group)
     shares = _linear_behind(model, place) if isinstance(model[place], Gate) else None
@@ -83,12 +104,20 @@ def _group_losses(model: Prunable, group: Group, inputs: list[Tensor], labels: T
             logits = _with_gates_closed(model, group, place, inputs[place], units)
         else:
             behind, layer = shares
-            logits = _run(model, behind + 1, _without_share(layer, inputs[place + 1], inputs[behind + 1], units))
+            logits = _run(
+                model,
+                behind + 1,
+                _without_share(layer, inputs[place + 1], inputs[behind + 1], units),
+            )
         yield loss(logits, labels.repeat(len(units))).unflatten(0, (len(units), -1))
 
 
-def _linear_behind(model: Prunable, place: int) -> tuple[int, nn.Conv2d | nn.Linear] | None:
-    """The child after a gate if it is a convolution or a linear layer (perhaps after flattening), with its place."""
+def _linear_behind(
+    model: Prunable, place: int
+) -> tuple[int, nn.Conv2d | nn.Linear] | None:
+    """The child after a gate if it is a convolution or a linear layer (perhaps after
+    flattening), with its place.
+    """
     for behind in range(place + 1, len(model)):
         child = model[behind]
         if isinstance(child, nn.Conv2d | nn.Linear):
@@ -98,35 +127,63 @@ def _linear_behind(model: Prunable, place: int) -> tuple[int, nn.Conv2d | nn.Lin
     return None
 
 
-def _without_share(layer: nn.Conv2d | nn.Linear, activations: Tensor, output: Tensor, units: Tensor) -> Tensor:
-    """What `layer` puts out for gated `activations` without each of `units`, (len(units) * N, ...) from its full
-    `output`.
+def _without_share(
+    layer: nn.Conv2d | nn.Linear, activations: Tensor, output: Tensor, units: Tensor
+) -> Tensor:
+    """What `layer` puts out for gated `activations` without each of `units`,
+    (len(units) * N, ...) from its full `output`.
     """
     if isinstance(layer, nn.Linear):
-        parts = activations.flatten(2)[:, units] if activations.ndim > 2 else activations[:, units, None]
+        parts = (
+            activations.flatten(2)[:, units]
+            if activations.ndim > 2
+            else activations[:, units, None]
+        )
         weight = layer.weight.unflatten(1, (activations.shape[1], -1))[:, units]
-        # One small product for each unit: (units, N, positions) @ (units, positions, outputs).
+        # One small product for each unit: (units, N, positions) @ (units, positions,
+        # outputs).
         shares = torch.bmm(parts.transpose(0, 1), weight.permute(1, 2, 0))
         return (output - shares).flatten(0, 1)
-    shares = torch.stack([share_of_channel(layer, activations, int(unit)) for unit in units])
+    shares = torch.stack(
+        [share_of_channel(layer, activations, int(unit)) for unit in units]
+    )
     return (output - shares).flatten(0, 1)
 
 
 def share_of_channel(layer: nn.Conv2d, activations: Tensor, channel: int) -> Tensor:
-    """What one input channel adds to the output (N, out, H, W) of a convolution, bias left out."""
+    """What one input channel adds to the output (N, out, H, W) of a convolution, bias
+    left out.
+    """
     kept = slice(channel, channel + 1)
-    return F.conv2d(activations[:, kept], layer.weight[:, kept], None, layer.stride, layer.padding, layer.dilation)
+    return F.conv2d(
+        activations[:, kept],
+        layer.weight[:, kept],
+        None,
+        layer.stride,
+        layer.padding,
+        layer.dilation,
+    )
 
 
-def _with_gates_closed(model: Prunable, group: Group, place: int, activations: Tensor, units: Tensor) -> Tensor:
-    """Logits (len(units) * N, K) from child `place` onward with one of `units` closed in each run of rows."""
+def _with_gates_closed(
+    model: Prunable, group: Group, place: int, activations: Tensor, units: Tensor
+) -> Tensor:
+    """Logits (len(units) * N, K) from child `place` onward with one of `units` closed
+    in each run of rows.
+    """
     gate = model.gate_of(group)
     old = gate.values
-    closed = torch.ones(len(units), group.units) if old is None else old.expand(len(units), -1).clone()
+    closed = (
+        torch.ones(len(units), group.units)
+        if old is None
+        else old.expand(len(units), -1).clone()
+    )
     closed[torch.arange(len(units)), units] = 0
     try:
         gate.values = closed.repeat_interleave(len(activations), dim=0)
-        return _run(model, place, activations.repeat(len(units), *[1] * (activations.ndim - 1)))
+        return _run(
+            model, place, activations.repeat(len(units), *[1] * (activations.ndim - 1))
+        )
     finally:
         gate.values = old
 
@@ -139,33 +196,55 @@ def _run(model: Prunable, start: int, values: Tensor) -> Tensor:
 
 @torch.no_grad()
 def all_subsets(
-    model: Prunable, images: Tensor, labels: Tensor, group: Group, *, loss: Loss = cross_entropy, chunk: int = 32
+    model: Prunable,
+    images: Tensor,
+    labels: Tensor,
+    group: Group,
+    *,
+    loss: Loss = cross_entropy,
+    chunk: int = 32,
 ) -> Tensor:
-    """Mean loss (2^units,) for every subset of a group's units; bit m of the index says that unit m is kept.
+    """Mean loss (2^units,) for every subset of a group's units; bit m of the index says
+    that unit m is kept.
 
-    The layer behind the gate is linear, so what it puts out for a subset is its bias and the sum of the kept shares:
-    one matrix product makes it for many subsets at once.
+    The layer behind the gate is linear, so what it puts out for a subset is its bias
+    and the sum of the kept shares: one matrix product makes it for many subsets at
+    once.
 
-    Raises ImportanceError if the group has more than 20 units or a convolution does not follow its gate directly.
+    Raises ImportanceError if the group has more than 20 units or a convolution does not
+    follow its gate directly.
     """
     place = _first_child(model, group)
     layer = model[place + 1] if place + 1 < len(model) else None
     if group.units > LARGEST_GROUP or not isinstance(layer, nn.Conv2d):
         raise ImportanceError(
-            f"all subsets of {group.name!r}: it needs at most {LARGEST_GROUP} units before a convolution"
+            f"all subsets of {group.name!r}: it needs at most {LARGEST_GROUP} units "
+            "before a convolution"
         )
     total = torch.zeros(2**group.units)
     with evaluating(model):
         for part, truth in zip(images.split(chunk), labels.split(chunk), strict=True):
             activations = _inputs_of_children(model, part)[place + 1]
-            shares = torch.stack([share_of_channel(layer, activations, unit) for unit in range(group.units)])
-            # Channels last, where pooling is many times faster; few rows at once, so that they stay in the cache.
+            shares = torch.stack(
+                [
+                    share_of_channel(layer, activations, unit)
+                    for unit in range(group.units)
+                ]
+            )
+            # Channels last, where pooling is many times faster; few rows at once, so
+            # that they stay in the cache.
             shares = shares.permute(0, 1, 3, 4, 2).contiguous()
-            for codes in torch.arange(len(total)).split(max(1, SUBSET_ROWS // len(part))):
-                output = (kept_units(codes, group.units) @ shares.flatten(1)).unflatten(1, shares.shape[1:])
+            for codes in torch.arange(len(total)).split(
+                max(1, SUBSET_ROWS // len(part))
+            ):
+                output = (kept_units(codes, group.units) @ shares.flatten(1)).unflatten(
+                    1, shares.shape[1:]
+                )
                 if layer.bias is not None:
                     output += layer.bias
-                logits = _run(model, place + 2, output.flatten(0, 1).permute(0, 3, 1, 2))
+                logits = _run(
+                    model, place + 2, output.flatten(0, 1).permute(0, 3, 1, 2)
+                )
                 losses = loss(logits, truth.repeat(len(codes)))
                 total[codes] += losses.unflatten(0, (len(codes), -1)).sum(dim=1)
     return total / len(images)
@@ -177,7 +256,11 @@ def kept_units(codes: Tensor, units: int) -> Tensor:
 
 
 def best_by_size(losses: Tensor) -> Tensor:
-    """Smallest loss (units + 1,) over all subsets that keep 0, 1, ... units, from `losses` (2^units,)."""
+    """Smallest loss (units + 1,) over all subsets that keep 0, 1, ... units, from
+    `losses` (2^units,).
+    """
     units = len(losses).bit_length() - 1
     sizes = kept_units(torch.arange(len(losses)), units).sum(dim=1).long()
-    return torch.full((units + 1,), torch.inf).scatter_reduce(0, sizes, losses, reduce="amin")
+    return torch.full((units + 1,), torch.inf).scatter_reduce(
+        0, sizes, losses, reduce="amin"
+    )

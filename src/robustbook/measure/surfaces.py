@@ -1,7 +1,8 @@
-"""Loss and decision surfaces in input space, along one direction or over a plane (Yu et al. 2019).
+"""Loss and decision surfaces in input space, along one direction or over a plane (Yu et
+al. 2019).
 
-Read `decision_surface` first, then `plane` and `line`, then `best_threshold_error`, which asks what one level of the
-cross-entropy can tell of the decision.
+Read `decision_surface` first, then `plane` and `line`, then `best_threshold_error`,
+which asks what one level of the cross-entropy can tell of the decision.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ Array = npt.NDArray[np.float64]
 
 
 def decision_surface(logits: Tensor, labels: Tensor) -> Tensor:
-    """S = Z_t - max_{i != t} Z_i (n,): positive where the prediction is right, 0 on the decision boundary."""
+    """S = Z_t - max_{i != t} Z_i (n,): positive where the prediction is right, 0 on the
+    decision boundary.
+    """
     return -margin(logits, labels)
 
 
@@ -30,8 +33,9 @@ def decision_surface(logits: Tensor, labels: Tensor) -> Tensor:
 class Surface:
     """What a network makes of image + alpha * direction_1 + beta * direction_2.
 
-    `alphas` (A,) and `betas` (B,) are in units of the directions; `cross_entropy` (nats), `decision` (logit units) and
-    `predicted` (class index) have shape (A, B). A line has one beta, 0. `label` is the true class.
+    `alphas` (A,) and `betas` (B,) are in units of the directions; `cross_entropy`
+    (nats), `decision` (logit units) and `predicted` (class index) have shape (A, B). A
+    line has one beta, 0. `label` is the true class.
     """
 
     alphas: Array
@@ -60,10 +64,12 @@ def plane(
     normalise: bool = False,
     chunk: int = CHUNK,
 ) -> Surface:
-    """The surfaces over the plane that two directions span around `image` (C, H, W); all three have that shape.
+    """The surfaces over the plane that two directions span around `image` (C, H, W);
+    all three have that shape.
 
-    `clip` cuts every point to [0, 1] (then the plane bends at the edge of the pixel range); `normalise` reads the
-    surfaces off normalised logits, so that networks with logits of different size can be compared.
+    `clip` cuts every point to [0, 1] (then the plane bends at the edge of the pixel
+    range); `normalise` reads the surfaces off normalised logits, so that networks with
+    logits of different size can be compared.
 
     Raises ValueError if a direction has not the shape of the image.
     """
@@ -72,13 +78,20 @@ def plane(
             f"directions must have the image's shape {tuple(image.shape)}, "
             f"got {tuple(direction_1.shape)} and {tuple(direction_2.shape)}"
         )
-    along, across = np.asarray(alphas, dtype=np.float64), np.asarray(betas, dtype=np.float64)
-    grid = torch.cartesian_prod(torch.from_numpy(along), torch.from_numpy(across)).reshape(-1, 2)
+    along, across = (
+        np.asarray(alphas, dtype=np.float64),
+        np.asarray(betas, dtype=np.float64),
+    )
+    grid = torch.cartesian_prod(
+        torch.from_numpy(along), torch.from_numpy(across)
+    ).reshape(-1, 2)
     parts = []
     for cells in grid.to(image.device, image.dtype).split(chunk):
         alpha, beta = cells[:, 0].view(-1, 1, 1, 1), cells[:, 1].view(-1, 1, 1, 1)
         points = image + alpha * direction_1 + beta * direction_2
-        parts.append(compute_logits(model, points.clamp(0, 1) if clip else points, chunk=chunk))
+        parts.append(
+            compute_logits(model, points.clamp(0, 1) if clip else points, chunk=chunk)
+        )
     logits = torch.cat(parts).double()
     logits = normalise_logits(logits) if normalise else logits
     labels = torch.full((len(logits),), int(label), device=logits.device)
@@ -107,24 +120,46 @@ def line(
     normalise: bool = False,
     chunk: int = CHUNK,
 ) -> Surface:
-    """`plane` along one direction: a Surface whose only beta is 0, with values of shape (A, 1)."""
-    return plane(model, image, label, direction, direction, alphas, [0.0], clip=clip, normalise=normalise, chunk=chunk)
+    """`plane` along one direction: a Surface whose only beta is 0, with values of shape
+    (A, 1).
+    """
+    return plane(
+        model,
+        image,
+        label,
+        direction,
+        direction,
+        alphas,
+        [0.0],
+        clip=clip,
+        normalise=normalise,
+        chunk=chunk,
+    )
 
 
 def best_threshold_error(values: npt.ArrayLike, wrong: npt.ArrayLike) -> float:
-    """Smallest share of cells that one threshold of `values` sorts wrongly, `wrong` being what lies above it.
+    """Smallest share of cells that one threshold of `values` sorts wrongly, `wrong`
+    being what lies above it.
 
-    `values` and `wrong` (bool) have the same shape, `values` say a cross-entropy surface. 0 means that a single level
-    separates right from wrong predictions. Cells of equal value fall on the same side.
+    `values` and `wrong` (bool) have the same shape, `values` say a cross-entropy
+    surface. 0 means that a single level separates right from wrong predictions. Cells
+    of equal value fall on the same side.
 
     Raises ValueError if the shapes differ or are empty.
     """
-    level, target = np.asarray(values, dtype=np.float64).ravel(), np.asarray(wrong, dtype=bool).ravel()
+    level, target = (
+        np.asarray(values, dtype=np.float64).ravel(),
+        np.asarray(wrong, dtype=bool).ravel(),
+    )
     if level.shape != target.shape or level.size == 0:
-        raise ValueError(f"values and wrong must have the same shape, not empty, got {level.shape} and {target.shape}")
+        raise ValueError(
+            "values and wrong must have the same shape, not empty, got "
+            f"{level.shape} and {target.shape}"
+        )
     order = np.argsort(level, kind="stable")
     level, target = level[order], target[order]
-    # A cut after `count` cells calls those right and the rest wrong; it is possible only between different values.
+    # A cut after `count` cells calls those right and the rest wrong; it is possible
+    # only between different values.
     wrong_below = np.concatenate([[0], np.cumsum(target)])
     right_above = np.concatenate([np.cumsum(~target[::-1])[::-1], [0]])
     possible = np.concatenate([[True], level[1:] > level[:-1], [True]])

@@ -1,7 +1,8 @@
-"""How unsure a posterior is of its answer, and how well such a score tells attacked from clean inputs.
+"""How unsure a posterior is of its answer, and how well such a score tells attacked
+from clean inputs.
 
-Read `Uncertainty` and `uncertainty` first (scores of one image), then `relative_spread` (a collapsed posterior), then
-`ranking_kernel` and `auroc` (a score as an alarm).
+Read `Uncertainty` and `uncertainty` first (scores of one image), then `relative_spread`
+(a collapsed posterior), then `ranking_kernel` and `auroc` (a score as an alarm).
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ Array = npt.NDArray[np.float64]
 class Uncertainty:
     """Scores (N,), all larger where the posterior is less sure.
 
-    `entropy` of the predictive mean and `mutual_information` of answer and weights are in nats; `variation_ratio` is
-    the share of samples that do not vote for the most frequent class, `vote_disagreement` the probability that two
-    different samples vote differently, `variance` that of a class probability over samples (mean over classes),
-    `unconfidence` 1 - the largest predictive probability.
+    `entropy` of the predictive mean and `mutual_information` of answer and weights are
+    in nats; `variation_ratio` is the share of samples that do not vote for the most
+    frequent class, `vote_disagreement` the probability that two different samples vote
+    differently, `variance` that of a class probability over samples (mean over
+    classes), `unconfidence` 1 - the largest predictive probability.
     """
 
     entropy: Tensor
@@ -42,16 +44,24 @@ def entropy(probabilities: Tensor) -> Tensor:
 
 
 def mutual_information(probabilities: Tensor) -> Tensor:
-    """H of the mean minus the mean H (N,) of sampled probabilities (S, N, K), in nats; never negative."""
-    return (entropy(probabilities.mean(dim=0)) - entropy(probabilities).mean(dim=0)).clamp_min(0)
+    """H of the mean minus the mean H (N,) of sampled probabilities (S, N, K), in nats;
+    never negative.
+    """
+    return (
+        entropy(probabilities.mean(dim=0)) - entropy(probabilities).mean(dim=0)
+    ).clamp_min(0)
 
 
 def uncertainty(probabilities: Tensor) -> Uncertainty:
-    """All scores of sampled class probabilities (S, N, K); computed in double precision."""
+    """All scores of sampled class probabilities (S, N, K); computed in double
+    precision.
+    """
     sampled = probabilities.double()
     mean = sampled.mean(dim=0)
     count, classes = sampled.shape[0], sampled.shape[-1]
-    votes = torch.nn.functional.one_hot(sampled.argmax(dim=-1), classes).sum(dim=0).double()
+    votes = (
+        torch.nn.functional.one_hot(sampled.argmax(dim=-1), classes).sum(dim=0).double()
+    )
     pairs = max(count * (count - 1), 1)
     return Uncertainty(
         entropy=entropy(mean),
@@ -64,23 +74,37 @@ def uncertainty(probabilities: Tensor) -> Uncertainty:
 
 
 def relative_spread(samples: WeightSamples) -> dict[str, float]:
-    """Mean deviation over mean absolute mean of each layer's weights; 0 where all samples share the layer."""
+    """Mean deviation over mean absolute mean of each layer's weights; 0 where all
+    samples share the layer.
+    """
     found = {}
     for name, tensor in samples.weights.items():
         if name.endswith(".weight"):
-            deviation = tensor.std(dim=0, unbiased=False).mean() if len(tensor) > 1 else torch.zeros(())
-            found[name.removesuffix(".weight")] = float(deviation / tensor.mean(dim=0).abs().mean())
+            deviation = (
+                tensor.std(dim=0, unbiased=False).mean()
+                if len(tensor) > 1
+                else torch.zeros(())
+            )
+            found[name.removesuffix(".weight")] = float(
+                deviation / tensor.mean(dim=0).abs().mean()
+            )
     return found
 
 
 def ranking_kernel(clean: npt.ArrayLike, attacked: npt.ArrayLike) -> Array:
-    """Matrix (N, M): 1 where the attacked score is above the clean one, 1/2 where they are equal, else 0."""
-    low, high = np.asarray(clean, dtype=float)[:, None], np.asarray(attacked, dtype=float)[None]
+    """Matrix (N, M): 1 where the attacked score is above the clean one, 1/2 where they
+    are equal, else 0.
+    """
+    low, high = (
+        np.asarray(clean, dtype=float)[:, None],
+        np.asarray(attacked, dtype=float)[None],
+    )
     return (high > low) + 0.5 * (high == low)
 
 
 def auroc(clean: npt.ArrayLike, attacked: npt.ArrayLike) -> float:
-    """Probability that an attacked input scores above a clean one (ties count half): the area under the ROC curve.
+    """Probability that an attacked input scores above a clean one (ties count half):
+    the area under the ROC curve.
 
     Raises ValueError if either of them is empty.
     """

@@ -1,8 +1,9 @@
 """Networks: how they are built, trained and kept.
 
-Read `architectures` (what a network is made of), then `training` (one loop, four ways to make the loss), then `checkpoints`
-(nothing is trained twice). Networks of single studies: `four_view` (mammograms), `prunable` (gates on every unit) and
-`pretrained` (published weights); `folded` makes any of them faster.
+Read `architectures` (what a network is made of), then `training` (one loop, four ways
+to make the loss), then `checkpoints` (nothing is trained twice). Networks of single
+studies: `four_view` (mammograms), `prunable` (gates on every unit) and `pretrained`
+(published weights); `folded` makes any of them faster.
 """
 
 from robustbook.models.architectures import ARCHITECTURES, Scale, build, parameter_count

@@ -1,6 +1,8 @@
-"""Small networks made of Linear, Conv2d, ReLU and Flatten alone, so that bounds can be propagated through them.
+"""Small networks made of Linear, Conv2d, ReLU and Flatten alone, so that bounds can be
+propagated through them.
 
-Down-sampling is by stride rather than pooling: a strided convolution is linear, so its bounds are exact and it is faster on a CPU.
+Down-sampling is by stride rather than pooling: a strided convolution is linear, so its
+bounds are exact and it is faster on a CPU.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ Shape = tuple[int, int, int]
 
 
 class Scale(nn.Module):
-    """Multiplies its input by a constant `factor`: a change of parameters that changes no prediction."""
+    """Multiplies its input by a constant `factor`: a change of parameters that changes
+    no prediction.
+    """
 
     def __init__(self, factor: float) -> None:
         super().__init__()
@@ -37,8 +41,12 @@ def _mlp(shape: Shape, classes: int) -> nn.Sequential:
     )
 
 
-def _convolutional(shape: Shape, classes: int, channels: int, hidden: int) -> nn.Sequential:
-    """Two strided convolutions (4 x 4, stride 2) that quarter height and width, then two linear layers."""
+def _convolutional(
+    shape: Shape, classes: int, channels: int, hidden: int
+) -> nn.Sequential:
+    """Two strided convolutions (4 x 4, stride 2) that quarter height and width, then
+    two linear layers.
+    """
     inputs, height, width = shape
     return nn.Sequential(
         nn.Conv2d(inputs, channels, kernel_size=4, stride=2, padding=1),
@@ -54,20 +62,34 @@ def _convolutional(shape: Shape, classes: int, channels: int, hidden: int) -> nn
 
 ARCHITECTURES: dict[str, Callable[[Shape, int], nn.Sequential]] = {
     "mlp": _mlp,
-    "cnn": lambda shape, classes: _convolutional(shape, classes, channels=16, hidden=100),
-    "wide-cnn": lambda shape, classes: _convolutional(shape, classes, channels=32, hidden=128),
+    "cnn": lambda shape, classes: _convolutional(
+        shape, classes, channels=16, hidden=100
+    ),
+    "wide-cnn": lambda shape, classes: _convolutional(
+        shape, classes, channels=32, hidden=128
+    ),
 }
 
 
-def build(architecture: str, image_shape: Shape, classes: int, seed: int) -> nn.Sequential:
-    """An untrained network for images of `image_shape` (channels, height, width); its weights depend on `seed` alone.
+def build(
+    architecture: str, image_shape: Shape, classes: int, seed: int
+) -> nn.Sequential:
+    """An untrained network for images of `image_shape` (channels, height, width); its
+    weights depend on `seed` alone.
 
-    Raises ValueError if the architecture is unknown, or a convolutional one is asked for a side that 4 does not divide.
+    Raises ValueError if the architecture is unknown, or a convolutional one is asked
+    for a side that 4 does not divide.
     """
     if architecture not in ARCHITECTURES:
-        raise ValueError(f"unknown architecture {architecture!r}; known are {', '.join(ARCHITECTURES)}")
+        raise ValueError(
+            f"unknown architecture {architecture!r}; known are "
+            f"{', '.join(ARCHITECTURES)}"
+        )
     if architecture != "mlp" and (image_shape[1] % 4 or image_shape[2] % 4):
-        raise ValueError(f"{architecture} needs sides divisible by 4, got {image_shape[1]} x {image_shape[2]}")
+        raise ValueError(
+            f"{architecture} needs sides divisible by 4, got {image_shape[1]} x "
+            f"{image_shape[2]}"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return ARCHITECTURES[architecture](image_shape, classes)

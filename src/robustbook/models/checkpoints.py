@@ -1,7 +1,9 @@
-"""Trained weights kept by content: the same training on the same data is never done twice, and damage is never used.
+"""Trained weights kept by content: the same training on the same data is never done
+twice, and damage is never used.
 
-A checkpoint's name is the hash of everything that determines it (specification, data digest, training code, torch version). Its
-file holds the digest of its own weights, is written to a temporary name and renamed, and is made under a lock.
+A checkpoint's name is the hash of everything that determines it (specification, data
+digest, training code, torch version). Its file holds the digest of its own weights, is
+written to a temporary name and renamed, and is made under a lock.
 """
 
 from __future__ import annotations
@@ -22,11 +24,15 @@ from torch import Tensor, nn
 
 
 class DamagedCheckpoint(Exception):
-    """A checkpoint file that cannot be read, or whose weights do not have the digest written beside them."""
+    """A checkpoint file that cannot be read, or whose weights do not have the digest
+    written beside them.
+    """
 
 
 def cache_folder() -> Path:
-    """The folder of checkpoints: below `ROBUSTBOOK_CACHE`, else in the user's cache folder."""
+    """The folder of checkpoints: below `ROBUSTBOOK_CACHE`, else in the user's cache
+    folder.
+    """
     if chosen := os.environ.get("ROBUSTBOOK_CACHE"):
         return Path(chosen).expanduser() / "checkpoints"
     from platformdirs import user_cache_path
@@ -41,24 +47,34 @@ def cached(
     *,
     code: Sequence[ModuleType] = (),
 ) -> nn.Module:
-    """`model` with the weights of `specification`, in evaluation mode: those that are kept, else those of `train(model)`.
+    """`model` with the weights of `specification`, in evaluation mode: those that are
+    kept, else those of `train(model)`.
 
     All else as in `kept`.
     """
-    model.load_state_dict(kept(specification, lambda: train(model).state_dict(), code=code))
+    model.load_state_dict(
+        kept(specification, lambda: train(model).state_dict(), code=code)
+    )
     return model.eval()
 
 
 def kept(
-    specification: Mapping[str, Any], make: Callable[[], Mapping[str, Tensor]], *, code: Sequence[ModuleType] = ()
+    specification: Mapping[str, Any],
+    make: Callable[[], Mapping[str, Tensor]],
+    *,
+    code: Sequence[ModuleType] = (),
 ) -> Mapping[str, Tensor]:
-    """The tensors of `specification`: read from the cache, else made by `make()` and kept there.
+    """The tensors of `specification`: read from the cache, else made by `make()` and
+    kept there.
 
-    `specification` is plain values (JSON) that determine the tensors, the digest of the data among them, together with the
-    code of `models.architectures`, of `models.training` and of the modules named in `code` (another architecture's, those of
-    an attack used in training). A damaged file is reported by a warning and made again. Two processes that want the same
-    checkpoint make it once: the second one waits. Where the cache folder cannot be written (a full disk, a shared folder
-    that is read-only), a warning says so: what is there is read, and what is made is not kept.
+    `specification` is plain values (JSON) that determine the tensors, the digest of the
+    data among them, together with the code of `models.architectures`, of
+    `models.training` and of the modules named in `code` (another architecture's, those
+    of an attack used in training). A damaged file is reported by a warning and made
+    again. Two processes that want the same checkpoint make it once: the second one
+    waits. Where the cache folder cannot be written (a full disk, a shared folder that
+    is read-only), a warning says so: what is there is read, and what is made is not
+    kept.
     """
     from filelock import FileLock
 
@@ -73,17 +89,24 @@ def kept(
             try:
                 return read(path)
             except DamagedCheckpoint as damage:
-                warnings.warn(f"damaged checkpoint is made again: {damage}", stacklevel=3)
+                warnings.warn(
+                    f"damaged checkpoint is made again: {damage}", stacklevel=3
+                )
         made = make()
         try:
             write(path, made)
         except OSError as failure:
-            warnings.warn(f"checkpoints cannot be kept in {path.parent} ({failure.strerror})", stacklevel=3)
+            warnings.warn(
+                f"checkpoints cannot be kept in {path.parent} ({failure.strerror})",
+                stacklevel=3,
+            )
     return made
 
 
 def key(specification: Mapping[str, Any], code: Sequence[ModuleType] = ()) -> str:
-    """Hash that names a checkpoint: specification, code that builds and trains, version of torch."""
+    """Hash that names a checkpoint: specification, code that builds and trains, version
+    of torch.
+    """
     from robustbook.models import architectures, training
 
     sources = [inspect.getsource(module) for module in (architectures, training, *code)]
@@ -95,7 +118,9 @@ def write(path: Path, weights: Mapping[str, Tensor]) -> None:
     """Write weights with their digest; the file appears whole or not at all."""
     from safetensors.torch import save
 
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    tensors = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()
+    }
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
         temporary.write_bytes(save(tensors, metadata={"digest": digest(tensors)}))
@@ -105,7 +130,9 @@ def write(path: Path, weights: Mapping[str, Tensor]) -> None:
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """Weights of a checkpoint file; DamagedCheckpoint if it is truncated, altered or no checkpoint at all."""
+    """Weights of a checkpoint file; DamagedCheckpoint if it is truncated, altered or no
+    checkpoint at all.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -120,7 +147,9 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 def digest(weights: Mapping[str, Tensor]) -> str:
-    """SHA-256 over names, types, shapes and bytes of the tensors, in the order of their names."""
+    """SHA-256 over names, types, shapes and bytes of the tensors, in the order of their
+    names.
+    """
     content = hashlib.sha256()
     for name in sorted(weights):
         tensor = weights[name]

@@ -1,4 +1,6 @@
-"""Networks with published weights for photographs, read from the data root: SqueezeNet for inputs in [0, 1]."""
+"""Networks with published weights for photographs, read from the data root: SqueezeNet
+for inputs in [0, 1].
+"""
 
 from __future__ import annotations
 
@@ -17,11 +19,15 @@ CHANNEL_MEANS = (104.0, 117.0, 123.0)
 
 
 class BlueFirst(nn.Module):
-    """RGB in [0, 1] to the published network's input: BGR, 0..255, less the channels' means."""
+    """RGB in [0, 1] to the published network's input: BGR, 0..255, less the channels'
+    means.
+    """
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("means", torch.tensor(CHANNEL_MEANS)[:, None, None], persistent=False)
+        self.register_buffer(
+            "means", torch.tensor(CHANNEL_MEANS)[:, None, None], persistent=False
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, 3, H, W), any height and width."""
@@ -29,7 +35,8 @@ class BlueFirst(nn.Module):
 
 
 def squeezenet() -> nn.Sequential:
-    """SqueezeNet 1.0 after deep compression (Han et al. 2016), for images (N, 3, 227, 227) in [0, 1]; in eval mode.
+    """SqueezeNet 1.0 after deep compression (Han et al. 2016), for images (N, 3, 227,
+    227) in [0, 1]; in eval mode.
 
     Raises DataError if the file is missing or is not the pinned one.
     """
@@ -38,11 +45,17 @@ def squeezenet() -> nn.Sequential:
     path = data_root() / SQUEEZENET_FILE
     if not path.is_file():
         raise DataError(
-            f"{SQUEEZENET_FILE} is not in the data root: get it from github.com/songhan/SqueezeNet-Deep-Compression"
+            f"{SQUEEZENET_FILE} is not in the data root: get it from "
+            "github.com/songhan/SqueezeNet-Deep-Compression"
         )
     if hashlib.sha256(path.read_bytes()).hexdigest() != SQUEEZENET_DIGEST:
-        raise DataError(f"{SQUEEZENET_FILE} does not have its pinned digest: remove it and get it again")
+        raise DataError(
+            f"{SQUEEZENET_FILE} does not have its pinned digest: remove it and get "
+            "it again"
+        )
     model = squeezenet1_0(weights=None)
     with np.load(path, allow_pickle=False) as arrays:
-        model.load_state_dict({name: torch.from_numpy(arrays[name]) for name in arrays.files})
+        model.load_state_dict(
+            {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+        )
     return nn.Sequential(BlueFirst(), model).eval()

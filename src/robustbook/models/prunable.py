@@ -1,7 +1,9 @@
-"""Networks whose units can be switched off by gates and taken out: LeNet3, a VGG-like net, PreAct-ResNet and ResNet-20.
+"""Networks whose units can be switched off by gates and taken out: LeNet3, a VGG-like
+net, PreAct-ResNet and ResNet-20.
 
-Read `Gate` and `Group` first (what a unit is and which weights belong to it), then `Prunable`, then the architectures.
-Every network is a sequence of children, so that it can be run from any child onward.
+Read `Gate` and `Group` first (what a unit is and which weights belong to it), then
+`Prunable`, then the architectures. Every network is a sequence of children, so that it
+can be run from any child onward.
 """
 
 from __future__ import annotations
@@ -25,9 +27,11 @@ RESNET20_DIGEST = "12fca82f0bebc4135bf1f32f6e3710e61d5108578464b84fd6d7f5c1b0403
 
 
 class Gate(nn.Module):
-    """Multiplies unit m of its input by z_m: 1 leaves the unit alone, 0 removes it (Molchanov et al. 2019).
+    """Multiplies unit m of its input by z_m: 1 leaves the unit alone, 0 removes it
+    (Molchanov et al. 2019).
 
-    `values` is None (all gates open, no cost), z (units,), or one row of gates an image (N, units).
+    `values` is None (all gates open, no cost), z (units,), or one row of gates an image
+    (N, units).
     """
 
     def __init__(self, units: int) -> None:
@@ -45,10 +49,12 @@ class Gate(nn.Module):
 
 @dataclass(frozen=True)
 class Group:
-    """The units behind one gate, and the layers that hold their weights (names of submodules).
+    """The units behind one gate, and the layers that hold their weights (names of
+    submodules).
 
-    Unit m is output m of every producer, channel m of every norm (batch-norms whose output the gate multiplies) and
-    input m (or an equal run of inputs, after flattening) of every consumer; it can be removed from all of them at once.
+    Unit m is output m of every producer, channel m of every norm (batch-norms whose
+    output the gate multiplies) and input m (or an equal run of inputs, after
+    flattening) of every consumer; it can be removed from all of them at once.
     """
 
     name: str
@@ -60,7 +66,9 @@ class Group:
 
 
 class Prunable(nn.Sequential):
-    """A sequence of children with gates; `groups` says which units can be removed, in the order of their numbers."""
+    """A sequence of children with gates; `groups` says which units can be removed, in
+    the order of their numbers.
+    """
 
     def __init__(self, children: dict[str, nn.Module], groups: Sequence[Group]) -> None:
         super().__init__(OrderedDict(children))
@@ -84,7 +92,9 @@ class Prunable(nn.Sequential):
     def split(self, values: Tensor) -> dict[str, Tensor]:
         """Values by unit (..., units) as one tensor a group."""
         parts = values.split([group.units for group in self.groups], dim=-1)
-        return {group.name: part for group, part in zip(self.groups, parts, strict=True)}
+        return {
+            group.name: part for group, part in zip(self.groups, parts, strict=True)
+        }
 
     def group_of_unit(self) -> Tensor:
         """Index (units,) of the group to which each unit belongs."""
@@ -94,8 +104,12 @@ class Prunable(nn.Sequential):
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode, its weights asking for no gradient; both are restored at the end, errors included."""
-    parameters = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    """The model in evaluation mode, its weights asking for no gradient; both are
+    restored at the end, errors included.
+    """
+    parameters = [
+        (parameter, parameter.requires_grad) for parameter in model.parameters()
+    ]
     modes = [(module, module.training) for module in model.modules()]
     try:
         model.eval().requires_grad_(False)
@@ -108,12 +122,18 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 class Standardise(nn.Module):
-    """Subtracts a mean and divides by a deviation per channel, so that networks take images in [0, 1]."""
+    """Subtracts a mean and divides by a deviation per channel, so that networks take
+    images in [0, 1].
+    """
 
     def __init__(self, mean: Sequence[float], deviation: Sequence[float]) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean).reshape(1, -1, 1, 1), persistent=False)
-        self.register_buffer("deviation", torch.tensor(deviation).reshape(1, -1, 1, 1), persistent=False)
+        self.register_buffer(
+            "mean", torch.tensor(mean).reshape(1, -1, 1, 1), persistent=False
+        )
+        self.register_buffer(
+            "deviation", torch.tensor(deviation).reshape(1, -1, 1, 1), persistent=False
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """`images` (N, C, H, W) in [0, 1], standardised."""
@@ -121,10 +141,12 @@ class Standardise(nn.Module):
 
 
 def lenet3(shape: Shape, classes: int) -> Prunable:
-    """LeNet3 of the paper: gates behind 16 + 32 filters and 120 + 84 neurons, 252 units.
+    """LeNet3 of the paper: gates behind 16 + 32 filters and 120 + 84 neurons, 252
+    units.
 
-    Filters are 5 x 5 without padding; images with sides below 20 get 3 x 3 filters with padding. Pooling stands before
-    ReLU, which gives the same values as after it and rectifies a quarter of them.
+    Filters are 5 x 5 without padding; images with sides below 20 get 3 x 3 filters with
+    padding. Pooling stands before ReLU, which gives the same values as after it and
+    rectifies a quarter of them.
     """
     channels, side = shape[0], min(shape[1:])
     size, padding = (5, 0) if side >= 20 else (3, 1)
@@ -155,14 +177,18 @@ def lenet3(shape: Shape, classes: int) -> Prunable:
     chain = ("conv1", "conv2", "linear1", "linear2", "classifier")
     groups = [
         Group(name, f"gate{place + 1}", units, (name,), (), (chain[place + 1],))
-        for place, (name, units) in enumerate(zip(chain, (16, 32, 120, 84), strict=False))
+        for place, (name, units) in enumerate(
+            zip(chain, (16, 32, 120, 84), strict=False)
+        )
     ]
     return Prunable(children, groups)
 
 
-def vgg(shape: Shape, classes: int, widths: Sequence[int] = (16, 16, 32, 32, 64, 64)) -> Prunable:
-    """A VGG-like net: 3 x 3 convolutions with batch-norm, halved by pooling after every second one, then one linear
-    layer.
+def vgg(
+    shape: Shape, classes: int, widths: Sequence[int] = (16, 16, 32, 32, 64, 64)
+) -> Prunable:
+    """A VGG-like net: 3 x 3 convolutions with batch-norm, halved by pooling after every
+    second one, then one linear layer.
     """
     children: dict[str, nn.Module] = {"standardise": Standardise([0.5], [0.25])}
     groups, channels = [], shape[0]
@@ -174,16 +200,31 @@ def vgg(shape: Shape, classes: int, widths: Sequence[int] = (16, 16, 32, 32, 64,
         if place % 2 == 0:
             children[f"pool{place}"] = nn.MaxPool2d(2)
         reader = f"conv{place + 1}" if place < len(widths) else "classifier"
-        groups.append(Group(f"conv{place}", f"gate{place}", width, (f"conv{place}",), (f"norm{place}",), (reader,)))
+        groups.append(
+            Group(
+                f"conv{place}",
+                f"gate{place}",
+                width,
+                (f"conv{place}",),
+                (f"norm{place}",),
+                (reader,),
+            )
+        )
         channels = width
-    children |= {"mean": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "classifier": nn.Linear(channels, classes)}
+    children |= {
+        "mean": nn.AdaptiveAvgPool2d(1),
+        "flatten": nn.Flatten(),
+        "classifier": nn.Linear(channels, classes),
+    }
     return Prunable(children, groups)
 
 
 class PreActivationBlock(nn.Module):
-    """Two 3 x 3 convolutions, each after batch-norm and ReLU, added to the stream (He et al. 2016, identity mappings).
+    """Two 3 x 3 convolutions, each after batch-norm and ReLU, added to the stream (He
+    et al. 2016, identity mappings).
 
-    `stream` is the gate of the stream that comes in; all blocks that read the same stream share it.
+    `stream` is the gate of the stream that comes in; all blocks that read the same
+    stream share it.
     """
 
     def __init__(self, channels: int, width: int, stride: int, stream: Gate) -> None:
@@ -195,21 +236,30 @@ class PreActivationBlock(nn.Module):
         self.gate = Gate(width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         changes = stride != 1 or channels != width
-        self.shortcut = nn.Conv2d(channels, width, 1, stride=stride, bias=False) if changes else None
+        self.shortcut = (
+            nn.Conv2d(channels, width, 1, stride=stride, bias=False)
+            if changes
+            else None
+        )
 
     def forward(self, stream: Tensor) -> Tensor:
         """The stream (N, C, H, W) plus what this block adds to it."""
         read = self.stream(F.relu(self.norm1(stream)))
         inner = self.gate(F.relu(self.norm2(self.conv1(read))))
-        return self.conv2(inner) + (stream if self.shortcut is None else self.shortcut(read))
+        return self.conv2(inner) + (
+            stream if self.shortcut is None else self.shortcut(read)
+        )
 
 
-def preact_resnet(shape: Shape, classes: int, width: int = 8, blocks: Sequence[int] = (2, 2, 2, 2)) -> Prunable:
-    """PreAct-ResNet (blocks (2, 2, 2, 2) and width 64: PreAct-ResNet18) with a gate in every block and one a stage's
-    stream.
+def preact_resnet(
+    shape: Shape, classes: int, width: int = 8, blocks: Sequence[int] = (2, 2, 2, 2)
+) -> Prunable:
+    """PreAct-ResNet (blocks (2, 2, 2, 2) and width 64: PreAct-ResNet18) with a gate in
+    every block and one a stage's stream.
 
-    The stream's gates multiply what every reader of the stream gets after its batch-norm and ReLU, so that a closed
-    gate is exactly a removed channel, shortcuts included.
+    The stream's gates multiply what every reader of the stream gets after its
+    batch-norm and ReLU, so that a closed gate is exactly a removed channel, shortcuts
+    included.
     """
     children: dict[str, nn.Module] = {
         "standardise": Standardise([0.5], [0.25]),
@@ -220,14 +270,23 @@ def preact_resnet(shape: Shape, classes: int, width: int = 8, blocks: Sequence[i
         for place in range(count):
             name = f"stage{stage + 1}block{place + 1}"
             block = PreActivationBlock(
-                streams[-1].gate.units, width * 2**stage, 2 if stage and not place else 1, streams[-1].gate
+                streams[-1].gate.units,
+                width * 2**stage,
+                2 if stage and not place else 1,
+                streams[-1].gate,
             )
             children[name] = block
-            streams[-1].read(name, "norm1", *(["conv1"] if block.shortcut is None else ["conv1", "shortcut"]))
+            streams[-1].read(
+                name,
+                "norm1",
+                *(["conv1"] if block.shortcut is None else ["conv1", "shortcut"]),
+            )
             if block.shortcut is None:
                 streams[-1].producers.append(f"{name}.conv2")
             else:
-                streams.append(_Stream(Gate(width * 2**stage), f"{name}.conv2", f"{name}.shortcut"))
+                streams.append(
+                    _Stream(Gate(width * 2**stage), f"{name}.conv2", f"{name}.shortcut")
+                )
             inner.append(
                 Group(
                     f"{name}.conv1",
@@ -249,11 +308,19 @@ def preact_resnet(shape: Shape, classes: int, width: int = 8, blocks: Sequence[i
     }
     last.norms.append("norm")
     last.consumers.append("classifier")
-    return Prunable(children, [*inner, *(stream.group(number) for number, stream in enumerate(streams, start=1))])
+    return Prunable(
+        children,
+        [
+            *inner,
+            *(stream.group(number) for number, stream in enumerate(streams, start=1)),
+        ],
+    )
 
 
 class _Stream:
-    """What writes into a stage's stream and what reads it, collected while the network is built."""
+    """What writes into a stage's stream and what reads it, collected while the network
+    is built.
+    """
 
     def __init__(self, gate: Gate, *producers: str) -> None:
         self.gate, self.producers = gate, list(producers)
@@ -268,13 +335,18 @@ class _Stream:
         reader = self.norms[0].rpartition(".")[0]
         gate = f"{reader}.stream" if reader else "stream"
         return Group(
-            f"stream{number}", gate, self.gate.units, tuple(self.producers), tuple(self.norms), tuple(self.consumers)
+            f"stream{number}",
+            gate,
+            self.gate.units,
+            tuple(self.producers),
+            tuple(self.norms),
+            tuple(self.consumers),
         )
 
 
 class PaddedBlock(nn.Module):
-    """A block of the CIFAR ResNets with a shortcut without weights: every second pixel, new channels zero (He et al.
-    2016).
+    """A block of the CIFAR ResNets with a shortcut without weights: every second pixel,
+    new channels zero (He et al. 2016).
     """
 
     def __init__(self, channels: int, width: int) -> None:
@@ -288,14 +360,21 @@ class PaddedBlock(nn.Module):
         self.stride, self.added = stride, width - channels
 
     def forward(self, stream: Tensor) -> Tensor:
-        """The rectified sum of the shortcut of `stream` (N, C, H, W) and two convolutions of it."""
+        """The rectified sum of the shortcut of `stream` (N, C, H, W) and two
+        convolutions of it.
+        """
         inner = self.bn2(self.conv2(self.gate(F.relu(self.bn1(self.conv1(stream))))))
-        shortcut = F.pad(stream[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, self.added // 2, self.added // 2))
+        shortcut = F.pad(
+            stream[:, :, :: self.stride, :: self.stride],
+            (0, 0, 0, 0, self.added // 2, self.added // 2),
+        )
         return F.relu(inner + shortcut)
 
 
 def resnet20(shape: Shape, classes: int) -> Prunable:
-    """ResNet-20 for CIFAR-10 with a gate inside each of its nine blocks, 336 units; its stream has no gates."""
+    """ResNet-20 for CIFAR-10 with a gate inside each of its nine blocks, 336 units; its
+    stream has no gates.
+    """
     children: dict[str, nn.Module] = {
         "standardise": Standardise([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
         "conv1": nn.Conv2d(shape[0], 16, 3, padding=1, bias=False),
@@ -308,10 +387,21 @@ def resnet20(shape: Shape, classes: int) -> Prunable:
             name = f"layer{stage}block{place}"
             children[name] = PaddedBlock(channels, width)
             groups.append(
-                Group(f"{name}.conv1", f"{name}.gate", width, (f"{name}.conv1",), (f"{name}.bn1",), (f"{name}.conv2",))
+                Group(
+                    f"{name}.conv1",
+                    f"{name}.gate",
+                    width,
+                    (f"{name}.conv1",),
+                    (f"{name}.bn1",),
+                    (f"{name}.conv2",),
+                )
             )
             channels = width
-    children |= {"mean": nn.AdaptiveAvgPool2d(1), "flatten": nn.Flatten(), "linear": nn.Linear(64, classes)}
+    children |= {
+        "mean": nn.AdaptiveAvgPool2d(1),
+        "flatten": nn.Flatten(),
+        "linear": nn.Linear(64, classes),
+    }
     return Prunable(children, groups)
 
 
@@ -324,38 +414,55 @@ ARCHITECTURES: dict[str, Callable[[Shape, int], Prunable]] = {
 
 
 def build(architecture: str, image_shape: Shape, classes: int, seed: int) -> Prunable:
-    """An untrained prunable network for images (channels, height, width); its weights depend on `seed` alone.
+    """An untrained prunable network for images (channels, height, width); its weights
+    depend on `seed` alone.
 
     Raises ValueError if the architecture is unknown.
     """
     if architecture not in ARCHITECTURES:
-        raise ValueError(f"unknown architecture {architecture!r}; known are {', '.join(ARCHITECTURES)}")
+        raise ValueError(
+            f"unknown architecture {architecture!r}; known are "
+            f"{', '.join(ARCHITECTURES)}"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return ARCHITECTURES[architecture](image_shape, classes)
 
 
 def published_resnet20() -> Prunable:
-    """ResNet-20 with published weights (akamaster/pytorch_resnet_cifar10, BSD-2), read from the data root, in eval
-    mode.
+    """ResNet-20 with published weights (akamaster/pytorch_resnet_cifar10, BSD-2), read
+    from the data root, in eval mode.
 
-    They were trained on the official CIFAR-10 (91.7 % of its test images, published); the JPEG copy is harder for them.
-    Raises DataError if the file is missing or is not the pinned one.
+    They were trained on the official CIFAR-10 (91.7 % of its test images, published);
+    the JPEG copy is harder for them. Raises DataError if the file is missing or is not
+    the pinned one.
     """
     path = data_root() / RESNET20_FILE
     if not path.is_file():
         raise DataError(
-            f"{RESNET20_FILE} is not in the data root: get it from github.com/akamaster/pytorch_resnet_cifar10"
+            f"{RESNET20_FILE} is not in the data root: get it from "
+            "github.com/akamaster/pytorch_resnet_cifar10"
         )
     if hashlib.sha256(path.read_bytes()).hexdigest() != RESNET20_DIGEST:
-        raise DataError(f"{RESNET20_FILE} does not have its pinned digest: remove it and get it again")
-    stored: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        raise DataError(
+            f"{RESNET20_FILE} does not have its pinned digest: remove it and get it "
+            "again"
+        )
+    stored: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)[
+        "state_dict"
+    ]
     model = resnet20((3, 32, 32), 10)
     model.load_state_dict({_own_name(name): tensor for name, tensor in stored.items()})
     return model.eval()
 
 
 def _own_name(name: str) -> str:
-    """Our name of a published weight: `module.layer1.0.conv1.weight` is `layer1block0.conv1.weight`."""
+    """Our name of a published weight: `module.layer1.0.conv1.weight` is
+    `layer1block0.conv1.weight`.
+    """
     parts = name.removeprefix("module.").split(".")
-    return ".".join([f"{parts[0]}block{parts[1]}", *parts[2:]] if parts[0].startswith("layer") else parts)
+    return ".".join(
+        [f"{parts[0]}block{parts[1]}", *parts[2:]]
+        if parts[0].startswith("layer")
+        else parts
+    )

@@ -1,7 +1,8 @@
 """One training loop and the losses that make natural and defended networks.
 
-Read `Recipe` (what a training is), then `train` (the loop), then the losses below it. The attack inside adversarial training
-is handed in by the caller, since perturbations lie in a later room of the package than models.
+Read `Recipe` (what a training is), then `train` (the loop), then the losses below it.
+The attack inside adversarial training is handed in by the caller, since perturbations
+lie in a later room of the package than models.
 """
 
 from __future__ import annotations
@@ -23,15 +24,19 @@ Attack = Callable[[nn.Module, Tensor, Tensor, Generator], Tensor]
 
 
 class TrainingDiverged(UserError):
-    """The training loss became NaN or infinite; the message names the epoch and the recipe."""
+    """The training loss became NaN or infinite; the message names the epoch and the
+    recipe.
+    """
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How a network is trained.
 
-    `penalty` weighs the squared input gradient (gradient-regularised); `temperature` divides the logits (distilled); `epsilon`
-    (pixel units) and `steps` describe the attack that the caller hands in (fgsm, minmax) and are part of a checkpoint's identity.
+    `penalty` weighs the squared input gradient (gradient-regularised); `temperature`
+    divides the logits (distilled); `epsilon` (pixel units) and `steps` describe the
+    attack that the caller hands in (fgsm, minmax) and are part of a checkpoint's
+    identity.
     """
 
     training: Training
@@ -54,12 +59,15 @@ def train(
     attack: Attack | None = None,
     teacher: nn.Module | None = None,
 ) -> nn.Module:
-    """Train `model` in place on `images` (N, C, H, W) and `labels` (N,) and return it in evaluation mode.
+    """Train `model` in place on `images` (N, C, H, W) and `labels` (N,) and return it
+    in evaluation mode.
 
-    Adam with a one-cycle learning rate; the order of images and every random start come from `seed`. The attack's budget grows
-    linearly over the first third of the steps, which keeps small networks from collapsing to one class.
+    Adam with a one-cycle learning rate; the order of images and every random start come
+    from `seed`. The attack's budget grows linearly over the first third of the steps,
+    which keeps small networks from collapsing to one class.
 
-    Raises TrainingDiverged if the loss stops being finite, ValueError if the recipe needs an attack or a teacher and has none.
+    Raises TrainingDiverged if the loss stops being finite, ValueError if the recipe
+    needs an attack or a teacher and has none.
     """
     if recipe.training in ("fgsm", "minmax") and attack is None:
         raise ValueError(f"{recipe.training} training needs an attack")
@@ -68,16 +76,30 @@ def train(
     generator = torch.Generator(device=images.device).manual_seed(seed)
     optimiser = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
     total = recipe.epochs * math.ceil(len(images) / recipe.batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=recipe.learning_rate * 2, total_steps=total + 1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, max_lr=recipe.learning_rate * 2, total_steps=total + 1
+    )
     model.train()
     step = 0
     for epoch in range(recipe.epochs):
         order = torch.randperm(len(images), generator=generator, device=images.device)
         for chosen in order.split(recipe.batch):
             share = min(1.0, 3 * (step + 1) / total)
-            loss = _loss(model, images[chosen], labels[chosen], recipe, attack, teacher, generator, share)
+            loss = _loss(
+                model,
+                images[chosen],
+                labels[chosen],
+                recipe,
+                attack,
+                teacher,
+                generator,
+                share,
+            )
             if not torch.isfinite(loss):
-                raise TrainingDiverged(f"training loss became {loss.item()} in epoch {epoch + 1} of {recipe}")
+                raise TrainingDiverged(
+                    f"training loss became {loss.item()} in epoch {epoch + 1} of "
+                    f"{recipe}"
+                )
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
@@ -110,23 +132,33 @@ def _loss(
     return (F.cross_entropy(clean, labels) + F.cross_entropy(attacked, labels)) / 2
 
 
-def gradient_regularised_loss(model: nn.Module, images: Tensor, labels: Tensor, penalty: float) -> Tensor:
-    """Cross-entropy plus `penalty` times the squared L2 norm of its input gradient, per image (Ross & Doshi-Velez 2018)."""
+def gradient_regularised_loss(
+    model: nn.Module, images: Tensor, labels: Tensor, penalty: float
+) -> Tensor:
+    """Cross-entropy plus `penalty` times the squared L2 norm of its input gradient, per
+    image (Ross & Doshi-Velez 2018).
+    """
     inputs = images.detach().requires_grad_(True)
     losses = F.cross_entropy(model(inputs), labels, reduction="none")
     (gradient,) = torch.autograd.grad(losses.sum(), inputs, create_graph=True)
     return losses.mean() + penalty * gradient.square().flatten(1).sum(1).mean()
 
 
-def distillation_loss(student: nn.Module, teacher: nn.Module, images: Tensor, temperature: float) -> Tensor:
-    """Cross-entropy of the student against the teacher's softened answers, both at `temperature` (Papernot et al. 2016)."""
+def distillation_loss(
+    student: nn.Module, teacher: nn.Module, images: Tensor, temperature: float
+) -> Tensor:
+    """Cross-entropy of the student against the teacher's softened answers, both at
+    `temperature` (Papernot et al. 2016).
+    """
     with torch.no_grad():
         targets = torch.softmax(teacher(images) / temperature, dim=1)
     return F.cross_entropy(student(images) / temperature, targets)
 
 
 @torch.inference_mode()
-def accuracy(model: nn.Module, images: Tensor, labels: Tensor, chunk: int = 256) -> float:
+def accuracy(
+    model: nn.Module, images: Tensor, labels: Tensor, chunk: int = 256
+) -> float:
     """Share of images whose largest logit is at their label."""
     hits = [
         (model(part).argmax(1) == truth).sum().item()

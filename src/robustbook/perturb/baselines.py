@@ -1,7 +1,8 @@
-"""Baseline images: what is put in the place of covered pixels. All in pixel units of [0, 1], before any normalisation.
+"""Baseline images: what is put in the place of covered pixels. All in pixel units of
+[0, 1], before any normalisation.
 
-Read `make` first (all that need no network), then `neutrality` (what a network says of a baseline), then `neutral` (the
-one that is optimised to say nothing).
+Read `make` first (all that need no network), then `neutrality` (what a network says of
+a baseline), then `neutral` (the one that is optimised to say nothing).
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from robustbook.perturb.network import CHUNK, compute_logits, frozen
 
 CONSTANTS = {"black": 0.0, "white": 1.0, "grey": 0.5}
 BLURS = {"blur 2": 2.0, "blur 5": 5.0, "blur 10": 10.0}
-"""Standard deviations of Gaussian blurs in pixels of an image of 28; they grow with the image."""
+"""Standard deviations of Gaussian blurs in pixels of an image of 28; they grow with the
+image.
+"""
 REFERENCE_SIDE = 28
 NAMES = (
     *CONSTANTS,
@@ -40,21 +43,30 @@ class BaselineError(UserError):
 
 
 def check(images: Tensor, baselines: Tensor) -> None:
-    """Raise BaselineError unless `baselines` have the shape of `images` (or one for all) and lie in [0, 1]."""
-    if baselines.shape[1:] != images.shape[1:] or len(baselines) not in (1, len(images)):
+    """Raise BaselineError unless `baselines` have the shape of `images` (or one for
+    all) and lie in [0, 1].
+    """
+    if baselines.shape[1:] != images.shape[1:] or len(baselines) not in (
+        1,
+        len(images),
+    ):
         raise BaselineError(
-            f"a baseline must have the shape of its image {tuple(images.shape)}, got {tuple(baselines.shape)}"
+            f"a baseline must have the shape of its image {tuple(images.shape)}, "
+            f"got {tuple(baselines.shape)}"
         )
     if not (baselines.min() >= 0 and baselines.max() <= 1):
         raise BaselineError("a baseline must lie in [0, 1]")
 
 
-def make(name: str, images: Tensor, training: Tensor, *, generator: Generator) -> Tensor:
+def make(
+    name: str, images: Tensor, training: Tensor, *, generator: Generator
+) -> Tensor:
     """The baseline `name` for each of `images` (N, C, H, W): same shape, in [0, 1].
 
-    `training` (M, C, H, W) gives the training mean (a mean colour) and the other images ("another image" is the one
-    drawn for it). "image mean" is an image's mean colour; "shuffled" its own pixels in random order; "inpainted" keeps
-    its outermost pixels and continues them smoothly over the inside.
+    `training` (M, C, H, W) gives the training mean (a mean colour) and the other images
+    ("another image" is the one drawn for it). "image mean" is an image's mean colour;
+    "shuffled" its own pixels in random order; "inpainted" keeps its outermost pixels
+    and continues them smoothly over the inside.
 
     Raises BaselineError if the name is unknown.
     """
@@ -69,14 +81,20 @@ def make(name: str, images: Tensor, training: Tensor, *, generator: Generator) -
     if name == "uniform noise":
         return torch.rand(images.shape, generator=generator)
     if name == "Gaussian noise":
-        return (0.5 + NOISE_DEVIATION * torch.randn(images.shape, generator=generator)).clamp(0, 1)
+        return (
+            0.5 + NOISE_DEVIATION * torch.randn(images.shape, generator=generator)
+        ).clamp(0, 1)
     if name == "shuffled":
         return torch.stack([_shuffled(image, generator) for image in images])
     if name == "another image":
-        return training[torch.randint(len(training), (len(images),), generator=generator)]
+        return training[
+            torch.randint(len(training), (len(images),), generator=generator)
+        ]
     if name == "inpainted":
         return inpaint(images)
-    raise BaselineError(f"unknown baseline {name!r}; known are {', '.join((*NAMES, *STARTS))}")
+    raise BaselineError(
+        f"unknown baseline {name!r}; known are {', '.join((*NAMES, *STARTS))}"
+    )
 
 
 def _shuffled(image: Tensor, generator: Generator) -> Tensor:
@@ -85,20 +103,27 @@ def _shuffled(image: Tensor, generator: Generator) -> Tensor:
 
 
 def blur(images: Tensor, deviation: float) -> Tensor:
-    """Gaussian blur of `images` (N, C, H, W) with a standard deviation in pixels; the border pixels are repeated."""
+    """Gaussian blur of `images` (N, C, H, W) with a standard deviation in pixels; the
+    border pixels are repeated.
+    """
     radius = max(1, math.ceil(3 * deviation))
     offsets = torch.arange(-radius, radius + 1, dtype=images.dtype)
     kernel = torch.exp(-(offsets**2) / (2 * deviation**2))
     kernel = kernel / kernel.sum()
     flat = images.reshape(-1, 1, *images.shape[2:])
-    flat = F.conv2d(F.pad(flat, (radius, radius, 0, 0), mode="replicate"), kernel[None, None, None])
-    flat = F.conv2d(F.pad(flat, (0, 0, radius, radius), mode="replicate"), kernel[None, None, :, None])
+    flat = F.conv2d(
+        F.pad(flat, (radius, radius, 0, 0), mode="replicate"), kernel[None, None, None]
+    )
+    flat = F.conv2d(
+        F.pad(flat, (0, 0, radius, radius), mode="replicate"),
+        kernel[None, None, :, None],
+    )
     return flat.reshape(images.shape).clamp(0, 1)
 
 
 def inpaint(images: Tensor) -> Tensor:
-    """`images` (N, C, H, W) whose inside is replaced by the solution of Laplace's equation with the outermost pixels
-    held.
+    """`images` (N, C, H, W) whose inside is replaced by the solution of Laplace's
+    equation with the outermost pixels held.
 
     Solved exactly by the discrete sine transform.
     """
@@ -107,15 +132,27 @@ def inpaint(images: Tensor) -> Tensor:
     pixels = images.double().numpy()
     edge = pixels.copy()
     edge[..., 1:-1, 1:-1] = 0
-    source = edge[..., :-2, 1:-1] + edge[..., 2:, 1:-1] + edge[..., 1:-1, :-2] + edge[..., 1:-1, 2:]
-    rows, columns = (torch.arange(1, side - 1).double() * math.pi / (side - 1) for side in images.shape[2:])
+    source = (
+        edge[..., :-2, 1:-1]
+        + edge[..., 2:, 1:-1]
+        + edge[..., 1:-1, :-2]
+        + edge[..., 1:-1, 2:]
+    )
+    rows, columns = (
+        torch.arange(1, side - 1).double() * math.pi / (side - 1)
+        for side in images.shape[2:]
+    )
     eigenvalues = (4 - 2 * rows.cos()[:, None] - 2 * columns.cos()[None, :]).numpy()
-    edge[..., 1:-1, 1:-1] = idstn(dstn(source, type=1, axes=(-2, -1)) / eigenvalues, type=1, axes=(-2, -1))
+    edge[..., 1:-1, 1:-1] = idstn(
+        dstn(source, type=1, axes=(-2, -1)) / eigenvalues, type=1, axes=(-2, -1)
+    )
     return torch.from_numpy(edge).to(images.dtype).clamp(0, 1)
 
 
 def neutrality(model: Module, baselines: Tensor, *, chunk: int = CHUNK) -> Tensor:
-    """KL(p(B) || uniform) of each of `baselines` (N, C, H, W) as a share of log K: 0 says nothing, 1 is certain. (N,)"""
+    """KL(p(B) || uniform) of each of `baselines` (N, C, H, W) as a share of log K: 0
+    says nothing, 1 is certain. (N,)
+    """
     return _non_uniformity(compute_logits(model, baselines, chunk=chunk))
 
 
@@ -124,12 +161,21 @@ def _non_uniformity(logits: Tensor) -> Tensor:
     return 1 + (logarithms.exp() * logarithms).sum(1) / math.log(logits.shape[1])
 
 
-def neutral(model: Module, start: Tensor, *, target: float = 1e-3, steps: int = 300, step_size: float = 0.03) -> Tensor:
-    """Images near `start` (N, C, H, W) for which the class distribution is uniform: `neutrality` at most `target`.
+def neutral(
+    model: Module,
+    start: Tensor,
+    *,
+    target: float = 1e-3,
+    steps: int = 300,
+    step_size: float = 0.03,
+) -> Tensor:
+    """Images near `start` (N, C, H, W) for which the class distribution is uniform:
+    `neutrality` at most `target`.
 
-    Adam on the cross-entropy with the uniform distribution (whose gradient does not fade where the network is certain),
-    kept in [0, 1]; an image that has reached the target is moved no further. Where the target is not reached in
-    `steps`, the last image is returned: measure it.
+    Adam on the cross-entropy with the uniform distribution (whose gradient does not
+    fade where the network is certain), kept in [0, 1]; an image that has reached the
+    target is moved no further. Where the target is not reached in `steps`, the last
+    image is returned: measure it.
     """
     images = start.clone()
     optimiser = torch.optim.Adam([images], lr=step_size)
@@ -140,7 +186,9 @@ def neutral(model: Module, start: Tensor, *, target: float = 1e-3, steps: int = 
             waiting = _non_uniformity(logits.detach()) > target
             if not waiting.any():
                 break
-            (gradient,) = torch.autograd.grad(-torch.log_softmax(logits, dim=1).mean(1).sum(), images)
+            (gradient,) = torch.autograd.grad(
+                -torch.log_softmax(logits, dim=1).mean(1).sum(), images
+            )
             images.requires_grad_(False)
             before = images.clone()
             images.grad = gradient

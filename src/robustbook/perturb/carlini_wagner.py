@@ -1,4 +1,6 @@
-"""The L2 attack of Carlini and Wagner (2017): the smallest change of an image that is misclassified."""
+"""The L2 attack of Carlini and Wagner (2017): the smallest change of an image that is
+misclassified.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from robustbook.perturb.gradient import margin
 from robustbook.perturb.network import CHUNK, frozen
 
 INSIDE = 0.999999
-"""Share of their distance from grey that pixels keep before the inverse tanh, which is infinite at black and white."""
+"""Share of their distance from grey that pixels keep before the inverse tanh, which is
+infinite at black and white.
+"""
 
 
 def carlini_wagner(
@@ -25,35 +29,63 @@ def carlini_wagner(
     confidence: float = 0.0,
     chunk: int = CHUNK,
 ) -> Tensor:
-    """Misclassified images (N, C, H, W) in [0, 1] close to `images` in L2; the images themselves where none was found.
+    """Misclassified images (N, C, H, W) in [0, 1] close to `images` in L2; the images
+    themselves where none was found.
 
-    Minimises |x' - x|^2 + c max(Z_t - max_{i != t} Z_i, -`confidence`) with x' = (tanh w + 1) / 2, by `steps` of Adam
-    in w, for each of `searches` constants c: ten times larger until an attack succeeds, then by bisection, image by
-    image. An image costs `searches` * `steps` forward and backward passes. The model's mode and its `.grad` fields are
-    left as they were.
+    Minimises |x' - x|^2 + c max(Z_t - max_{i != t} Z_i, -`confidence`) with x' = (tanh
+    w + 1) / 2, by `steps` of Adam in w, for each of `searches` constants c: ten times
+    larger until an attack succeeds, then by bisection, image by image. An image costs
+    `searches` * `steps` forward and backward passes. The model's mode and its `.grad`
+    fields are left as they were.
 
     Raises ValueError if `steps` or `searches` is less than 1, or `images` leave [0, 1].
     """
     if steps < 1 or searches < 1:
-        raise ValueError(f"steps and searches must be at least 1, got {steps} and {searches}")
+        raise ValueError(
+            f"steps and searches must be at least 1, got {steps} and {searches}"
+        )
     if len(images) and (float(images.min()) < 0 or float(images.max()) > 1):
         raise ValueError("images must lie in [0, 1]")
     with frozen(model):
         parts = [
-            _Search(model, part, classes, confidence, first_constant).run(searches, steps, learning_rate)
-            for part, classes in zip(images.split(chunk), labels.split(chunk), strict=True)
+            _Search(model, part, classes, confidence, first_constant).run(
+                searches, steps, learning_rate
+            )
+            for part, classes in zip(
+                images.split(chunk), labels.split(chunk), strict=True
+            )
         ]
     return torch.cat(parts)
 
 
 class _Search:
-    """The search for the constant c of each image of one chunk; `best` and `distance` are what was found so far."""
+    """The search for the constant c of each image of one chunk; `best` and `distance`
+    are what was found so far.
+    """
 
-    def __init__(self, model: Module, images: Tensor, labels: Tensor, confidence: float, first_constant: float) -> None:
-        self.model, self.images, self.labels, self.confidence = model, images, labels, confidence
-        self.best, self.distance = images.clone(), images.new_full((len(images),), torch.inf)
+    def __init__(
+        self,
+        model: Module,
+        images: Tensor,
+        labels: Tensor,
+        confidence: float,
+        first_constant: float,
+    ) -> None:
+        self.model, self.images, self.labels, self.confidence = (
+            model,
+            images,
+            labels,
+            confidence,
+        )
+        self.best, self.distance = (
+            images.clone(),
+            images.new_full((len(images),), torch.inf),
+        )
         self.constant = images.new_full((len(images),), first_constant)
-        self.low, self.high = torch.zeros_like(self.constant), torch.full_like(self.constant, torch.inf)
+        self.low, self.high = (
+            torch.zeros_like(self.constant),
+            torch.full_like(self.constant, torch.inf),
+        )
 
     def run(self, searches: int, steps: int, learning_rate: float) -> Tensor:
         for _ in range(searches):
@@ -61,10 +93,14 @@ class _Search:
         return self.best
 
     def _minimise(self, steps: int, learning_rate: float) -> Tensor:
-        """Adam in tanh space; returns the mask (n,) of images for which it met a misclassified point."""
+        """Adam in tanh space; returns the mask (n,) of images for which it met a
+        misclassified point.
+        """
         variable = torch.atanh((2 * self.images - 1) * INSIDE).requires_grad_()
         optimiser = torch.optim.Adam([variable], lr=learning_rate)
-        succeeded = torch.zeros(len(self.images), dtype=torch.bool, device=self.images.device)
+        succeeded = torch.zeros(
+            len(self.images), dtype=torch.bool, device=self.images.device
+        )
         for _ in range(steps):
             points = (variable.tanh() + 1) / 2
             lead = margin(self.model(points), self.labels)

@@ -1,7 +1,9 @@
-"""A convolution whose gradient with respect to its input is fast on a CPU when the input has few channels.
+"""A convolution whose gradient with respect to its input is fast on a CPU when the
+input has few channels.
 
-The general backward pass is slow there: for one or three input channels it takes several times longer than the forward
-pass. A matrix product and a fold (each output pixel adds its patch back) give the same numbers 3 to 6 times faster.
+The general backward pass is slow there: for one or three input channels it takes
+several times longer than the forward pass. A matrix product and a fold (each output
+pixel adds its patch back) give the same numbers 3 to 6 times faster.
 """
 
 from __future__ import annotations
@@ -27,7 +29,14 @@ class _InputConvolution(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, images: Tensor, layer: nn.Conv2d) -> Tensor:
         ctx.layer, ctx.size = layer, images.shape[-2:]
-        return F.conv2d(images, layer.weight, layer.bias, layer.stride, layer.padding, layer.dilation)
+        return F.conv2d(
+            images,
+            layer.weight,
+            layer.bias,
+            layer.stride,
+            layer.padding,
+            layer.dilation,
+        )
 
     @staticmethod
     @once_differentiable
@@ -35,7 +44,9 @@ class _InputConvolution(torch.autograd.Function):
         layer: nn.Conv2d = ctx.layer
         patches = layer.weight.flatten(1).T @ gradient.flatten(2)
         padding = cast(tuple[int, ...], layer.padding)
-        return F.fold(patches, ctx.size, layer.kernel_size, layer.dilation, padding, layer.stride), None
+        return F.fold(
+            patches, ctx.size, layer.kernel_size, layer.dilation, padding, layer.stride
+        ), None
 
 
 def _forward(layer: nn.Conv2d, images: Tensor) -> Tensor:
@@ -56,7 +67,9 @@ def _suits(layer: Module) -> bool:
 
 @contextmanager
 def fast_input_gradient(model: Module) -> Iterator[None]:
-    """Inside the block, convolutions of few channels pass a gradient to their input alone, and do so faster."""
+    """Inside the block, convolutions of few channels pass a gradient to their input
+    alone, and do so faster.
+    """
     layers = [cast(nn.Conv2d, layer) for layer in model.modules() if _suits(layer)]
     try:
         for layer in layers:

@@ -1,4 +1,5 @@
-"""Signal interference at five severities: Gaussian, uniform and salt-and-pepper noise, blur and occlusion.
+"""Signal interference at five severities: Gaussian, uniform and salt-and-pepper noise,
+blur and occlusion.
 
 Read `KINDS` (what there is and what each severity means) first, then `interfere`.
 """
@@ -25,20 +26,28 @@ def _uniform(images: Tensor, half_width: float, generator: Generator) -> Tensor:
 
 
 def _salt_and_pepper(images: Tensor, share: float, generator: Generator) -> Tensor:
-    """Every pixel, all its channels together, turns black or white with probability `share`."""
+    """Every pixel, all its channels together, turns black or white with probability
+    `share`.
+    """
     draw = torch.rand(images[:, :1].shape, generator=generator)
     return torch.where(draw < share / 2, 0.0, torch.where(draw < share, 1.0, images))
 
 
 def _blur(images: Tensor, width: float, _generator: Generator) -> Tensor:
-    """Gaussian blur; `width` is its deviation over the image's side, borders are mirrored."""
+    """Gaussian blur; `width` is its deviation over the image's side, borders are
+    mirrored.
+    """
     channels, side = images.shape[1], images.shape[-1]
     deviation = width * side
     reach = min(max(1, round(3 * deviation)), side - 1, images.shape[-2] - 1)
     profile = torch.exp(-torch.arange(-reach, reach + 1).square() / (2 * deviation**2))
     kernel = (profile / profile.sum()).expand(channels, 1, 1, -1)
     padded = F.pad(images, (reach,) * 4, mode="reflect")
-    return F.conv2d(F.conv2d(padded, kernel, groups=channels), kernel.transpose(2, 3), groups=channels)
+    return F.conv2d(
+        F.conv2d(padded, kernel, groups=channels),
+        kernel.transpose(2, 3),
+        groups=channels,
+    )
 
 
 def _occlude(images: Tensor, share: float, generator: Generator) -> Tensor:
@@ -48,12 +57,17 @@ def _occlude(images: Tensor, share: float, generator: Generator) -> Tensor:
     top = torch.randint(height - size + 1, (count, 1), generator=generator)
     left = torch.randint(width - size + 1, (count, 1), generator=generator)
     rows, columns = torch.arange(height), torch.arange(width)
-    inside_rows, inside_columns = (rows >= top) & (rows < top + size), (columns >= left) & (columns < left + size)
+    inside_rows, inside_columns = (
+        (rows >= top) & (rows < top + size),
+        (columns >= left) & (columns < left + size),
+    )
     covered = inside_rows[:, :, None] & inside_columns[:, None, :]
     return torch.where(covered[:, None], 0.5, images)
 
 
-KINDS: dict[str, tuple[Callable[[Tensor, float, Generator], Tensor], tuple[float, ...]]] = {
+KINDS: dict[
+    str, tuple[Callable[[Tensor, float, Generator], Tensor], tuple[float, ...]]
+] = {
     "Gaussian noise": (_gaussian, (0.1, 0.2, 0.3, 0.4, 0.5)),
     "uniform noise": (_uniform, (0.2, 0.35, 0.5, 0.65, 0.8)),
     "salt and pepper": (_salt_and_pepper, (0.05, 0.1, 0.2, 0.3, 0.4)),
@@ -62,15 +76,17 @@ KINDS: dict[str, tuple[Callable[[Tensor, float, Generator], Tensor], tuple[float
 }
 """What each kind does, and its amount at severities 1 to 5.
 
-Deviation and half width are in pixel units, salt and pepper in shares of pixels, blur (deviation) and occlusion (side)
-in shares of the image's side.
+Deviation and half width are in pixel units, salt and pepper in shares of pixels, blur
+(deviation) and occlusion (side) in shares of the image's side.
 """
 
 
 def interfere(kind: str, images: Tensor, severity: int, generator: Generator) -> Tensor:
-    """`images` (N, C, H, W) in [0, 1] after interference of a kind at severity 1 to 5, cut to [0, 1] again.
+    """`images` (N, C, H, W) in [0, 1] after interference of a kind at severity 1 to 5,
+    cut to [0, 1] again.
 
-    Raises UnknownNameError if there is no such kind, ParameterError if there is no such severity.
+    Raises UnknownNameError if there is no such kind, ParameterError if there is no such
+    severity.
     """
     if kind not in KINDS:
         raise UnknownNameError("interference", kind, KINDS)

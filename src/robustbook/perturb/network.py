@@ -1,6 +1,7 @@
 """How a network is run here: frozen and in eval mode, in chunks, its passes counted.
 
-Read `frozen` first, then `compute_logits` and `accuracy`, then `Passes` and `count_passes`.
+Read `frozen` first, then `compute_logits` and `accuracy`, then `Passes` and
+`count_passes`.
 """
 
 from __future__ import annotations
@@ -16,13 +17,19 @@ from torch.nn import Module
 from robustbook.perturb.input_convolution import fast_input_gradient
 
 CHUNK = 128
-"""Images that go through a network at once; small networks are fastest on a CPU with chunks of about this size."""
+"""Images that go through a network at once; small networks are fastest on a CPU with
+chunks of about this size.
+"""
 
 
 @contextmanager
 def frozen(model: Module) -> Iterator[Module]:
-    """The model in eval mode with weights that ask for no gradient; both are restored at the end, errors included."""
-    parameters = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    """The model in eval mode with weights that ask for no gradient; both are restored
+    at the end, errors included.
+    """
+    parameters = [
+        (parameter, parameter.requires_grad) for parameter in model.parameters()
+    ]
     modes = [(module, module.training) for module in model.modules()]
     try:
         model.eval()
@@ -38,19 +45,31 @@ def frozen(model: Module) -> Iterator[Module]:
 
 
 def compute_logits(model: Module, images: Tensor, *, chunk: int = CHUNK) -> Tensor:
-    """Logits (N, K) of `images` (N, C, H, W), without gradient, `chunk` images at a time."""
+    """Logits (N, K) of `images` (N, C, H, W), without gradient, `chunk` images at a
+    time.
+    """
     with frozen(model), torch.no_grad():
         return torch.cat([model(part) for part in images.split(chunk)])
 
 
-def accuracy(model: Module, images: Tensor, labels: Tensor, *, chunk: int = CHUNK) -> float:
-    """Share of `images` (N, C, H, W) that the model gives their `labels` (N,); on attacked images, robust accuracy."""
-    return float((compute_logits(model, images, chunk=chunk).argmax(dim=1) == labels).float().mean())
+def accuracy(
+    model: Module, images: Tensor, labels: Tensor, *, chunk: int = CHUNK
+) -> float:
+    """Share of `images` (N, C, H, W) that the model gives their `labels` (N,); on
+    attacked images, robust accuracy.
+    """
+    return float(
+        (compute_logits(model, images, chunk=chunk).argmax(dim=1) == labels)
+        .float()
+        .mean()
+    )
 
 
 @dataclass(frozen=True)
 class Passes:
-    """Cost of a computation: how many images went `forward` through the network and how many came `backward`."""
+    """Cost of a computation: how many images went `forward` through the network and how
+    many came `backward`.
+    """
 
     forward: int = 0
     backward: int = 0
@@ -78,7 +97,8 @@ class PassCounter:
 def count_passes(model: Module) -> Iterator[PassCounter]:
     """Count the images that go through `model` inside the block.
 
-    A forward pass that records a gradient counts as one backward pass too: no function of this package drops a graph.
+    A forward pass that records a gradient counts as one backward pass too: no function
+    of this package drops a graph.
     """
     counter = PassCounter()
     handle = model.register_forward_hook(counter._see)

@@ -1,7 +1,9 @@
-"""Attacks on a posterior: its predictive mean as a module that every gradient attack can take, and two attacks on it.
+"""Attacks on a posterior: its predictive mean as a module that every gradient attack
+can take, and two attacks on it.
 
-Read `Sampled` first (fresh weight samples at every call), then `Predictive`, then `eot_pgd` (the gradient of the averaged
-probability, "expectation over transformation", Athalye et al. 2018) and `uncertainty_aware`.
+Read `Sampled` first (fresh weight samples at every call), then `Predictive`, then
+`eot_pgd` (the gradient of the averaged probability, "expectation over transformation",
+Athalye et al. 2018) and `uncertainty_aware`.
 """
 
 from __future__ import annotations
@@ -20,16 +22,30 @@ from robustbook.bayes.mean_field import MeanField
 from robustbook.bayes.prediction import first_stochastic, install, sampled_probabilities
 from robustbook.bayes.protocol import Empirical, Posterior, check_count
 from robustbook.bayes.weights import WeightSamples, apply_layer
-from robustbook.perturb.gradient import Objective, ascend, cross_entropy, margin, random_starts
+from robustbook.perturb.gradient import (
+    Objective,
+    ascend,
+    cross_entropy,
+    margin,
+    random_starts,
+)
 
 CHUNK = 256
-"""Images that are attacked together: every chunk of them draws weights of its own, so larger than for one network."""
+"""Images that are attacked together: every chunk of them draws weights of its own, so
+larger than for one network.
+"""
 CONFIDENCE, ALARM_WEIGHT = 1.0, 50.0
-"""How far (nats of log-probability) an uncertainty-aware attack wants to be wrong, and what a nat of alarm costs it."""
+"""How far (nats of log-probability) an uncertainty-aware attack wants to be wrong, and
+what a nat of alarm costs it.
+"""
 
 
-def weight_samples(posterior: Posterior, count: int, generator: Generator) -> WeightSamples:
-    """`count` fresh samples; of an empirical posterior with no more than that, every one of its networks once."""
+def weight_samples(
+    posterior: Posterior, count: int, generator: Generator
+) -> WeightSamples:
+    """`count` fresh samples; of an empirical posterior with no more than that, every
+    one of its networks once.
+    """
     check_count(count)
     if isinstance(posterior, Empirical) and len(posterior.samples) <= count:
         return posterior.samples
@@ -37,15 +53,19 @@ def weight_samples(posterior: Posterior, count: int, generator: Generator) -> We
 
 
 class Sampled(Module):
-    """Log-probabilities (N, S, K) of images (N, C, H, W) under `count` weight samples, drawn afresh at every call.
+    """Log-probabilities (N, S, K) of images (N, C, H, W) under `count` weight samples,
+    drawn afresh at every call.
 
-    Layers up to the first one that differs between samples run once. What follows runs all samples in one batched
-    product if it has no convolution, else as networks of their own: on a CPU that is the fastest way there and back.
+    Layers up to the first one that differs between samples run once. What follows runs
+    all samples in one batched product if it has no convolution, else as networks of
+    their own: on a CPU that is the fastest way there and back.
 
-    Where that first layer is linear, its weights independent Gaussians and no convolution follows, its outputs are
-    drawn in their place, image by image (local reparameterisation, Kingma et al. 2015). For every image they have the
-    distribution that drawn weights give them, so the mean over samples and its gradient are estimates of the same two
-    quantities; what is lost is that two images see the same weights, which no attack on single images needs.
+    Where that first layer is linear, its weights independent Gaussians and no
+    convolution follows, its outputs are drawn in their place, image by image (local
+    reparameterisation, Kingma et al. 2015). For every image they have the distribution
+    that drawn weights give them, so the mean over samples and its gradient are
+    estimates of the same two quantities; what is lost is that two images see the same
+    weights, which no attack on single images needs.
 
     Raises EmptyPosteriorError if `count` is less than 1.
     """
@@ -57,18 +77,32 @@ class Sampled(Module):
         self.split = first_stochastic(probe)
         layers = [copy.deepcopy(layer) for layer in posterior.architecture]
         self.prefix = nn.Sequential(*layers[: self.split])
-        self.batched = not any(isinstance(layer, nn.Conv2d) for layer in layers[self.split :])
+        self.batched = not any(
+            isinstance(layer, nn.Conv2d) for layer in layers[self.split :]
+        )
         self.gaussian = _gaussian_layer(posterior, self.split) if self.batched else None
-        self.posterior = posterior if self.gaussian is None else _without(posterior, self.split)
-        copies = 0 if self.batched else len(weight_samples(posterior, count, Generator().manual_seed(0)))
-        self.suffixes = nn.ModuleList(nn.Sequential(*copy.deepcopy(layers[self.split :])) for _ in range(copies))
+        self.posterior = (
+            posterior if self.gaussian is None else _without(posterior, self.split)
+        )
+        copies = (
+            0
+            if self.batched
+            else len(weight_samples(posterior, count, Generator().manual_seed(0)))
+        )
+        self.suffixes = nn.ModuleList(
+            nn.Sequential(*copy.deepcopy(layers[self.split :])) for _ in range(copies)
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Log-probabilities (N, S, K)."""
         samples = weight_samples(self.posterior, self.count, self.generator)
         install(self.prefix, samples, 0)
         values = self.prefix(images)
-        logits = self._batched(samples, values) if self.batched else self._one_by_one(samples, values)
+        logits = (
+            self._batched(samples, values)
+            if self.batched
+            else self._one_by_one(samples, values)
+        )
         return torch.log_softmax(logits, dim=-1).transpose(0, 1)
 
     def _batched(self, samples: WeightSamples, values: Tensor) -> Tensor:
@@ -79,7 +113,11 @@ class Sampled(Module):
             first += 1
         for index in range(first, len(samples.architecture)):
             layer = samples.architecture[index]
-            values = values.relu() if isinstance(layer, nn.ReLU) else apply_layer(samples, index, layer, values)
+            values = (
+                values.relu()
+                if isinstance(layer, nn.ReLU)
+                else apply_layer(samples, index, layer, values)
+            )
         return values.expand(len(samples), -1, -1)
 
     def _one_by_one(self, samples: WeightSamples, values: Tensor) -> Tensor:
@@ -93,7 +131,9 @@ class Sampled(Module):
 
 @dataclass(frozen=True, eq=False)
 class _GaussianLayer:
-    """A linear layer with independent Gaussian weights: their means, and their variances (biases None where fixed)."""
+    """A linear layer with independent Gaussian weights: their means, and their
+    variances (biases None where fixed).
+    """
 
     weight: Tensor
     bias: Tensor | None
@@ -103,33 +143,50 @@ class _GaussianLayer:
     def draw(self, values: Tensor, count: int, generator: Generator) -> Tensor:
         """Outputs (S, N, o) for `values` (N, i), each image with noise of its own."""
         mean = F.linear(values, self.weight, self.bias)
-        variance = F.linear(values.square(), self.weight_variance, self.bias_variance).clamp(min=1e-16)
+        variance = F.linear(
+            values.square(), self.weight_variance, self.bias_variance
+        ).clamp(min=1e-16)
         noise = torch.randn((count, *mean.shape), generator=generator)
         return torch.addcmul(mean, variance.sqrt(), noise)
 
 
 def _gaussian_layer(posterior: Posterior, index: int) -> _GaussianLayer | None:
-    """Layer `index` of a mean-field posterior if it is linear and its weights are stochastic."""
+    """Layer `index` of a mean-field posterior if it is linear and its weights are
+    stochastic.
+    """
     name = f"{index}.weight"
     linear = isinstance(posterior.architecture[index], nn.Linear)
-    if not linear or not isinstance(posterior, MeanField) or name not in posterior.scales:
+    if (
+        not linear
+        or not isinstance(posterior, MeanField)
+        or name not in posterior.scales
+    ):
         return None
     means, scales = posterior.means, posterior.scales
     bias = scales.get(f"{index}.bias")
     return _GaussianLayer(
-        means[name], means.get(f"{index}.bias"), scales[name].square(), None if bias is None else bias.square()
+        means[name],
+        means.get(f"{index}.bias"),
+        scales[name].square(),
+        None if bias is None else bias.square(),
     )
 
 
 def _without(posterior: Posterior, index: int) -> Posterior:
     """The mean-field posterior with layer `index` fixed at its means."""
     assert isinstance(posterior, MeanField)
-    scales = {name: scale for name, scale in posterior.scales.items() if name.split(".")[0] != str(index)}
+    scales = {
+        name: scale
+        for name, scale in posterior.scales.items()
+        if name.split(".")[0] != str(index)
+    }
     return MeanField(posterior.architecture, posterior.means, scales)
 
 
 class Predictive(Sampled):
-    """Log posterior-predictive probabilities (N, K), which attacks may take for logits: their cross-entropy is -log p."""
+    """Log posterior-predictive probabilities (N, K), which attacks may take for logits:
+    their cross-entropy is -log p.
+    """
 
     def forward(self, images: Tensor) -> Tensor:
         """The logarithm of the mean probability over fresh samples."""
@@ -138,7 +195,9 @@ class Predictive(Sampled):
 
 def log_mean(log_probabilities: Tensor) -> Tensor:
     """Log of the mean probability (N, K) of log-probabilities (N, S, K)."""
-    return torch.logsumexp(log_probabilities, dim=1) - math.log(log_probabilities.shape[1])
+    return torch.logsumexp(log_probabilities, dim=1) - math.log(
+        log_probabilities.shape[1]
+    )
 
 
 def eot_pgd(
@@ -155,18 +214,22 @@ def eot_pgd(
     starts: Sequence[Tensor] = (),
     chunk: int = CHUNK,
 ) -> Tensor:
-    """Adversarial images (N, C, H, W) by PGD on -log of the predictive probability, averaged over fresh weight samples.
+    """Adversarial images (N, C, H, W) by PGD on -log of the predictive probability,
+    averaged over fresh weight samples.
 
-    Every step draws `samples` networks. `restarts` ascents of the cross-entropy begin at random points of the ball; from
-    each of the given `starts` (points of another attack, say) the margin of the log-probabilities is climbed, which does
-    not saturate. Of several ends an image keeps the one that is worst under samples it was not made with. An image costs
-    `steps` * `samples` passes for each start. `samples` = 1 is the plain attack on one posterior sample at a time.
+    Every step draws `samples` networks. `restarts` ascents of the cross-entropy begin
+    at random points of the ball; from each of the given `starts` (points of another
+    attack, say) the margin of the log-probabilities is climbed, which does not
+    saturate. Of several ends an image keeps the one that is worst under samples it was
+    not made with. An image costs `steps` * `samples` passes for each start. `samples` =
+    1 is the plain attack on one posterior sample at a time.
 
     Raises EmptyPosteriorError if `samples` is less than 1, ValueError as `ascend` does.
     """
     model = Predictive(posterior, samples, generator)
     plans: list[tuple[Tensor, Objective]] = [
-        (random_starts(images, epsilon, generator), cross_entropy) for _ in range(restarts)
+        (random_starts(images, epsilon, generator), cross_entropy)
+        for _ in range(restarts)
     ]
     plans += [(start, margin) for start in starts]
     best, worst = images.clone(), torch.full((len(images),), -torch.inf)
@@ -190,10 +253,18 @@ def eot_pgd(
     return best
 
 
-def _lead(posterior: Posterior, points: Tensor, labels: Tensor, samples: int, generator: Generator) -> Tensor:
+def _lead(
+    posterior: Posterior,
+    points: Tensor,
+    labels: Tensor,
+    samples: int,
+    generator: Generator,
+) -> Tensor:
     """By how many nats another class leads the label (n,), under fresh samples."""
     fresh = weight_samples(posterior, max(samples, 10), generator)
-    return margin(sampled_probabilities(fresh, points).mean(dim=0).clamp_min(1e-30).log(), labels)
+    return margin(
+        sampled_probabilities(fresh, points).mean(dim=0).clamp_min(1e-30).log(), labels
+    )
 
 
 def uncertainty_aware(
@@ -211,10 +282,12 @@ def uncertainty_aware(
     weight: float = ALARM_WEIGHT,
     chunk: int = CHUNK,
 ) -> Tensor:
-    """Adversarial images that are misclassified and raise no alarm: the margin less `weight` times mutual information.
+    """Adversarial images that are misclassified and raise no alarm: the margin less
+    `weight` times mutual information.
 
-    The margin (nats of log predictive probability) counts up to `confidence` only, so that once an image is wrong by
-    that much the attack goes on to lower the alarm. Shapes, ball, cost and errors as in `eot_pgd` with one start.
+    The margin (nats of log predictive probability) counts up to `confidence` only, so
+    that once an image is wrong by that much the attack goes on to lower the alarm.
+    Shapes, ball, cost and errors as in `eot_pgd` with one start.
     """
     begin = random_starts(images, epsilon, generator) if starts is None else starts
 
@@ -236,7 +309,9 @@ def uncertainty_aware(
 
 
 def _mutual_information(log_probabilities: Tensor) -> Tensor:
-    """Mutual information (N,) of log-probabilities (N, S, K), in nats, with a gradient."""
+    """Mutual information (N,) of log-probabilities (N, S, K), in nats, with a
+    gradient.
+    """
     mean = log_mean(log_probabilities)
     total = -(mean.exp() * mean).sum(dim=-1)
     expected = -(log_probabilities.exp() * log_probabilities).sum(dim=-1).mean(dim=1)

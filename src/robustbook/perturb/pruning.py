@@ -1,8 +1,9 @@
-"""Removing units from a network: choosing them, switching them off, and taking them out for good.
+"""Removing units from a network: choosing them, switching them off, and taking them out
+for good.
 
-Read `lowest` first (which units go), then `masked` (gates closed, weights in place), then `removed` (a smaller network
-with the same outputs), then `cost` (what it saves). A choice of units is always `alive` (units,), True for a unit that
-stays.
+Read `lowest` first (which units go), then `masked` (gates closed, weights in place),
+then `removed` (a smaller network with the same outputs), then `cost` (what it saves). A
+choice of units is always `alive` (units,), True for a unit that stays.
 """
 
 from __future__ import annotations
@@ -29,17 +30,27 @@ def all_alive(model: Prunable) -> Tensor:
 
 
 def lowest(
-    model: Prunable, scores: Tensor, count: int, alive: Tensor, *, layers: Sequence[str] | None = None
+    model: Prunable,
+    scores: Tensor,
+    count: int,
+    alive: Tensor,
+    *,
+    layers: Sequence[str] | None = None,
 ) -> Tensor:
-    """`alive` (units,) after the removal of the `count` living units with the lowest `scores` (units,).
+    """`alive` (units,) after the removal of the `count` living units with the lowest
+    `scores` (units,).
 
-    Only units of the groups named in `layers` may go (all by default), and the last unit of a group never does. Equal
-    scores go in the order of their units.
+    Only units of the groups named in `layers` may go (all by default), and the last
+    unit of a group never does. Equal scores go in the order of their units.
 
-    Raises PruningError if a score is not a number, a layer may not be touched, or fewer than `count` units can go.
+    Raises PruningError if a score is not a number, a layer may not be touched, or fewer
+    than `count` units can go.
     """
     candidates = _candidates(model, scores, alive, layers).tolist()
-    group_of, left = model.group_of_unit().tolist(), [int(part.sum()) for part in model.split(alive).values()]
+    group_of, left = (
+        model.group_of_unit().tolist(),
+        [int(part.sum()) for part in model.split(alive).values()],
+    )
     gone: list[int] = []
     for unit in torch.argsort(scores, stable=True).tolist():
         if len(gone) == count:
@@ -49,28 +60,39 @@ def lowest(
             gone.append(unit)
     if len(gone) < count:
         raise PruningError(
-            f"{count} units are to be removed, but only {len(gone)} can be: every layer keeps at least one"
+            f"{count} units are to be removed, but only {len(gone)} can be: every "
+            "layer keeps at least one"
         )
     after = alive.clone()
     after[gone] = False
     return after
 
 
-def _candidates(model: Prunable, scores: Tensor, alive: Tensor, layers: Sequence[str] | None) -> Tensor:
+def _candidates(
+    model: Prunable, scores: Tensor, alive: Tensor, layers: Sequence[str] | None
+) -> Tensor:
     names = [group.name for group in model.groups]
     for layer in layers or ():
         if layer not in names:
-            raise PruningError(f"layer {layer!r} may not be touched; units can be removed from {', '.join(names)}")
+            raise PruningError(
+                f"layer {layer!r} may not be touched; units can be removed from "
+                f"{', '.join(names)}"
+            )
     for name, part in model.split(scores).items():
         if torch.isnan(part).any():
-            raise PruningError(f"the score of unit {int(torch.isnan(part).nonzero()[0])} of {name!r} is NaN")
+            raise PruningError(
+                f"the score of unit {int(torch.isnan(part).nonzero()[0])} of "
+                f"{name!r} is NaN"
+            )
     allowed = torch.tensor([layers is None or name in layers for name in names])
     return alive & allowed[model.group_of_unit()]
 
 
 @contextmanager
 def masked(model: Prunable, alive: Tensor) -> Iterator[Prunable]:
-    """The network with the gates of removed units closed; the gates are as before at the end."""
+    """The network with the gates of removed units closed; the gates are as before at
+    the end.
+    """
     before = [gate.values for gate in model.gates()]
     try:
         close(model, alive)
@@ -82,12 +104,15 @@ def masked(model: Prunable, alive: Tensor) -> Iterator[Prunable]:
 
 def close(model: Prunable, alive: Tensor) -> None:
     """Close the gates of removed units and open all others."""
-    for gate, part in zip(model.gates(), model.split(alive.float()).values(), strict=True):
+    for gate, part in zip(
+        model.gates(), model.split(alive.float()).values(), strict=True
+    ):
         gate.values = None if bool(part.all()) else part
 
 
 def removed(model: Prunable, alive: Tensor) -> Prunable:
-    """A smaller copy of the network without the removed units, its gates open; its outputs are those of the masked one.
+    """A smaller copy of the network without the removed units, its gates open; its
+    outputs are those of the masked one.
 
     Raises PruningError if a group would lose all its units.
     """
@@ -97,7 +122,9 @@ def removed(model: Prunable, alive: Tensor) -> Prunable:
     for group, part in zip(model.groups, model.split(alive).values(), strict=True):
         kept = part.nonzero().squeeze(1)
         if not len(kept):
-            raise PruningError(f"layer {group.name!r} would lose all its {group.units} units")
+            raise PruningError(
+                f"layer {group.name!r} would lose all its {group.units} units"
+            )
         for name in group.producers:
             _keep_outputs(smaller.get_submodule(name), kept)
         for name in group.norms:
@@ -111,7 +138,10 @@ def removed(model: Prunable, alive: Tensor) -> Prunable:
 
 
 def _keep(parameter: Tensor, kept: Tensor, dimension: int) -> nn.Parameter:
-    return nn.Parameter(parameter.detach().index_select(dimension, kept), requires_grad=parameter.requires_grad)
+    return nn.Parameter(
+        parameter.detach().index_select(dimension, kept),
+        requires_grad=parameter.requires_grad,
+    )
 
 
 def _keep_outputs(layer: nn.Module, kept: Tensor) -> None:
@@ -119,31 +149,44 @@ def _keep_outputs(layer: nn.Module, kept: Tensor) -> None:
     layer.weight = _keep(layer.weight, kept, 0)
     if layer.bias is not None:
         layer.bias = _keep(layer.bias, kept, 0)
-    setattr(layer, "out_channels" if isinstance(layer, nn.Conv2d) else "out_features", len(kept))
+    setattr(
+        layer,
+        "out_channels" if isinstance(layer, nn.Conv2d) else "out_features",
+        len(kept),
+    )
 
 
 def _keep_inputs(layer: nn.Module, kept: Tensor, units: int) -> None:
-    """Keep the inputs of the kept units; after flattening, each unit feeds an equal run of inputs."""
+    """Keep the inputs of the kept units; after flattening, each unit feeds an equal run
+    of inputs.
+    """
     assert isinstance(layer, nn.Conv2d | nn.Linear)
     run = layer.weight.shape[1] // units
     inputs = (kept[:, None] * run + torch.arange(run)).flatten()
     layer.weight = _keep(layer.weight, inputs, 1)
-    setattr(layer, "in_channels" if isinstance(layer, nn.Conv2d) else "in_features", len(inputs))
+    setattr(
+        layer,
+        "in_channels" if isinstance(layer, nn.Conv2d) else "in_features",
+        len(inputs),
+    )
 
 
 def _keep_channels(norm: nn.Module, kept: Tensor) -> None:
     assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_mean is not None and norm.running_var is not None
     norm.weight, norm.bias = _keep(norm.weight, kept, 0), _keep(norm.bias, kept, 0)
-    norm.running_mean, norm.running_var = norm.running_mean[kept], norm.running_var[kept]  # type: ignore[index]
+    norm.running_mean = norm.running_mean[kept]
+    norm.running_var = norm.running_var[kept]
     norm.num_features = len(kept)
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one image costs: `parameters`, `multiply_adds` of convolutions and linear layers, and `activation_bytes`.
+    """What one image costs: `parameters`, `multiply_adds` of convolutions and linear
+    layers, and `activation_bytes`.
 
-    `activation_bytes` is the largest sum of a layer's input and output (float32), the memory that a layer-by-layer run
-    needs.
+    `activation_bytes` is the largest sum of a layer's input and output (float32), the
+    memory that a layer-by-layer run needs.
     """
 
     parameters: int
@@ -153,7 +196,9 @@ class Cost:
 
 @torch.no_grad()
 def cost(model: Prunable, image_shape: tuple[int, int, int]) -> Cost:
-    """The cost of a network for one image of that shape, counted in one forward pass."""
+    """The cost of a network for one image of that shape, counted in one forward
+    pass.
+    """
     adds, sizes = [], []
 
     def see(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -169,15 +214,20 @@ def cost(model: Prunable, image_shape: tuple[int, int, int]) -> Cost:
     finally:
         for handle in handles:
             handle.remove()
-    return Cost(sum(parameter.numel() for parameter in model.parameters()), sum(adds), max(sizes))
+    return Cost(
+        sum(parameter.numel() for parameter in model.parameters()),
+        sum(adds),
+        max(sizes),
+    )
 
 
 @dataclass(frozen=True)
 class LayerCost:
-    """Multiply-adds of one layer by width: `each` for every pair of a living input and a living output unit.
+    """Multiply-adds of one layer by width: `each` for every pair of a living input and
+    a living output unit.
 
-    `reads` and `writes` are the places of the groups that its inputs and outputs belong to, or None where they cannot
-    be removed; then `each` already holds their number.
+    `reads` and `writes` are the places of the groups that its inputs and outputs belong
+    to, or None where they cannot be removed; then `each` already holds their number.
     """
 
     each: int
@@ -187,9 +237,19 @@ class LayerCost:
 
 @torch.no_grad()
 def layer_costs(model: Prunable, image_shape: tuple[int, int, int]) -> list[LayerCost]:
-    """What each convolution and linear layer costs as a function of which units live, from one forward pass."""
-    reads = {name: place for place, group in enumerate(model.groups) for name in group.consumers}
-    writes = {name: place for place, group in enumerate(model.groups) for name in group.producers}
+    """What each convolution and linear layer costs as a function of which units live,
+    from one forward pass.
+    """
+    reads = {
+        name: place
+        for place, group in enumerate(model.groups)
+        for name in group.consumers
+    }
+    writes = {
+        name: place
+        for place, group in enumerate(model.groups)
+        for name in group.producers
+    }
     found: list[LayerCost] = []
 
     def see(name: str, layer: nn.Conv2d | nn.Linear, output: Tensor) -> None:
@@ -199,7 +259,9 @@ def layer_costs(model: Prunable, image_shape: tuple[int, int, int]) -> list[Laye
         found.append(LayerCost(each, reads.get(name), writes.get(name)))
 
     handles = [
-        layer.register_forward_hook(lambda layer, _inputs, output, name=name: see(name, layer, output))
+        layer.register_forward_hook(
+            lambda layer, _inputs, output, name=name: see(name, layer, output)
+        )
         for name, layer in model.named_modules()
         if isinstance(layer, nn.Conv2d | nn.Linear)
     ]
@@ -213,8 +275,8 @@ def layer_costs(model: Prunable, image_shape: tuple[int, int, int]) -> list[Laye
 
 
 def multiply_adds(model: Prunable, layers: Sequence[LayerCost], alive: Tensor) -> int:
-    """Multiply-adds of one image when only the living units are left; equal to `cost(removed(...))` without building
-    it.
+    """Multiply-adds of one image when only the living units are left; equal to
+    `cost(removed(...))` without building it.
     """
     living = [int(part.sum()) for part in model.split(alive).values()]
     return sum(

@@ -1,7 +1,9 @@
-"""Draws comparisons of networks: `forest` (values, intervals), `brackets` (from proof to attack), `bump` (rankings).
+"""Draws comparisons of networks: `forest` (values, intervals), `brackets` (from proof
+to attack), `bump` (rankings).
 
-`forest` and `brackets` take a tidy table as `Results.table` gives it, one line a row of the figure. Where a column
-`hue` names the method, rows have its colour and marker of `plots.style` and the figure gets a legend.
+`forest` and `brackets` take a tidy table as `Results.table` gives it, one line a row of
+the figure. Where a column `hue` names the method, rows have its colour and marker of
+`plots.style` and the figure gets a legend.
 """
 
 from __future__ import annotations
@@ -20,17 +22,30 @@ if TYPE_CHECKING:
 INK = "#333333"
 
 
-def _positions(table: pd.DataFrame, label: str, hue: str | None) -> npt.NDArray[np.float64]:
-    """Height of each row: labels from top to bottom, the hues of one label beside each other around it."""
+def _positions(
+    table: pd.DataFrame, label: str, hue: str | None
+) -> npt.NDArray[np.float64]:
+    """Height of each row: labels from top to bottom, the hues of one label beside each
+    other around it.
+    """
     labels = list(dict.fromkeys(table[label]))
     hues = list(dict.fromkeys(table[hue])) if hue else [None]
     spread = 0.7 / len(hues)
-    offsets = {name: (index - (len(hues) - 1) / 2) * spread for index, name in enumerate(hues)}
+    offsets = {
+        name: (index - (len(hues) - 1) / 2) * spread for index, name in enumerate(hues)
+    }
     names = table[hue] if hue else [None] * len(table)
-    return np.array([labels.index(row) + offsets[name] for row, name in zip(table[label], names, strict=True)])
+    return np.array(
+        [
+            labels.index(row) + offsets[name]
+            for row, name in zip(table[label], names, strict=True)
+        ]
+    )
 
 
-def _finish(ax: Axes, table: pd.DataFrame, label: str, hue: str | None, axis_label: str) -> None:
+def _finish(
+    ax: Axes, table: pd.DataFrame, label: str, hue: str | None, axis_label: str
+) -> None:
     labels = list(dict.fromkeys(table[label]))
     ax.set_yticks(range(len(labels)), [str(name) for name in labels])
     ax.set_ylim(len(labels) - 0.45, -0.55)
@@ -43,16 +58,30 @@ def _finish(ax: Axes, table: pd.DataFrame, label: str, hue: str | None, axis_lab
 
 
 def _legend(ax: Axes, names: list[str]) -> None:
-    """Names of methods with colour and marker, above the axes so that they cover nothing."""
+    """Names of methods with colour and marker, above the axes so that they cover
+    nothing.
+    """
     from matplotlib.lines import Line2D
 
     handles = [
-        Line2D([], [], linestyle="", color=style.colour(name), marker=style.marker(name), label=style.label(name))
+        Line2D(
+            [],
+            [],
+            linestyle="",
+            color=style.colour(name),
+            marker=style.marker(name),
+            label=style.label(name),
+        )
         for name in names
     ]
     columns = len(names) if len(names) <= 4 else 3
     ax.legend(
-        handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, handletextpad=0.2, columnspacing=1
+        handles=handles,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=columns,
+        handletextpad=0.2,
+        columnspacing=1,
     )
 
 
@@ -63,19 +92,46 @@ def _looks(table: pd.DataFrame, hue: str | None) -> list[tuple[str, str]]:
     return [(style.colour(name), style.marker(name)) for name in table[hue]]
 
 
-def forest(ax: Axes, table: pd.DataFrame, *, label: str, axis_label: str, hue: str | None = None) -> None:
-    """Draw the columns `value`, `low` and `high` as points with intervals, one row of the figure per `label`.
+def forest(
+    ax: Axes,
+    table: pd.DataFrame,
+    *,
+    label: str,
+    axis_label: str,
+    hue: str | None = None,
+) -> None:
+    """Draw the columns `value`, `low` and `high` as points with intervals, one row of
+    the figure per `label`.
 
-    `axis_label` names the quantity and its unit; rows without an interval (NaN or None) get a point alone. Raises
-    KeyError if `hue` names a method that `plots.style` does not know.
+    `axis_label` names the quantity and its unit; rows without an interval (NaN or None)
+    get a point alone. Raises KeyError if `hue` names a method that `plots.style` does
+    not know.
     """
     rows = zip(
-        table["value"], table["low"], table["high"], _positions(table, label, hue), _looks(table, hue), strict=True
+        table["value"],
+        table["low"],
+        table["high"],
+        _positions(table, label, hue),
+        _looks(table, hue),
+        strict=True,
     )
     for value, low, high, height, (colour, marker) in rows:
         if low is not None and high is not None:
-            ax.plot([low, high], [height, height], color=colour, linewidth=2.2, solid_capstyle="butt")
-        ax.plot(value, height, marker=marker, color=colour, markeredgecolor="white", markeredgewidth=0.8)
+            ax.plot(
+                [low, high],
+                [height, height],
+                color=colour,
+                linewidth=2.2,
+                solid_capstyle="butt",
+            )
+        ax.plot(
+            value,
+            height,
+            marker=marker,
+            color=colour,
+            markeredgecolor="white",
+            markeredgewidth=0.8,
+        )
     _finish(ax, table, label, hue, axis_label)
 
 
@@ -89,38 +145,87 @@ def brackets(
     high: str = "high",
     hue: str | None = None,
 ) -> None:
-    """Draw the columns `low` (sound: proved) and `high` (attained: an attack found it) as brackets around the truth.
+    """Draw the columns `low` (sound: proved) and `high` (attained: an attack found it)
+    as brackets around the truth.
 
-    The sound end is a wall, the attained end the method's marker. Raises ValueError if a low end exceeds its high end.
+    The sound end is a wall, the attained end the method's marker. Raises ValueError if
+    a low end exceeds its high end.
     """
     if (table[low] > table[high]).any():
         raise ValueError("a bracket's low end lies above its high end")
-    rows = zip(table[low], table[high], _positions(table, label, hue), _looks(table, hue), strict=True)
+    rows = zip(
+        table[low],
+        table[high],
+        _positions(table, label, hue),
+        _looks(table, hue),
+        strict=True,
+    )
     for start, end, height, (colour, marker) in rows:
-        ax.plot([start, end], [height, height], color=colour, linewidth=5, alpha=0.35, solid_capstyle="butt")
-        ax.plot(start, height, marker="|", color=colour, markersize=13, markeredgewidth=2.4)
-        ax.plot(end, height, marker=marker, color=colour, markeredgecolor="white", markeredgewidth=0.8)
+        ax.plot(
+            [start, end],
+            [height, height],
+            color=colour,
+            linewidth=5,
+            alpha=0.35,
+            solid_capstyle="butt",
+        )
+        ax.plot(
+            start, height, marker="|", color=colour, markersize=13, markeredgewidth=2.4
+        )
+        ax.plot(
+            end,
+            height,
+            marker=marker,
+            color=colour,
+            markeredgecolor="white",
+            markeredgewidth=0.8,
+        )
     _finish(ax, table, label, hue, axis_label)
 
 
 def ranks(scores: pd.DataFrame, *, higher_is_better: bool = True) -> pd.DataFrame:
-    """Rank of each row within each column, 1 the best; equal scores share the mean of their ranks."""
+    """Rank of each row within each column, 1 the best; equal scores share the mean of
+    their ranks.
+    """
     return scores.rank(axis=0, ascending=not higher_is_better, method="average")
 
 
-def bump(ax: Axes, scores: pd.DataFrame, *, hue: pd.Series[str] | None = None, higher_is_better: bool = True) -> None:
-    """Draw how the ranking of the rows of `scores` (networks) changes over its columns (test settings).
+def bump(
+    ax: Axes,
+    scores: pd.DataFrame,
+    *,
+    hue: pd.Series[str] | None = None,
+    higher_is_better: bool = True,
+) -> None:
+    """Draw how the ranking of the rows of `scores` (networks) changes over its columns
+    (test settings).
 
-    `hue` (same index) names each row's method and so its colour. Crossing lines are changes of rank; rows are named at
-    the right end.
+    `hue` (same index) names each row's method and so its colour. Crossing lines are
+    changes of rank; rows are named at the right end.
     """
     table = ranks(scores, higher_is_better=higher_is_better)
     places = np.arange(table.shape[1])
     for name, row in table.iterrows():
-        colour, marker = (style.colour(hue[name]), style.marker(hue[name])) if hue is not None else (INK, "o")
-        ax.plot(places, row, color=colour, marker=marker, markeredgecolor="white", markeredgewidth=0.8)
+        colour, marker = (
+            (style.colour(hue[name]), style.marker(hue[name]))
+            if hue is not None
+            else (INK, "o")
+        )
+        ax.plot(
+            places,
+            row,
+            color=colour,
+            marker=marker,
+            markeredgecolor="white",
+            markeredgewidth=0.8,
+        )
         ax.annotate(
-            str(name), (places[-1], row.iloc[-1]), xytext=(9, 0), textcoords="offset points", va="center", fontsize=9.5
+            str(name),
+            (places[-1], row.iloc[-1]),
+            xytext=(9, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9.5,
         )
     ax.set_xticks(places, [str(column) for column in table.columns])
     ax.tick_params(axis="x", rotation=0 if table.shape[1] <= 5 else 35)

@@ -1,8 +1,10 @@
-"""The one look of all figures: a seaborn theme, and a colour, a marker and a label for every method that a page names.
+"""The one look of all figures: a seaborn theme, and a colour, a marker and a label for
+every method that a page names.
 
-Read `METHODS` first (who has which colour), then `use_style`, then the three look-ups `colour`, `marker` and `label`.
-The colours are those of Okabe and Ito (2008), which colour-blind readers can tell apart; every colour comes with a
-marker of its own, so that no figure rests on colour alone.
+Read `METHODS` first (who has which colour), then `use_style`, then the three look-ups
+`colour`, `marker` and `label`. The colours are those of Okabe and Ito (2008), which
+colour-blind readers can tell apart; every colour comes with a marker of its own, so
+that no figure rests on colour alone.
 """
 
 from __future__ import annotations
@@ -74,7 +76,10 @@ def look(name: str) -> Look:
         if candidate in METHODS:
             return METHODS[candidate]
     near = difflib.get_close_matches(key, METHODS, n=1)
-    raise KeyError(f"no method is called {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    raise KeyError(
+        f"no method is called {name!r}"
+        + (f"; did you mean {near[0]!r}?" if near else "")
+    )
 
 
 def colour(name: str) -> str:

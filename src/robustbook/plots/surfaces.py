@@ -1,7 +1,9 @@
-"""Draws surfaces in input space: `contour` from above, `relief` in three dimensions, `profile` along one direction.
+"""Draws surfaces in input space: `contour` from above, `relief` in three dimensions,
+`profile` along one direction.
 
-All three draw a `Surface` of `measure.surfaces` on axes that the caller made. The line S = 0 is the decision boundary;
-the path of an attack is given as its points (alpha, beta).
+All three draw a `Surface` of `measure.surfaces` on axes that the caller made. The line
+S = 0 is the decision boundary; the path of an attack is given as its points (alpha,
+beta).
 """
 
 from __future__ import annotations
@@ -20,22 +22,31 @@ if TYPE_CHECKING:
 
 Quantity = Literal["decision", "cross_entropy"]
 BOUNDARY, PATH = "#111111", "#D55E00"
-AXIS: dict[Quantity, str] = {"decision": "decision value S (logit units)", "cross_entropy": "cross-entropy (nats)"}
+AXIS: dict[Quantity, str] = {
+    "decision": "decision value S (logit units)",
+    "cross_entropy": "cross-entropy (nats)",
+}
 _COLOURS: dict[Quantity, str] = {"decision": "RdBu", "cross_entropy": "BuPu"}
 ALPHA_LABEL = "adversarial direction α"
 BETA_LABEL = "random direction β"
 
 
 def limits(surfaces: list[Surface], quantity: Quantity) -> tuple[float, float]:
-    """Lowest and highest value to colour, for surfaces that share a scale; symmetric around 0 for decision values."""
-    values = np.concatenate([getattr(surface, quantity).ravel() for surface in surfaces])
+    """Lowest and highest value to colour, for surfaces that share a scale; symmetric
+    around 0 for decision values.
+    """
+    values = np.concatenate(
+        [getattr(surface, quantity).ravel() for surface in surfaces]
+    )
     if quantity == "decision":
         far = float(np.abs(values).max()) or 1.0
         return -far, far
     return 0.0, float(values.max()) or 1.0
 
 
-def _norm(surface: Surface, quantity: Quantity, scale: tuple[float, float] | None) -> Normalize:
+def _norm(
+    surface: Surface, quantity: Quantity, scale: tuple[float, float] | None
+) -> Normalize:
     from matplotlib.colors import Normalize
 
     low, high = scale or limits([surface], quantity)
@@ -50,14 +61,18 @@ def contour(
     path: npt.ArrayLike | None = None,
     scale: tuple[float, float] | None = None,
 ) -> QuadMesh:
-    """Colour the plane by `quantity`, with the decision boundary and an attack's `path` (P, 2) drawn in.
+    """Colour the plane by `quantity`, with the decision boundary and an attack's `path`
+    (P, 2) drawn in.
 
-    `scale` fixes the colours' range (see `limits`). Returns the coloured mesh, for a colour bar.
+    `scale` fixes the colours' range (see `limits`). Returns the coloured mesh, for a
+    colour bar.
 
     Raises ValueError if the surface is only a line.
     """
     if min(surface.decision.shape) < 2:
-        raise ValueError(f"a contour needs a plane, got a surface of shape {surface.decision.shape}")
+        raise ValueError(
+            f"a contour needs a plane, got a surface of shape {surface.decision.shape}"
+        )
     mesh = ax.pcolormesh(
         surface.alphas,
         surface.betas,
@@ -68,7 +83,14 @@ def contour(
         rasterized=True,
     )
     if surface.decision.min() < 0 < surface.decision.max():
-        ax.contour(surface.alphas, surface.betas, surface.decision.T, levels=[0], colors=BOUNDARY, linewidths=1.8)
+        ax.contour(
+            surface.alphas,
+            surface.betas,
+            surface.decision.T,
+            levels=[0],
+            colors=BOUNDARY,
+            linewidths=1.8,
+        )
     _mark(ax, path)
     ax.grid(False)
     ax.set(xlabel=ALPHA_LABEL, ylabel=BETA_LABEL)
@@ -76,7 +98,9 @@ def contour(
 
 
 def _mark(ax: Axes, path: npt.ArrayLike | None) -> None:
-    """The image as a dot at the origin, the attack's path as a line that ends in a cross."""
+    """The image as a dot at the origin, the attack's path as a line that ends in a
+    cross.
+    """
     outline: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 1}
     if path is not None:
         points = np.asarray(path, dtype=np.float64)
@@ -94,12 +118,15 @@ def relief(
     path: npt.ArrayLike | None = None,
     scale: tuple[float, float] | None = None,
 ) -> None:
-    """Draw `quantity` as a relief on 3-D axes, with the decision boundary and an attack's `path` (P, 2) on it.
+    """Draw `quantity` as a relief on 3-D axes, with the decision boundary and an
+    attack's `path` (P, 2) on it.
 
     Raises ValueError if the surface is only a line.
     """
     if min(surface.decision.shape) < 2:
-        raise ValueError(f"a relief needs a plane, got a surface of shape {surface.decision.shape}")
+        raise ValueError(
+            f"a relief needs a plane, got a surface of shape {surface.decision.shape}"
+        )
     alphas, betas = np.meshgrid(surface.alphas, surface.betas, indexing="ij")
     heights = getattr(surface, quantity)
     ax.computed_zorder = False
@@ -117,10 +144,24 @@ def relief(
         zorder=1,
     )
     for line in boundary_lines(surface):
-        ax.plot(line[:, 0], line[:, 1], _height(surface, heights, line), color=BOUNDARY, linewidth=2, zorder=3)
+        ax.plot(
+            line[:, 0],
+            line[:, 1],
+            _height(surface, heights, line),
+            color=BOUNDARY,
+            linewidth=2,
+            zorder=3,
+        )
     if path is not None:
         points = _dense(np.asarray(path, dtype=np.float64))
-        ax.plot(points[:, 0], points[:, 1], _height(surface, heights, points), color=PATH, linewidth=2.2, zorder=4)
+        ax.plot(
+            points[:, 0],
+            points[:, 1],
+            _height(surface, heights, points),
+            color=PATH,
+            linewidth=2.2,
+            zorder=4,
+        )
     low, high = scale or limits([surface], quantity)
     ax.set(xlabel="α", ylabel="β", zlim=(low, high))
     ax.set_zlabel(AXIS[quantity], labelpad=1)
@@ -131,30 +172,44 @@ def relief(
 
 
 def boundary_lines(surface: Surface) -> list[npt.NDArray[np.float64]]:
-    """The decision boundary S = 0 as lines of points (alpha, beta), interpolated between cells."""
+    """The decision boundary S = 0 as lines of points (alpha, beta), interpolated
+    between cells.
+    """
     from contourpy import contour_generator
 
-    lines = contour_generator(surface.alphas, surface.betas, surface.decision.T).lines(0.0)
+    lines = contour_generator(surface.alphas, surface.betas, surface.decision.T).lines(
+        0.0
+    )
     return [np.asarray(line, dtype=np.float64) for line in lines]
 
 
-def _height(surface: Surface, heights: npt.NDArray[np.float64], points: npt.NDArray[np.float64]) -> Any:
+def _height(
+    surface: Surface, heights: npt.NDArray[np.float64], points: npt.NDArray[np.float64]
+) -> Any:
     """The surface's value at points (P, 2) of the plane, NaN outside it."""
     from scipy.interpolate import RegularGridInterpolator
 
     grid = (surface.alphas, surface.betas)
-    return RegularGridInterpolator(grid, heights, bounds_error=False, fill_value=np.nan)(points)
+    return RegularGridInterpolator(
+        grid, heights, bounds_error=False, fill_value=np.nan
+    )(points)
 
 
 def _dense(points: npt.NDArray[np.float64], each: int = 20) -> npt.NDArray[np.float64]:
     """The same path with `each` points a step, so that it lies on a curved surface."""
     position = np.linspace(0, len(points) - 1, (len(points) - 1) * each + 1)
     steps = np.arange(len(points))
-    return np.column_stack([np.interp(position, steps, points[:, axis]) for axis in (0, 1)])
+    return np.column_stack(
+        [np.interp(position, steps, points[:, axis]) for axis in (0, 1)]
+    )
 
 
-def profile(ax: Axes, surface: Surface, quantity: Quantity = "decision", **style: Any) -> None:
-    """Draw `quantity` along alpha (at the beta nearest to 0) as a line; `style` goes to Matplotlib's `plot`."""
+def profile(
+    ax: Axes, surface: Surface, quantity: Quantity = "decision", **style: Any
+) -> None:
+    """Draw `quantity` along alpha (at the beta nearest to 0) as a line; `style` goes to
+    Matplotlib's `plot`.
+    """
     across = int(np.abs(surface.betas).argmin())
     ax.plot(surface.alphas, getattr(surface, quantity)[:, across], **style)
     if quantity == "decision":

@@ -1,6 +1,8 @@
-"""Make an executed notebook a page: `clean` leaves only what is the same when the run is repeated.
+"""Make an executed notebook a page: `clean` leaves only what is the same when the run
+is repeated.
 
-`refresh` gives a page new text around the outputs it has; `to_bytes` and `read` are the page's file format.
+`refresh` gives a page new text around the outputs it has; `to_bytes` and `read` are the
+page's file format.
 """
 
 from __future__ import annotations
@@ -22,8 +24,12 @@ from robustbook.run.project import REFERENCE, RunId
 _TEXT = ("text/", "image/svg+xml", "application/json")
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _PLACES = r"home|Users|root|tmp|private|var|usr|opt|mnt|media|srv"
-_PATH = re.compile(rf"(?<![\w.<>/+:=~-])/(?:{_PLACES})/[^\s\"'<>)]+|(?<!\w)[A-Z]:\\\\?[A-Za-z][^\s\"'<>)]*")
-_UPWARDS = re.compile(r"(?:(?<=\} )|(?<=\}`)|(?<=\]\()|(?<=<)|(?<=src=\")|(?<=href=\"))(?=\.\./)")
+_PATH = re.compile(
+    rf"(?<![\w.<>/+:=~-])/(?:{_PLACES})/[^\s\"'<>)]+|(?<!\w)[A-Z]:\\\\?[A-Za-z][^\s\"'<>)]*"
+)
+_UPWARDS = re.compile(
+    r"(?:(?<=\} )|(?<=\}`)|(?<=\]\()|(?<=<)|(?<=src=\")|(?<=href=\"))(?=\.\./)"
+)
 _LABELS = re.compile(
     r"^\((?P<target>[\w:.-]+)\)=\s*$|^\$\$\s*\((?P<equation>[\w:.-]+)\)\s*$|"
     r"(?<=[^\s$])\s*\$\$\s*\((?P<tail>[\w:.-]+)\)\s*$|^:(?:label|name):\s*(?P<option>[\w:.-]+)\s*$",
@@ -32,7 +38,8 @@ _LABELS = re.compile(
 
 
 def clean(executed: Node, run: RunId, root: Path) -> Node:
-    """The page of an executed notebook: stable ids and counts, no times, stderr, widget state or paths.
+    """The page of an executed notebook: stable ids and counts, no times, stderr, widget
+    state or paths.
 
     Raises RunFailedError where an output still shows a path of this machine.
     """
@@ -43,12 +50,16 @@ def clean(executed: Node, run: RunId, root: Path) -> Node:
 
 
 def refresh(source: Node, page: Node, run: RunId, overrides: Mapping[str, Any]) -> Node:
-    """The page that `source` makes with the outputs of `page`; their code must be the same but for comments."""
+    """The page that `source` makes with the outputs of `page`; their code must be the
+    same but for comments.
+    """
     prepared = notebook.prepare(source, overrides)
     outputs = [cell.outputs for cell in page.cells if cell.cell_type == "code"]
     code = [cell for cell in prepared.cells if cell.cell_type == "code"]
     if len(outputs) != len(code):
-        raise ValueError(f"the page has {len(outputs)} code cells, its notebook {len(code)}")
+        raise ValueError(
+            f"the page has {len(outputs)} code cells, its notebook {len(code)}"
+        )
     for cell, kept in zip(code, outputs, strict=True):
         cell.outputs = kept
     return _page([_cell(cell, []) for cell in prepared.cells], prepared, run)
@@ -59,7 +70,9 @@ def to_bytes(page: Node) -> bytes:
     import nbformat
 
     nbformat.validate(page)
-    text = json.dumps(json.loads(nbformat.writes(page)), sort_keys=True, indent=1, ensure_ascii=False)
+    text = json.dumps(
+        json.loads(nbformat.writes(page)), sort_keys=True, indent=1, ensure_ascii=False
+    )
     return (text + "\n").encode()
 
 
@@ -70,7 +83,9 @@ def read(path: Path) -> Node:
     try:
         return nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
     except Exception as error:
-        raise DamagedFileError(f"page {path.parent.name}/{path.name} is damaged: run it again") from error
+        raise DamagedFileError(
+            f"page {path.parent.name}/{path.name} is damaged: run it again"
+        ) from error
 
 
 def _page(cells: list[Node], source: Node, run: RunId) -> Node:
@@ -94,11 +109,19 @@ def _page(cells: list[Node], source: Node, run: RunId) -> Node:
 def _cell(cell: Node, masks: list[tuple[re.Pattern[str], str]]) -> Node:
     from nbformat.v4 import new_code_cell, new_markdown_cell, new_raw_cell
 
-    metadata = {key: cell.metadata[key] for key in ("exercise", "mystnb", "tags") if cell.metadata.get(key)}
+    metadata = {
+        key: cell.metadata[key]
+        for key in ("exercise", "mystnb", "tags")
+        if cell.metadata.get(key)
+    }
     if cell.cell_type != "code":
         make = new_markdown_cell if cell.cell_type == "markdown" else new_raw_cell
         return make(cell.source, metadata=metadata)
-    outputs = [cleaned for output in cell.outputs if (cleaned := _output(output, masks)) is not None]
+    outputs = [
+        cleaned
+        for output in cell.outputs
+        if (cleaned := _output(output, masks)) is not None
+    ]
     return new_code_cell(cell.source, metadata=metadata, outputs=outputs)
 
 
@@ -107,11 +130,21 @@ def _output(output: Node, masks: list[tuple[re.Pattern[str], str]]) -> Node | No
     from nbformat.v4 import new_output
 
     if output.output_type == "stream":
-        return None if output.name == "stderr" else new_output("stream", name="stdout", text=_mask(output.text, masks))
-    data = {kind: _data(kind, value, masks) for kind, value in output.data.items() if "widget" not in kind}
+        return (
+            None
+            if output.name == "stderr"
+            else new_output("stream", name="stdout", text=_mask(output.text, masks))
+        )
+    data = {
+        kind: _data(kind, value, masks)
+        for kind, value in output.data.items()
+        if "widget" not in kind
+    }
     if not data:
         return None
-    return new_output(output.output_type, data=data, metadata=dict(output.get("metadata", {})))
+    return new_output(
+        output.output_type, data=data, metadata=dict(output.get("metadata", {}))
+    )
 
 
 def _data(kind: str, value: Any, masks: list[tuple[re.Pattern[str], str]]) -> Any:
@@ -122,7 +155,9 @@ def _data(kind: str, value: Any, masks: list[tuple[re.Pattern[str], str]]) -> An
 
 
 def path_masks(root: Path) -> list[tuple[re.Pattern[str], str]]:
-    """Patterns of this machine's own places with the names that a page shows for them, longest place first."""
+    """Patterns of this machine's own places with the names that a page shows for them,
+    longest place first.
+    """
     places = {
         str(Path.home()): "~",
         tempfile.gettempdir(): "<temporary>",
@@ -132,8 +167,13 @@ def path_masks(root: Path) -> list[tuple[re.Pattern[str], str]]:
         os.environ.get("ROBUSTBOOK_DATA", ""): "<data>",
         str(root): "<project>",
     }
-    ordered = sorted((place for place in places if len(place) > 3), key=len, reverse=True)
-    return [(re.compile(rf"(?<![\w+/.]){re.escape(place)}(?![\w+-])"), places[place]) for place in ordered]
+    ordered = sorted(
+        (place for place in places if len(place) > 3), key=len, reverse=True
+    )
+    return [
+        (re.compile(rf"(?<![\w+/.]){re.escape(place)}(?![\w+-])"), places[place])
+        for place in ordered
+    ]
 
 
 def _mask(text: str, masks: list[tuple[re.Pattern[str], str]]) -> str:
@@ -148,31 +188,52 @@ def _refuse_paths(cells: list[Node], sections: list[str]) -> None:
             found = _PATH.search(text)
             if found:
                 raise RunFailedError(
-                    f'shows a path of this machine in section "{section}", {found[0]!r}: print its name only'
+                    f'shows a path of this machine in section "{section}", '
+                    f"{found[0]!r}: print its name only"
                 )
 
 
 def _texts(cell: Node) -> list[str]:
     texts = []
     for output in cell.get("outputs", []):
-        shown = {"text/plain": output.text} if output.output_type == "stream" else output.data
-        texts += [value for kind, value in shown.items() if kind.startswith(_TEXT) and isinstance(value, str)]
+        shown = (
+            {"text/plain": output.text}
+            if output.output_type == "stream"
+            else output.data
+        )
+        texts += [
+            value
+            for kind, value in shown.items()
+            if kind.startswith(_TEXT) and isinstance(value, str)
+        ]
     return texts
 
 
 def _own_labels(cells: list[Node], run: RunId) -> list[Node]:
-    """Give every label that the page defines a name of its own, for the reference page defines the same ones."""
+    """Give every label that the page defines a name of its own, for the reference page
+    defines the same ones.
+    """
     texts = [cell for cell in cells if cell.cell_type == "markdown"]
-    found = {name for cell in texts for match in _LABELS.finditer(cell.source) for name in match.groups() if name}
+    found = {
+        name
+        for cell in texts
+        for match in _LABELS.finditer(cell.source)
+        for name in match.groups()
+        if name
+    }
     for name in sorted(found, key=len, reverse=True):
         pattern = re.compile(rf"(?<![\w:./-]){re.escape(name)}(?![\w:.-]*[\w-])")
         for cell in texts:
-            cell.source = _in_references(cell.source, pattern, f"{name}-{run.study}-{run.run}".replace("_", "-"))
+            cell.source = _in_references(
+                cell.source, pattern, f"{name}-{run.study}-{run.run}".replace("_", "-")
+            )
     return cells
 
 
 def _own_paths(cells: list[Node]) -> list[Node]:
-    """Let relative paths, written for the reference page, start one folder deeper, where the pages of other runs lie."""
+    """Let relative paths, written for the reference page, start one folder deeper,
+    where the pages of other runs lie.
+    """
     for cell in cells:
         if cell.cell_type == "markdown":
             cell.source = _UPWARDS.sub("../", cell.source)
@@ -190,7 +251,9 @@ def _in_references(text: str, pattern: re.Pattern[str], new: str) -> str:
 
 def _count(cells: list[Node]) -> None:
     """Number the code cells from 1 in their order, and their results with them."""
-    for number, cell in enumerate((cell for cell in cells if cell.cell_type == "code"), start=1):
+    for number, cell in enumerate(
+        (cell for cell in cells if cell.cell_type == "code"), start=1
+    ):
         cell.execution_count = number
         for output in cell.outputs:
             if output.output_type == "execute_result":

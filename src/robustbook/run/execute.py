@@ -1,6 +1,8 @@
-"""Execute a notebook in a kernel of this very interpreter: `execute` is the entry, `Reporter` shows how far it is.
+"""Execute a notebook in a kernel of this very interpreter: `execute` is the entry,
+`Reporter` shows how far it is.
 
-Papermill's client runs the cells; the kernel is described here and not looked up, so no installed kernel is used.
+Papermill's client runs the cells; the kernel is described here and not looked up, so no
+installed kernel is used.
 """
 
 from __future__ import annotations
@@ -43,7 +45,9 @@ class Reporter(Protocol):
     """What is told while a notebook runs."""
 
     def cell(self, done: int, total: int, section: str) -> None:
-        """A cell starts: `done` of `total` cells are behind it, it belongs to `section`."""
+        """A cell starts: `done` of `total` cells are behind it, it belongs to
+        `section`.
+        """
 
     def piece(self, line: str) -> None:
         """The cell that runs says how far it is (`robustbook.progress`)."""
@@ -75,7 +79,11 @@ class PlainReporter:
         """Say so when a new section begins."""
         if section != self.section:
             self.section = section
-            print(f"{self.title}: {done}/{total} cells, {time.monotonic() - self.start:.0f} s, {section}", flush=True)
+            print(
+                f"{self.title}: {done}/{total} cells, "
+                f"{time.monotonic() - self.start:.0f} s, {section}",
+                flush=True,
+            )
 
     def piece(self, line: str) -> None:
         """Say so."""
@@ -90,9 +98,19 @@ class LiveReporter:
 
     def __init__(self, title: str) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+        )
 
-        columns = (TextColumn("{task.fields[title]}"), BarColumn(bar_width=20), MofNCompleteColumn())
+        columns = (
+            TextColumn("{task.fields[title]}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+        )
         self.section = ""
         self.progress = Progress(
             *columns,
@@ -101,7 +119,9 @@ class LiveReporter:
             console=Console(stderr=True),
             transient=True,
         )
-        self.task = self.progress.add_task("run", total=None, title=title, section="starting")
+        self.task = self.progress.add_task(
+            "run", total=None, title=title, section="starting"
+        )
         self.progress.start()
 
     def cell(self, done: int, total: int, section: str) -> None:
@@ -132,10 +152,12 @@ def execute(
     progress: Reporter,
     launcher: str = "ipykernel_launcher",
 ) -> None:
-    """Run all cells of `node` in place, in a new kernel that starts in `folder`; the module `launcher` starts it.
+    """Run all cells of `node` in place, in a new kernel that starts in `folder`; the
+    module `launcher` starts it.
 
-    Raises UserError where a cell did (its line is the message), RunFailedError for any other failure. All output is
-    written to `log`. A stop by SIGINT or SIGTERM shuts the kernel down and goes on as KeyboardInterrupt.
+    Raises UserError where a cell did (its line is the message), RunFailedError for any
+    other failure. All output is written to `log`. A stop by SIGINT or SIGTERM shuts the
+    kernel down and goes on as KeyboardInterrupt.
     """
     broken = ""
     try:
@@ -148,10 +170,20 @@ def execute(
         write_log(node, log, broken)
     failure = find_failure(node, broken)
     if failure is not None:
-        raise UserError(failure.error) if failure.user_error else RunFailedError(explain(failure))
+        raise (
+            UserError(failure.error)
+            if failure.user_error
+            else RunFailedError(explain(failure))
+        )
 
 
-def _run_cells(node: Node, folder: Path, environment: Mapping[str, str], progress: Reporter, launcher: str) -> None:
+def _run_cells(
+    node: Node,
+    folder: Path,
+    environment: Mapping[str, str],
+    progress: Reporter,
+    launcher: str,
+) -> None:
     manager = _manager(node, progress)
     kernel = _kernel_manager(launcher)
     client = _client_class(progress)(
@@ -196,7 +228,9 @@ def _manager(node: Node, progress: Reporter) -> Any:
     sections = notebook.sections(node)
 
     class Manager(NotebookExecutionManager):
-        def cell_start(self, cell: Node, cell_index: int | None = None, **kwargs: Any) -> None:
+        def cell_start(
+            self, cell: Node, cell_index: int | None = None, **kwargs: Any
+        ) -> None:
             super().cell_start(cell, cell_index, **kwargs)
             progress.cell(cell_index or 0, len(sections), sections[cell_index or 0])
 
@@ -207,7 +241,9 @@ def _manager(node: Node, progress: Reporter) -> Any:
 
 
 def _kernel_manager(launcher: str) -> Any:
-    """A manager whose one kernel is this interpreter, without the user's IPython configuration."""
+    """A manager whose one kernel is this interpreter, without the user's IPython
+    configuration.
+    """
     from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
     from jupyter_client.manager import AsyncKernelManager
 
@@ -220,13 +256,19 @@ def _kernel_manager(launcher: str) -> Any:
 
     class KilledAtOnce(AsyncKernelManager):
         async def _async_interrupt_kernel(self) -> None:
-            """Send nothing: to be told before it is killed makes a process that is just starting print a traceback."""
+            """Send nothing: to be told before it is killed makes a process that is just
+            starting print a traceback.
+            """
 
-    return KilledAtOnce(kernel_name="python3", kernel_spec_manager=OnlyThisInterpreter())
+    return KilledAtOnce(
+        kernel_name="python3", kernel_spec_manager=OnlyThisInterpreter()
+    )
 
 
 def _end(kernel: Any) -> None:
-    """Shut the kernel down whatever state it is in, and the processes that it started."""
+    """Shut the kernel down whatever state it is in, and the processes that it
+    started.
+    """
     from jupyter_core.utils import run_sync
 
     group = getattr(kernel.provisioner, "pgid", None)
@@ -260,10 +302,16 @@ def stopped_by_signals() -> Iterator[None]:
 
 
 def find_failure(node: Node, broken: str = "") -> Failure | None:
-    """The first cell that raised, or the one that was running when the kernel was lost; None where all went well."""
+    """The first cell that raised, or the one that was running when the kernel was lost;
+    None where all went well.
+    """
     last = 0
     for index, cell in enumerate(node.cells):
-        errors = [output for output in cell.get("outputs", []) if output.output_type == "error"]
+        errors = [
+            output
+            for output in cell.get("outputs", [])
+            if output.output_type == "error"
+        ]
         if errors:
             return _failure(node, index, errors[0], broken)
         if cell.metadata.get("papermill", {}).get("duration") is not None:
@@ -273,7 +321,11 @@ def find_failure(node: Node, broken: str = "") -> Failure | None:
 
 def _failure(node: Node, index: int, output: Node | None, broken: str) -> Failure:
     shown = "\n".join(output.traceback) if output else ""
-    message = _COLOUR.sub("", f"{output.ename}: {output.evalue}") if output else f"the kernel was lost: {broken}"
+    message = (
+        _COLOUR.sub("", f"{output.ename}: {output.evalue}")
+        if output
+        else f"the kernel was lost: {broken}"
+    )
     user_error = shown.startswith("error: ")
     return Failure(
         cell=index + 1,
@@ -288,8 +340,13 @@ def _failure(node: Node, index: int, output: Node | None, broken: str) -> Failur
 def explain(failure: Failure) -> str:
     """A failure as a block for the terminal."""
     lines = failure.source.splitlines()
-    head = [f"    {line}" for line in lines[:_HEAD]] + (["    ..."] if len(lines) > _HEAD else [])
-    where = f'failed in section "{failure.section}", cell {failure.cell} of {failure.cells}:'
+    head = [f"    {line}" for line in lines[:_HEAD]] + (
+        ["    ..."] if len(lines) > _HEAD else []
+    )
+    where = (
+        f'failed in section "{failure.section}", cell {failure.cell} of '
+        f"{failure.cells}:"
+    )
     return "\n".join([where, *head, failure.error])
 
 
@@ -298,7 +355,11 @@ def write_log(node: Node, log: Path, broken: str) -> None:
     parts = []
     for index, cell in enumerate(node.cells):
         if cell.cell_type == "code":
-            parts += [f"--- cell {index + 1}", cell.source, *(_plain(output) for output in cell.get("outputs", []))]
+            parts += [
+                f"--- cell {index + 1}",
+                cell.source,
+                *(_plain(output) for output in cell.get("outputs", [])),
+            ]
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("\n".join([*parts, broken]), encoding="utf-8")
 

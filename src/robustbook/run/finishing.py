@@ -1,4 +1,6 @@
-"""The last step of a notebook, `finish`: judge the claims, say what was computed from what, write the record."""
+"""The last step of a notebook, `finish`: judge the claims, say what was computed from
+what, write the record.
+"""
 
 from __future__ import annotations
 
@@ -33,11 +35,18 @@ def judged(claim: Claim, results: Results) -> ClaimRecord:
 
 
 def digests(data: Sequence[ImageSet]) -> dict[str, str]:
-    """Digest of each image set by its title, and by title and split where two sets share the title."""
+    """Digest of each image set by its title, and by title and split where two sets
+    share the title.
+    """
     shared = {
-        images.title for images in data if any(images.title == one.title and images.split != one.split for one in data)
+        images.title
+        for images in data
+        if any(images.title == one.title and images.split != one.split for one in data)
     }
-    return {f"{one.title}, {one.split}" if one.title in shared else one.title: one.digest for one in data}
+    return {
+        f"{one.title}, {one.split}" if one.title in shared else one.title: one.digest
+        for one in data
+    }
 
 
 def finish(
@@ -47,10 +56,12 @@ def finish(
     data: Sequence[ImageSet] = (),
     timing: Mapping[str, float] | None = None,
 ) -> Record:
-    """The record of this run: `results` with a verdict per claim of `study`, and what they were computed from.
+    """The record of this run: `results` with a verdict per claim of `study`, and what
+    they were computed from.
 
-    `timing` holds measured seconds by name; comparisons leave it out. Under the runner the record is also written to
-    the file that ROBUSTBOOK_RECORD names; in plain JupyterLab nothing is written.
+    `timing` holds measured seconds by name; comparisons leave it out. Under the runner
+    the record is also written to the file that ROBUSTBOOK_RECORD names; in plain
+    JupyterLab nothing is written.
     """
     from robustbook import studies
     from robustbook.run import provenance

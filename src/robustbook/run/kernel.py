@@ -1,9 +1,12 @@
-"""A kernel whose workers are forked from it before it has threads: `python -m robustbook.run.kernel -f FILE`."""
+"""A kernel whose workers are forked from it before it has threads: `python -m
+robustbook.run.kernel -f FILE`.
+"""
 
 import sys
 
 if __name__ == "__main__":
-    # Nothing is imported from the folder of the notebooks here; the kernel puts it back.
+    # Nothing is imported from the folder of the notebooks here; the kernel puts it
+    # back.
     del sys.path[0]
 
     from contextlib import suppress

@@ -1,4 +1,6 @@
-"""How much memory a run takes, over its command, its kernel and the workers: `watched`."""
+"""How much memory a run takes, over its command, its kernel and the workers:
+`watched`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ INTERVAL = 1.0  # seconds
 
 
 class Watch(Thread):
-    """Looks again and again at this process and all below it; `peak` is the most bytes that they held together."""
+    """Looks again and again at this process and all below it; `peak` is the most bytes
+    that they held together.
+    """
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -37,7 +41,9 @@ def watched() -> Iterator[Watch]:
 
 
 def held() -> float:
-    """Bytes of memory that this process and all below it hold now; what several share counts once where Linux tells."""
+    """Bytes of memory that this process and all below it hold now; what several share
+    counts once where Linux tells.
+    """
     import psutil
 
     total = 0.0

@@ -1,4 +1,6 @@
-"""The text notebook of a study: `read` it, `prepare` it for a run; which cell holds what."""
+"""The text notebook of a study: `read` it, `prepare` it for a run; which cell holds
+what.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ Node = Any
 
 
 def read(path: Path) -> Node:
-    """The notebook node of a py:percent file; UserError where it is missing or no notebook."""
+    """The notebook node of a py:percent file; UserError where it is missing or no
+    notebook.
+    """
     import jupytext
 
     if not path.is_file():
@@ -25,7 +29,9 @@ def read(path: Path) -> Node:
     try:
         return jupytext.read(path)
     except Exception as error:
-        raise UserError(f"notebook {path.parent.name}/{path.name} cannot be read: {error}") from error
+        raise UserError(
+            f"notebook {path.parent.name}/{path.name} cannot be read: {error}"
+        ) from error
 
 
 def has_tag(cell: Node, tag: str) -> bool:
@@ -35,11 +41,17 @@ def has_tag(cell: Node, tag: str) -> bool:
 
 def code_cells(node: Node) -> list[Node]:
     """The code cells that the author wrote: all but the injected parameters."""
-    return [cell for cell in node.cells if cell.cell_type == "code" and not has_tag(cell, INJECTED)]
+    return [
+        cell
+        for cell in node.cells
+        if cell.cell_type == "code" and not has_tag(cell, INJECTED)
+    ]
 
 
 def computing_code(node: Node) -> list[str]:
-    """Sources of the code cells but the parameters' own: those are accounted for by value."""
+    """Sources of the code cells but the parameters' own: those are accounted for by
+    value.
+    """
     return [cell.source for cell in code_cells(node) if not has_tag(cell, PARAMETERS)]
 
 
@@ -47,45 +59,70 @@ def parameter_defaults(node: Node) -> dict[str, Any]:
     """Names and literal values in the cell tagged `parameters`."""
     cells = [cell for cell in code_cells(node) if has_tag(cell, PARAMETERS)]
     if len(cells) != 1:
-        raise UserError(f"a study's notebook has one cell tagged 'parameters', found {len(cells)}")
+        raise UserError(
+            f"a study's notebook has one cell tagged 'parameters', found {len(cells)}"
+        )
     return dict(_assignments(ast.parse(cells[0].source)))
 
 
 def _assignments(tree: ast.Module) -> Iterable[tuple[str, Any]]:
     for statement in tree.body:
-        if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.value:
+        if (
+            isinstance(statement, ast.AnnAssign)
+            and isinstance(statement.target, ast.Name)
+            and statement.value
+        ):
             yield statement.target.id, ast.literal_eval(statement.value)
         else:
-            raise UserError(f"the parameters cell holds 'name: type = literal' only, got {ast.unparse(statement)!r}")
+            raise UserError(
+                "the parameters cell holds 'name: type = literal' only, got "
+                f"{ast.unparse(statement)!r}"
+            )
 
 
 def check_agreement(node: Node, model: type[BaseModel], study: str) -> None:
-    """UserError unless the notebook's parameters cell has the names and defaults of the study's model."""
+    """UserError unless the notebook's parameters cell has the names and defaults of the
+    study's model.
+    """
     here = {name: _as_list(value) for name, value in parameter_defaults(node).items()}
     there = model().model_dump(mode="json")
     missing = object()
-    differ = sorted(name for name in here.keys() | there.keys() if here.get(name, missing) != there.get(name, missing))
+    differ = sorted(
+        name
+        for name in here.keys() | there.keys()
+        if here.get(name, missing) != there.get(name, missing)
+    )
     if differ:
         raise UserError(
-            f"the parameters cell of notebooks/{study}.py and robustbook.studies.{study}.Parameters differ in "
-            + ", ".join(differ)
+            f"the parameters cell of notebooks/{study}.py and "
+            f"robustbook.studies.{study}.Parameters differ in " + ", ".join(differ)
         )
 
 
 def _as_list(value: Any) -> Any:
     """A literal as it would be in JSON, where tuples are lists."""
-    return [_as_list(item) for item in value] if isinstance(value, list | tuple) else value
+    return (
+        [_as_list(item) for item in value] if isinstance(value, list | tuple) else value
+    )
 
 
 def prepare(node: Node, overrides: Mapping[str, Any]) -> Node:
-    """A copy to execute, with `overrides` in a cell of their own after the parameters cell."""
+    """A copy to execute, with `overrides` in a cell of their own after the parameters
+    cell.
+    """
     from nbformat.v4 import new_code_cell
 
     prepared = _copy(node)
     if overrides:
-        source = "\n".join(f"{name} = {value!r}" for name, value in sorted(overrides.items()))
+        source = "\n".join(
+            f"{name} = {value!r}" for name, value in sorted(overrides.items())
+        )
         cell = new_code_cell(source, metadata={"tags": [INJECTED, "hide-input"]})
-        at = next(index for index, cell_ in enumerate(node.cells) if has_tag(cell_, PARAMETERS))
+        at = next(
+            index
+            for index, cell_ in enumerate(node.cells)
+            if has_tag(cell_, PARAMETERS)
+        )
         prepared.cells.insert(at + 1, cell)
     return prepared
 
@@ -97,11 +134,17 @@ def _copy(node: Node) -> Node:
 
 
 def sections(node: Node) -> list[str]:
-    """For every cell, the text of the last heading of first or second level before or in it."""
+    """For every cell, the text of the last heading of first or second level before or
+    in it.
+    """
     found, current = [], ""
     for cell in node.cells:
         if cell.cell_type == "markdown":
-            headings = [line for line in cell.source.splitlines() if line.startswith(("# ", "## "))]
+            headings = [
+                line
+                for line in cell.source.splitlines()
+                if line.startswith(("# ", "## "))
+            ]
             current = headings[-1].lstrip("# ").strip() if headings else current
         found.append(current)
     return found

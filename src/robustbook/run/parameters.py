@@ -1,6 +1,8 @@
-"""Parameters as text: what a study takes (`describe`), what a user gave (`collect`), the run's name (`run_name`).
+"""Parameters as text: what a study takes (`describe`), what a user gave (`collect`),
+the run's name (`run_name`).
 
-Nothing that a user types is evaluated: text becomes a value of the field's type and pydantic checks it strictly.
+Nothing that a user types is evaluated: text becomes a value of the field's type and
+pydantic checks it strictly.
 """
 
 from __future__ import annotations
@@ -43,7 +45,13 @@ class Description:
 def describe(model: type[BaseModel]) -> list[Description]:
     """Every parameter of a study, in the order of its model."""
     return [
-        Description(name, _kind(field.annotation), _range(field), to_text(_default(field)), field.description or "")
+        Description(
+            name,
+            _kind(field.annotation),
+            _range(field),
+            to_text(_default(field)),
+            field.description or "",
+        )
         for name, field in model.model_fields.items()
     ]
 
@@ -66,9 +74,11 @@ def collect(
     file: Path | None = None,
     typed: Sequence[tuple[str, str]] = (),
 ) -> tuple[Values, Values]:
-    """What the named set gives and what the user gave on top (a YAML file, then typed pairs), both checked.
+    """What the named set gives and what the user gave on top (a YAML file, then typed
+    pairs), both checked.
 
-    Raises UserError for an unknown set, file or name, ParameterError for a value of the wrong type or out of range.
+    Raises UserError for an unknown set, file or name, ParameterError for a value of the
+    wrong type or out of range.
     """
     given = from_set(project, study, parameter_set)
     mine = from_file(file, study) if file is not None else {}
@@ -82,7 +92,9 @@ def collect(
 
 
 def from_set(project: Project, study: str, name: str) -> Values:
-    """The parameters of a study in `notebooks/runs/<name>.yml`; a set that leaves a study out has its defaults."""
+    """The parameters of a study in `notebooks/runs/<name>.yml`; a set that leaves a
+    study out has its defaults.
+    """
     path = project.parameter_set(name)
     if name not in project.parameter_sets():
         raise UnknownNameError("parameter set", name, project.parameter_sets())
@@ -100,7 +112,10 @@ def from_file(path: Path, study: str) -> Values:
 
 def from_typed(model: type[BaseModel], pairs: Iterable[tuple[str, str]]) -> Values:
     """Values of `-p NAME VALUE` pairs, each read as its field's type."""
-    return {name: _from_text(text, _field(model, name).annotation, name, model) for name, text in pairs}
+    return {
+        name: _from_text(text, _field(model, name).annotation, name, model)
+        for name, text in pairs
+    }
 
 
 def parsed(model: type[BaseModel], values: Mapping[str, Any]) -> Values:
@@ -110,41 +125,65 @@ def parsed(model: type[BaseModel], values: Mapping[str, Any]) -> Values:
 
 
 def validate(model: type[BaseModel], values: Mapping[str, Any]) -> BaseModel:
-    """The study's parameters with these values, strictly: no text for numbers, no fractions for whole numbers.
+    """The study's parameters with these values, strictly: no text for numbers, no
+    fractions for whole numbers.
 
-    Raises UnknownNameError or ParameterError in one line that names the parameter and what it may be.
+    Raises UnknownNameError or ParameterError in one line that names the parameter and
+    what it may be.
     """
     ready = {}
     for name, value in values.items():
         annotation = _field(model, name).annotation
-        ready[name] = _from_text(value, annotation, name, model) if _wants_reading(value, annotation) else value
+        ready[name] = (
+            _from_text(value, annotation, name, model)
+            if _wants_reading(value, annotation)
+            else value
+        )
     try:
         return model.model_validate_json(json.dumps(ready, default=str), strict=True)
     except ValidationError as error:
-        raise ParameterError("; ".join(_explained(model, item) for item in error.errors())) from error
+        raise ParameterError(
+            "; ".join(_explained(model, item) for item in error.errors())
+        ) from error
     except TypeError as error:
         raise ParameterError(f"a mapping's keys are words: {error}") from error
 
 
-def run_name(project: Project, study: str, parameter_set: str, mine: Values, chosen: str | None) -> RunId:
-    """The run's name: the chosen one, else one derived from the user's parameters, else that of the parameter set.
+def run_name(
+    project: Project, study: str, parameter_set: str, mine: Values, chosen: str | None
+) -> RunId:
+    """The run's name: the chosen one, else one derived from the user's parameters, else
+    that of the parameter set.
 
-    Names of parameter sets stand for exactly those sets, so they cannot be given to other parameters.
+    Names of parameter sets stand for exactly those sets, so they cannot be given to
+    other parameters.
     """
     if chosen is None:
-        return RunId(study, derived_name(parameter_set, mine) if mine else parameter_set)
+        return RunId(
+            study, derived_name(parameter_set, mine) if mine else parameter_set
+        )
     reserved = {REFERENCE, QUICK, *project.parameter_sets()}
     if chosen.startswith("sweep-"):
-        raise UserError(f"run name {chosen!r} would be taken for a sweep's page: choose another --name")
+        raise UserError(
+            f"run name {chosen!r} would be taken for a sweep's page: choose another "
+            "--name"
+        )
     if chosen in reserved and (mine or chosen != parameter_set):
-        raise UserError(f"run name {chosen!r} stands for the parameter set of that name: choose another --name")
+        raise UserError(
+            f"run name {chosen!r} stands for the parameter set of that name: choose "
+            "another --name"
+        )
     return RunId(study, chosen)
 
 
 def derived_name(parameter_set: str, mine: Values) -> str:
-    """A run's name made of its parameters, `epsilon-0-2`; what a name cannot say exactly is told apart by a hash."""
+    """A run's name made of its parameters, `epsilon-0-2`; what a name cannot say
+    exactly is told apart by a hash.
+    """
     said = [f"{name}-{_spoken(value)}" for name, value in sorted(mine.items())]
-    name = "-".join(([] if parameter_set == QUICK else [parameter_set]) + said).replace("_", "-")
+    name = "-".join(([] if parameter_set == QUICK else [parameter_set]) + said).replace(
+        "_", "-"
+    )
     if all(_exact(value) for value in mine.values()) and len(name) <= 60:
         return name
     mark = hashlib.sha256(json.dumps(mine, sort_keys=True).encode()).hexdigest()[:8]
@@ -154,7 +193,11 @@ def derived_name(parameter_set: str, mine: Values) -> str:
 
 def _exact(value: Any) -> bool:
     """Whether a name can say the value without being taken for another one."""
-    return value is None or isinstance(value, int | float) or re.fullmatch(r"[a-z0-9]+", str(value)) is not None
+    return (
+        value is None
+        or isinstance(value, int | float)
+        or re.fullmatch(r"[a-z0-9]+", str(value)) is not None
+    )
 
 
 def _spoken(value: Any) -> str:
@@ -162,21 +205,31 @@ def _spoken(value: Any) -> str:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """YAML as safe values, without aliases (a few lines of them make a file of any size) and without a name twice."""
+    """YAML as safe values, without aliases (a few lines of them make a file of any
+    size) and without a name twice.
+    """
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         """The next node; YAMLError where it is an alias."""
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark
-            raise yaml.MarkedYAMLError(problem="aliases (*name) are not read here", problem_mark=mark)
+            raise yaml.MarkedYAMLError(
+                problem="aliases (*name) are not read here", problem_mark=mark
+            )
         return super().compose_node(parent, index)
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(
+        self, node: yaml.MappingNode, deep: bool = False
+    ) -> dict[Any, Any]:
         """The mapping; YAMLError where a name stands in it twice."""
         seen = set()
-        for name in (key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+        for name in (
+            key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)
+        ):
             if name in seen:
-                raise yaml.MarkedYAMLError(problem=f"{name!r} stands there twice", problem_mark=node.start_mark)
+                raise yaml.MarkedYAMLError(
+                    problem=f"{name!r} stands there twice", problem_mark=node.start_mark
+                )
             seen.add(name)
         return super().construct_mapping(node, deep)
 
@@ -184,7 +237,10 @@ class _PlainLoader(yaml.SafeLoader):
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > LARGEST_FILE:
-            raise UserError(f"{path.name} has more than {LARGEST_FILE:,} bytes: that is no file of parameters")
+            raise UserError(
+                f"{path.name} has more than {LARGEST_FILE:,} bytes: that is no file "
+                "of parameters"
+            )
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)
     except FileNotFoundError:
         raise UserError(f"there is no file {str(path)!r}") from None
@@ -196,15 +252,21 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1})" if mark else ""
-        raise UserError(f"{path.name} is no valid YAML{where}: {getattr(error, 'problem', error)}") from error
+        raise UserError(
+            f"{path.name} is no valid YAML{where}: {getattr(error, 'problem', error)}"
+        ) from error
     return _mapping(content, path.name)
 
 
 def _mapping(content: Any, where: str) -> dict[str, Any]:
     if content is None:
         return {}
-    if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
-        raise UserError(f"{where} must map parameter names to values, got {type(content).__name__}")
+    if not isinstance(content, dict) or not all(
+        isinstance(key, str) for key in content
+    ):
+        raise UserError(
+            f"{where} must map parameter names to values, got {type(content).__name__}"
+        )
     return content
 
 
@@ -219,8 +281,14 @@ def _default(field: FieldInfo) -> Any:
 
 
 def _wants_reading(value: Any, annotation: Any) -> bool:
-    """Whether a YAML value is text for a field that is none: YAML 1.1 takes `1e-3` for text."""
-    return isinstance(value, str) and str not in _members(annotation) and not _literals(annotation)
+    """Whether a YAML value is text for a field that is none: YAML 1.1 takes `1e-3` for
+    text.
+    """
+    return (
+        isinstance(value, str)
+        and str not in _members(annotation)
+        and not _literals(annotation)
+    )
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:
@@ -242,7 +310,9 @@ def _literals(annotation: Any) -> tuple[Any, ...]:
 
 
 def is_list(model: type[BaseModel], name: str) -> bool:
-    """Whether a parameter is a list; UnknownNameError where there is none of this name."""
+    """Whether a parameter is a list; UnknownNameError where there is none of
+    this name.
+    """
     return _item(_field(model, name).annotation) is not None
 
 
@@ -255,11 +325,15 @@ def _item(annotation: Any) -> Any:
 
 
 def _from_text(text: str, annotation: Any, name: str, model: type[BaseModel]) -> Any:
-    """Typed text as a value of the field's type; what does not fit is a ParameterError."""
+    """Typed text as a value of the field's type; what does not fit is a
+    ParameterError.
+    """
     try:
         return _read(text.strip(), annotation)
     except ValueError:
-        raise ParameterError(f"parameter {name!r} must be {_wanted(model, name)}, got {text!r}") from None
+        raise ParameterError(
+            f"parameter {name!r} must be {_wanted(model, name)}, got {text!r}"
+        ) from None
 
 
 def _read(text: str, annotation: Any) -> Any:
@@ -305,7 +379,10 @@ def _kind(annotation: Any) -> str:
     if item is not None:
         return f"a list, each {_kind(item)}"
     members = _members(annotation)
-    words = [_WORDS.get(member, "none" if member is type(None) else str(member)) for member in members]
+    words = [
+        _WORDS.get(member, "none" if member is type(None) else str(member))
+        for member in members
+    ]
     return " or ".join(words)
 
 
@@ -320,10 +397,16 @@ def _bounds(metadata: Iterable[Any]) -> dict[str, Any]:
 
 
 def _range(field: FieldInfo) -> str:
-    """The limits of a number, or of a list's length and items, in words; empty where there are none."""
+    """The limits of a number, or of a list's length and items, in words; empty where
+    there are none.
+    """
     bounds = _bounds(field.metadata)
     item = _item(field.annotation)
-    inner = _bounds(typing.get_args(item)[1:]) if typing.get_origin(item) is typing.Annotated else {}
+    inner = (
+        _bounds(typing.get_args(item)[1:])
+        if typing.get_origin(item) is typing.Annotated
+        else {}
+    )
     length = _between(bounds.get("min_length"), bounds.get("max_length"))
     parts = [_interval(bounds), _interval(inner), f"length {length}" if length else ""]
     return ", ".join(part for part in parts if part)
@@ -332,14 +415,22 @@ def _range(field: FieldInfo) -> str:
 def _between(low: Any, high: Any) -> str:
     if low is not None and high is not None:
         return f"{low} to {high}"
-    return f"at least {low}" if low is not None else f"at most {high}" if high is not None else ""
+    return (
+        f"at least {low}"
+        if low is not None
+        else f"at most {high}"
+        if high is not None
+        else ""
+    )
 
 
 def _interval(bounds: Mapping[str, Any]) -> str:
     if "ge" in bounds and "le" in bounds:
         return f"{bounds['ge']} to {bounds['le']}"
     words = {"gt": "above", "ge": "at least", "le": "at most", "lt": "below"}
-    return " and ".join(f"{word} {bounds[key]}" for key, word in words.items() if key in bounds)
+    return " and ".join(
+        f"{word} {bounds[key]}" for key, word in words.items() if key in bounds
+    )
 
 
 def _wanted(model: type[BaseModel], name: str) -> str:
@@ -356,4 +447,7 @@ def _explained(model: type[BaseModel], error: Mapping[str, Any]) -> str:
     name = str(error["loc"][0])
     if error["type"] == "value_error":
         return f"parameter {name!r}: {str(error['msg']).removeprefix('Value error, ')}"
-    return f"parameter {name!r} must be {_wanted(model, name)}, got {to_text(error['input'])!r}"
+    return (
+        f"parameter {name!r} must be {_wanted(model, name)}, got "
+        f"{to_text(error['input'])!r}"
+    )

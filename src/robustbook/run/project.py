@@ -1,4 +1,6 @@
-"""Where the files of a project lie: find it with `find`, then ask the `Project` for a notebook, page, record or log."""
+"""Where the files of a project lie: find it with `find`, then ask the `Project` for a
+notebook, page, record or log.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +19,24 @@ _STUDY_NAME = re.compile(r"[a-z][a-z0-9_]{0,59}")
 
 @dataclass(frozen=True, order=True)
 class RunId:
-    """A study and the name of one of its runs; both are checked, so that they can be parts of a path."""
+    """A study and the name of one of its runs; both are checked, so that they can be
+    parts of a path.
+    """
 
     study: str
     run: str
 
     def __post_init__(self) -> None:
         if not _STUDY_NAME.fullmatch(self.study):
-            raise UserError(f"a study's name has lower-case letters, digits and '_' only, got {self.study!r}")
+            raise UserError(
+                "a study's name has lower-case letters, digits and '_' only, got "
+                f"{self.study!r}"
+            )
         if not _RUN_NAME.fullmatch(self.run):
-            raise UserError(f"a run's name has at most 60 lower-case letters, digits and '-', got {self.run!r}")
+            raise UserError(
+                "a run's name has at most 60 lower-case letters, digits and '-', "
+                f"got {self.run!r}"
+            )
 
     def __str__(self) -> str:
         return f"{self.study} {self.run}"
@@ -39,7 +49,9 @@ class RunId:
 
 @dataclass(frozen=True)
 class Project:
-    """The folder that holds `notebooks/` and `_config.yml`, and the places of everything in it."""
+    """The folder that holds `notebooks/` and `_config.yml`, and the places of
+    everything in it.
+    """
 
     root: Path
 
@@ -50,7 +62,9 @@ class Project:
 
     @property
     def work(self) -> Path:
-        """Logs, locks and staging; ignored by git, on the same file system as the book."""
+        """Logs, locks and staging; ignored by git, on the same file system as
+        the book.
+        """
         return self.root / ".robustbook"
 
     def notebook(self, study: str) -> Path:
@@ -83,14 +97,28 @@ class Project:
         """Published runs of a study: `reference` first, then the others by name."""
         reference = RunId(study, REFERENCE)
         folder = self.root / "book" / "runs" / study
-        others = sorted({path.stem for path in folder.glob("*") if path.suffix in (".json", ".ipynb")})
+        others = sorted(
+            {
+                path.stem
+                for path in folder.glob("*")
+                if path.suffix in (".json", ".ipynb")
+            }
+        )
         published = [RunId(study, name) for name in others if _RUN_NAME.fullmatch(name)]
-        first = [reference] if self.record(reference).exists() or self.page(reference).exists() else []
+        first = (
+            [reference]
+            if self.record(reference).exists() or self.page(reference).exists()
+            else []
+        )
         return first + published
 
     def relative(self, path: Path) -> str:
         """The path as a user of this project would type it."""
-        return str(path.relative_to(self.root)) if path.is_relative_to(self.root) else str(path)
+        return (
+            str(path.relative_to(self.root))
+            if path.is_relative_to(self.root)
+            else str(path)
+        )
 
 
 def is_project(folder: Path) -> bool:
@@ -99,7 +127,8 @@ def is_project(folder: Path) -> bool:
 
 
 def find(start: Path | None = None) -> Project:
-    """The project around `start` (the current folder unless given), else the one that ROBUSTBOOK_ROOT names.
+    """The project around `start` (the current folder unless given), else the one that
+    ROBUSTBOOK_ROOT names.
 
     Raises UserError where there is none.
     """
@@ -112,5 +141,6 @@ def find(start: Path | None = None) -> Project:
         return Project(Path(named).resolve())
     where = f" and ROBUSTBOOK_ROOT={named!r} is none" if named else ""
     raise UserError(
-        f"no book project in {here} or above it{where}: change to the folder that has notebooks/ and _config.yml"
+        f"no book project in {here} or above it{where}: change to the folder that "
+        "has notebooks/ and _config.yml"
     )

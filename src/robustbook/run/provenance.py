@@ -1,6 +1,8 @@
-"""What a run was computed from: `closure` finds the modules, `strip` leaves what computes, `total` hashes it all.
+"""What a run was computed from: `closure` finds the modules, `strip` leaves what
+computes, `total` hashes it all.
 
-Comments, docstrings and blank lines are left out by their places in the text, so every Python version gives one hash.
+Comments, docstrings and blank lines are left out by their places in the text, so every
+Python version gives one hash.
 """
 
 from __future__ import annotations
@@ -22,12 +24,21 @@ from robustbook.run.records import Provenance, canonical, sha256
 
 PACKAGE = "robustbook"
 ROOMS = ("data", "models", "bayes", "perturb", "measure", "stats", "results")
-_QUIET = {tokenize.NL, tokenize.COMMENT, tokenize.INDENT, tokenize.DEDENT, tokenize.NEWLINE, tokenize.ENDMARKER}
+_QUIET = {
+    tokenize.NL,
+    tokenize.COMMENT,
+    tokenize.INDENT,
+    tokenize.DEDENT,
+    tokenize.NEWLINE,
+    tokenize.ENDMARKER,
+}
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The code of a study at one moment: `code` hashes the notebook's code cells, `sources` each computing module."""
+    """The code of a study at one moment: `code` hashes the notebook's code cells,
+    `sources` each computing module.
+    """
 
     code: str
     sources: dict[str, str]
@@ -35,7 +46,8 @@ class Snapshot:
 
 @cache
 def strip(source: str) -> str:
-    """Python source without comments, strings that stand alone (docstrings) and blank lines.
+    """Python source without comments, strings that stand alone (docstrings) and blank
+    lines.
 
     What Python cannot read (a cell with a magic) stays as it is.
     """
@@ -48,11 +60,15 @@ def strip(source: str) -> str:
     for (first, start), (last, end) in reversed(spans):
         kept = lines[first - 1][:start] + lines[last - 1][end:]
         lines[first - 1 : last] = [kept] + ["\n"] * (last - first)
-    return "\n".join(line.rstrip() for line in "".join(lines).splitlines() if line.strip())
+    return "\n".join(
+        line.rstrip() for line in "".join(lines).splitlines() if line.strip()
+    )
 
 
 def _silent_spans(source: str) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Start and end (line, column) of every comment and of every statement that is only a string."""
+    """Start and end (line, column) of every comment and of every statement that is only
+    a string.
+    """
     statement: list[tokenize.TokenInfo] = []
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
@@ -71,9 +87,11 @@ def code_digest(sources: Iterable[str]) -> str:
 
 
 def closure(study: str, code: Iterable[str] = ()) -> dict[str, str]:
-    """Hash of every module that the study's module and its notebook's code reach by imports, by path in the package.
+    """Hash of every module that the study's module and its notebook's code reach by
+    imports, by path in the package.
 
-    Only rooms that compute are followed: how runs, pages and plots are made changes no number.
+    Only rooms that compute are followed: how runs, pages and plots are made changes no
+    number.
     """
     found: dict[str, str] = {}
     waiting = [f"{PACKAGE}.studies.{study}"]
@@ -87,17 +105,31 @@ def closure(study: str, code: Iterable[str] = ()) -> dict[str, str]:
             source = path.read_text(encoding="utf-8")
             found[key] = sha256(strip(source).encode())
             package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-            waiting += [target for target in _imports(source, package) if _computes(target, study)]
+            waiting += [
+                target
+                for target in _imports(source, package)
+                if _computes(target, study)
+            ]
     return dict(sorted(found.items()))
 
 
 def reaches(module: str, sources: Iterable[str], code: Iterable[str]) -> bool:
-    """Whether one of the computing modules of a `closure`, or the notebook's code, names `module`."""
+    """Whether one of the computing modules of a `closure`, or the notebook's code,
+    names `module`.
+    """
     import robustbook
 
     folders = [Path(entry) for entry in robustbook.__path__]
-    files = [folder / name for name in sources for folder in folders if (folder / name).is_file()]
-    return any(module in text for text in (*code, *(path.read_text(encoding="utf-8") for path in files)))
+    files = [
+        folder / name
+        for name in sources
+        for folder in folders
+        if (folder / name).is_file()
+    ]
+    return any(
+        module in text
+        for text in (*code, *(path.read_text(encoding="utf-8") for path in files))
+    )
 
 
 def _computes(name: str, study: str) -> bool:
@@ -125,12 +157,18 @@ def _imports(source: str, package: str) -> tuple[str, ...]:
 
 
 def _absolute(node: ast.ImportFrom, package: str) -> str:
-    parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+    parents = (
+        package.split(".")[: len(package.split(".")) - node.level + 1]
+        if node.level
+        else []
+    )
     return ".".join([*parents, *([node.module] if node.module else [])])
 
 
 def _files(name: str) -> Iterator[tuple[str, Path]]:
-    """The module's file and those of the packages around it, as (name, path); names that are no modules give fewer."""
+    """The module's file and those of the packages around it, as (name, path); names
+    that are no modules give fewer.
+    """
     import robustbook
 
     folders, parts = [Path(entry) for entry in robustbook.__path__], name.split(".")
@@ -141,8 +179,16 @@ def _files(name: str) -> Iterator[tuple[str, Path]]:
 
             folders = [Path(entry) for entry in studies.__path__]
             continue
-        packages = [folder / part for folder in folders if (folder / part / "__init__.py").is_file()]
-        modules = [folder / f"{part}.py" for folder in folders if (folder / f"{part}.py").is_file()]
+        packages = [
+            folder / part
+            for folder in folders
+            if (folder / part / "__init__.py").is_file()
+        ]
+        modules = [
+            folder / f"{part}.py"
+            for folder in folders
+            if (folder / f"{part}.py").is_file()
+        ]
         if packages:
             yield here, packages[0] / "__init__.py"
             folders = packages[:1]
@@ -155,7 +201,11 @@ def _files(name: str) -> Iterator[tuple[str, Path]]:
 
 def _key(name: str, path: Path) -> str:
     inside = name.split(".")[1:]
-    return "/".join([*inside, "__init__.py"]) if path.name == "__init__.py" else "/".join(inside) + ".py"
+    return (
+        "/".join([*inside, "__init__.py"])
+        if path.name == "__init__.py"
+        else "/".join(inside) + ".py"
+    )
 
 
 def snapshot(study: str, path: Path) -> Snapshot:
@@ -164,16 +214,28 @@ def snapshot(study: str, path: Path) -> Snapshot:
     return Snapshot(code=code_digest(cells), sources=closure(study, cells))
 
 
-def total(code: str, parameters: Mapping[str, Any], sources: Mapping[str, str], data: Mapping[str, str]) -> str:
+def total(
+    code: str,
+    parameters: Mapping[str, Any],
+    sources: Mapping[str, str],
+    data: Mapping[str, str],
+) -> str:
     """One hash over everything that a run's numbers depend on."""
-    return sha256(canonical({"code": code, "parameters": parameters, "sources": sources, "data": data}))
+    return sha256(
+        canonical(
+            {"code": code, "parameters": parameters, "sources": sources, "data": data}
+        )
+    )
 
 
-def of_this_process(study: str, parameters: Mapping[str, Any], data: Mapping[str, str]) -> Provenance:
+def of_this_process(
+    study: str, parameters: Mapping[str, Any], data: Mapping[str, str]
+) -> Provenance:
     """Provenance of a run in this kernel.
 
-    The runner hands over the snapshot that it took before it started (ROBUSTBOOK_SNAPSHOT), so that an edit during the
-    run cannot pass for what was run; a notebook opened by hand looks at the files as they are.
+    The runner hands over the snapshot that it took before it started
+    (ROBUSTBOOK_SNAPSHOT), so that an edit during the run cannot pass for what was run;
+    a notebook opened by hand looks at the files as they are.
     """
     import torch
 
@@ -199,5 +261,11 @@ def versions() -> dict[str, str]:
 
     import robustbook
 
-    packages = {name: version(name) for name in ("numpy", "scipy", "scikit-learn", "torch")}
-    return {"python": platform.python_version(), PACKAGE: robustbook.__version__, **packages}
+    packages = {
+        name: version(name) for name in ("numpy", "scipy", "scikit-learn", "torch")
+    }
+    return {
+        "python": platform.python_version(),
+        PACKAGE: robustbook.__version__,
+        **packages,
+    }

@@ -1,7 +1,9 @@
-"""Publish a page and its record together or not at all: `staging` collects them, `publish` commits, `recover` mends.
+"""Publish a page and its record together or not at all: `staging` collects them,
+`publish` commits, `recover` mends.
 
-A staging folder ends in `.tmp` while a run fills it. Renaming it to `.ready` is the commit; the two files are then
-moved into place, by this process or, if it was killed in between, by whichever command comes next.
+A staging folder ends in `.tmp` while a run fills it. Renaming it to `.ready` is the
+commit; the two files are then moved into place, by this process or, if it was killed in
+between, by whichever command comes next.
 """
 
 from __future__ import annotations
@@ -24,13 +26,17 @@ PAGE, RECORD = "page.ipynb", "record.json"
 
 
 def locked(project: Project, run: RunId) -> AbstractContextManager[None]:
-    """Hold a run's lock; BusyError, naming the other process, where somebody has it. A killed process holds none."""
+    """Hold a run's lock; BusyError, naming the other process, where somebody has it. A
+    killed process holds none.
+    """
     return only_one(project, run.stem, f"run {run}")
 
 
 @contextmanager
 def only_one(project: Project, name: str, what: str) -> Iterator[None]:
-    """Hold the project's lock `name` while `what` goes on; BusyError where another process holds it."""
+    """Hold the project's lock `name` while `what` goes on; BusyError where another
+    process holds it.
+    """
     folder = project.work / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     owner = folder / f"{name}.pid"
@@ -42,7 +48,9 @@ def only_one(project: Project, name: str, what: str) -> Iterator[None]:
             who = owner.read_text(encoding="utf-8").strip()
         except OSError:  # It ended in between.
             who = "unknown"
-        raise BusyError(f"{what} is going on already (process {who}): wait for it or stop it") from None
+        raise BusyError(
+            f"{what} is going on already (process {who}): wait for it or stop it"
+        ) from None
     try:
         owner.write_text(f"{os.getpid()}\n", encoding="utf-8")
         yield
@@ -53,7 +61,9 @@ def only_one(project: Project, name: str, what: str) -> Iterator[None]:
 
 @contextmanager
 def staging(project: Project, run: RunId) -> Iterator[Path]:
-    """An empty staging folder of the run, whose lock the caller holds; gone afterwards unless it was published."""
+    """An empty staging folder of the run, whose lock the caller holds; gone afterwards
+    unless it was published.
+    """
     folder = project.work / "staging" / f"{run.stem}.tmp"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -64,19 +74,32 @@ def staging(project: Project, run: RunId) -> Iterator[Path]:
 
 
 def check_writable(project: Project, run: RunId) -> None:
-    """UserError unless the run's output, log and staging folders can be written; tried, not guessed from modes."""
-    for folder in (project.page(run).parent, project.work / "staging", project.log(run).parent):
+    """UserError unless the run's output, log and staging folders can be written; tried,
+    not guessed from modes.
+    """
+    for folder in (
+        project.page(run).parent,
+        project.work / "staging",
+        project.log(run).parent,
+    ):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=folder):
                 pass
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else str(error)
-            raise UserError(f"cannot write to {project.relative(folder)} ({reason}): nothing was started") from error
+            raise UserError(
+                f"cannot write to {project.relative(folder)} ({reason}): nothing "
+                "was started"
+            ) from error
 
 
-def publish(project: Project, run: RunId, folder: Path, page: bytes, record: bytes) -> None:
-    """Put page and record in their places as one step, by way of a staging folder; the caller holds the run's lock."""
+def publish(
+    project: Project, run: RunId, folder: Path, page: bytes, record: bytes
+) -> None:
+    """Put page and record in their places as one step, by way of a staging folder; the
+    caller holds the run's lock.
+    """
     _write(folder / PAGE, page)
     _write(folder / RECORD, record)
     for other in set(folder.iterdir()) - {folder / PAGE, folder / RECORD}:
@@ -89,7 +112,8 @@ def publish(project: Project, run: RunId, folder: Path, page: bytes, record: byt
 
 
 def recover(project: Project) -> list[RunId]:
-    """Finish what a killed command had committed and throw away what it had not; returns the runs it finished.
+    """Finish what a killed command had committed and throw away what it had not;
+    returns the runs it finished.
 
     Runs that a living process holds are left alone.
     """
@@ -125,11 +149,16 @@ def _complete(project: Project, run: RunId, ready: Path) -> None:
 
 
 def _carry(moves: list[tuple[Path, Path]]) -> None:
-    """Replace files by those of another file system: all are copied there before the first one is replaced.
+    """Replace files by those of another file system: all are copied there before the
+    first one is replaced.
 
-    A disk that is full then leaves what was published as it was, and the next command tries again.
+    A disk that is full then leaves what was published as it was, and the next command
+    tries again.
     """
-    near = [(source, target, target.with_name(f".{target.name}.new")) for source, target in moves]
+    near = [
+        (source, target, target.with_name(f".{target.name}.new"))
+        for source, target in moves
+    ]
     try:
         for source, _, copy in near:
             _write(copy, source.read_bytes())

@@ -1,4 +1,6 @@
-"""The record of a run, the one source of its numbers: `Record`, its canonical bytes, `load`, which trusts nothing."""
+"""The record of a run, the one source of its numbers: `Record`, its canonical bytes,
+`load`, which trusts nothing.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ DIGITS = 10
 
 
 class ClaimRecord(BaseModel):
-    """A claim as it was declared, with the verdict that its rule gave and the numbers behind it."""
+    """A claim as it was declared, with the verdict that its rule gave and the numbers
+    behind it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,8 +40,9 @@ class ClaimRecord(BaseModel):
 class Provenance(BaseModel):
     """What a run was computed from and on.
 
-    `hash` covers `code` (the notebook's code cells), the parameters, `sources` (one hash a module that computes) and
-    `data` (digests by title). Versions, device and threads are told but not hashed.
+    `hash` covers `code` (the notebook's code cells), the parameters, `sources` (one
+    hash a module that computes) and `data` (digests by title). Versions, device and
+    threads are told but not hashed.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,11 +57,13 @@ class Provenance(BaseModel):
 
 
 class Record(BaseModel):
-    """Everything a run found: its metric rows and verdicts, and what they were computed from.
+    """Everything a run found: its metric rows and verdicts, and what they were computed
+    from.
 
-    `overrides` are the parameters that the run was given, `parameters` all of them. `timing` (seconds, bytes) differs
-    from run to run and is left out of every comparison. `page_digest` is the SHA-256 of the page beside the record,
-    `digest` that of the record itself but for `timing`.
+    `overrides` are the parameters that the run was given, `parameters` all of them.
+    `timing` (seconds, bytes) differs from run to run and is left out of every
+    comparison. `page_digest` is the SHA-256 of the page beside the record, `digest`
+    that of the record itself but for `timing`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -74,18 +81,28 @@ class Record(BaseModel):
     digest: str = ""
 
     def without_timing(self) -> dict[str, Any]:
-        """The record's content but for `timing` and the digest over it: equal for two runs of the same thing."""
+        """The record's content but for `timing` and the digest over it: equal for two
+        runs of the same thing.
+        """
         content = json.loads(self.to_bytes())
-        return {key: value for key, value in content.items() if key not in ("timing", "digest")}
+        return {
+            key: value
+            for key, value in content.items()
+            if key not in ("timing", "digest")
+        }
 
     def to_bytes(self) -> bytes:
-        """Canonical JSON with the record's digest filled in: the same content gives the same bytes."""
+        """Canonical JSON with the record's digest filled in: the same content gives the
+        same bytes.
+        """
         content = self.model_dump(mode="json")
         return canonical({**content, "digest": content_digest(content)})
 
 
 def rounded(value: Any) -> Any:
-    """The same JSON value with floats to 10 significant digits, so that the last bits of a sum do not matter."""
+    """The same JSON value with floats to 10 significant digits, so that the last bits
+    of a sum do not matter.
+    """
     if isinstance(value, float):
         if not math.isfinite(value):
             raise ValueError(f"a record holds finite numbers only, got {value}")
@@ -98,8 +115,12 @@ def rounded(value: Any) -> Any:
 
 
 def canonical(value: Any) -> bytes:
-    """JSON bytes that depend on the content alone: sorted keys, rounded floats, one item a line."""
-    text = json.dumps(rounded(value), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
+    """JSON bytes that depend on the content alone: sorted keys, rounded floats, one
+    item a line.
+    """
+    text = json.dumps(
+        rounded(value), sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False
+    )
     return (text + "\n").encode()
 
 
@@ -109,14 +130,25 @@ def sha256(content: bytes) -> str:
 
 
 def content_digest(content: dict[str, Any]) -> str:
-    """SHA-256 of a record's content without its `digest` and its `timing`, so that equal runs have equal digests."""
-    return sha256(canonical({key: value for key, value in content.items() if key not in ("timing", "digest")}))
+    """SHA-256 of a record's content without its `digest` and its `timing`, so that
+    equal runs have equal digests.
+    """
+    return sha256(
+        canonical(
+            {
+                key: value
+                for key, value in content.items()
+                if key not in ("timing", "digest")
+            }
+        )
+    )
 
 
 def load(path: Path) -> Record:
     """The record in a file.
 
-    Raises UserError where it has another schema version, DamagedFileError where its content is not what was written.
+    Raises UserError where it has another schema version, DamagedFileError where its
+    content is not what was written.
     """
     try:
         content = json.loads(path.read_bytes())
@@ -126,7 +158,10 @@ def load(path: Path) -> Record:
         raise _damaged(path, "it has no schema version")
     if content["schema_version"] != SCHEMA_VERSION:
         found = content["schema_version"]
-        raise UserError(f"{path.name} has schema version {found}, this robustbook reads {SCHEMA_VERSION}: run it again")
+        raise UserError(
+            f"{path.name} has schema version {found}, this robustbook reads "
+            f"{SCHEMA_VERSION}: run it again"
+        )
     try:
         fits = content.get("digest") == content_digest(content)
     except (ValueError, RecursionError) as error:
@@ -140,4 +175,6 @@ def load(path: Path) -> Record:
 
 
 def _damaged(path: Path, why: str) -> DamagedFileError:
-    return DamagedFileError(f"record {path.parent.name}/{path.name} is damaged ({why}): run it again")
+    return DamagedFileError(
+        f"record {path.parent.name}/{path.name} is damaged ({why}): run it again"
+    )

@@ -1,4 +1,6 @@
-"""One whole run, from parameters to the published page: `perform`; `rerun` computes the same and publishes nothing."""
+"""One whole run, from parameters to the published page: `perform`; `rerun` computes the
+same and publishes nothing.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from robustbook.errors import RunFailedError, UserError
-from robustbook.run import clean, execute, memory, notebook, provenance, publish, records, status
+from robustbook.run import (
+    clean,
+    execute,
+    memory,
+    notebook,
+    provenance,
+    publish,
+    records,
+    status,
+)
 from robustbook.run.execute import Reporter
 from robustbook.run.project import Project, RunId
 from robustbook.run.records import Record
@@ -28,18 +39,29 @@ class Product:
 
 
 def perform(
-    project: Project, run: RunId, overrides: Mapping[str, Any], progress: Reporter, *, force: bool = False
+    project: Project,
+    run: RunId,
+    overrides: Mapping[str, Any],
+    progress: Reporter,
+    *,
+    force: bool = False,
 ) -> Done:
-    """Publish the run, doing no more than is needed: nothing where it is fresh, its text where only that changed.
+    """Publish the run, doing no more than is needed: nothing where it is fresh, its
+    text where only that changed.
 
-    `force` runs it in any case. Raises UserError for what a user can mend, RunFailedError where the notebook fails;
-    what was published before then stays as it is.
+    `force` runs it in any case. Raises UserError for what a user can mend,
+    RunFailedError where the notebook fails; what was published before then stays as it
+    is.
     """
     publish.recover(project)
     publish.check_writable(project, run)
     with publish.locked(project, run):
         found = status.of(project, run)
-        if found.record is not None and not force and found.record.overrides == records.rounded(dict(overrides)):
+        if (
+            found.record is not None
+            and not force
+            and found.record.overrides == records.rounded(dict(overrides))
+        ):
             if found.state == "fresh":
                 return "was fresh"
             if found.state == "prose differs":
@@ -47,17 +69,29 @@ def perform(
                 return "refreshed"
         with publish.staging(project, run) as folder:
             product = compute(project, run, overrides, folder, progress)
-            publish.publish(project, run, folder, product.page, product.record.to_bytes())
+            publish.publish(
+                project, run, folder, product.page, product.record.to_bytes()
+            )
     return "ran"
 
 
-def compute(project: Project, run: RunId, overrides: Mapping[str, Any], staging: Path, progress: Reporter) -> Product:
-    """Execute the study's notebook with these parameters; its record passes through `staging`."""
+def compute(
+    project: Project,
+    run: RunId,
+    overrides: Mapping[str, Any],
+    staging: Path,
+    progress: Reporter,
+) -> Product:
+    """Execute the study's notebook with these parameters; its record passes through
+    `staging`.
+    """
     module = status.study_module(run.study)
     source = notebook.read(project.notebook(run.study))
     notebook.check_agreement(source, module.Parameters, run.study)
     cells = notebook.computing_code(source)
-    snapshot = provenance.Snapshot(provenance.code_digest(cells), provenance.closure(run.study, cells))
+    snapshot = provenance.Snapshot(
+        provenance.code_digest(cells), provenance.closure(run.study, cells)
+    )
     handed = staging / "snapshot.json"
     handed.write_text(json.dumps(asdict(snapshot)), encoding="utf-8")
     node = notebook.prepare(source, overrides)
@@ -71,13 +105,20 @@ def compute(project: Project, run: RunId, overrides: Mapping[str, Any], staging:
             progress=progress,
             launcher=_launcher(snapshot, cells),
         )
-    measured = {"run_seconds": time.monotonic() - start, "peak_memory_bytes": watch.peak}
+    measured = {
+        "run_seconds": time.monotonic() - start,
+        "peak_memory_bytes": watch.peak,
+    }
     page = clean.to_bytes(clean.clean(node, run, project.root))
-    return Product(page, completed(staging / publish.RECORD, run, overrides, page, measured))
+    return Product(
+        page, completed(staging / publish.RECORD, run, overrides, page, measured)
+    )
 
 
 def _launcher(snapshot: provenance.Snapshot, cells: Sequence[str]) -> str:
-    """The module that starts the kernel: ours where work is done in pieces, else that of Jupyter, which is faster."""
+    """The module that starts the kernel: ours where work is done in pieces, else that
+    of Jupyter, which is faster.
+    """
     in_pieces = provenance.reaches("robustbook.workers", snapshot.sources, cells)
     return "robustbook.run.kernel" if in_pieces else "ipykernel_launcher"
 
@@ -87,7 +128,8 @@ def kernel_environment(run: RunId, staging: Path, snapshot: Path) -> dict[str, s
     return {
         "IPYTHONDIR": str(staging / "ipython"),
         "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(min(2, os.cpu_count() or 1)),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS")
+        or str(min(2, os.cpu_count() or 1)),
         "OMP_WAIT_POLICY": "PASSIVE",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         "PYTHONHASHSEED": "0",
@@ -98,11 +140,17 @@ def kernel_environment(run: RunId, staging: Path, snapshot: Path) -> dict[str, s
 
 
 def completed(
-    path: Path, run: RunId, overrides: Mapping[str, Any], page: bytes, measured: Mapping[str, float]
+    path: Path,
+    run: RunId,
+    overrides: Mapping[str, Any],
+    page: bytes,
+    measured: Mapping[str, float],
 ) -> Record:
     """The record that the notebook wrote, with what only the runner knows."""
     if not path.exists():
-        raise RunFailedError("wrote no record: its last cell calls robustbook.run.finish")
+        raise RunFailedError(
+            "wrote no record: its last cell calls robustbook.run.finish"
+        )
     record = records.load(path)
     if record.study != run.study:
         raise RunFailedError(f"finished as the study {record.study!r}")
@@ -116,14 +164,22 @@ def completed(
 
 
 def rerun(project: Project, run: RunId, progress: Reporter) -> tuple[Record, Record]:
-    """The committed record of a run and that of a new execution with the same parameters, which is not published.
+    """The committed record of a run and that of a new execution with the same
+    parameters, which is not published.
 
     Raises UserError where there is no readable record to compare with.
     """
     committed = project.record(run)
     if not committed.exists():
-        how = f"-r {run.run}" if run.run in project.parameter_sets() else f"--name {run.run}"
-        raise UserError(f"run {run} has no record to compare with: robustbook run {run.study} {how} makes one")
+        how = (
+            f"-r {run.run}"
+            if run.run in project.parameter_sets()
+            else f"--name {run.run}"
+        )
+        raise UserError(
+            f"run {run} has no record to compare with: robustbook run {run.study} "
+            f"{how} makes one"
+        )
     before = records.load(committed)
     publish.recover(project)
     with publish.locked(project, run), publish.staging(project, run) as folder:

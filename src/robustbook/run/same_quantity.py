@@ -1,6 +1,8 @@
-"""Where the synthesis chapter and a paper's study measured the same quantity on networks of one kind: both values.
+"""Where the synthesis chapter and a paper's study measured the same quantity on
+networks of one kind: both values.
 
-Read `Match` first, then `comparison`, which looks at published records and at nothing else.
+Read `Match` first, then `comparison`, which looks at published records and at nothing
+else.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ SYNTHESIS = "synthesis"
 
 @dataclass(frozen=True)
 class Match:
-    """A quantity of the synthesis chapter, `lens` of `kind`, and the row of a paper's study that measured it too."""
+    """A quantity of the synthesis chapter, `lens` of `kind`, and the row of a paper's
+    study that measured it too.
+    """
 
     lens: str
     kind: str
@@ -28,16 +32,33 @@ class Match:
 
 
 def _of_loss_metric(lens: str, name: str) -> list[Match]:
-    trainings = {kind: kind.lower() for kind in ("natural", "FGSM", "gradient-regularised", "MinMax")}
+    trainings = {
+        kind: kind.lower()
+        for kind in ("natural", "FGSM", "gradient-regularised", "MinMax")
+    }
     return [
-        Match(lens, kind, "loss_metric", name, {"dataset": "mnist", "architecture": "cnn", "training": training})
+        Match(
+            lens,
+            kind,
+            "loss_metric",
+            name,
+            {"dataset": "mnist", "architecture": "cnn", "training": training},
+        )
         for kind, training in trainings.items()
     ]
 
 
 def _of_attacks(network: str, kind: str, way: str) -> Match:
-    factors: dict[str, Factor] = {"dataset": "mnist", "network": network, "attack": "PGD", "way": way, "budget": 1.0}
-    return Match("robust accuracy", kind, "bnn_attacks", "accuracy under attack", factors)
+    factors: dict[str, Factor] = {
+        "dataset": "mnist",
+        "network": network,
+        "attack": "PGD",
+        "way": way,
+        "budget": 1.0,
+    }
+    return Match(
+        "robust accuracy", kind, "bnn_attacks", "accuracy under attack", factors
+    )
 
 
 MATCHES = (
@@ -46,11 +67,15 @@ MATCHES = (
     _of_attacks("stoch+stoch", "mean-field VI", "EOT"),
     _of_attacks("L2 CNN", "penalised", "EOT"),
 )
-"""At one budget on one data set; the networks of the two studies differ in size, training images and epochs."""
+"""At one budget on one data set; the networks of the two studies differ in size,
+training images and epochs.
+"""
 
 
 def comparison(project: Project) -> list[dict[str, str]]:
-    """One line a quantity that both records hold, at equal budget and data set; none without a record of this chapter."""
+    """One line a quantity that both records hold, at equal budget and data set; none
+    without a record of this chapter.
+    """
     own = _read(project, SYNTHESIS)
     if own is None:
         return []
@@ -67,7 +92,9 @@ def comparison(project: Project) -> list[dict[str, str]]:
 
 
 def _read(project: Project, study: str) -> Record | None:
-    """The reference record of a study, None where it is missing or cannot be read (its own page says so)."""
+    """The reference record of a study, None where it is missing or cannot be read (its
+    own page says so).
+    """
     path = project.record(RunId(study, REFERENCE))
     try:
         return load(path) if path.exists() else None
@@ -76,7 +103,10 @@ def _read(project: Project, study: str) -> Record | None:
 
 
 def _comparable(own: Record, other: Record) -> bool:
-    return all(own.parameters.get(name) == other.parameters.get(name) for name in ("dataset", "epsilon"))
+    return all(
+        own.parameters.get(name) == other.parameters.get(name)
+        for name in ("dataset", "epsilon")
+    )
 
 
 def _line(match: Match, here: list[Metric], there: Metric) -> dict[str, str]:

@@ -1,4 +1,6 @@
-"""Whether a published run still fits its sources: `of` one run, `overview` of all; `refresh` gives a page new text."""
+"""Whether a published run still fits its sources: `of` one run, `overview` of all;
+`refresh` gives a page new text.
+"""
 
 from __future__ import annotations
 
@@ -24,11 +26,15 @@ class Status:
     record: Record | None = None
 
     def __str__(self) -> str:
-        return f"{self.state}: {'; '.join(self.reasons)}" if self.reasons else self.state
+        return (
+            f"{self.state}: {'; '.join(self.reasons)}" if self.reasons else self.state
+        )
 
 
 def study_module(study: str) -> ModuleType:
-    """The module of a study; UnknownNameError, with the nearest name, where there is none."""
+    """The module of a study; UnknownNameError, with the nearest name, where there is
+    none.
+    """
     from robustbook import studies
 
     if study not in studies.names():
@@ -37,20 +43,28 @@ def study_module(study: str) -> ModuleType:
 
 
 def of(project: Project, run: RunId) -> Status:
-    """The state of one run: its files, what they were computed from, and the page's text."""
+    """The state of one run: its files, what they were computed from, and the page's
+    text.
+    """
     page, path = project.page(run), project.record(run)
     if not path.exists() and not page.exists():
         return Status(run, "missing")
     if not path.exists() or not page.exists():
-        return Status(run, "damaged", (f"{'record' if page.exists() else 'page'} is missing",))
+        return Status(
+            run, "damaged", (f"{'record' if page.exists() else 'page'} is missing",)
+        )
     try:
         record = records.load(path)
     except UserError as error:
         return Status(run, "damaged", (str(error),))
     if (record.study, record.run) != (run.study, run.run):
-        return Status(run, "damaged", (f"the record is that of {record.study} {record.run}",))
+        return Status(
+            run, "damaged", (f"the record is that of {record.study} {record.run}",)
+        )
     if records.sha256(page.read_bytes()) != record.page_digest:
-        return Status(run, "damaged", ("the page is not the one its record belongs to",))
+        return Status(
+            run, "damaged", ("the page is not the one its record belongs to",)
+        )
     reasons = tuple(_changes(project, run, record))
     if reasons:
         return Status(run, "stale", reasons, record)
@@ -73,35 +87,56 @@ def _changes(project: Project, run: RunId, record: Record) -> list[str]:
         reasons.append("code cells changed")
     reasons += _different("changed", was.sources, now.sources)
     for name in sorted(record.parameters.keys() | current.keys()):
-        if records.rounded(record.parameters.get(name)) != records.rounded(current.get(name)):
-            kind = "parameter" if name in given or name in record.overrides else "default of parameter"
+        if records.rounded(record.parameters.get(name)) != records.rounded(
+            current.get(name)
+        ):
+            kind = (
+                "parameter"
+                if name in given or name in record.overrides
+                else "default of parameter"
+            )
             reasons.append(f"{kind} {name} changed")
-    if not reasons and provenance.total(now.code, current, now.sources, was.data) != was.hash:
+    if (
+        not reasons
+        and provenance.total(now.code, current, now.sources, was.data) != was.hash
+    ):
         reasons.append("the record's hash fits nothing")
     return reasons
 
 
-def expected_overrides(project: Project, run: RunId, record: Record | None) -> dict[str, Any]:
-    """The parameters that a run of this name is given: those of its parameter set, else those in its record."""
+def expected_overrides(
+    project: Project, run: RunId, record: Record | None
+) -> dict[str, Any]:
+    """The parameters that a run of this name is given: those of its parameter set, else
+    those in its record.
+    """
     if run.run in project.parameter_sets():
         return parameters.from_set(project, run.study, run.run)
     return dict(record.overrides) if record else {}
 
 
 def _different(word: str, was: dict[str, str], now: dict[str, str]) -> list[str]:
-    found = [f"{name} {word}" for name in sorted(was.keys() & now.keys()) if was[name] != now[name]]
+    found = [
+        f"{name} {word}"
+        for name in sorted(was.keys() & now.keys())
+        if was[name] != now[name]
+    ]
     found += [f"{name} is new" for name in sorted(now.keys() - was.keys())]
     return found + [f"{name} is gone" for name in sorted(was.keys() - now.keys())]
 
 
 def refreshed(project: Project, run: RunId, record: Record) -> Any:
-    """The page with its notebook's present text and its own outputs; the record must be fresh."""
+    """The page with its notebook's present text and its own outputs; the record must be
+    fresh.
+    """
     source = notebook.read(project.notebook(run.study))
     return clean.refresh(source, clean.read(project.page(run)), run, record.overrides)
 
 
 def refresh(project: Project, run: RunId, record: Record) -> None:
-    """Publish the page with its notebook's present text; nothing is computed. The caller holds the run's lock."""
+    """Publish the page with its notebook's present text; nothing is computed. The
+    caller holds the run's lock.
+    """
     page = clean.to_bytes(refreshed(project, run, record))
     renewed = record.model_copy(update={"page_digest": records.sha256(page)})
     with publish.staging(project, run) as folder:
@@ -109,7 +144,9 @@ def refresh(project: Project, run: RunId, record: Record) -> None:
 
 
 def all_runs(project: Project, study: str) -> list[RunId]:
-    """`reference` and `quick`, whether they exist or not, then the other runs of a study that do."""
+    """`reference` and `quick`, whether they exist or not, then the other runs of a
+    study that do.
+    """
     known = [RunId(study, name) for name in (REFERENCE, QUICK)]
     return known + [run for run in project.runs(study) if run not in known]
 
@@ -118,4 +155,8 @@ def overview(project: Project) -> list[Status]:
     """The state of every run of every study."""
     from robustbook import studies
 
-    return [of(project, run) for study in studies.names() for run in all_runs(project, study)]
+    return [
+        of(project, run)
+        for study in studies.names()
+        for run in all_runs(project, study)
+    ]

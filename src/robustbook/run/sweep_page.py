@@ -1,4 +1,6 @@
-"""The page of a sweep: how its numbers and verdicts change with the parameters. `publish_all` writes page and tables."""
+"""The page of a sweep: how its numbers and verdicts change with the parameters.
+`publish_all` writes page and tables.
+"""
 
 from __future__ import annotations
 
@@ -21,17 +23,27 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PANELS, SERIES = 6, 6
-"""At most so many metrics in the figure, and so many series in each of its panels; the table has all."""
+"""At most so many metrics in the figure, and so many series in each of its panels; the
+table has all.
+"""
 
 
 def files(project: Project, plan: SweepPlan) -> dict[str, Path]:
     """Page and tables of a sweep in the book, by what they are."""
     folder = project.root / "book" / "runs" / plan.study
-    return {kind: folder / f"sweep-{plan.name}.{kind}" for kind in ("csv", "parquet", "md")}
+    return {
+        kind: folder / f"sweep-{plan.name}.{kind}" for kind in ("csv", "parquet", "md")
+    }
 
 
-def publish_all(project: Project, plan: SweepPlan, found: Mapping[str, Record], metrics: Sequence[str] = ()) -> Path:
-    """Write the tables and, last, the page that shows them; each appears whole. Returns the page's path.
+def publish_all(
+    project: Project,
+    plan: SweepPlan,
+    found: Mapping[str, Record],
+    metrics: Sequence[str] = (),
+) -> Path:
+    """Write the tables and, last, the page that shows them; each appears whole. Returns
+    the page's path.
 
     Raises UnknownNameError where no run has a metric of a name in `metrics`.
     """
@@ -39,7 +51,10 @@ def publish_all(project: Project, plan: SweepPlan, found: Mapping[str, Record], 
     for name in metrics:
         if name not in set(frame["name"]):
             raise UnknownNameError("metric", name, sorted(set(frame["name"])))
-    tables = {"csv": sweep_table.to_csv(frame), "parquet": sweep_table.to_parquet(frame)}
+    tables = {
+        "csv": sweep_table.to_csv(frame),
+        "parquet": sweep_table.to_parquet(frame),
+    }
     text = render(project, plan, found, frame, metrics, sha256(tables["csv"]))
     paths = files(project, plan)
     paths["md"].parent.mkdir(parents=True, exist_ok=True)
@@ -59,10 +74,15 @@ def render(
     """The page as MyST Markdown."""
     module = status.study_module(plan.study)
     reference = project.page(RunId(plan.study, REFERENCE)).exists()
-    study = f"[{module.TITLE}](../../studies/{plan.study}.ipynb)" if reference else module.TITLE
+    study = (
+        f"[{module.TITLE}](../../studies/{plan.study}.ipynb)"
+        if reference
+        else module.TITLE
+    )
     parts = [
         f"# Sweep: {plan.name}",
-        f"The study *{study}* at {_axes_in_words(plan)}: {len(plan.members)} runs. {_given(plan)}",
+        f"The study *{study}* at {_axes_in_words(plan)}: {len(plan.members)} runs. "
+        f"{_given(plan)}",
         "## Numbers",
         _shown(figure(plan, chosen(plan, found, frame, metrics))),
         "## Verdicts",
@@ -78,34 +98,62 @@ def _shown(text: str) -> str:
 
 
 def _axes_in_words(plan: SweepPlan) -> str:
-    parts = [f"`{axis}` = {', '.join(f'`{to_text(value)}`' for value in values)}" for axis, values in plan.axes.items()]
+    parts = [
+        f"`{axis}` = {', '.join(f'`{to_text(value)}`' for value in values)}"
+        for axis, values in plan.axes.items()
+    ]
     if plan.seeds > 1:
-        parts.append(f"{plan.seeds} repetitions with seeds of their own (`{plan.seed_field}`)")
+        parts.append(
+            f"{plan.seeds} repetitions with seeds of their own (`{plan.seed_field}`)"
+        )
     return " and ".join(parts)
 
 
 def _given(plan: SweepPlan) -> str:
     varied = {*plan.axes, plan.seed_field}
-    fixed = {name: value for name, value in plan.members[0].overrides.items() if name not in varied}
+    fixed = {
+        name: value
+        for name, value in plan.members[0].overrides.items()
+        if name not in varied
+    }
     said = ", ".join(f"`{name}` = `{to_text(value)}`" for name, value in fixed.items())
     return f"All were given {said}." if said else "All else has the defaults."
 
 
-# Figure -------------------------------------------------------------------------------------------------------------
+# Figure
+# --------------------------------------------------------------------------------------
 
 
-def chosen(plan: SweepPlan, found: Mapping[str, Record], frame: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
-    """Rows to draw, with their `series`: of the named metrics, else those that the claims' rules read.
+def chosen(
+    plan: SweepPlan,
+    found: Mapping[str, Record],
+    frame: pd.DataFrame,
+    metrics: Sequence[str],
+) -> pd.DataFrame:
+    """Rows to draw, with their `series`: of the named metrics, else those that the
+    claims' rules read.
 
-    Panels and series are cut to `PANELS` and `SERIES` in the order in which rules read them; `attrs["left out"]` counts
-    the series that are not drawn.
+    Panels and series are cut to `PANELS` and `SERIES` in the order in which rules read
+    them; `attrs["left out"]` counts the series that are not drawn.
     """
     factors = [name for name in frame.columns if name.startswith("factor.")]
-    factors = [name for name in factors if name.removeprefix("factor.") not in plan.axes]
-    keys = frame[["name", *factors]].astype("object").where(frame[["name", *factors]].notna(), None)
-    rows = frame.assign(key=[tuple(values) for values in keys.itertuples(index=False, name=None)])
-    wanted = [name for name in dict.fromkeys(metrics)] or list(dict.fromkeys(_names_read(plan, found)))
-    wanted = wanted[: len(metrics) or PANELS] or list(dict.fromkeys(frame["name"]))[:PANELS]
+    factors = [
+        name for name in factors if name.removeprefix("factor.") not in plan.axes
+    ]
+    keys = (
+        frame[["name", *factors]]
+        .astype("object")
+        .where(frame[["name", *factors]].notna(), None)
+    )
+    rows = frame.assign(
+        key=[tuple(values) for values in keys.itertuples(index=False, name=None)]
+    )
+    wanted = [name for name in dict.fromkeys(metrics)] or list(
+        dict.fromkeys(_names_read(plan, found))
+    )
+    wanted = (
+        wanted[: len(metrics) or PANELS] or list(dict.fromkeys(frame["name"]))[:PANELS]
+    )
     kept, dropped = [], 0
     for name in wanted:
         of_name = rows[rows["name"] == name]
@@ -122,13 +170,23 @@ def chosen(plan: SweepPlan, found: Mapping[str, Record], frame: pd.DataFrame, me
 def _names_read(plan: SweepPlan, found: Mapping[str, Record]) -> list[str]:
     """Names of the metrics that the rules read, those with an interval first."""
     record = found[plan.members[0].run]
-    read = [row for claim in status.study_module(plan.study).CLAIMS for row in scoreboard.rows_read(claim, record)]
+    read = [
+        row
+        for claim in status.study_module(plan.study).CLAIMS
+        for row in scoreboard.rows_read(claim, record)
+    ]
     return [row.name for row in sorted(read, key=lambda row: row.low is None)]
 
 
-def _with_series(rows: pd.DataFrame, keys: list[tuple[Any, ...]], factors: list[str]) -> pd.DataFrame:
+def _with_series(
+    rows: pd.DataFrame, keys: list[tuple[Any, ...]], factors: list[str]
+) -> pd.DataFrame:
     """The rows of these keys, each series named by the factors in which they differ."""
-    differ = [index for index in range(len(factors)) if len({key[index + 1] for key in keys}) > 1]
+    differ = [
+        index
+        for index in range(len(factors))
+        if len({key[index + 1] for key in keys}) > 1
+    ]
     names = {
         key: ", ".join(
             f"{factors[index].removeprefix('factor.')} {key[index + 1]}"
@@ -143,8 +201,14 @@ def _with_series(rows: pd.DataFrame, keys: list[tuple[Any, ...]], factors: list[
 
 
 def horizontal(plan: SweepPlan) -> str:
-    """The column along the figure's horizontal axis: the first parameter of numbers, else the first, else the seed."""
-    numeric = [axis for axis, values in plan.axes.items() if not any(isinstance(v, str | bool | list) for v in values)]
+    """The column along the figure's horizontal axis: the first parameter of numbers,
+    else the first, else the seed.
+    """
+    numeric = [
+        axis
+        for axis, values in plan.axes.items()
+        if not any(isinstance(v, str | bool | list) for v in values)
+    ]
     axis = next(iter([*numeric, *plan.axes]), plan.seed_field)
     return f"parameter.{axis}"
 
@@ -162,33 +226,58 @@ def figure(plan: SweepPlan, drawn: pd.DataFrame) -> str:
     names = list(dict.fromkeys(drawn["name"]))
     columns = min(2, len(names))
     rows = -(-len(names) // columns)
-    fig, axes = pyplot.subplots(rows, columns, figsize=(style.FIGURE_WIDTH, 3.1 * rows), squeeze=False)
+    fig, axes = pyplot.subplots(
+        rows, columns, figsize=(style.FIGURE_WIDTH, 3.1 * rows), squeeze=False
+    )
     for ax in axes.flat[len(names) :]:
         ax.set_visible(False)
     for ax, name in zip(axes.flat, names, strict=False):
         draw(ax, plan, drawn[drawn["name"] == name])
-    return str(page.figure(fig, alt=_alt(plan, names), caption=caption(plan, drawn)).data)
+    return str(
+        page.figure(fig, alt=_alt(plan, names), caption=caption(plan, drawn)).data
+    )
 
 
 def draw(ax: Axes, plan: SweepPlan, rows: pd.DataFrame) -> None:
-    """One metric against the horizontal parameter, a line a series, with a 95 % band of the mean over repetitions."""
+    """One metric against the horizontal parameter, a line a series, with a 95 % band of
+    the mean over repetitions.
+    """
     import seaborn as sns
     from scipy import stats
 
     across = horizontal(plan)
-    others = [f"parameter.{axis}" for axis in plan.axes if f"parameter.{axis}" != across]
-    labels = rows["series"].str.cat([f"{name[10:]} " + rows[name].astype(str) for name in others], sep=", ")
+    others = [
+        f"parameter.{axis}" for axis in plan.axes if f"parameter.{axis}" != across
+    ]
+    labels = rows["series"].str.cat(
+        [f"{name[10:]} " + rows[name].astype(str) for name in others], sep=", "
+    )
     data = rows.assign(series=labels, value=rows["value"].astype(float))
     numeric = data[across].dtype.kind in "iuf"
     data[across] = data[across].astype(float if numeric else str)
-    band = ("se", float(stats.t.ppf(0.975, plan.seeds - 1))) if plan.seeds > 1 and plan.axes else None
-    options = {"data": data, "x": across, "y": "value", "hue": "series", "errorbar": band, "ax": ax}
+    band = (
+        ("se", float(stats.t.ppf(0.975, plan.seeds - 1)))
+        if plan.seeds > 1 and plan.axes
+        else None
+    )
+    options = {
+        "data": data,
+        "x": across,
+        "y": "value",
+        "hue": "series",
+        "errorbar": band,
+        "ax": ax,
+    }
     if numeric:
         sns.lineplot(**options, style="series", markers=True, dashes=False)
     else:
         sns.pointplot(**options, linestyle="none", dodge=0.3)
     unit = rows["unit"].iloc[0]
-    ax.set(title=_wrapped(rows["name"].iloc[0]), xlabel=across.removeprefix("parameter."), ylabel=unit or "value")
+    ax.set(
+        title=_wrapped(rows["name"].iloc[0]),
+        xlabel=across.removeprefix("parameter."),
+        ylabel=unit or "value",
+    )
     ax.legend(title="", fontsize=7)
     legend = ax.get_legend()
     if legend is not None and (labels == "all").all():
@@ -202,29 +291,49 @@ def _wrapped(text: str) -> str:
 
 
 def caption(plan: SweepPlan, drawn: pd.DataFrame) -> str:
-    """What the first series of each panel does, what the bands are, and how much is not drawn."""
+    """What the first series of each panel does, what the bands are, and how much is not
+    drawn.
+    """
     across = horizontal(plan)
     said = []
     for name in list(dict.fromkeys(drawn["name"]))[:3]:
         rows = drawn[drawn["name"] == name]
         first = rows[rows["series"] == rows["series"].iloc[0]]
         means = first.groupby(across, sort=False)["value"].mean()
-        series = "" if rows["series"].iloc[0] == "all" else f" ({rows['series'].iloc[0]})"
+        series = (
+            "" if rows["series"].iloc[0] == "all" else f" ({rows['series'].iloc[0]})"
+        )
         said.append(
-            f"{name}{series}: {means.iloc[0]:.3g} at {means.index[0]}, {means.iloc[-1]:.3g} at {means.index[-1]}"
+            f"{name}{series}: {means.iloc[0]:.3g} at {means.index[0]}, "
+            f"{means.iloc[-1]:.3g} at {means.index[-1]}"
         )
     band = " One repetition a point, so no band: `--seeds` gives more."
     if plan.seeds > 1:
-        band = f" Bands: 95 % interval of the mean over {plan.seeds} repetitions (Student's t)." if plan.axes else ""
-    left = f" {drawn.attrs['left out']} more series are in the table." if drawn.attrs["left out"] else ""
-    return f"Against `{across.removeprefix('parameter.')}`: {'; '.join(said)}.{band}{left}"
+        band = (
+            f" Bands: 95 % interval of the mean over {plan.seeds} repetitions "
+            "(Student's t)."
+            if plan.axes
+            else ""
+        )
+    left = (
+        f" {drawn.attrs['left out']} more series are in the table."
+        if drawn.attrs["left out"]
+        else ""
+    )
+    return (
+        f"Against `{across.removeprefix('parameter.')}`: {'; '.join(said)}.{band}{left}"
+    )
 
 
 def _alt(plan: SweepPlan, names: list[str]) -> str:
-    return f"Panels of {', '.join(names)} against {horizontal(plan).removeprefix('parameter.')}"
+    return (
+        f"Panels of {', '.join(names)} against "
+        f"{horizontal(plan).removeprefix('parameter.')}"
+    )
 
 
-# Verdicts and table -------------------------------------------------------------------------------------------------
+# Verdicts and table
+# --------------------------------------------------------------------------------------
 
 
 def _verdicts(plan: SweepPlan, found: Mapping[str, Record]) -> str:
@@ -233,7 +342,9 @@ def _verdicts(plan: SweepPlan, found: Mapping[str, Record]) -> str:
 
     from robustbook import page
 
-    claims = list(dict.fromkeys(claim.id for record in found.values() for claim in record.claims))
+    claims = list(
+        dict.fromkeys(claim.id for record in found.values() for claim in record.claims)
+    )
     lines: dict[tuple[str, ...], dict[str, Counter[str]]] = {}
     for member in plan.members:
         where = tuple(to_text(member.overrides[axis]) for axis in plan.axes)
@@ -248,7 +359,9 @@ def _verdicts(plan: SweepPlan, found: Mapping[str, Record]) -> str:
         for where, row in lines.items()
     )
     repeated = (
-        f"Verdicts by claim; counts are repetitions, of {plan.seeds}." if plan.seeds > 1 else "Verdicts by claim."
+        f"Verdicts by claim; counts are repetitions, of {plan.seeds}."
+        if plan.seeds > 1
+        else "Verdicts by claim."
     )
     return str(page.table(table, caption=repeated).data)
 
@@ -261,10 +374,15 @@ def _counted(counts: Counter[str]) -> str:
 
 def _about_table(plan: SweepPlan, frame: pd.DataFrame, digest: str) -> str:
     names = {kind: f"sweep-{plan.name}.{kind}" for kind in ("csv", "parquet")}
-    files_ = f"{{download}}`CSV <{names['csv']}>` and {{download}}`Parquet <{names['parquet']}>`"
+    files_ = (
+        f"{{download}}`CSV <{names['csv']}>` and {{download}}`Parquet "
+        f"<{names['parquet']}>`"
+    )
     columns = ", ".join(f"`{html.escape(name)}`" for name in frame.columns)
     return (
-        f"Every metric row of every run, {len(frame)} lines: {files_} (SHA-256 of the CSV file: `{digest[:12]}`). "
-        f"Columns: {columns}. `low` and `high` are the 95 % interval that the run itself gives, over `n` of `over`; "
-        "`parameter.` columns are what the sweep varied, `factor.` columns the conditions inside a run."
+        f"Every metric row of every run, {len(frame)} lines: {files_} (SHA-256 of the "
+        f"CSV file: `{digest[:12]}`). Columns: {columns}. `low` and `high` are the 95 "
+        "% interval that the run itself gives, over `n` of `over`; `parameter.` "
+        "columns are what the sweep varied, `factor.` columns the conditions inside a "
+        "run."
     )

@@ -1,6 +1,7 @@
 """The studies, six of papers and one of our own.
 
-Each holds its `Parameters`, its `CLAIMS` with their rules, and the steps that its notebook narrates.
+Each holds its `Parameters`, its `CLAIMS` with their rules, and the steps that its
+notebook narrates.
 """
 
 from __future__ import annotations
@@ -12,11 +13,19 @@ from types import ModuleType
 
 def names() -> tuple[str, ...]:
     """Names of the studies that this package holds, in alphabetical order."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")))
+    return tuple(
+        sorted(
+            module.name
+            for module in pkgutil.iter_modules(__path__)
+            if not module.name.startswith("_")
+        )
+    )
 
 
 def is_own(name: str) -> bool:
-    """Whether the study `name` asks questions of our own: it names no `PAPER` that it reproduces."""
+    """Whether the study `name` asks questions of our own: it names no `PAPER` that it
+    reproduces.
+    """
     return not getattr(get(name), "PAPER", "")
 
 

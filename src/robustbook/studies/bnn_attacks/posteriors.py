@@ -1,4 +1,5 @@
-"""The networks and posteriors that are compared, each fitted on the same training images (or read from the cache).
+"""The networks and posteriors that are compared, each fitted on the same training
+images (or read from the cache).
 
 Read `Setting` (a data set with its numbers) and `KINDS` first, then `fit`.
 """
@@ -16,7 +17,12 @@ from robustbook.bayes import mc_dropout, mean_field, weight_noise
 from robustbook.bayes.designs import DESIGNS, stochastic_layers
 from robustbook.bayes.laplace import fit_last_layer
 from robustbook.bayes.mc_dropout import Dropout, train_dropout
-from robustbook.bayes.mean_field import Convergence, MeanField, diagnose, train_mean_field
+from robustbook.bayes.mean_field import (
+    Convergence,
+    MeanField,
+    diagnose,
+    train_mean_field,
+)
 from robustbook.bayes.protocol import Empirical, Posterior
 from robustbook.bayes.weights import stack
 from robustbook.data import ImageSet, cifar10, digits, load, mnist
@@ -33,24 +39,39 @@ ARCHITECTURE = "cnn"
 VARIATIONAL = (BNN, "det+stoch", "stoch+det")
 POSTERIORS = (*VARIATIONAL, "MC dropout", "ensemble", "Laplace", "weight noise")
 KINDS = (CNN, SECOND, PENALISED, *POSTERIORS)
-"""The attacked CNN, its two deterministic controls, and the posteriors; `stoch+stoch` is the Bayesian network."""
-DESIGN_KINDS = {SECOND: "det+det", "det+stoch": "det+stoch", "stoch+det": "stoch+det", BNN: "stoch+stoch"}
-"""The four designs; det+det is the second CNN, since attacks are crafted on the first."""
+"""The attacked CNN, its two deterministic controls, and the posteriors; `stoch+stoch`
+is the Bayesian network.
+"""
+DESIGN_KINDS = {
+    SECOND: "det+det",
+    "det+stoch": "det+stoch",
+    "stoch+det": "stoch+det",
+    BNN: "stoch+stoch",
+}
+"""The four designs; det+det is the second CNN, since attacks are crafted on the first.
+"""
 BATCH = 64
 SCALE_RATE = 0.1
-"""Learning rate of the log-deviations in variational inference; their start is the trainer's own, 0.02.
+"""Learning rate of the log-deviations in variational inference; their start is the
+trainer's own, 0.02.
 
-Chosen with the number of epochs on training images alone, by the evidence lower bound and the balance of the deviations
-(`mean_field.diagnose`), without test images and without attacks. At the rate of the means (0.003) the balance of the BNN
-was 0.2 to 0.5 on MNIST after 300 steps, where 1 is the optimum, and its bound -20.6 nats an image; at 0.03 and 0.1 it was
-0.98 to 1.02, the bound -1.21 and -1.18. A start nearer to the prior can end in the prior itself (digits).
+Chosen with the number of epochs on training images alone, by the evidence lower bound
+and the balance of the deviations (`mean_field.diagnose`), without test images and
+without attacks. At the rate of the means (0.003) the balance of the BNN was 0.2 to 0.5
+on MNIST after 300 steps, where 1 is the optimum, and its bound -20.6 nats an image; at
+0.03 and 0.1 it was 0.98 to 1.02, the bound -1.21 and -1.18. A start nearer to the prior
+can end in the prior itself (digits).
 
-The reference's epochs: bound of the BNN on MNIST -1.18, -1.00, -0.94 after 10, 30, 60, on CIFAR-10 -1.93, -1.58, -1.28. So
-30 on MNIST, where twice as many bring less than 0.1 nats, and 60 on CIFAR-10, the longest that was tried. On digits, with few
-images and steps, training at temperature 1 ends at the prior (-2.5 after 20 epochs; chance is -2.3): the quick run takes 0.1.
+The reference's epochs: bound of the BNN on MNIST -1.18, -1.00, -0.94 after 10, 30, 60,
+on CIFAR-10 -1.93, -1.58, -1.28. So 30 on MNIST, where twice as many bring less than 0.1
+nats, and 60 on CIFAR-10, the longest that was tried. On digits, with few images and
+steps, training at temperature 1 ends at the prior (-2.5 after 20 epochs; chance is
+-2.3): the quick run takes 0.1.
 """
 NOISY_PASSES = 12_000
-"""Images, each with noise of its own, over which the diagnosis of a posterior is averaged: training images, repeatedly."""
+"""Images, each with noise of its own, over which the diagnosis of a posterior is
+averaged: training images, repeatedly.
+"""
 
 
 @dataclass(frozen=True)
@@ -100,14 +121,17 @@ def seeds(parameters: Parameters) -> range:
 
 
 def other_seed(seed: int) -> int:
-    """The seed of every network of a repetition but the attacked CNN: nothing starts where that one started."""
+    """The seed of every network of a repetition but the attacked CNN: nothing starts
+    where that one started.
+    """
     return 1000 * (seed + 1)
 
 
 def fit(kind: str, setting: Setting, parameters: Parameters, seed: int) -> Posterior:
     """The posterior of a kind; a deterministic network is a posterior of one network.
 
-    Raises UnknownNameError if a design does not exist, TrainingDiverged if a loss stops being finite (nothing is kept).
+    Raises UnknownNameError if a design does not exist, TrainingDiverged if a loss stops
+    being finite (nothing is kept).
     """
     own = other_seed(seed)
     if kind == CNN:
@@ -120,7 +144,14 @@ def fit(kind: str, setting: Setting, parameters: Parameters, seed: int) -> Poste
         return _dropout(setting, parameters, own)
     if kind == "ensemble":
         # None of them is the second CNN, over which their lead is measured.
-        return Empirical(stack([point_network(setting, own + 1 + member) for member in range(parameters.members)]))
+        return Empirical(
+            stack(
+                [
+                    point_network(setting, own + 1 + member)
+                    for member in range(parameters.members)
+                ]
+            )
+        )
     if kind == "Laplace":
         data = _train_set(setting)
         return fit_last_layer(point_network(setting, own), data.images, data.labels)
@@ -139,7 +170,12 @@ def _untrained(setting: Setting, seed: int) -> nn.Sequential:
 
 
 def _identity(setting: Setting, seed: int, **numbers: object) -> dict[str, object]:
-    return {**asdict(setting), "seed": seed, "digest": _train_set(setting).digest, **numbers}
+    return {
+        **asdict(setting),
+        "seed": seed,
+        "digest": _train_set(setting).digest,
+        **numbers,
+    }
 
 
 def point_network(setting: Setting, seed: int) -> nn.Sequential:
@@ -152,14 +188,20 @@ def point_network(setting: Setting, seed: int) -> nn.Sequential:
     )
 
 
-def _cached(identity: dict[str, object], model: nn.Module, make: Callable[[nn.Module], nn.Module]) -> nn.Sequential:
+def _cached(
+    identity: dict[str, object],
+    model: nn.Module,
+    make: Callable[[nn.Module], nn.Module],
+) -> nn.Sequential:
     found = cached(identity, model, make, code=(mean_field, mc_dropout, weight_noise))
     assert isinstance(found, nn.Sequential)
     return found.eval()
 
 
 def _penalised(setting: Setting, parameters: Parameters, seed: int) -> nn.Sequential:
-    """The maximum a posteriori network under the prior of the Bayesian one, with its optimiser and schedule."""
+    """The maximum a posteriori network under the prior of the Bayesian one, with its
+    optimiser and schedule.
+    """
     data = _train_set(setting)
 
     def make(model: nn.Module) -> nn.Module:
@@ -182,11 +224,17 @@ def _dropout(setting: Setting, parameters: Parameters, seed: int) -> Dropout:
     """Dropout before both linear layers."""
     data, recipe = _train_set(setting), Recipe("natural", setting.epochs, batch=BATCH)
     network = _untrained(setting, seed)
-    rates = dict.fromkeys(stochastic_layers("det+stoch", network), parameters.dropout_rate)
+    rates = dict.fromkeys(
+        stochastic_layers("det+stoch", network), parameters.dropout_rate
+    )
     trained = _cached(
         _identity(setting, seed, kind="MC dropout", rates=rates, recipe=asdict(recipe)),
         network,
-        lambda model: train_dropout(_sequential(model), data.images, data.labels, rates, recipe, seed=seed).network,
+        lambda model: (
+            train_dropout(
+                _sequential(model), data.images, data.labels, rates, recipe, seed=seed
+            ).network
+        ),
     )
     return Dropout(trained, rates)
 
@@ -196,8 +244,12 @@ def _sequential(model: nn.Module) -> nn.Sequential:
     return model
 
 
-def _variational(design: str, setting: Setting, parameters: Parameters, seed: int) -> MeanField:
-    """Mean-field variational inference over the layers that the design makes stochastic."""
+def _variational(
+    design: str, setting: Setting, parameters: Parameters, seed: int
+) -> MeanField:
+    """Mean-field variational inference over the layers that the design makes
+    stochastic.
+    """
     data, network = _train_set(setting), _untrained(setting, seed)
     layers = stochastic_layers(design, network)
 
@@ -216,7 +268,8 @@ def _variational(design: str, setting: Setting, parameters: Parameters, seed: in
             )
         except TrainingDiverged as diverged:
             where = (
-                f"{design} on {setting.dataset}, prior_sd {parameters.prior_sd:g}, temperature {setting.temperature:g}"
+                f"{design} on {setting.dataset}, prior_sd {parameters.prior_sd:g}, "
+                f"temperature {setting.temperature:g}"
             )
             raise TrainingDiverged(f"{diverged} ({where})") from diverged
         zeros = {name: found.means[name] * 0 for name in found.means}
@@ -225,19 +278,31 @@ def _variational(design: str, setting: Setting, parameters: Parameters, seed: in
         scales.load_state_dict({**zeros, **found.scales})
         return holder
 
-    # Two networks side by side: the first has the means for weights, the second the deviations.
+    # Two networks side by side: the first has the means for weights, the second the
+    # deviations.
     holder = nn.Sequential(_untrained(setting, seed), _untrained(setting, seed))
-    identity = _identity(setting, seed, design=design, prior_sd=parameters.prior_sd, scale_rate=SCALE_RATE)
+    identity = _identity(
+        setting,
+        seed,
+        design=design,
+        prior_sd=parameters.prior_sd,
+        scale_rate=SCALE_RATE,
+    )
     means, scales = (
         {name: part.detach() for name, part in each.named_parameters()}
         for each in _cached(identity, holder, make).children()
     )
-    chosen = {name: scale for name, scale in scales.items() if name.split(".")[0] in layers}
+    chosen = {
+        name: scale for name, scale in scales.items() if name.split(".")[0] in layers
+    }
     return MeanField(network, means, chosen)
 
 
-def convergence(posterior: Posterior, setting: Setting, parameters: Parameters) -> Convergence | None:
-    """Whether the deviations of a posterior of variational inference have converged, on its training images.
+def convergence(
+    posterior: Posterior, setting: Setting, parameters: Parameters
+) -> Convergence | None:
+    """Whether the deviations of a posterior of variational inference have converged, on
+    its training images.
 
     None for other posteriors, and without a prior (temperature 0).
     """
@@ -255,8 +320,12 @@ def convergence(posterior: Posterior, setting: Setting, parameters: Parameters) 
 
 
 def fit_all(pairs: list[tuple[str, Setting, Parameters, int]]) -> None:
-    """Train what is not in the cache yet, side by side; what needs no training of its own is left out."""
-    trained = [pair for pair in pairs if pair[0] not in (SECOND, "Laplace", "weight noise")]
+    """Train what is not in the cache yet, side by side; what needs no training of its
+    own is left out.
+    """
+    trained = [
+        pair for pair in pairs if pair[0] not in (SECOND, "Laplace", "weight noise")
+    ]
     map_in_workers(_fit_one, sorted(trained, key=lambda pair: pair[0] != "ensemble"))
 
 
@@ -265,7 +334,9 @@ def _fit_one(item: tuple[str, Setting, Parameters, int]) -> None:
 
 
 def all_pairs(parameters: Parameters) -> list[tuple[str, Setting, Parameters, int]]:
-    """Every kind on every data set and in every repetition; those of one repetition stand together."""
+    """Every kind on every data set and in every repetition; those of one repetition
+    stand together.
+    """
     return [
         (kind, setting, parameters, seed)
         for setting in settings(parameters)

@@ -1,4 +1,5 @@
-"""How much an attack should pay for silence: the weight of mutual information, chosen on training images.
+"""How much an attack should pay for silence: the weight of mutual information, chosen
+on training images.
 
 Read `choose` (the rule) first, then `alarm_weight` (what it is applied to).
 """
@@ -24,7 +25,9 @@ KEPT = 0.95
 
 @dataclass(frozen=True)
 class Trial:
-    """A weight, the share of images that it left misclassified, and the AUROC of mutual information against clean ones."""
+    """A weight, the share of images that it left misclassified, and the AUROC of mutual
+    information against clean ones.
+    """
 
     weight: float
     fooled: float
@@ -32,7 +35,8 @@ class Trial:
 
 
 def choose(trials: Sequence[Trial], fooled: float) -> float:
-    """The weight with the lowest AUROC among those that fool at least `KEPT` of the share `fooled` by the plain attack.
+    """The weight with the lowest AUROC among those that fool at least `KEPT` of the
+    share `fooled` by the plain attack.
 
     If none does it is the one that fools most. Of equals the smaller weight is taken.
 
@@ -58,14 +62,20 @@ def alarm_weight(
     test_samples: int,
     generator: Generator,
 ) -> float:
-    """The weight that `choose` takes for a posterior, by attacks on training images (N, C, H, W) with labels (N,)."""
+    """The weight that `choose` takes for a posterior, by attacks on training images (N,
+    C, H, W) with labels (N,).
+    """
     judge = weight_samples(posterior, test_samples, generator)
     clean = mutual_information(sampled_probabilities(judge, images).double())
 
     def attempt(points: Tensor, weight: float) -> Trial:
         probabilities = sampled_probabilities(judge, points).double()
         fooled = (probabilities.mean(0).argmax(1) != labels).double().mean()
-        return Trial(weight, float(fooled), auroc(clean.numpy(), mutual_information(probabilities).numpy()))
+        return Trial(
+            weight,
+            float(fooled),
+            auroc(clean.numpy(), mutual_information(probabilities).numpy()),
+        )
 
     def attack(weight: float) -> Tensor:
         return uncertainty_aware(
@@ -93,4 +103,7 @@ def alarm_weight(
     )
     # The same draws for every weight, so that the weights alone differ.
     seed = int(torch.randint(2**31, (1,), generator=generator))
-    return choose([attempt(attack(weight), weight) for weight in WEIGHTS], attempt(loud, 0.0).fooled)
+    return choose(
+        [attempt(attack(weight), weight) for weight in WEIGHTS],
+        attempt(loud, 0.0).fooled,
+    )

@@ -1,7 +1,9 @@
-"""Whole-image balls: ten classes and traffic signs, where the probability of a violation is held in a bracket.
+"""Whole-image balls: ten classes and traffic signs, where the probability of a
+violation is held in a bracket.
 
-Read `measure` (one method and seed, in a process of its own), then `record_...` and `crossed` (its intervals), then
-`sweep` (accuracy against robustness over the posteriors' settings).
+Read `measure` (one method and seed, in a process of its own), then `record_...` and
+`crossed` (its intervals), then `sweep` (accuracy against robustness over the
+posteriors' settings).
 """
 
 from __future__ import annotations
@@ -32,7 +34,11 @@ SIGN_BRACKETS = (0.002, 0.005, 0.01, 0.02, 0.05)
 BRACKET_IMAGES = 8
 DELTA = 0.25
 """Threshold of Problem 1 on ten classes, as published."""
-PRIORS, TEMPERATURES, RATES = (0.1, 0.3, 1.0, 3.0), (0.1, 1.0), (0.1, 0.25, 0.5, 0.75, 0.9)
+PRIORS, TEMPERATURES, RATES = (
+    (0.1, 0.3, 1.0, 3.0),
+    (0.1, 1.0),
+    (0.1, 0.25, 0.5, 0.75, 0.9),
+)
 SWEEP_HIDDEN = 32
 SWEEP_CHAINS, SWEEP_DIAGNOSED = 2, 50
 RESAMPLES = 2000
@@ -43,7 +49,9 @@ Table = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Bracket:
-    """Which pairs of sample and image (S, N) an attack moves, and which a certificate cannot exclude, per problem."""
+    """Which pairs of sample and image (S, N) an attack moves, and which a certificate
+    cannot exclude, per problem.
+    """
 
     attacked: dict[int, Flags]
     possible: dict[int, Flags]
@@ -52,7 +60,9 @@ class Bracket:
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """One posterior from one seed: accuracy, decisions kept under PGD and right answers (S, N), and brackets by budget."""
+    """One posterior from one seed: accuracy, decisions kept under PGD and right answers
+    (S, N), and brackets by budget.
+    """
 
     method: str
     seed: int
@@ -74,7 +84,11 @@ def measure_ten(parameters: Parameters) -> list[Measured]:
     """All methods and seeds on ten classes, side by side."""
     items = [("HMC", parameters.first_seed, parameters)]
     seeds = range(parameters.first_seed, parameters.first_seed + parameters.seeds)
-    items += [(method, seed, parameters) for method in posteriors.METHODS[1:] for seed in seeds]
+    items += [
+        (method, seed, parameters)
+        for method in posteriors.METHODS[1:]
+        for seed in seeds
+    ]
     return [found for part in map_in_workers(_ten, items) for found in part]
 
 
@@ -85,9 +99,14 @@ def _ten(item: tuple[str, int, Parameters]) -> list[Measured]:
     if method != "HMC":
         posterior = posteriors.fit(method, task, parameters, seed)
         return [measure(method, seed, posterior, task, parameters)]
-    sampled = posteriors.fit_hmc(task, parameters, posteriors.budget(task, parameters, parameters.seeds), seed)
+    sampled = posteriors.fit_hmc(
+        task, parameters, posteriors.budget(task, parameters, parameters.seeds), seed
+    )
     chains = enumerate(sampled.by_chain)
-    return [measure("HMC", seed + c, part, task, parameters, sampled.mixing) for c, part in chains]
+    return [
+        measure("HMC", seed + c, part, task, parameters, sampled.mixing)
+        for c, part in chains
+    ]
 
 
 def measure(
@@ -99,14 +118,26 @@ def measure(
     mixing: posteriors.Mixing | None = None,
     **changes: Any,
 ) -> Measured:
-    """Attack samples of a posterior on the test images; the first seed's are bracketed at several budgets too."""
+    """Attack samples of a posterior on the test images; the first seed's are bracketed
+    at several budgets too.
+    """
     first = seed == parameters.first_seed
-    count = parameters.samples if task.name == "ten classes" else parameters.sign_samples
-    samples = posterior.draw(1 if method == "deterministic" else count, Generator().manual_seed(seed))
+    count = (
+        parameters.samples if task.name == "ten classes" else parameters.sign_samples
+    )
+    samples = posterior.draw(
+        1 if method == "deterministic" else count, Generator().manual_seed(seed)
+    )
     images = test_images(task, parameters)
     generator = Generator().manual_seed(seed)
     region = ball(images.images, parameters.epsilon)
-    reach = pgd(samples, region, steps=parameters.steps, restarts=parameters.restarts, generator=generator)
+    reach = pgd(
+        samples,
+        region,
+        steps=parameters.steps,
+        restarts=parameters.restarts,
+        generator=generator,
+    )
     budgets = BRACKETS if task.name == "ten classes" else SIGN_BRACKETS
     few = task.test.take(BRACKET_IMAGES, parameters.first_seed)
     return Measured(
@@ -115,17 +146,30 @@ def measure(
         posteriors.accuracy(samples, task, parameters),
         ~reach.flips.numpy(),
         (decisions(samples.logits(images.images)) == images.labels).numpy(),
-        {epsilon: _bracket(samples, few, epsilon, parameters) for epsilon in budgets} if first else {},
+        {epsilon: _bracket(samples, few, epsilon, parameters) for epsilon in budgets}
+        if first
+        else {},
         mixing if first else None,
         posteriors.convergence(posterior, task, parameters, **changes),
     )
 
 
-def _bracket(samples: WeightSamples, images: ImageSet, epsilon: float, parameters: Parameters) -> Bracket:
+def _bracket(
+    samples: WeightSamples, images: ImageSet, epsilon: float, parameters: Parameters
+) -> Bracket:
     region = ball(images.images, epsilon)
     generator = Generator().manual_seed(parameters.first_seed)
-    attacked = pgd(samples, region, steps=parameters.steps, restarts=parameters.restarts, generator=generator)
-    certified, plain = certify(samples, region), certify(samples, region, method="interval")
+    attacked = pgd(
+        samples,
+        region,
+        steps=parameters.steps,
+        restarts=parameters.restarts,
+        generator=generator,
+    )
+    certified, plain = (
+        certify(samples, region),
+        certify(samples, region, method="interval"),
+    )
     return Bracket(
         {1: attacked.moves(DELTA).numpy(), 2: attacked.flips.numpy()},
         {1: certified.moves(DELTA).numpy(), 2: certified.flips.numpy()},
@@ -134,17 +178,28 @@ def _bracket(samples: WeightSamples, images: ImageSet, epsilon: float, parameter
 
 
 def record_brackets(results: Results, measured: list[Measured], task: str) -> None:
-    """Attacked and certified ends of the violation probability, each with its own 95 % interval on its outer side.
+    """Attacked and certified ends of the violation probability, each with its own 95 %
+    interval on its outer side.
 
-    The intervals are over posterior samples, for the mean over the images: samples are independent, images share them.
+    The intervals are over posterior samples, for the mean over the images: samples are
+    independent, images share them.
     """
     for each in measured:
         for epsilon, bracket in each.brackets.items():
             for problem in (1, 2):
-                ends = (("attacked", bracket.attacked[problem]), ("certified", bracket.possible[problem]))
+                ends = (
+                    ("attacked", bracket.attacked[problem]),
+                    ("certified", bracket.possible[problem]),
+                )
                 for end, flags in ends:
                     _record_end(
-                        results, flags, end=end, problem=problem, epsilon=epsilon, posterior=each.method, task=task
+                        results,
+                        flags,
+                        end=end,
+                        problem=problem,
+                        epsilon=epsilon,
+                        posterior=each.method,
+                        task=task,
                     )
             _record_end(
                 results,
@@ -155,46 +210,100 @@ def record_brackets(results: Results, measured: list[Measured], task: str) -> No
                 posterior=each.method,
                 task=task,
             )
-            broken = sum(int((bracket.attacked[p] & ~bracket.possible[p]).sum()) for p in (1, 2))
-            results.add("brackets broken", broken, posterior=each.method, epsilon=epsilon, task=task)
+            broken = sum(
+                int((bracket.attacked[p] & ~bracket.possible[p]).sum()) for p in (1, 2)
+            )
+            results.add(
+                "brackets broken",
+                broken,
+                posterior=each.method,
+                epsilon=epsilon,
+                task=task,
+            )
 
 
 def _record_end(results: Results, flags: Flags, **factors: Any) -> None:
     """One end of a bracket, mean over images, with an interval over samples."""
     shares = flags.mean(axis=1)
     if len(shares) == 1:
-        results.add("violation bracket", shares.mean(), n=1, over="samples", unit="share", **factors)
+        results.add(
+            "violation bracket",
+            shares.mean(),
+            n=1,
+            over="samples",
+            unit="share",
+            **factors,
+        )
         return
     interval = bounded_mean_interval(shares)
-    results.add("violation bracket", shares.mean(), interval, n=len(shares), over="samples", unit="share", **factors)
+    results.add(
+        "violation bracket",
+        shares.mean(),
+        interval,
+        n=len(shares),
+        over="samples",
+        unit="share",
+        **factors,
+    )
 
 
 def record_comparison(results: Results, measured: list[Measured]) -> None:
-    """Accuracy and robustness of each method, and differences to MC dropout on the same images.
+    """Accuracy and robustness of each method, and differences to MC dropout on the same
+    images.
 
-    Intervals of robustness are over images and seeds (`crossed`), those of accuracy over seeds.
+    Intervals of robustness are over images and seeds (`crossed`), those of accuracy
+    over seeds.
     """
-    methods = [method for method in posteriors.METHODS if any(each.method == method for each in measured)]
-    by_method = {method: [each for each in measured if each.method == method] for method in methods}
+    methods = [
+        method
+        for method in posteriors.METHODS
+        if any(each.method == method for each in measured)
+    ]
+    by_method = {
+        method: [each for each in measured if each.method == method]
+        for method in methods
+    }
     for method, found in by_method.items():
-        _record_mean(results, "accuracy", [each.accuracy.sample for each in found], method, of="single sample")
-        _record_mean(results, "accuracy", [each.accuracy.predictive for each in found], method, of="predictive mean")
+        _record_mean(
+            results,
+            "accuracy",
+            [each.accuracy.sample for each in found],
+            method,
+            of="single sample",
+        )
+        _record_mean(
+            results,
+            "accuracy",
+            [each.accuracy.predictive for each in found],
+            method,
+            of="predictive mean",
+        )
         for right, of in ((False, ""), (True, " of right answers")):
             row = crossed([kept_shares(found, right=right)])
-            _record_crossed(results, f"robustness{of}", row, posterior=method, task="ten classes")
+            _record_crossed(
+                results, f"robustness{of}", row, posterior=method, task="ten classes"
+            )
         for each in found:
             record_mixing(results, each.mixing, "ten classes")
         record_convergence(results, [each.convergence for each in found], "ten classes")
         kept = np.mean([each.kept.mean(axis=0) for each in found], axis=0)
         for image, value in enumerate(kept):
-            results.add("robustness of an image", value, posterior=method, image=image, task="ten classes")
+            results.add(
+                "robustness of an image",
+                value,
+                posterior=method,
+                image=image,
+                task="ten classes",
+            )
     for method in (name for name in methods if name != "MC dropout"):
         _record_differences(results, by_method[method], by_method["MC dropout"], method)
 
 
 @dataclass(frozen=True, eq=False)
 class Shares:
-    """By seed and image (S, I): the share of samples that count, and the share that count and keep their decision."""
+    """By seed and image (S, I): the share of samples that count, and the share that
+    count and keep their decision.
+    """
 
     kept: Table
     counted: Table
@@ -204,21 +313,34 @@ def kept_shares(found: list[Measured], *, right: bool) -> Shares:
     """Decisions kept under attack, among all samples or among right answers only."""
     counted = [each.right if right else np.ones_like(each.right) for each in found]
     kept = [each.kept & mask for each, mask in zip(found, counted, strict=True)]
-    return Shares(np.stack([each.mean(axis=0) for each in kept]), np.stack([each.mean(axis=0) for each in counted]))
+    return Shares(
+        np.stack([each.mean(axis=0) for each in kept]),
+        np.stack([each.mean(axis=0) for each in counted]),
+    )
 
 
 def crossed(signed: list[Shares]) -> Interval:
-    """Robustness of the first, less that of the second if there is one: mean over seeds of the share kept of what counts.
+    """Robustness of the first, less that of the second if there is one: mean over seeds
+    of the share kept of what counts.
 
-    The percentile bootstrap draws seeds and images, independently of each other; all methods have the same images, and so
-    get the same draw of them. `n` counts the images. A seed in which nothing counts has the share 0.
+    The percentile bootstrap draws seeds and images, independently of each other; all
+    methods have the same images, and so get the same draw of them. `n` counts the
+    images. A seed in which nothing counts has the share 0.
     """
     seeds, images = signed[0].kept.shape
     generator = np.random.default_rng(0)
     by_seed = generator.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES) / seeds
-    by_image = generator.multinomial(images, np.full(images, 1 / images), RESAMPLES).astype(float)
-    value = sum(sign * _rates(each, np.ones((1, images))).mean() for sign, each in zip((1, -1), signed, strict=False))
-    drawn = sum(sign * (by_seed * _rates(each, by_image)).sum(1) for sign, each in zip((1, -1), signed, strict=False))
+    by_image = generator.multinomial(
+        images, np.full(images, 1 / images), RESAMPLES
+    ).astype(float)
+    value = sum(
+        sign * _rates(each, np.ones((1, images))).mean()
+        for sign, each in zip((1, -1), signed, strict=False)
+    )
+    drawn = sum(
+        sign * (by_seed * _rates(each, by_image)).sum(1)
+        for sign, each in zip((1, -1), signed, strict=False)
+    )
     low, high = np.quantile(drawn, [0.025, 0.975])
     return Interval(float(value), float(low), float(high), images)
 
@@ -226,14 +348,20 @@ def crossed(signed: list[Shares]) -> Interval:
 def _rates(shares: Shares, by_image: Table) -> Table:
     """Share kept of what counts, by draw of the images and seed (R, S)."""
     counted = by_image @ shares.counted.T
-    return np.divide(by_image @ shares.kept.T, counted, out=np.zeros_like(counted), where=counted > 0)
+    return np.divide(
+        by_image @ shares.kept.T, counted, out=np.zeros_like(counted), where=counted > 0
+    )
 
 
-def _record_crossed(results: Results, name: str, found: Interval, **factors: Any) -> None:
+def _record_crossed(
+    results: Results, name: str, found: Interval, **factors: Any
+) -> None:
     results.add(name, found, over="images and seeds", unit="share", **factors)
 
 
-def _record_mean(results: Results, name: str, values: list[float], method: str, **factors: Any) -> None:
+def _record_mean(
+    results: Results, name: str, values: list[float], method: str, **factors: Any
+) -> None:
     mean = mean_interval_t(values)
     results.add(
         name,
@@ -248,18 +376,33 @@ def _record_mean(results: Results, name: str, values: list[float], method: str, 
     )
 
 
-def _record_differences(results: Results, ours: list[Measured], theirs: list[Measured], method: str) -> None:
-    """Differences to MC dropout: of robustness over images and seeds, of accuracy over seeds, paired by their order."""
+def _record_differences(
+    results: Results, ours: list[Measured], theirs: list[Measured], method: str
+) -> None:
+    """Differences to MC dropout: of robustness over images and seeds, of accuracy over
+    seeds, paired by their order.
+    """
     for right, of in ((False, ""), (True, " of right answers")):
         found = crossed([kept_shares(each, right=right) for each in (ours, theirs)])
         _record_crossed(results, f"robustness difference{of}", found, posterior=method)
-    gaps = mean_interval_t([a.accuracy.sample - b.accuracy.sample for a, b in zip(ours, theirs, strict=True)])
-    results.add("accuracy difference", gaps, over="seeds", unit="share", posterior=method)
+    gaps = mean_interval_t(
+        [
+            a.accuracy.sample - b.accuracy.sample
+            for a, b in zip(ours, theirs, strict=True)
+        ]
+    )
+    results.add(
+        "accuracy difference", gaps, over="seeds", unit="share", posterior=method
+    )
 
 
 def measure_signs(parameters: Parameters) -> list[Measured]:
-    """All methods on the sign network, HMC with full batches of a small subset of the training images."""
-    return map_in_workers(_sign, [(method, parameters) for method in posteriors.METHODS])
+    """All methods on the sign network, HMC with full batches of a small subset of the
+    training images.
+    """
+    return map_in_workers(
+        _sign, [(method, parameters) for method in posteriors.METHODS]
+    )
 
 
 def _sign(item: tuple[str, Parameters]) -> Measured:
@@ -267,22 +410,44 @@ def _sign(item: tuple[str, Parameters]) -> Measured:
     task = posteriors.signs(parameters)
     seed = parameters.first_seed
     if method != "HMC":
-        return measure(method, seed, posteriors.fit(method, task, parameters, seed), task, parameters)
-    sampled = posteriors.fit_hmc(task, parameters, posteriors.budget(task, parameters, parameters.sign_chains), seed)
+        return measure(
+            method,
+            seed,
+            posteriors.fit(method, task, parameters, seed),
+            task,
+            parameters,
+        )
+    sampled = posteriors.fit_hmc(
+        task,
+        parameters,
+        posteriors.budget(task, parameters, parameters.sign_chains),
+        seed,
+    )
     return measure(method, seed, sampled.posterior, task, parameters, sampled.mixing)
 
 
 def record_signs(results: Results, measured: list[Measured]) -> None:
     """Accuracies and brackets of the sign posteriors."""
     for each in measured:
-        for kind, value in (("single sample", each.accuracy.sample), ("predictive mean", each.accuracy.predictive)):
-            results.add("accuracy", value, task="signs", posterior=each.method, of=kind, unit="share")
+        for kind, value in (
+            ("single sample", each.accuracy.sample),
+            ("predictive mean", each.accuracy.predictive),
+        ):
+            results.add(
+                "accuracy",
+                value,
+                task="signs",
+                posterior=each.method,
+                of=kind,
+                unit="share",
+            )
         record_mixing(results, each.mixing, "signs")
         record_convergence(results, [each.convergence], "signs")
     record_brackets(results, measured, "signs")
 
 
-# Accuracy against robustness ----------------------------------------------------------------------------------------
+# Accuracy against robustness
+# --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -301,9 +466,13 @@ class Setting:
 def settings() -> list[Setting]:
     """The posteriors of the sweep."""
     variational = [
-        Setting("mean-field VI", (("prior_sd", sd), ("temperature", t))) for sd in PRIORS for t in TEMPERATURES
+        Setting("mean-field VI", (("prior_sd", sd), ("temperature", t)))
+        for sd in PRIORS
+        for t in TEMPERATURES
     ]
-    sampled = [Setting("HMC", (("prior_sd", sd), ("temperature", 1.0))) for sd in PRIORS]
+    sampled = [
+        Setting("HMC", (("prior_sd", sd), ("temperature", 1.0))) for sd in PRIORS
+    ]
     sampled.append(Setting("HMC", (("prior_sd", 1.0), ("temperature", 0.1))))
     dropped = [Setting("MC dropout", (("rate", rate),)) for rate in RATES]
     return [*sampled, *variational, *dropped, Setting("deterministic", ())]
@@ -311,7 +480,9 @@ def settings() -> list[Setting]:
 
 @dataclass(frozen=True)
 class Point:
-    """Single-sample accuracy and mean robustness of one posterior of the sweep, and how well it was fitted."""
+    """Single-sample accuracy and mean robustness of one posterior of the sweep, and how
+    well it was fitted.
+    """
 
     setting: Setting
     accuracy: float
@@ -332,24 +503,52 @@ def _point(item: tuple[Setting, Parameters]) -> Point:
     changes: dict[str, Any] = dict(setting.changes)
     if setting.method == "HMC":
         length = posteriors.budget(task, parameters, SWEEP_CHAINS)
-        sampled = posteriors.fit_hmc(task, parameters, length, seed, diagnosed=SWEEP_DIAGNOSED, **changes)
+        sampled = posteriors.fit_hmc(
+            task, parameters, length, seed, diagnosed=SWEEP_DIAGNOSED, **changes
+        )
         posterior, mixing = sampled.posterior, sampled.mixing
     else:
-        posterior, mixing = posteriors.fit(setting.method, task, parameters, seed, **changes), None
+        posterior, mixing = (
+            posteriors.fit(setting.method, task, parameters, seed, **changes),
+            None,
+        )
     found = measure(setting.method, seed + 1, posterior, task, parameters, **changes)
-    return Point(setting, found.accuracy.sample, float(found.kept.mean()), mixing, found.convergence)
+    return Point(
+        setting,
+        found.accuracy.sample,
+        float(found.kept.mean()),
+        mixing,
+        found.convergence,
+    )
 
 
 def record_sweep(results: Results, points: list[Point], chance: float = 0.1) -> None:
-    """All points with their diagnoses, and the rank correlation of those with at least twice the accuracy of chance."""
+    """All points with their diagnoses, and the rank correlation of those with at least
+    twice the accuracy of chance.
+    """
     for point in points:
-        factors: dict[str, Any] = {"posterior": point.setting.method, "setting": point.setting.text}
+        factors: dict[str, Any] = {
+            "posterior": point.setting.method,
+            "setting": point.setting.text,
+        }
         results.add("accuracy in the sweep", point.accuracy, unit="share", **factors)
-        results.add("robustness in the sweep", point.robustness, unit="share", **factors)
+        results.add(
+            "robustness in the sweep", point.robustness, unit="share", **factors
+        )
         if point.mixing:
             found = point.mixing.diagnoses["predictions"]
-            results.add("worst R-hat in the sweep", found.worst_r_hat, quantity="predictions", **factors)
-            results.add("median R-hat in the sweep", found.median_r_hat, quantity="predictions", **factors)
+            results.add(
+                "worst R-hat in the sweep",
+                found.worst_r_hat,
+                quantity="predictions",
+                **factors,
+            )
+            results.add(
+                "median R-hat in the sweep",
+                found.median_r_hat,
+                quantity="predictions",
+                **factors,
+            )
         if point.convergence:
             for layer, balance in point.convergence.balance.items():
                 results.add("balance in the sweep", balance, layer=layer, **factors)
@@ -357,7 +556,9 @@ def record_sweep(results: Results, points: list[Point], chance: float = 0.1) -> 
     for family in ("all", "mean-field VI", "MC dropout", "HMC"):
         chosen = [point for point in used if family in ("all", point.setting.method)]
         values = [(point.accuracy, point.robustness) for point in chosen]
-        if len(chosen) < 4 or any(len(set(column)) < 2 for column in zip(*values, strict=True)):
+        if len(chosen) < 4 or any(
+            len(set(column)) < 2 for column in zip(*values, strict=True)
+        ):
             continue
         rho = spearman(*zip(*values, strict=True), seed=0)
         results.add(

@@ -1,4 +1,6 @@
-"""Stopping rules compared: what they cost and how often they fail, simulated, exactly, and on a real posterior."""
+"""Stopping rules compared: what they cost and how often they fail, simulated, exactly,
+and on a real posterior.
+"""
 
 from __future__ import annotations
 
@@ -20,45 +22,97 @@ from robustbook.stats import binomial_interval
 from robustbook.studies.bnn_verification import posteriors
 from robustbook.studies.bnn_verification.parameters import Parameters
 
-PROBABILITIES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.14, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.86, 0.9, 0.95, 0.98, 0.99, 1.0)
+PROBABILITIES = (
+    0.0,
+    0.01,
+    0.02,
+    0.05,
+    0.1,
+    0.14,
+    0.2,
+    0.3,
+    0.4,
+    0.5,
+    0.6,
+    0.7,
+    0.8,
+    0.86,
+    0.9,
+    0.95,
+    0.98,
+    0.99,
+    1.0,
+)
 SIMULATED = (0.0, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 1.0)
 CHEAP_HIDDEN = 32
 TARGETS = (0.03, 0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95)
-"""Reference probabilities that the images of the cheap task should have: image and budget are chosen for them."""
+"""Reference probabilities that the images of the cheap task should have: image and
+budget are chosen for them.
+"""
 CHEAP_EPSILONS = tuple(np.geomspace(0.01, 0.6, 24).round(4).tolist())
 POOL, CALIBRATION = 40, 200
-"""Test images to choose from, and posterior samples, of their own, by which they are chosen."""
+"""Test images to choose from, and posterior samples, of their own, by which they are
+chosen.
+"""
 STREAMS_SHARE = 0.5
-"""Of the reference samples, the share whose outcomes are cut into runs; the others give the reference p."""
+"""Of the reference samples, the share whose outcomes are cut into runs; the others give
+the reference p.
+"""
 
 
 def pairs(parameters: Parameters) -> dict[str, Mapping[str, Rule]]:
     """The five rules for the published and for the tighter pair of theta and gamma."""
     return {
-        "published": sequential.rules(parameters.theta, parameters.gamma, parameters.alpha),
-        "tight": sequential.rules(parameters.tight_theta, parameters.tight_gamma, parameters.tight_alpha),
+        "published": sequential.rules(
+            parameters.theta, parameters.gamma, parameters.alpha
+        ),
+        "tight": sequential.rules(
+            parameters.tight_theta, parameters.tight_gamma, parameters.tight_alpha
+        ),
     }
 
 
 def record_costs(results: Results, parameters: Parameters) -> None:
-    """Exact mean samples, the lower limit of any rule, and the worst failure over all p."""
+    """Exact mean samples, the lower limit of any rule, and the worst failure over all
+    p.
+    """
     for pair, rules in pairs(parameters).items():
         theta, gamma = rules["Chernoff"].theta, rules["Chernoff"].gamma
         results.add("promised failure", gamma, unit="share", pair=pair)
         results.add("promised half-width", theta, pair=pair)
         massart = sequential.operating(rules["Massart"], PROBABILITIES).mean_count
-        for p, limit in zip(PROBABILITIES, sequential.fewest_outcomes(theta, gamma, PROBABILITIES), strict=True):
+        for p, limit in zip(
+            PROBABILITIES,
+            sequential.fewest_outcomes(theta, gamma, PROBABILITIES),
+            strict=True,
+        ):
             results.add("lower limit of samples", limit, unit="samples", pair=pair, p=p)
         for name, rule in rules.items():
             costs = sequential.operating(rule, PROBABILITIES).mean_count
             for p, cost, reference in zip(PROBABILITIES, costs, massart, strict=True):
-                results.add("mean samples", cost, unit="samples", rule=name, pair=pair, p=p)
-                results.add("samples relative to Massart", cost / reference, rule=name, pair=pair, p=p)
-            results.add("worst failure", sequential.worst_failure(rule), unit="share", rule=name, pair=pair)
+                results.add(
+                    "mean samples", cost, unit="samples", rule=name, pair=pair, p=p
+                )
+                results.add(
+                    "samples relative to Massart",
+                    cost / reference,
+                    rule=name,
+                    pair=pair,
+                    p=p,
+                )
+            results.add(
+                "worst failure",
+                sequential.worst_failure(rule),
+                unit="share",
+                rule=name,
+                pair=pair,
+            )
 
 
 def record_simulations(results: Results, parameters: Parameters) -> None:
-    """Share of simulated Bernoulli runs that miss p by more than theta, for each pair and p; all rules on the same runs."""
+    """Share of simulated Bernoulli runs that miss p by more than theta, for each pair
+    and p; all rules on the same runs.
+    """
     for pair, rules in pairs(parameters).items():
         for p in SIMULATED:
             rng = np.random.default_rng([parameters.first_seed, int(1000 * p)])
@@ -78,10 +132,19 @@ def record_simulations(results: Results, parameters: Parameters) -> None:
 
 
 def _misses(
-    rules: Mapping[str, Rule], p: float, runs: int, rng: np.random.Generator, block: int = 2500
+    rules: Mapping[str, Rule],
+    p: float,
+    runs: int,
+    rng: np.random.Generator,
+    block: int = 2500,
 ) -> dict[str, int]:
-    """Failures of each rule among `runs` simulated runs, `block` at a time to save memory."""
-    misses, horizon = dict.fromkeys(rules, 0), max(rule.horizon for rule in rules.values())
+    """Failures of each rule among `runs` simulated runs, `block` at a time to save
+    memory.
+    """
+    misses, horizon = (
+        dict.fromkeys(rules, 0),
+        max(rule.horizon for rule in rules.values()),
+    )
     for start in range(0, runs, block):
         outcomes = rng.random((min(block, runs - start), horizon), dtype=np.float32) < p
         for name, rule in rules.items():
@@ -91,63 +154,103 @@ def _misses(
 
 @dataclass(frozen=True, eq=False)
 class Streams:
-    """Outcomes (I, R) of many posterior samples on I images, and the reference probability of each from as many others."""
+    """Outcomes (I, R) of many posterior samples on I images, and the reference
+    probability of each from as many others.
+    """
 
     outcomes: NDArray[np.bool_]
     references: NDArray[np.float64]
 
 
 def posterior_streams(parameters: Parameters) -> Streams:
-    """Whether FGSM flips the decision, for many samples of a cheap variational posterior on 1 against 7.
+    """Whether FGSM flips the decision, for many samples of a cheap variational
+    posterior on 1 against 7.
 
     Any yes-or-no outcome of a posterior sample would do; this one costs three passes.
     """
     task = posteriors.two_classes(parameters, hidden=CHEAP_HIDDEN)
     posterior = posteriors.fit("mean-field VI", task, parameters, parameters.first_seed)
     generator = torch.Generator().manual_seed(parameters.first_seed)
-    regions = spread_regions(posterior, task.test.take(POOL, parameters.first_seed).images, parameters)
+    regions = spread_regions(
+        posterior, task.test.take(POOL, parameters.first_seed).images, parameters
+    )
     total = int(parameters.reference_samples / STREAMS_SHARE)
-    blocks = [_flips(posterior.draw(min(2000, total - n), generator), regions) for n in range(0, total, 2000)]
+    blocks = [
+        _flips(posterior.draw(min(2000, total - n), generator), regions)
+        for n in range(0, total, 2000)
+    ]
     flips = torch.cat(blocks).numpy().T
     count = parameters.reference_samples
     return Streams(flips[:, count:], flips[:, :count].mean(axis=1))
 
 
-def spread_regions(posterior: Posterior, images: Tensor, parameters: Parameters) -> list[Region]:
-    """Balls of one image each whose flip probabilities, on samples of their own, come nearest to the targets."""
-    samples = posterior.draw(CALIBRATION, torch.Generator().manual_seed(parameters.first_seed + 1000))
+def spread_regions(
+    posterior: Posterior, images: Tensor, parameters: Parameters
+) -> list[Region]:
+    """Balls of one image each whose flip probabilities, on samples of their own, come
+    nearest to the targets.
+    """
+    samples = posterior.draw(
+        CALIBRATION, torch.Generator().manual_seed(parameters.first_seed + 1000)
+    )
     regions = [ball(images, epsilon) for epsilon in CHEAP_EPSILONS]
-    shares = np.stack([fgsm(samples, region).flips.double().mean(0).numpy() for region in regions])
-    return [regions[budget].take(torch.tensor([image])) for budget, image in nearest(shares, TARGETS)]
+    shares = np.stack(
+        [fgsm(samples, region).flips.double().mean(0).numpy() for region in regions]
+    )
+    return [
+        regions[budget].take(torch.tensor([image]))
+        for budget, image in nearest(shares, TARGETS)
+    ]
 
 
-def nearest(shares: NDArray[np.float64], targets: Sequence[float]) -> list[tuple[int, int]]:
-    """For each target the (budget, image) of a table (E, N) of shares that comes nearest, no image twice."""
+def nearest(
+    shares: NDArray[np.float64], targets: Sequence[float]
+) -> list[tuple[int, int]]:
+    """For each target the (budget, image) of a table (E, N) of shares that comes
+    nearest, no image twice.
+    """
     left, chosen = shares.astype(float).copy(), []
     for target in targets:
-        budget, image = np.unravel_index(np.nanargmin(np.abs(left - target)), left.shape)
+        budget, image = np.unravel_index(
+            np.nanargmin(np.abs(left - target)), left.shape
+        )
         chosen.append((int(budget), int(image)))
         left[:, image] = np.nan
     return chosen
 
 
 def _flips(samples: WeightSamples, regions: list[Region]) -> Tensor:
-    """Whether FGSM flips the decision of each sample in each one-image region (S, I)."""
+    """Whether FGSM flips the decision of each sample in each one-image region
+    (S, I).
+    """
     return torch.cat([fgsm(samples, region).flips for region in regions], dim=1)
 
 
-def record_posterior(results: Results, streams: Streams, parameters: Parameters) -> None:
-    """Share of runs on real posterior samples that miss the reference p by more than theta, mean over the images.
+def record_posterior(
+    results: Results, streams: Streams, parameters: Parameters
+) -> None:
+    """Share of runs on real posterior samples that miss the reference p by more than
+    theta, mean over the images.
 
-    A block of samples gives one run on every image, so the runs of a block are dependent and the blocks are what counts:
-    the interval is that of the mean over independent blocks of values in [0, 1], the share of images missed in a block.
+    A block of samples gives one run on every image, so the runs of a block are
+    dependent and the blocks are what counts: the interval is that of the mean over
+    independent blocks of values in [0, 1], the share of images missed in a block.
     """
     for image, reference in enumerate(streams.references):
-        results.add("reference probability", reference, n=parameters.reference_samples, over="samples", image=image)
+        results.add(
+            "reference probability",
+            reference,
+            n=parameters.reference_samples,
+            over="samples",
+            image=image,
+        )
     for name, rule in pairs(parameters)["published"].items():
         runs = streams.outcomes.shape[1] // rule.horizon
         cut = streams.outcomes[:, : runs * rule.horizon].reshape(-1, runs, rule.horizon)
-        replays = [sequential.replay(rule, part, p) for part, p in zip(cut, streams.references, strict=True)]
+        replays = [
+            sequential.replay(rule, part, p)
+            for part, p in zip(cut, streams.references, strict=True)
+        ]
         shares = np.mean([replay.misses for replay in replays], axis=0)
         results.add(
             "failure on a posterior",
@@ -160,5 +263,10 @@ def record_posterior(results: Results, streams: Streams, parameters: Parameters)
         )
         counts = np.mean([replay.counts for replay in replays], axis=0)
         results.add(
-            "samples on a posterior", counts.mean(), n=runs, over="blocks of samples", unit="samples", rule=name
+            "samples on a posterior",
+            counts.mean(),
+            n=runs,
+            over="blocks of samples",
+            unit="samples",
+            rule=name,
         )

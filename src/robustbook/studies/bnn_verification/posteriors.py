@@ -1,6 +1,8 @@
-"""The tasks and the posteriors that are fitted to them, all methods on the same training images.
+"""The tasks and the posteriors that are fitted to them, all methods on the same
+training images.
 
-Read `Task` and the three tasks first, then `fit`; HMC gives several chains and has `fit_hmc` of its own.
+Read `Task` and the three tasks first, then `fit`; HMC gives several chains and has
+`fit_hmc` of its own.
 """
 
 from __future__ import annotations
@@ -37,20 +39,30 @@ CODE = {
         ("networks", ensemble),
     )
 }
-"""Modules that determine the posteriors of a method, beside those of `robustbook.models`."""
+"""Modules that determine the posteriors of a method, beside those of
+`robustbook.models`.
+"""
 VI_RATE, VI_SCALE_RATE = 0.03, 0.03
-"""Adam's rates for the means and for the log-deviations of variational posteriors; chosen by the bound on training images."""
+"""Adam's rates for the means and for the log-deviations of variational posteriors;
+chosen by the bound on training images.
+"""
 STEP_SIZE = 0.01
-"""Where the search for the step size of HMC begins, in units of the prior's standard deviation."""
+"""Where the search for the step size of HMC begins, in units of the prior's standard
+deviation.
+"""
 TARGET_ACCEPTANCE = 0.7
 SIGN_THIN = 2
 DIAGNOSED = 200
-"""Weights, and at most as many test images, whose mixing is diagnosed where nothing else is said."""
+"""Weights, and at most as many test images, whose mixing is diagnosed where nothing
+else is said.
+"""
 
 
 @dataclass(frozen=True)
 class Perceptron:
-    """Builds Flatten, Linear, ReLU, Linear; a class, so that tasks can be sent to another process."""
+    """Builds Flatten, Linear, ReLU, Linear; a class, so that tasks can be sent to
+    another process.
+    """
 
     inputs: int
     hidden: int
@@ -60,13 +72,18 @@ class Perceptron:
         """The untrained network, whose weights depend on `seed` alone."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            first, last = nn.Linear(self.inputs, self.hidden), nn.Linear(self.hidden, self.outputs)
+            first, last = (
+                nn.Linear(self.inputs, self.hidden),
+                nn.Linear(self.hidden, self.outputs),
+            )
         return nn.Sequential(nn.Flatten(), first, nn.ReLU(), last)
 
 
 @dataclass(frozen=True)
 class SignNetwork:
-    """Builds the paper's sign network: 3 x 3 filters without padding, ReLU, one hidden layer, two logits."""
+    """Builds the paper's sign network: 3 x 3 filters without padding, ReLU, one hidden
+    layer, two logits.
+    """
 
     channels: int
     side: int
@@ -80,12 +97,15 @@ class SignNetwork:
             convolution = nn.Conv2d(self.channels, self.filters, 3)
             middle = nn.Linear(self.filters * (self.side - 2) ** 2, self.hidden)
             last = nn.Linear(self.hidden, 2)
-        return nn.Sequential(convolution, nn.ReLU(), nn.Flatten(), middle, nn.ReLU(), last)
+        return nn.Sequential(
+            convolution, nn.ReLU(), nn.Flatten(), middle, nn.ReLU(), last
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is to be learned: `train` and `test` images, and `build(seed)`, the untrained network.
+    """What is to be learned: `train` and `test` images, and `build(seed)`, the
+    untrained network.
 
     `rates` gives, by the layer's name, the rate at which MC dropout drops its inputs.
     """
@@ -97,7 +117,9 @@ class Task:
     rates: dict[str, float]
 
     def trainable(self, seed: int) -> nn.Sequential:
-        """The untrained network with at least two logits, as the training loop wants it."""
+        """The untrained network with at least two logits, as the training loop wants
+        it.
+        """
         return self.two_logits()(seed)
 
     def two_logits(self) -> Perceptron | SignNetwork:
@@ -107,27 +129,47 @@ class Task:
         return self.build
 
     def folded(self, network: nn.Sequential) -> nn.Sequential:
-        """A trained network with the logits of the task: one logit is the difference of the two trained ones."""
+        """A trained network with the logits of the task: one logit is the difference of
+        the two trained ones.
+        """
         if self.two_logits() == self.build:
             return network
         kept = self.build(0)
         trained = network.state_dict()
-        last = {name: value[1:] - value[:1] for name, value in trained.items() if name.startswith("3.")}
+        last = {
+            name: value[1:] - value[:1]
+            for name, value in trained.items()
+            if name.startswith("3.")
+        }
         kept.load_state_dict({**trained, **last})
         return kept.eval()
 
 
 def two_classes(parameters: Parameters, hidden: int | None = None) -> Task:
-    """1 against 7 with one logit, at 8 x 8 (digits) or 14 x 14 (MNIST, 2 x 2 means as in the paper)."""
-    train, test = (_ones_and_sevens(_small(load(parameters.dataset, split))) for split in ("train", "test"))
-    train = train.take(min(parameters.two_train_images, len(train)), parameters.first_seed)
+    """1 against 7 with one logit, at 8 x 8 (digits) or 14 x 14 (MNIST, 2 x 2 means as
+    in the paper).
+    """
+    train, test = (
+        _ones_and_sevens(_small(load(parameters.dataset, split)))
+        for split in ("train", "test")
+    )
+    train = train.take(
+        min(parameters.two_train_images, len(train)), parameters.first_seed
+    )
     build = Perceptron(train.images[0].numel(), hidden or parameters.two_hidden, 1)
     return Task("1 against 7", train, test, build, {"3": parameters.dropout})
 
 
-def ten_classes(parameters: Parameters, hidden: int | None = None, *, small: bool = False) -> Task:
+def ten_classes(
+    parameters: Parameters, hidden: int | None = None, *, small: bool = False
+) -> Task:
     """All ten digits; `small` halves the sides of MNIST's images."""
-    train = load(parameters.dataset, "train", limit=parameters.ten_train_images, seed=parameters.first_seed)
+    train = load(
+        parameters.dataset,
+        "train",
+        limit=parameters.ten_train_images,
+        seed=parameters.first_seed,
+    )
     test = load(parameters.dataset, "test")
     if small:
         train, test = _small(train), _small(test)
@@ -136,12 +178,22 @@ def ten_classes(parameters: Parameters, hidden: int | None = None, *, small: boo
 
 
 def signs(parameters: Parameters) -> Task:
-    """Two kinds of traffic sign; training images and test images show different signs (tracks)."""
+    """Two kinds of traffic sign; training images and test images show different signs
+    (tracks).
+    """
     train = load(parameters.sign_dataset, "train")
-    train = train.take(min(parameters.sign_train_images, len(train)), parameters.first_seed)
+    train = train.take(
+        min(parameters.sign_train_images, len(train)), parameters.first_seed
+    )
     channels, side, _ = train.image_shape
     build = SignNetwork(channels, side, parameters.sign_filters, parameters.sign_hidden)
-    return Task("signs", train, load(parameters.sign_dataset, "test"), build, {"3": 0.25, "5": 0.5})
+    return Task(
+        "signs",
+        train,
+        load(parameters.sign_dataset, "test"),
+        build,
+        {"3": 0.25, "5": 0.5},
+    )
 
 
 def _small(images: ImageSet) -> ImageSet:
@@ -162,84 +214,163 @@ def _ones_and_sevens(images: ImageSet) -> ImageSet:
     )
 
 
-def fit(method: str, task: Task, parameters: Parameters, seed: int, **changes: Any) -> Posterior:
-    """The posterior of a method other than HMC, kept in the cache; `changes` replace prior_sd, temperature or rate.
+def fit(
+    method: str, task: Task, parameters: Parameters, seed: int, **changes: Any
+) -> Posterior:
+    """The posterior of a method other than HMC, kept in the cache; `changes` replace
+    prior_sd, temperature or rate.
 
     Raises KeyError if the method is unknown.
     """
     makers = {"mean-field VI": _fit_mean_field, "MC dropout": _fit_dropout}
     if method in makers:
         return makers[method](task, parameters, seed, changes)
-    return _fit_networks(task, parameters, seed, {"deterministic": 1, "ensemble": parameters.members}[method])
+    return _fit_networks(
+        task,
+        parameters,
+        seed,
+        {"deterministic": 1, "ensemble": parameters.members}[method],
+    )
 
 
-def _specification(task: Task, parameters: Parameters, seed: int, **more: Any) -> dict[str, Any]:
+def _specification(
+    task: Task, parameters: Parameters, seed: int, **more: Any
+) -> dict[str, Any]:
     """What determines a posterior, as plain values."""
-    data = {"digest": task.train.digest, "images": list(task.train.images.shape), "order": parameters.first_seed}
-    return {"task": task.name, "network": repr(task.build), "data": data, "seed": seed, **more}
+    data = {
+        "digest": task.train.digest,
+        "images": list(task.train.images.shape),
+        "order": parameters.first_seed,
+    }
+    return {
+        "task": task.name,
+        "network": repr(task.build),
+        "data": data,
+        "seed": seed,
+        **more,
+    }
 
 
-def _fit_mean_field(task: Task, parameters: Parameters, seed: int, changes: Mapping[str, Any]) -> Posterior:
+def _fit_mean_field(
+    task: Task, parameters: Parameters, seed: int, changes: Mapping[str, Any]
+) -> Posterior:
     settings = {
         "prior_sd": changes.get("prior_sd", parameters.prior_sd),
         "temperature": changes.get("temperature", 1.0),
-        "epochs": parameters.sign_vi_epochs if task.name == "signs" else parameters.vi_epochs,
+        "epochs": parameters.sign_vi_epochs
+        if task.name == "signs"
+        else parameters.vi_epochs,
         "batch": 50,
         "learning_rate": VI_RATE,
         "scale_learning_rate": VI_SCALE_RATE,
     }
 
     def make() -> dict[str, Tensor]:
-        found = train_mean_field(task.build(seed), task.train.images, task.train.labels, seed=seed, **settings)
+        found = train_mean_field(
+            task.build(seed),
+            task.train.images,
+            task.train.labels,
+            seed=seed,
+            **settings,
+        )
         means = {f"mean {name}": tensor for name, tensor in found.means.items()}
-        return means | {f"scale {name}": tensor for name, tensor in found.scales.items()}
+        return means | {
+            f"scale {name}": tensor for name, tensor in found.scales.items()
+        }
 
-    specification = _specification(task, parameters, seed, method="mean-field VI", settings=settings)
+    specification = _specification(
+        task, parameters, seed, method="mean-field VI", settings=settings
+    )
     tensors = kept(specification, make, code=CODE["mean-field VI"])
     means, scales = (
-        {name: tensors[f"{kind} {name}"] for name, _ in task.build(seed).named_parameters()}
+        {
+            name: tensors[f"{kind} {name}"]
+            for name, _ in task.build(seed).named_parameters()
+        }
         for kind in ("mean", "scale")
     )
     return MeanField(task.build(seed), means, scales)
 
 
-def convergence(posterior: Posterior, task: Task, parameters: Parameters, **changes: Any) -> Convergence | None:
-    """Whether variational training has reached the bound's optimum, told on the training images; None for other methods.
+def convergence(
+    posterior: Posterior, task: Task, parameters: Parameters, **changes: Any
+) -> Convergence | None:
+    """Whether variational training has reached the bound's optimum, told on the
+    training images; None for other methods.
 
     `changes` are those of `fit`.
     """
     if not isinstance(posterior, MeanField):
         return None
-    prior_sd, temperature = changes.get("prior_sd", parameters.prior_sd), changes.get("temperature", 1.0)
-    images, labels, passes = task.train.images, task.train.labels, 8 if task.name == "signs" else 64
-    return mean_field.diagnose(posterior, images, labels, prior_sd=prior_sd, temperature=temperature, passes=passes)
+    prior_sd, temperature = (
+        changes.get("prior_sd", parameters.prior_sd),
+        changes.get("temperature", 1.0),
+    )
+    images, labels, passes = (
+        task.train.images,
+        task.train.labels,
+        8 if task.name == "signs" else 64,
+    )
+    return mean_field.diagnose(
+        posterior,
+        images,
+        labels,
+        prior_sd=prior_sd,
+        temperature=temperature,
+        passes=passes,
+    )
 
 
-def _fit_dropout(task: Task, parameters: Parameters, seed: int, changes: Mapping[str, Any]) -> Posterior:
+def _fit_dropout(
+    task: Task, parameters: Parameters, seed: int, changes: Mapping[str, Any]
+) -> Posterior:
     rates = {layer: changes.get("rate", rate) for layer, rate in task.rates.items()}
     recipe = _recipe(task, parameters)
 
     def make() -> dict[str, Tensor]:
-        found = train_dropout(task.trainable(seed), task.train.images, task.train.labels, rates, recipe, seed=seed)
+        found = train_dropout(
+            task.trainable(seed),
+            task.train.images,
+            task.train.labels,
+            rates,
+            recipe,
+            seed=seed,
+        )
         return task.folded(found.network).state_dict()
 
-    specification = _specification(task, parameters, seed, method="MC dropout", rates=rates, recipe=repr(recipe))
+    specification = _specification(
+        task, parameters, seed, method="MC dropout", rates=rates, recipe=repr(recipe)
+    )
     network = task.build(seed)
     network.load_state_dict(kept(specification, make, code=CODE["MC dropout"]))
     return Dropout(network.eval(), rates)
 
 
-def _fit_networks(task: Task, parameters: Parameters, seed: int, members: int) -> Posterior:
+def _fit_networks(
+    task: Task, parameters: Parameters, seed: int, members: int
+) -> Posterior:
     """Ordinary networks from different starts, each drawn with equal probability."""
     recipe, first = _recipe(task, parameters), seed * parameters.members
 
     def make() -> dict[str, Tensor]:
         images, labels = task.train.images, task.train.labels
-        found = train_ensemble(task.trainable, images, labels, recipe, members=members, seed=first).samples
-        return dict(stack([task.folded(found.network(index)) for index in range(members)]).weights)
+        found = train_ensemble(
+            task.trainable, images, labels, recipe, members=members, seed=first
+        ).samples
+        return dict(
+            stack(
+                [task.folded(found.network(index)) for index in range(members)]
+            ).weights
+        )
 
-    specification = _specification(task, parameters, first, method="networks", members=members, recipe=repr(recipe))
-    return Empirical(WeightSamples(task.build(seed), kept(specification, make, code=CODE["networks"])))
+    specification = _specification(
+        task, parameters, first, method="networks", members=members, recipe=repr(recipe)
+    )
+    return Empirical(
+        WeightSamples(
+            task.build(seed), kept(specification, make, code=CODE["networks"])
+        )
+    )
 
 
 def _recipe(task: Task, parameters: Parameters) -> Recipe:
@@ -249,8 +380,9 @@ def _recipe(task: Task, parameters: Parameters) -> Recipe:
 
 @dataclass(frozen=True)
 class Mixing:
-    """How chains mixed: diagnoses of predictions (probabilities of test images), of a few hundred sampled coordinates of
-    the weights and of the log density, and the chains' mean acceptance and step size.
+    """How chains mixed: diagnoses of predictions (probabilities of test images), of a
+    few hundred sampled coordinates of the weights and of the log density, and the
+    chains' mean acceptance and step size.
     """
 
     diagnoses: dict[str, hmc.Diagnosis]
@@ -262,7 +394,9 @@ class Mixing:
 
 @dataclass(frozen=True, eq=False)
 class Sampled:
-    """HMC: the posterior of all chains together, that of each, and how the chains mixed."""
+    """HMC: the posterior of all chains together, that of each, and how the chains
+    mixed.
+    """
 
     posterior: Posterior
     by_chain: list[Posterior]
@@ -300,30 +434,54 @@ def sampled_images(task: Task, parameters: Parameters) -> ImageSet:
     """The training images that HMC sees: all of them, on signs the first few."""
     if task.name != "signs":
         return task.train
-    return task.train.take(min(parameters.sign_hmc_images, len(task.train)), parameters.first_seed)
+    return task.train.take(
+        min(parameters.sign_hmc_images, len(task.train)), parameters.first_seed
+    )
 
 
 def fit_hmc(
-    task: Task, parameters: Parameters, length: Budget, seed: int, *, diagnosed: int = DIAGNOSED, **changes: Any
+    task: Task,
+    parameters: Parameters,
+    length: Budget,
+    seed: int,
+    *,
+    diagnosed: int = DIAGNOSED,
+    **changes: Any,
 ) -> Sampled:
-    """The exact joint posterior of all weights by HMC, with full batches, from starts far apart.
+    """The exact joint posterior of all weights by HMC, with full batches, from starts
+    far apart.
 
-    Where the first layer is Linear only what the images can tell is sampled, and the rest drawn exactly (`hmc.Reduced`).
+    Where the first layer is Linear only what the images can tell is sampled, and the
+    rest drawn exactly (`hmc.Reduced`).
 
-    The mixing of `diagnosed` weights and of predictions on at most as many test images is told.
+    The mixing of `diagnosed` weights and of predictions on at most as many test images
+    is told.
 
     Raises ChainDivergedError if a chain diverges.
     """
     images = sampled_images(task, parameters)
-    prior_sd, temperature = changes.get("prior_sd", parameters.prior_sd), changes.get("temperature", 1.0)
-    whole = hmc.Network(task.build(seed), images.images, images.labels, prior_sd, temperature)
+    prior_sd, temperature = (
+        changes.get("prior_sd", parameters.prior_sd),
+        changes.get("temperature", 1.0),
+    )
+    whole = hmc.Network(
+        task.build(seed), images.images, images.labels, prior_sd, temperature
+    )
     reduced = hmc.Reduced.of(whole) if isinstance(task.build, Perceptron) else None
     target = reduced.inner if reduced else whole
-    settings = {**changes, "prior_sd": prior_sd, "images": len(images), "length": repr(length)}
+    settings = {
+        **changes,
+        "prior_sd": prior_sd,
+        "images": len(images),
+        "length": repr(length),
+    }
     settings |= {"step_size": STEP_SIZE, "target": TARGET_ACCEPTANCE}
     tensors = kept(
         _specification(task, parameters, seed, method="HMC", settings=settings),
-        lambda: _chains(target, length, seed) | ({"basis": reduced.basis} if reduced else {}),
+        lambda: (
+            _chains(target, length, seed)
+            | ({"basis": reduced.basis} if reduced else {})
+        ),
         code=CODE["HMC"],
     )
     parts = [target.weights(draws) for draws in tensors["draws"]]
@@ -336,7 +494,11 @@ def fit_hmc(
         posteriors[0],
         posteriors[1:],
         _mixing(
-            tensors, (_whole(reduced, part, seed + c) for c, part in enumerate(parts)), task, parameters, diagnosed
+            tensors,
+            (_whole(reduced, part, seed + c) for c, part in enumerate(parts)),
+            task,
+            parameters,
+            diagnosed,
         ),
     )
 
@@ -365,7 +527,9 @@ def _chains(target: hmc.Network, length: Budget, seed: int) -> dict[str, Tensor]
     }
 
 
-def _whole(reduced: hmc.Reduced | None, samples: WeightSamples, seed: int) -> WeightSamples:
+def _whole(
+    reduced: hmc.Reduced | None, samples: WeightSamples, seed: int
+) -> WeightSamples:
     return reduced.lift(samples, Generator().manual_seed(seed)) if reduced else samples
 
 
@@ -377,21 +541,32 @@ def _mixing(
     count: int,
 ) -> Mixing:
     images = task.test.take(min(count, len(task.test)), parameters.first_seed).images
-    predictions = torch.stack([sampled_probabilities(chain, images)[..., 1:].flatten(1) for chain in networks])
+    predictions = torch.stack(
+        [sampled_probabilities(chain, images)[..., 1:].flatten(1) for chain in networks]
+    )
     draws = tensors["draws"]
-    chosen = torch.randperm(draws.shape[2], generator=Generator().manual_seed(0))[:count]
+    chosen = torch.randperm(draws.shape[2], generator=Generator().manual_seed(0))[
+        :count
+    ]
     quantities = {
         "predictions": predictions,
         "weights": draws[..., chosen],
         "log density": tensors["potential"][..., None],
     }
     diagnoses = {name: hmc.diagnose(values) for name, values in quantities.items()}
-    return Mixing(diagnoses, draws.shape[1], float(tensors["acceptance"].mean()), float(tensors["step_size"].mean()))
+    return Mixing(
+        diagnoses,
+        draws.shape[1],
+        float(tensors["acceptance"].mean()),
+        float(tensors["step_size"].mean()),
+    )
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Accuracy on test images: of single posterior samples on average, and of the predictive mean."""
+    """Accuracy on test images: of single posterior samples on average, and of the
+    predictive mean.
+    """
 
     sample: float
     predictive: float
@@ -402,7 +577,9 @@ ACCURACY_IMAGES = 500
 
 def accuracy(samples: WeightSamples, task: Task, parameters: Parameters) -> Accuracy:
     """Accuracy of some samples on (at most 500) test images of their task."""
-    test = task.test.take(min(ACCURACY_IMAGES, len(task.test)), parameters.first_seed + 1)
+    test = task.test.take(
+        min(ACCURACY_IMAGES, len(task.test)), parameters.first_seed + 1
+    )
     found = sampled_probabilities(samples, test.images)
     single = (found.argmax(-1) == test.labels).float().mean()
     mean = (found.mean(0).argmax(-1) == test.labels).float().mean()

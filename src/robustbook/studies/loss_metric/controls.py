@@ -1,4 +1,6 @@
-"""The controls of the study: logits scaled by a constant (claim Y5), and networks whose gradients are masked (claim Y7)."""
+"""The controls of the study: logits scaled by a constant (claim Y5), and networks whose
+gradients are masked (claim Y7).
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,13 @@ from robustbook.perturb.network import accuracy, compute_logits
 from robustbook.perturb.random_search import random_search
 from robustbook.results import Results
 from robustbook.stats import bootstrap_mean
-from robustbook.studies.loss_metric.evaluation import PSI_STEP, attack_images, divergence, generator_of, test_images
+from robustbook.studies.loss_metric.evaluation import (
+    PSI_STEP,
+    attack_images,
+    divergence,
+    generator_of,
+    test_images,
+)
 from robustbook.studies.loss_metric.parameters import Parameters
 from robustbook.studies.loss_metric.summaries import Rows, over_rows, psi_of
 from robustbook.studies.loss_metric.zoo import (
@@ -37,9 +45,14 @@ SCALES = (0.1, 1.0, 10.0)
 
 
 def record_scaling(results: Results, parameters: Parameters) -> None:
-    """Rows of Y5: psi of a natural and a MinMax network when logits are scaled, with and without normalisation."""
+    """Rows of Y5: psi of a natural and a MinMax network when logits are scaled, with
+    and without normalisation.
+    """
     for precision, dtype in (("double", torch.float64), ("single", torch.float32)):
-        changes = [_largest_change(parameters, training, dtype) for training in ("natural", "minmax")]
+        changes = [
+            _largest_change(parameters, training, dtype)
+            for training in ("natural", "minmax")
+        ]
         results.add(
             "largest relative change of psi under scaling",
             max(changes),
@@ -47,24 +60,55 @@ def record_scaling(results: Results, parameters: Parameters) -> None:
             logits="normalised",
             precision=precision,
         )
-    network = main_network(parameters, MASKED_ARCHITECTURE, "natural", parameters.first_seed)
+    network = main_network(
+        parameters, MASKED_ARCHITECTURE, "natural", parameters.first_seed
+    )
     model = load_network(network)
     images, labels = test_images(network, parameters)
     medians = []
     for scale in SCALES:
-        kl = divergence(_times(model, scale), images, network.epsilon, parameters.steps, network, normalise=False)
+        kl = divergence(
+            _times(model, scale),
+            images,
+            network.epsilon,
+            parameters.steps,
+            network,
+            normalise=False,
+        )
         medians.append(float(np.median(psi_of(kl))))
-        results.add("median psi without normalisation", medians[-1], n=len(images), unit="1/nats", scale=scale)
-    results.add("ratio of median psi between scales", max(medians) / min(medians), logits="plain")
+        results.add(
+            "median psi without normalisation",
+            medians[-1],
+            n=len(images),
+            unit="1/nats",
+            scale=scale,
+        )
+    results.add(
+        "ratio of median psi between scales",
+        max(medians) / min(medians),
+        logits="plain",
+    )
     for scale in (*SCALES, 100.0):
         attacked = fgsm(_times(model, scale), images, labels, epsilon=network.epsilon)
         share = accuracy(model, attacked, labels)
-        results.add("FGSM accuracy of scaled logits", share, n=len(images), unit="share", scale=scale)
+        results.add(
+            "FGSM accuracy of scaled logits",
+            share,
+            n=len(images),
+            unit="share",
+            scale=scale,
+        )
 
 
-def _largest_change(parameters: Parameters, training: Training, dtype: torch.dtype) -> float:
-    """Largest relative change of psi over images when the logits are scaled by 0.1 and 10."""
-    network = main_network(parameters, MASKED_ARCHITECTURE, training, parameters.first_seed)
+def _largest_change(
+    parameters: Parameters, training: Training, dtype: torch.dtype
+) -> float:
+    """Largest relative change of psi over images when the logits are scaled by 0.1 and
+    10.
+    """
+    network = main_network(
+        parameters, MASKED_ARCHITECTURE, training, parameters.first_seed
+    )
     model = copy.deepcopy(load_network(network)).to(dtype)
     images = test_images(network, parameters)[0].to(dtype)
     found = {
@@ -87,18 +131,37 @@ def _times(model: Module, factor: float) -> Module:
 
 
 def record_masked(results: Results, parameters: Parameters) -> None:
-    """Rows of Y7: what psi, white-box PGD, transfer and random search say of networks whose gradients are masked."""
-    natural = [main_network(parameters, MASKED_ARCHITECTURE, "natural", seed) for seed in seeds(parameters)]
+    """Rows of Y7: what psi, white-box PGD, transfer and random search say of networks
+    whose gradients are masked.
+    """
+    natural = [
+        main_network(parameters, MASKED_ARCHITECTURE, "natural", seed)
+        for seed in seeds(parameters)
+    ]
     networks = natural + masked_networks(parameters)
-    measured = map_in_workers(_measure_masked, [(network, parameters) for network in networks])
+    measured = map_in_workers(
+        _measure_masked, [(network, parameters) for network in networks]
+    )
     kinds = [_kind(network) for network in networks]
     psi = {
-        kind: np.stack([each["psi"] for name, each in zip(kinds, measured, strict=True) if name == kind])
+        kind: np.stack(
+            [
+                each["psi"]
+                for name, each in zip(kinds, measured, strict=True)
+                if name == kind
+            ]
+        )
         for kind in kinds
     }
     for kind in psi:
-        members = [each for name, each in zip(kinds, measured, strict=True) if name == kind]
-        for row in ("clean accuracy", "white-box robust accuracy", "robust accuracy without gradients"):
+        members = [
+            each for name, each in zip(kinds, measured, strict=True) if name == kind
+        ]
+        for row in (
+            "clean accuracy",
+            "white-box robust accuracy",
+            "robust accuracy without gradients",
+        ):
             share = np.stack([each[row] for each in members]).mean(axis=0)
             interval = bootstrap_mean(share, seed=0)
             results.add(
@@ -110,16 +173,31 @@ def record_masked(results: Results, parameters: Parameters) -> None:
             )
         if kind != "natural":
             _record_ratio(results, kind, psi[kind], psi["natural"])
-    _record_divided(results, [network for network in networks if network.training == "distilled"], parameters)
+    _record_divided(
+        results,
+        [network for network in networks if network.training == "distilled"],
+        parameters,
+    )
 
 
-def _record_divided(results: Results, distilled: list[Network], parameters: Parameters) -> None:
-    """White-box PGD on the distilled networks with logits divided by their temperature: masking by size alone then ends."""
+def _record_divided(
+    results: Results, distilled: list[Network], parameters: Parameters
+) -> None:
+    """White-box PGD on the distilled networks with logits divided by their temperature:
+    masking by size alone then ends.
+    """
     share = []
     for network in distilled:
         model = _times(load_network(network), 1 / DISTILLATION_TEMPERATURE)
         images, labels = test_images(network, parameters)
-        attacked = attack_images(model, images, labels, network.epsilon, parameters.steps, generator_of(network))
+        attacked = attack_images(
+            model,
+            images,
+            labels,
+            network.epsilon,
+            parameters.steps,
+            generator_of(network),
+        )
         share.append(_correct(model, attacked, labels))
     results.add(
         "white-box robust accuracy of divided logits",
@@ -133,10 +211,16 @@ def _record_divided(results: Results, distilled: list[Network], parameters: Para
 
 def _record_ratio(results: Results, kind: str, masked: Array, natural: Array) -> None:
     def ratio(rows: Rows) -> float:
-        return float(np.mean(np.median(masked[:, rows], axis=1) / np.median(natural[:, rows], axis=1)))
+        return float(
+            np.mean(
+                np.median(masked[:, rows], axis=1) / np.median(natural[:, rows], axis=1)
+            )
+        )
 
     found = over_rows(ratio, masked.shape[1])
-    results.add("psi of masked over natural", found, over="images, mean of seeds", network=kind)
+    results.add(
+        "psi of masked over natural", found, over="images, mean of seeds", network=kind
+    )
 
 
 def _kind(network: Network) -> str:
@@ -144,28 +228,53 @@ def _kind(network: Network) -> str:
 
 
 def _measure_masked(pair: tuple[Network, Parameters]) -> dict[str, Array]:
-    """Psi and per-image correctness: clean, under white-box PGD, and under the better of transfer and random search."""
+    """Psi and per-image correctness: clean, under white-box PGD, and under the better
+    of transfer and random search.
+    """
     network, parameters = pair
     model = load_network(network)
     images, labels = test_images(network, parameters)
-    white_box = attack_images(model, images, labels, network.epsilon, parameters.steps, generator_of(network))
-    kl = divergence(model, images, network.epsilon, parameters.steps, network, restarts=parameters.restarts)
+    white_box = attack_images(
+        model, images, labels, network.epsilon, parameters.steps, generator_of(network)
+    )
+    kl = divergence(
+        model,
+        images,
+        network.epsilon,
+        parameters.steps,
+        network,
+        restarts=parameters.restarts,
+    )
     without = _correct(model, _transferred(network, parameters, images, labels), labels)
     searched = random_search(
-        model, images, labels, epsilon=network.epsilon, queries=parameters.queries, generator=generator_of(network)
+        model,
+        images,
+        labels,
+        epsilon=network.epsilon,
+        queries=parameters.queries,
+        generator=generator_of(network),
     )
     return {
         "psi": psi_of(kl),
         "clean accuracy": _correct(model, images, labels),
         "white-box robust accuracy": _correct(model, white_box, labels),
-        "robust accuracy without gradients": without * _correct(model, searched, labels),
+        "robust accuracy without gradients": without
+        * _correct(model, searched, labels),
     }
 
 
-def _transferred(network: Network, parameters: Parameters, images: Tensor, labels: Tensor) -> Tensor:
-    """Adversarial images of the natural network with another seed: no gradient of the attacked network is used."""
-    others = [seed for seed in seeds(parameters) if seed != network.seed] or [network.seed + 1]
-    source = load_network(main_network(parameters, MASKED_ARCHITECTURE, "natural", others[0]))
+def _transferred(
+    network: Network, parameters: Parameters, images: Tensor, labels: Tensor
+) -> Tensor:
+    """Adversarial images of the natural network with another seed: no gradient of the
+    attacked network is used.
+    """
+    others = [seed for seed in seeds(parameters) if seed != network.seed] or [
+        network.seed + 1
+    ]
+    source = load_network(
+        main_network(parameters, MASKED_ARCHITECTURE, "natural", others[0])
+    )
     return pgd(
         source,
         images,

@@ -1,4 +1,6 @@
-"""The chapter's figures: each function draws one Matplotlib figure from measurements and returns it."""
+"""The chapter's figures: each function draws one Matplotlib figure from measurements
+and returns it.
+"""
 
 from __future__ import annotations
 
@@ -29,21 +31,39 @@ MEASURES = {
     "robust accuracy": "adversarial accuracy",
     "1 / mean adversarial CE": "1 / adversarial CE",
 }
-MEASURE_COLOURS = {"median psi": style.VERMILLION, "robust accuracy": style.BLUE, "1 / mean adversarial CE": style.GREY}
+MEASURE_COLOURS = {
+    "median psi": style.VERMILLION,
+    "robust accuracy": style.BLUE,
+    "1 / mean adversarial CE": style.GREY,
+}
 
 
 def draw_surfaces(planes: dict[str, Surface], paths: dict[str, Array]) -> Figure:
-    """Cross-entropy (top) and decision surface (bottom) of one image for every training, with boundary and attack path."""
-    figure, axes = pyplot.subplots(2, len(planes), figsize=(style.FIGURE_WIDTH, 4.4), sharex=True, sharey=True)
+    """Cross-entropy (top) and decision surface (bottom) of one image for every
+    training, with boundary and attack path.
+    """
+    figure, axes = pyplot.subplots(
+        2, len(planes), figsize=(style.FIGURE_WIDTH, 4.4), sharex=True, sharey=True
+    )
     for row, quantity in zip(axes, QUANTITIES, strict=True):
         scale = surfaces.limits(list(planes.values()), quantity)
         for ax, (training, plane) in zip(row, planes.items(), strict=True):
-            mesh = surfaces.contour(ax, plane, quantity, path=paths[training], scale=scale)
+            mesh = surfaces.contour(
+                ax, plane, quantity, path=paths[training], scale=scale
+            )
             ax.set(xlabel="", ylabel="")
-            ax.set(xticks=[-_half(plane), _half(plane)], yticks=[-_half(plane), 0, _half(plane)])
+            ax.set(
+                xticks=[-_half(plane), _half(plane)],
+                yticks=[-_half(plane), 0, _half(plane)],
+            )
             if quantity == "cross_entropy":
-                ax.set_title(style.label(training).split(" (")[0].replace("-", "-\n"), fontsize=10)
-        figure.colorbar(mesh, ax=row, label=surfaces.AXIS[quantity].replace(" (", "\n("), shrink=0.9)
+                ax.set_title(
+                    style.label(training).split(" (")[0].replace("-", "-\n"),
+                    fontsize=10,
+                )
+        figure.colorbar(
+            mesh, ax=row, label=surfaces.AXIS[quantity].replace(" (", "\n("), shrink=0.9
+        )
     figure.supxlabel("adversarial direction α (pixel units)", fontsize=10.5)
     figure.supylabel("random direction β", fontsize=10.5)
     return figure
@@ -54,28 +74,50 @@ def _half(plane: Surface) -> float:
     return round(float(plane.alphas[-1]) / 2, 3)
 
 
-def draw_reliefs(planes: dict[str, Surface], trainings: Sequence[str] = ("natural", "minmax")) -> Figure:
-    """Reliefs of the cross-entropy (left) and the decision surface (right) for two trainings."""
+def draw_reliefs(
+    planes: dict[str, Surface], trainings: Sequence[str] = ("natural", "minmax")
+) -> Figure:
+    """Reliefs of the cross-entropy (left) and the decision surface (right) for two
+    trainings.
+    """
     figure = pyplot.figure(figsize=(style.FIGURE_WIDTH, 6.0))
     for row, training in enumerate(trainings):
         for column, quantity in enumerate(QUANTITIES):
-            ax = figure.add_subplot(len(trainings), 2, 2 * row + column + 1, projection="3d")
+            ax = figure.add_subplot(
+                len(trainings), 2, 2 * row + column + 1, projection="3d"
+            )
             surfaces.relief(ax, planes[training], quantity)
             ax.set_title(style.label(training) if column == 0 else "", fontsize=11)
     return figure
 
 
 def draw_lines(evaluations: Sequence[Evaluation]) -> Figure:
-    """Normalised decision surface along both directions: median over images and seeds, band from quarter to three quarters."""
+    """Normalised decision surface along both directions: median over images and seeds,
+    band from quarter to three quarters.
+    """
     figure, axes = pyplot.subplots(1, 2, figsize=(style.FIGURE_WIDTH, 3.4), sharey=True)
     for ax, direction in zip(axes, ("adversarial", "random"), strict=True):
         for training in TRAININGS:
             group = [each for each in evaluations if each.network.training == training]
-            profiles = np.concatenate([each.profiles[f"{direction} normalised"] for each in group])
+            profiles = np.concatenate(
+                [each.profiles[f"{direction} normalised"] for each in group]
+            )
             low, middle, high = np.quantile(profiles, [0.25, 0.5, 0.75], axis=0)
             positions = np.linspace(0, REACH * group[0].epsilon, LINE_POINTS)
-            ax.plot(positions, middle, color=style.colour(training), label=style.label(training))
-            ax.fill_between(positions, low, high, color=style.colour(training), alpha=0.15, linewidth=0)
+            ax.plot(
+                positions,
+                middle,
+                color=style.colour(training),
+                label=style.label(training),
+            )
+            ax.fill_between(
+                positions,
+                low,
+                high,
+                color=style.colour(training),
+                alpha=0.15,
+                linewidth=0,
+            )
         ax.axhline(0, color="#555555", linewidth=1)
         ax.set(xlabel="distance (pixel units)", title=f"{direction} direction")
     axes[0].set_ylabel("S, normalised logits")
@@ -83,12 +125,19 @@ def draw_lines(evaluations: Sequence[Evaluation]) -> Figure:
     return figure
 
 
-def draw_agreement(evaluations: Sequence[Evaluation], scores: dict[str, Array]) -> Figure:
-    """Psi of every network against the minimal distance, and clean accuracy against the same."""
+def draw_agreement(
+    evaluations: Sequence[Evaluation], scores: dict[str, Array]
+) -> Figure:
+    """Psi of every network against the minimal distance, and clean accuracy against the
+    same.
+    """
     figure, axes = pyplot.subplots(1, 2, figsize=(style.FIGURE_WIDTH, 3.5), sharex=True)
     distance = np.array([each.distance.mean() for each in evaluations])
     for ax, name, label in zip(
-        axes, ("median psi", "clean accuracy"), ("median psi (1/nats)", "clean accuracy (share)"), strict=True
+        axes,
+        ("median psi", "clean accuracy"),
+        ("median psi (1/nats)", "clean accuracy (share)"),
+        strict=True,
     ):
         for index, each in enumerate(evaluations):
             network = each.network
@@ -106,7 +155,9 @@ def draw_agreement(evaluations: Sequence[Evaluation], scores: dict[str, Array]) 
         Line2D([], [], linestyle="", marker=marker, color="#444444", label=name)
         for name, marker in ARCHITECTURE_MARKERS.items()
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=9, frameon=False)
+    figure.legend(
+        handles=handles, loc="outside lower center", ncols=4, fontsize=9, frameon=False
+    )
     return figure
 
 
@@ -126,12 +177,23 @@ def _training_handles(marker: str | None = None) -> list[Line2D]:
 
 
 def draw_rank_agreement(results: Results) -> Figure:
-    """Rank correlation of every measure with both references, with intervals over kinds of network."""
+    """Rank correlation of every measure with both references, with intervals over kinds
+    of network.
+    """
     figure, axes = pyplot.subplots(1, 2, figsize=(style.FIGURE_WIDTH, 4.0), sharey=True)
-    order = results.table("rank agreement", reference="minimal distance").sort_values("value")["measure"]
-    for ax, reference in zip(axes, ("strong robust accuracy", "minimal distance"), strict=True):
+    order = results.table("rank agreement", reference="minimal distance").sort_values(
+        "value"
+    )["measure"]
+    for ax, reference in zip(
+        axes, ("strong robust accuracy", "minimal distance"), strict=True
+    ):
         # The panels share their rows, so both tables must come in the same order.
-        table = results.table("rank agreement", reference=reference).set_index("measure").loc[order].reset_index()
+        table = (
+            results.table("rank agreement", reference=reference)
+            .set_index("measure")
+            .loc[order]
+            .reset_index()
+        )
         ranking.forest(ax, table, label="measure", axis_label="Spearman's ρ")
         ax.set_title(reference, fontsize=10.5)
         ax.axvline(0, color="#555555", linewidth=1)
@@ -139,10 +201,14 @@ def draw_rank_agreement(results: Results) -> Figure:
 
 
 def draw_stability(scores: dict[str, Array], strengths: int) -> Figure:
-    """Kendall's tau between the rankings under every pair of settings, one panel per measure."""
+    """Kendall's tau between the rankings under every pair of settings, one panel per
+    measure.
+    """
     figure, axes = pyplot.subplots(1, len(scores), figsize=(style.FIGURE_WIDTH, 3.1))
     for ax, (name, table) in zip(axes, scores.items(), strict=True):
-        mesh = ax.imshow(kendall_table(table), vmin=-1, vmax=1, cmap="PuOr", rasterized=True)
+        mesh = ax.imshow(
+            kendall_table(table), vmin=-1, vmax=1, cmap="PuOr", rasterized=True
+        )
         edges = np.arange(1, 3) * strengths - 0.5
         ax.hlines(edges, -0.5, len(table) - 0.5, color="white", linewidth=1.5)
         ax.vlines(edges, -0.5, len(table) - 0.5, color="white", linewidth=1.5)
@@ -156,25 +222,49 @@ def draw_stability(scores: dict[str, Array], strengths: int) -> Figure:
 
 
 def draw_cost(results: Results) -> Figure:
-    """Rank agreement with the minimal distance against passes per image, psi and adversarial accuracy."""
+    """Rank agreement with the minimal distance against passes per image, psi and
+    adversarial accuracy.
+    """
     figure, ax = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 3.4))
     for name in ("robust accuracy", "median psi"):
-        table = results.table("rank agreement at cost", measure=name).sort_values("passes")
+        table = results.table("rank agreement at cost", measure=name).sort_values(
+            "passes"
+        )
         colour = MEASURE_COLOURS[name]
-        ax.plot(table["passes"], table["value"], "o-", color=colour, label=MEASURES[name])
-        ax.fill_between(table["passes"], table["low"], table["high"], color=colour, alpha=0.15, linewidth=0)
-    ax.set(xscale="log", xlabel="forward and backward passes per image", ylabel="Spearman's ρ")
+        ax.plot(
+            table["passes"], table["value"], "o-", color=colour, label=MEASURES[name]
+        )
+        ax.fill_between(
+            table["passes"],
+            table["low"],
+            table["high"],
+            color=colour,
+            alpha=0.15,
+            linewidth=0,
+        )
+    ax.set(
+        xscale="log",
+        xlabel="forward and backward passes per image",
+        ylabel="Spearman's ρ",
+    )
     _plain_ticks(ax, "x", (3, 5, 10, 20, 50, 100, 200))
     ax.legend(loc="lower right")
     return figure
 
 
 def draw_search(evaluations: Sequence[Evaluation], steps: Sequence[int]) -> Figure:
-    """Median psi against ascent steps, each network divided by its value at the longest ascent; band over networks."""
+    """Median psi against ascent steps, each network divided by its value at the longest
+    ascent; band over networks.
+    """
     figure, ax = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 3.2))
     for training in TRAININGS:
         group = [each for each in evaluations if each.network.training == training]
-        paths = np.array([[1 / np.median(each.kl[f"{count} steps", 1.0]) for count in steps] for each in group])
+        paths = np.array(
+            [
+                [1 / np.median(each.kl[f"{count} steps", 1.0]) for count in steps]
+                for each in group
+            ]
+        )
         ratios = paths / paths[:, -1:]
         ax.plot(
             steps,
@@ -183,8 +273,20 @@ def draw_search(evaluations: Sequence[Evaluation], steps: Sequence[int]) -> Figu
             color=style.colour(training),
             label=style.label(training),
         )
-        ax.fill_between(steps, ratios.min(0), ratios.max(0), color=style.colour(training), alpha=0.12, linewidth=0)
-    ax.set(xscale="log", yscale="log", xlabel="ascent steps", ylabel="median psi / psi at longest ascent")
+        ax.fill_between(
+            steps,
+            ratios.min(0),
+            ratios.max(0),
+            color=style.colour(training),
+            alpha=0.12,
+            linewidth=0,
+        )
+    ax.set(
+        xscale="log",
+        yscale="log",
+        xlabel="ascent steps",
+        ylabel="median psi / psi at longest ascent",
+    )
     _plain_ticks(ax, "x", steps)
     _plain_ticks(ax, "y", (1, 2, 5, 10, 20, 50, 100))
     ax.legend(fontsize=9)
@@ -192,16 +294,28 @@ def draw_search(evaluations: Sequence[Evaluation], steps: Sequence[int]) -> Figu
 
 
 def draw_brackets(results: Results, dataset: str, budgets: Sequence[float]) -> Figure:
-    """The bracket of psi per kind of network at several budgets: sound lower end, attained upper end."""
-    figure, axes = pyplot.subplots(1, len(budgets), figsize=(style.FIGURE_WIDTH, 4.4), sharey=True)
+    """The bracket of psi per kind of network at several budgets: sound lower end,
+    attained upper end.
+    """
+    figure, axes = pyplot.subplots(
+        1, len(budgets), figsize=(style.FIGURE_WIDTH, 4.4), sharey=True
+    )
     for ax, budget in zip(np.atleast_1d(axes), budgets, strict=True):
         table = bracket_table(results, dataset, budget)
-        ranking.brackets(ax, table, label="architecture", axis_label="psi (1/nats)", hue="training")
+        ranking.brackets(
+            ax, table, label="architecture", axis_label="psi (1/nats)", hue="training"
+        )
         ax.set(xscale="log", title=f"radius {budget:g} ε")
         _plain_ticks(ax, "x", (0.3, 1, 3, 10, 30, 100))
         if legend := ax.get_legend():
             legend.remove()
-    figure.legend(handles=_training_handles(), loc="outside lower center", ncols=4, fontsize=9, frameon=False)
+    figure.legend(
+        handles=_training_handles(),
+        loc="outside lower center",
+        ncols=4,
+        fontsize=9,
+        frameon=False,
+    )
     return figure
 
 
@@ -215,29 +329,56 @@ def _plain_ticks(ax: Axes, axis: str, ticks: Sequence[float]) -> None:
 
 
 def bracket_table(results: Results, dataset: str, budget: float) -> pd.DataFrame:
-    """Columns architecture, training, low (certified), high (attained): medians over the bounded images of the first seed."""
+    """Columns architecture, training, low (certified), high (attained): medians over
+    the bounded images of the first seed.
+    """
     rows = []
-    for high in results.select("psi attained (upper end)", dataset=dataset, budget=budget):
+    for high in results.select(
+        "psi attained (upper end)", dataset=dataset, budget=budget
+    ):
         kind = {key: high.factors[key] for key in ("architecture", "training")}
-        low = results.one("psi certified (lower end)", dataset=dataset, budget=budget, method="best", **kind)
+        low = results.one(
+            "psi certified (lower end)",
+            dataset=dataset,
+            budget=budget,
+            method="best",
+            **kind,
+        )
         rows.append({**kind, "low": low.value, "high": high.value})
     return pd.DataFrame(rows)
 
 
 def draw_masked(results: Results) -> Figure:
-    """Accuracy of natural and masked networks: clean, under white-box PGD, and under attacks that use no gradient of theirs."""
+    """Accuracy of natural and masked networks: clean, under white-box PGD, and under
+    attacks that use no gradient of theirs.
+    """
     figure, ax = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 3.2))
-    kinds = [str(row.factors["network"]) for row in results.select("clean accuracy of masked")]
+    kinds = [
+        str(row.factors["network"])
+        for row in results.select("clean accuracy of masked")
+    ]
     columns = {
         "clean": ("clean accuracy of masked", style.GREY),
         "white-box PGD": ("white-box robust accuracy", style.BLUE),
-        "transfer or random search": ("robust accuracy without gradients", style.VERMILLION),
+        "transfer or random search": (
+            "robust accuracy without gradients",
+            style.VERMILLION,
+        ),
     }
     for offset, (label, (name, colour)) in enumerate(columns.items()):
         rows = [results.one(name, network=kind) for kind in kinds]
         values = np.array([row.value for row in rows])
-        spread = np.array([[row.value - (row.low or 0), (row.high or 0) - row.value] for row in rows]).T
-        ax.bar(np.arange(len(kinds)) + 0.27 * (offset - 1), values, 0.25, color=colour, label=label, yerr=spread)
+        spread = np.array(
+            [[row.value - (row.low or 0), (row.high or 0) - row.value] for row in rows]
+        ).T
+        ax.bar(
+            np.arange(len(kinds)) + 0.27 * (offset - 1),
+            values,
+            0.25,
+            color=colour,
+            label=label,
+            yerr=spread,
+        )
     ax.set_xticks(range(len(kinds)), kinds)
     ax.set(ylabel="accuracy (share)", ylim=(0, 1.02))
     figure.legend(loc="outside lower center", ncols=3, fontsize=9, frameon=False)

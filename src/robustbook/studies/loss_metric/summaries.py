@@ -1,7 +1,9 @@
-"""From per-image measurements to metric rows: one network, one kind of network, and rankings of all networks.
+"""From per-image measurements to metric rows: one network, one kind of network, and
+rankings of all networks.
 
-Read `record_networks` and `record_kinds` first, then `record_rankings` (claims Y3, Y4, Y6), then the shorter ones below.
-A kind is an architecture with a training; its networks differ by seed alone.
+Read `record_networks` and `record_kinds` first, then `record_rankings` (claims Y3, Y4,
+Y6), then the shorter ones below. A kind is an architecture with a training; its
+networks differ by seed alone.
 """
 
 from __future__ import annotations
@@ -17,10 +19,26 @@ from numpy.typing import NDArray
 
 from robustbook.plots import style
 from robustbook.results import Results
-from robustbook.stats import Interval, bootstrap_mean, bootstrap_median, bootstrap_rows, rank_correlation
+from robustbook.stats import (
+    Interval,
+    bootstrap_mean,
+    bootstrap_median,
+    bootstrap_rows,
+    rank_correlation,
+)
 from robustbook.studies.loss_metric.claims import RANK_QUALITY
-from robustbook.studies.loss_metric.evaluation import BOUND_BUDGETS, BUDGETS, OTHER_PSI_STEPS, Evaluation, Settings
-from robustbook.studies.loss_metric.landscape import Slice, boundary_distance, mean_slope
+from robustbook.studies.loss_metric.evaluation import (
+    BOUND_BUDGETS,
+    BUDGETS,
+    OTHER_PSI_STEPS,
+    Evaluation,
+    Settings,
+)
+from robustbook.studies.loss_metric.landscape import (
+    Slice,
+    boundary_distance,
+    mean_slope,
+)
 from robustbook.studies.loss_metric.parameters import Parameters
 
 Array = NDArray[np.float64]
@@ -30,7 +48,9 @@ SMALLEST_KL = 1e-12
 
 
 def psi_of(kl: Array) -> Array:
-    """Psi per image; a divergence of zero (no change at all was found) counts as the smallest one that can be told apart."""
+    """Psi per image; a divergence of zero (no change at all was found) counts as the
+    smallest one that can be told apart.
+    """
     result: Array = 1 / np.maximum(kl, SMALLEST_KL)
     return result
 
@@ -47,20 +67,52 @@ def factors_of(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def record_networks(results: Results, evaluations: Sequence[Evaluation]) -> None:
-    """One row per network, measure and setting; the spread over images is in the rows of `record_kinds`."""
+    """One row per network, measure and setting; the spread over images is in the rows
+    of `record_kinds`.
+    """
     for evaluation in evaluations:
         factors, count = factors_of(evaluation), len(evaluation.clean)
-        results.add("clean accuracy", evaluation.clean.mean(), n=count, unit="share", **factors)
-        whole = evaluation.clean_whole
-        results.add("clean accuracy, whole test set", whole.mean(), n=len(whole), unit="share", **factors)
-        results.add("strong robust accuracy", evaluation.strong.mean(), n=count, unit="share", **factors)
-        results.add("minimal distance", evaluation.distance.mean(), n=count, unit="pixel units", **factors)
         results.add(
-            "CLEVER", float(np.median(evaluation.clever)), n=len(evaluation.clever), unit="pixel units", **factors
+            "clean accuracy", evaluation.clean.mean(), n=count, unit="share", **factors
+        )
+        whole = evaluation.clean_whole
+        results.add(
+            "clean accuracy, whole test set",
+            whole.mean(),
+            n=len(whole),
+            unit="share",
+            **factors,
+        )
+        results.add(
+            "strong robust accuracy",
+            evaluation.strong.mean(),
+            n=count,
+            unit="share",
+            **factors,
+        )
+        results.add(
+            "minimal distance",
+            evaluation.distance.mean(),
+            n=count,
+            unit="pixel units",
+            **factors,
+        )
+        results.add(
+            "CLEVER",
+            float(np.median(evaluation.clever)),
+            n=len(evaluation.clever),
+            unit="pixel units",
+            **factors,
         )
         for (attack, budget), correct in evaluation.correct.items():
             results.add(
-                "robust accuracy", correct.mean(), n=count, unit="share", attack=attack, budget=budget, **factors
+                "robust accuracy",
+                correct.mean(),
+                n=count,
+                unit="share",
+                attack=attack,
+                budget=budget,
+                **factors,
             )
         for (name, budget), kl in evaluation.kl.items():
             results.add(
@@ -74,8 +126,12 @@ def record_networks(results: Results, evaluations: Sequence[Evaluation]) -> None
             )
 
 
-def by_kind(evaluations: Sequence[Evaluation]) -> dict[tuple[str, str, str], list[Evaluation]]:
-    """Evaluations grouped by data set, architecture and training, in the order in which they come."""
+def by_kind(
+    evaluations: Sequence[Evaluation],
+) -> dict[tuple[str, str, str], list[Evaluation]]:
+    """Evaluations grouped by data set, architecture and training, in the order in which
+    they come.
+    """
 
     def kind(evaluation: Evaluation) -> tuple[str, str, str]:
         network = evaluation.network
@@ -85,58 +141,122 @@ def by_kind(evaluations: Sequence[Evaluation]) -> dict[tuple[str, str, str], lis
 
 
 def record_kinds(results: Results, evaluations: Sequence[Evaluation]) -> None:
-    """One row per kind of network and headline measure: mean over seeds, with a bootstrap interval over images."""
+    """One row per kind of network and headline measure: mean over seeds, with a
+    bootstrap interval over images.
+    """
     for (dataset, architecture, training), group in by_kind(evaluations).items():
-        factors: dict[str, Any] = {"dataset": dataset, "architecture": architecture, "training": training}
+        factors: dict[str, Any] = {
+            "dataset": dataset,
+            "architecture": architecture,
+            "training": training,
+        }
         columns: dict[str, tuple[list[Array], str]] = {
             "kind: clean accuracy": ([each.clean for each in group], "share"),
-            "kind: clean accuracy, whole test set": ([each.clean_whole for each in group], "share"),
+            "kind: clean accuracy, whole test set": (
+                [each.clean_whole for each in group],
+                "share",
+            ),
             "kind: strong robust accuracy": ([each.strong for each in group], "share"),
-            "kind: minimal distance": ([each.distance for each in group], "pixel units"),
-            "kind: attained divergence": ([each.attained(1.0) for each in group], "nats"),
+            "kind: minimal distance": (
+                [each.distance for each in group],
+                "pixel units",
+            ),
+            "kind: attained divergence": (
+                [each.attained(1.0) for each in group],
+                "nats",
+            ),
         }
         for name, (arrays, unit) in columns.items():
             interval = bootstrap_mean(np.mean(arrays, axis=0), seed=0)
-            results.add(name, interval, over="images, mean of seeds", unit=unit, **factors)
+            results.add(
+                name, interval, over="images, mean of seeds", unit=unit, **factors
+            )
         _record_psi(results, group, factors)
         _record_bracket(results, group, factors)
 
 
-def _record_psi(results: Results, group: Sequence[Evaluation], factors: dict[str, Any]) -> None:
+def _record_psi(
+    results: Results, group: Sequence[Evaluation], factors: dict[str, Any]
+) -> None:
     """Median and mean psi of a kind (mean over seeds), with an interval over images."""
     psi = np.stack([psi_of(each.attained(1.0)) for each in group])
     for name, statistic in (("median", np.median), ("mean", np.mean)):
 
-        def mean_over_seeds(rows: Rows, statistic: Callable[..., Array] = statistic) -> float:
+        def mean_over_seeds(
+            rows: Rows, statistic: Callable[..., Array] = statistic
+        ) -> float:
             return float(statistic(psi[:, rows], axis=1).mean())
 
         interval = over_rows(mean_over_seeds, psi.shape[1])
-        results.add(f"kind: {name} psi", interval, over="images, mean of seeds", unit="1/nats", **factors)
-
-
-def _record_bracket(results: Results, group: Sequence[Evaluation], factors: dict[str, Any]) -> None:
-    """The bracket of psi: median over images of the sound lower end (per method) and of the attained upper end."""
-    bounded = [each for each in group if each.bound]
-    for budget in BOUND_BUDGETS:
-        bounds = {
-            method: np.concatenate([each.bound[method, budget] for each in bounded]) for method in ("ibp", "crown")
-        }
-        bounds["best"] = np.minimum(bounds["ibp"], bounds["crown"])
-        attained = np.concatenate([each.attained(budget)[: len(each.bound["ibp", budget])] for each in bounded])
-        row: dict[str, Any] = {"over": "images", "unit": "1/nats", "budget": budget, **factors}
-        results.add("psi attained (upper end)", bootstrap_median(psi_of(attained), seed=0), **row)
-        for method, bound in bounds.items():
-            results.add("psi certified (lower end)", bootstrap_median(psi_of(bound), seed=0), method=method, **row)
-        violated = int(np.sum(bounds["best"] < attained * (1 - 1e-5)))
         results.add(
-            "images whose bracket is violated", violated, n=len(attained), unit="images", budget=budget, **factors
+            f"kind: {name} psi",
+            interval,
+            over="images, mean of seeds",
+            unit="1/nats",
+            **factors,
         )
 
 
-def over_rows(statistic: Callable[[Rows], float], count: int, groups: Sequence[str] | None = None) -> Interval:
-    """`statistic(rows)` on rows 0..count-1 with its 95 % bootstrap interval; with `groups` whole groups are drawn."""
+def _record_bracket(
+    results: Results, group: Sequence[Evaluation], factors: dict[str, Any]
+) -> None:
+    """The bracket of psi: median over images of the sound lower end (per method) and of
+    the attained upper end.
+    """
+    bounded = [each for each in group if each.bound]
+    for budget in BOUND_BUDGETS:
+        bounds = {
+            method: np.concatenate([each.bound[method, budget] for each in bounded])
+            for method in ("ibp", "crown")
+        }
+        bounds["best"] = np.minimum(bounds["ibp"], bounds["crown"])
+        attained = np.concatenate(
+            [
+                each.attained(budget)[: len(each.bound["ibp", budget])]
+                for each in bounded
+            ]
+        )
+        row: dict[str, Any] = {
+            "over": "images",
+            "unit": "1/nats",
+            "budget": budget,
+            **factors,
+        }
+        results.add(
+            "psi attained (upper end)",
+            bootstrap_median(psi_of(attained), seed=0),
+            **row,
+        )
+        for method, bound in bounds.items():
+            results.add(
+                "psi certified (lower end)",
+                bootstrap_median(psi_of(bound), seed=0),
+                method=method,
+                **row,
+            )
+        violated = int(np.sum(bounds["best"] < attained * (1 - 1e-5)))
+        results.add(
+            "images whose bracket is violated",
+            violated,
+            n=len(attained),
+            unit="images",
+            budget=budget,
+            **factors,
+        )
+
+
+def over_rows(
+    statistic: Callable[[Rows], float], count: int, groups: Sequence[str] | None = None
+) -> Interval:
+    """`statistic(rows)` on rows 0..count-1 with its 95 % bootstrap interval; with
+    `groups` whole groups are drawn.
+    """
     return bootstrap_rows(
-        lambda rows: statistic(rows.astype(np.int64)), np.arange(count), seed=0, groups=groups, resamples=RESAMPLES
+        lambda rows: statistic(rows.astype(np.int64)),
+        np.arange(count),
+        seed=0,
+        groups=groups,
+        resamples=RESAMPLES,
     )
 
 
@@ -152,7 +272,10 @@ def overview(results: Results) -> pd.DataFrame:
     for row in results.select("kind: clean accuracy"):
         kind = row.factors
         label = style.label(str(kind["training"])).split(" (")[0]
-        line = {"data": str(kind["dataset"]), "network": f"{kind['architecture']}, {label}"}
+        line = {
+            "data": str(kind["dataset"]),
+            "network": f"{kind['architecture']}, {label}",
+        }
         for label, name in columns.items():
             found = results.one(name, **kind)
             line[label] = f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]"
@@ -161,60 +284,92 @@ def overview(results: Results) -> pd.DataFrame:
 
 
 def leads(results: Results) -> pd.DataFrame:
-    """One line per reference: by how much psi's rank agreement exceeds that of each null metric, as text."""
+    """One line per reference: by how much psi's rank agreement exceeds that of each
+    null metric, as text.
+    """
     lines = []
-    for reference in dict.fromkeys(row.factors["reference"] for row in results.select("rank agreement gain")):
+    for reference in dict.fromkeys(
+        row.factors["reference"] for row in results.select("rank agreement gain")
+    ):
         line = {"reference": str(reference)}
         for row in results.select("rank agreement gain", reference=reference):
-            line[f"lead over {row.factors['over_measure']}"] = f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]"
+            line[f"lead over {row.factors['over_measure']}"] = (
+                f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]"
+            )
         lines.append(line)
     return pd.DataFrame(lines)
 
 
 def stability_by_part(results: Results) -> pd.DataFrame:
-    """One line per group of pairs of settings: mean tau of each measure, and psi's lead over the other two, as text."""
+    """One line per group of pairs of settings: mean tau of each measure, and psi's lead
+    over the other two, as text.
+    """
     lines = []
-    for part in dict.fromkeys(row.factors["part"] for row in results.select("rank stability of a part")):
+    for part in dict.fromkeys(
+        row.factors["part"] for row in results.select("rank stability of a part")
+    ):
         line = {"pairs of settings": str(part)}
         for row in results.select("rank stability of a part", part=part):
-            line[str(row.factors["measure"])] = f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]"
+            line[str(row.factors["measure"])] = (
+                f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]"
+            )
         for row in results.select("rank stability gain of a part", part=part):
-            line[f"psi's lead over {row.factors['over_measure']}"] = f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]"
+            line[f"psi's lead over {row.factors['over_measure']}"] = (
+                f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]"
+            )
         lines.append(line)
     return pd.DataFrame(lines)
 
 
 def where_psi_leads(results: Results) -> str:
-    """A sentence: for which pairs of settings psi ranks more stably than adversarial accuracy, and for which less so."""
-    rows = results.select("rank stability gain of a part", over_measure="robust accuracy")
+    """A sentence: for which pairs of settings psi ranks more stably than adversarial
+    accuracy, and for which less so.
+    """
+    rows = results.select(
+        "rank stability gain of a part", over_measure="robust accuracy"
+    )
     ahead = [str(row.factors["part"]) for row in rows if (row.low or 0) > 0]
     behind = [str(row.factors["part"]) for row in rows if (row.high or 0) < 0]
     return (
-        f"psi ranks more stably than adversarial accuracy (interval above 0) {' and '.join(ahead) or 'in no part'}, "
-        f"less stably (interval below 0) {' and '.join(behind) or 'in no part'}."
+        "psi ranks more stably than adversarial accuracy (interval above 0) "
+        f"{' and '.join(ahead) or 'in no part'}, less stably (interval below 0) "
+        f"{' and '.join(behind) or 'in no part'}."
     )
 
 
 def spread_over_seeds(results: Results, dataset: str) -> pd.DataFrame:
-    """One line per kind of network of `dataset`: smallest to largest value over its seeds, as text."""
+    """One line per kind of network of `dataset`: smallest to largest value over its
+    seeds, as text.
+    """
     lines = []
     for row in results.select("kind: clean accuracy", dataset=dataset):
         kind = row.factors
-        line = {"network": kind["architecture"], "training": style.label(str(kind["training"]))}
-        for name in ("clean accuracy, whole test set", "strong robust accuracy", "minimal distance", "CLEVER"):
+        line = {
+            "network": kind["architecture"],
+            "training": style.label(str(kind["training"])),
+        }
+        for name in (
+            "clean accuracy, whole test set",
+            "strong robust accuracy",
+            "minimal distance",
+            "CLEVER",
+        ):
             values = [found.value for found in results.select(name, **kind)]
             line[name] = f"{min(values):.3g} to {max(values):.3g}"
         lines.append(line)
     return pd.DataFrame(lines)
 
 
-# Rankings of networks ------------------------------------------------------------------------------------------------
+# Rankings of networks
+# --------------------------------------------------------------------------------------
 
 
 def kendall_table(scores: Array) -> Array:
-    """Kendall's tau-b (S, S) between the rows of `scores` (settings S, networks): how alike the settings rank.
+    """Kendall's tau-b (S, S) between the rows of `scores` (settings S, networks): how
+    alike the settings rank.
 
-    A pair of settings of which one does not tell any two networks apart agrees on nothing: tau 0.
+    A pair of settings of which one does not tell any two networks apart agrees on
+    nothing: tau 0.
     """
     first, second = np.triu_indices(scores.shape[1], 1)
     order = np.sign(scores[:, first] - scores[:, second])
@@ -229,31 +384,60 @@ def mean_kendall(scores: Array) -> float:
     return float(kendall_table(scores)[np.triu_indices(len(scores), 1)].mean())
 
 
-def setting_scores(evaluations: Sequence[Evaluation], settings: Settings) -> dict[str, Array]:
-    """For every measure a table (settings, networks): robust accuracy and the null under each attack, psi under each ascent.
+def setting_scores(
+    evaluations: Sequence[Evaluation], settings: Settings
+) -> dict[str, Array]:
+    """For every measure a table (settings, networks): robust accuracy and the null
+    under each attack, psi under each ascent.
 
-    The settings are the same for all three, budget by budget and within a budget from few to many steps.
+    The settings are the same for all three, budget by budget and within a budget from
+    few to many steps.
     """
-    attacks = [(settings.attack_name(steps), budget) for budget in BUDGETS for steps in settings.step_counts]
-    ascents = [(f"{steps} steps", budget) for budget in BUDGETS for steps in settings.step_counts]
+    attacks = [
+        (settings.attack_name(steps), budget)
+        for budget in BUDGETS
+        for steps in settings.step_counts
+    ]
+    ascents = [
+        (f"{steps} steps", budget)
+        for budget in BUDGETS
+        for steps in settings.step_counts
+    ]
     return {
-        "robust accuracy": np.array([[each.correct[key].mean() for each in evaluations] for key in attacks]),
-        "1 / mean adversarial CE": np.array([[1 / each.loss[key].mean() for each in evaluations] for key in attacks]),
+        "robust accuracy": np.array(
+            [[each.correct[key].mean() for each in evaluations] for key in attacks]
+        ),
+        "1 / mean adversarial CE": np.array(
+            [[1 / each.loss[key].mean() for each in evaluations] for key in attacks]
+        ),
         "median psi": _psi_scores(evaluations, ascents),
     }
 
 
 def other_step_sizes(evaluations: Sequence[Evaluation], settings: Settings) -> Array:
-    """Median psi (settings, networks) at epsilon with other step sizes, a setting that its rivals do not have."""
-    return _psi_scores(evaluations, [(f"{settings.steps} steps of {ratio:g}", 1.0) for ratio in OTHER_PSI_STEPS])
+    """Median psi (settings, networks) at epsilon with other step sizes, a setting that
+    its rivals do not have.
+    """
+    return _psi_scores(
+        evaluations,
+        [(f"{settings.steps} steps of {ratio:g}", 1.0) for ratio in OTHER_PSI_STEPS],
+    )
 
 
-def _psi_scores(evaluations: Sequence[Evaluation], ascents: Sequence[tuple[str, float]]) -> Array:
-    return np.array([[np.median(psi_of(each.kl[key])) for each in evaluations] for key in ascents])
+def _psi_scores(
+    evaluations: Sequence[Evaluation], ascents: Sequence[tuple[str, float]]
+) -> Array:
+    return np.array(
+        [[np.median(psi_of(each.kl[key])) for each in evaluations] for key in ascents]
+    )
 
 
-def record_rankings(results: Results, evaluations: Sequence[Evaluation], parameters: Parameters) -> None:
-    """Rows that decide Y3, Y4 and Y6: agreement with the references, stability over settings, passes to quality."""
+def record_rankings(
+    results: Results, evaluations: Sequence[Evaluation], parameters: Parameters
+) -> None:
+    """Rows that decide Y3, Y4 and Y6: agreement with the references, stability over
+    settings, passes to quality.
+    """
     settings = Settings(parameters.steps, parameters.strong_steps)
     kinds = _kind_names(evaluations)
     _record_agreement(results, evaluations, kinds)
@@ -264,35 +448,51 @@ def record_rankings(results: Results, evaluations: Sequence[Evaluation], paramet
 
 
 def _kind_names(evaluations: Sequence[Evaluation]) -> list[str]:
-    """The kind of each network; intervals resample kinds, since networks of one kind are alike."""
-    return [f"{each.network.architecture} {each.network.training}" for each in evaluations]
+    """The kind of each network; intervals resample kinds, since networks of one kind
+    are alike.
+    """
+    return [
+        f"{each.network.architecture} {each.network.training}" for each in evaluations
+    ]
 
 
 def references_of(evaluations: Sequence[Evaluation]) -> dict[str, Array]:
     """One number per network for each of the two references."""
     return {
-        "strong robust accuracy": np.array([each.strong.mean() for each in evaluations]),
+        "strong robust accuracy": np.array(
+            [each.strong.mean() for each in evaluations]
+        ),
         "minimal distance": np.array([each.distance.mean() for each in evaluations]),
     }
 
 
-def _record_agreement(results: Results, evaluations: Sequence[Evaluation], kinds: list[str]) -> None:
+def _record_agreement(
+    results: Results, evaluations: Sequence[Evaluation], kinds: list[str]
+) -> None:
     references = references_of(evaluations)
     scores = agreement_scores(evaluations)
     common: dict[str, Any] = {"over": "kinds of network"}
     for reference, truth in references.items():
         for name, values in scores.items():
             rho = over_rows(_correlation(values, truth), len(kinds), kinds)
-            results.add("rank agreement", rho, measure=name, reference=reference, **common)
+            results.add(
+                "rank agreement", rho, measure=name, reference=reference, **common
+            )
         for rival in ("clean accuracy", "1 / mean adversarial CE"):
 
             def lead(rows: Rows, rival: str = rival, truth: Array = truth) -> float:
-                return rank_correlation(scores["median psi"][rows], truth[rows]) - rank_correlation(
-                    scores[rival][rows], truth[rows]
-                )
+                return rank_correlation(
+                    scores["median psi"][rows], truth[rows]
+                ) - rank_correlation(scores[rival][rows], truth[rows])
 
             gain = over_rows(lead, len(kinds), kinds)
-            results.add("rank agreement gain", gain, over_measure=rival, reference=reference, **common)
+            results.add(
+                "rank agreement gain",
+                gain,
+                over_measure=rival,
+                reference=reference,
+                **common,
+            )
 
 
 def _correlation(values: Array, truth: Array) -> Callable[[Rows], float]:
@@ -300,18 +500,43 @@ def _correlation(values: Array, truth: Array) -> Callable[[Rows], float]:
 
 
 def agreement_scores(evaluations: Sequence[Evaluation]) -> dict[str, Array]:
-    """One number per network for psi, its two other averages, its competitors and the nulls; larger means more robust."""
-    attacked = max((key for key in evaluations[0].correct if key[1] == 1.0 and key[0].startswith("PGD")), key=_steps)
+    """One number per network for psi, its two other averages, its competitors and the
+    nulls; larger means more robust.
+    """
+    attacked = max(
+        (
+            key
+            for key in evaluations[0].correct
+            if key[1] == 1.0 and key[0].startswith("PGD")
+        ),
+        key=_steps,
+    )
     return {
-        "median psi": np.array([np.median(psi_of(each.attained(1.0))) for each in evaluations]),
-        "mean psi": np.array([psi_of(each.attained(1.0)).mean() for each in evaluations]),
-        "1 / mean divergence": np.array([1 / each.attained(1.0).mean() for each in evaluations]),
-        "1 / mean adversarial CE": np.array([1 / each.loss[attacked].mean() for each in evaluations]),
+        "median psi": np.array(
+            [np.median(psi_of(each.attained(1.0))) for each in evaluations]
+        ),
+        "mean psi": np.array(
+            [psi_of(each.attained(1.0)).mean() for each in evaluations]
+        ),
+        "1 / mean divergence": np.array(
+            [1 / each.attained(1.0).mean() for each in evaluations]
+        ),
+        "1 / mean adversarial CE": np.array(
+            [1 / each.loss[attacked].mean() for each in evaluations]
+        ),
         "clean accuracy": np.array([each.clean_whole.mean() for each in evaluations]),
-        "clean accuracy, same images": np.array([each.clean.mean() for each in evaluations]),
-        "FGSM accuracy": np.array([each.correct["FGSM", 1.0].mean() for each in evaluations]),
-        f"{attacked[0]} accuracy": np.array([each.correct[attacked].mean() for each in evaluations]),
-        "C&W margin accuracy": np.array([each.correct["C&W margin", 1.0].mean() for each in evaluations]),
+        "clean accuracy, same images": np.array(
+            [each.clean.mean() for each in evaluations]
+        ),
+        "FGSM accuracy": np.array(
+            [each.correct["FGSM", 1.0].mean() for each in evaluations]
+        ),
+        f"{attacked[0]} accuracy": np.array(
+            [each.correct[attacked].mean() for each in evaluations]
+        ),
+        "C&W margin accuracy": np.array(
+            [each.correct["C&W margin", 1.0].mean() for each in evaluations]
+        ),
         "CLEVER": np.array([each.clever.mean() for each in evaluations]),
     }
 
@@ -321,16 +546,22 @@ def _steps(key: tuple[str, float]) -> int:
 
 
 def stability_parts(settings: int) -> dict[str, NDArray[np.bool_]]:
-    """Which pairs (S, S) of S settings, ordered by budget, lie within one budget (in multiples of epsilon) or across two."""
+    """Which pairs (S, S) of S settings, ordered by budget, lie within one budget (in
+    multiples of epsilon) or across two.
+    """
     budget = np.repeat(BUDGETS, settings // len(BUDGETS))
     pairs = np.triu(np.ones((settings, settings), dtype=bool), 1)
     alike = budget[:, None] == budget[None]
-    within = {f"within {each:g} ε": pairs & alike & (budget == each) for each in BUDGETS}
+    within = {
+        f"within {each:g} ε": pairs & alike & (budget == each) for each in BUDGETS
+    }
     return {**within, "across budgets": pairs & ~alike}
 
 
 def _remembered_kendall(table: Array) -> Callable[[Rows], Array]:
-    """`kendall_table` of drawn networks; every statistic draws the same ones, so each draw is worked out once."""
+    """`kendall_table` of drawn networks; every statistic draws the same ones, so each
+    draw is worked out once.
+    """
 
     @cache
     def of_bytes(rows: bytes) -> Array:
@@ -339,8 +570,12 @@ def _remembered_kendall(table: Array) -> Callable[[Rows], Array]:
     return lambda rows: of_bytes(rows.tobytes())
 
 
-def _record_stability(results: Results, scores: dict[str, Array], kinds: list[str]) -> None:
-    """Mean tau over all pairs of settings (what decides Y4), then over the pairs within each budget and across budgets."""
+def _record_stability(
+    results: Results, scores: dict[str, Array], kinds: list[str]
+) -> None:
+    """Mean tau over all pairs of settings (what decides Y4), then over the pairs within
+    each budget and across budgets.
+    """
     common: dict[str, Any] = {"over": "kinds of network"}
     tau = {name: _remembered_kendall(table) for name, table in scores.items()}
     settings = len(scores["median psi"])
@@ -350,34 +585,56 @@ def _record_stability(results: Results, scores: dict[str, Array], kinds: list[st
         factors = common | ({"part": part} if part else {})
         for measure in scores:
 
-            def mean(rows: Rows, measure: str = measure, pairs: NDArray[np.bool_] = pairs) -> float:
+            def mean(
+                rows: Rows, measure: str = measure, pairs: NDArray[np.bool_] = pairs
+            ) -> float:
                 return float(tau[measure](rows)[pairs].mean())
 
             stable = over_rows(mean, len(kinds), kinds)
             results.add(name, stable, measure=measure, settings=settings, **factors)
         for rival in ("robust accuracy", "1 / mean adversarial CE"):
 
-            def lead(rows: Rows, rival: str = rival, pairs: NDArray[np.bool_] = pairs) -> float:
+            def lead(
+                rows: Rows, rival: str = rival, pairs: NDArray[np.bool_] = pairs
+            ) -> float:
                 return float((tau["median psi"](rows) - tau[rival](rows))[pairs].mean())
 
             gain = over_rows(lead, len(kinds), kinds)
-            results.add(name.replace("stability", "stability gain"), gain, over_measure=rival, **factors)
+            results.add(
+                name.replace("stability", "stability gain"),
+                gain,
+                over_measure=rival,
+                **factors,
+            )
 
 
 def _record_other_step_sizes(
-    results: Results, evaluations: Sequence[Evaluation], settings: Settings, kinds: list[str]
+    results: Results,
+    evaluations: Sequence[Evaluation],
+    settings: Settings,
+    kinds: list[str],
 ) -> None:
-    """Mean tau of psi when settings are added that its rivals do not have; it decides nothing."""
+    """Mean tau of psi when settings are added that its rivals do not have; it decides
+    nothing.
+    """
     usual = setting_scores(evaluations, settings)["median psi"]
     table = np.concatenate([usual, other_step_sizes(evaluations, settings)])
     tau = over_rows(lambda rows: mean_kendall(table[:, rows]), len(kinds), kinds)
     results.add(
-        "rank stability with other step sizes", tau, over="kinds of network", measure="median psi", settings=len(table)
+        "rank stability with other step sizes",
+        tau,
+        over="kinds of network",
+        measure="median psi",
+        settings=len(table),
     )
 
 
-def _record_floors(results: Results, evaluations: Sequence[Evaluation], settings: Settings) -> None:
-    """How many networks have no robust accuracy left under the longest attack, per budget: their ranks are ties."""
+def _record_floors(
+    results: Results, evaluations: Sequence[Evaluation], settings: Settings
+) -> None:
+    """How many networks have no robust accuracy left under the longest attack, per
+    budget: their ranks are ties.
+    """
     attack = settings.attack_name(max(settings.step_counts))
     for budget in BUDGETS:
         without = sum(not each.correct[attack, budget].any() for each in evaluations)
@@ -391,22 +648,44 @@ def _record_floors(results: Results, evaluations: Sequence[Evaluation], settings
         )
 
 
-def _record_passes(results: Results, evaluations: Sequence[Evaluation], settings: Settings, kinds: list[str]) -> None:
-    """Passes per image (forward and backward) until the rank quality is reached; twice the dearest setting if never.
+def _record_passes(
+    results: Results,
+    evaluations: Sequence[Evaluation],
+    settings: Settings,
+    kinds: list[str],
+) -> None:
+    """Passes per image (forward and backward) until the rank quality is reached; twice
+    the dearest setting if never.
 
-    An attack of s steps costs 2 s passes and one more forward pass to read its accuracy; psi one more for P(x).
+    An attack of s steps costs 2 s passes and one more forward pass to read its
+    accuracy; psi one more for P(x).
     """
     truth = np.array([each.distance.mean() for each in evaluations])
     steps = settings.step_counts
     tables = {
         "robust accuracy": np.array(
-            [[each.correct[settings.attack_name(count), 1.0].mean() for each in evaluations] for count in steps]
+            [
+                [
+                    each.correct[settings.attack_name(count), 1.0].mean()
+                    for each in evaluations
+                ]
+                for count in steps
+            ]
         ),
         "median psi": np.array(
-            [[np.median(psi_of(each.kl[f"{count} steps", 1.0])) for each in evaluations] for count in steps]
+            [
+                [
+                    np.median(psi_of(each.kl[f"{count} steps", 1.0]))
+                    for each in evaluations
+                ]
+                for count in steps
+            ]
         ),
     }
-    cost = {"robust accuracy": [2 * s + 1 for s in steps], "median psi": [2 * s + 2 for s in steps]}
+    cost = {
+        "robust accuracy": [2 * s + 1 for s in steps],
+        "median psi": [2 * s + 2 for s in steps],
+    }
     never = 2 * cost["median psi"][-1]
 
     def needed(name: str, rows: Rows) -> float:
@@ -428,25 +707,48 @@ def _record_passes(results: Results, evaluations: Sequence[Evaluation], settings
         )
         for each, passes, row in zip(steps, cost[name], table, strict=True):
             rho = over_rows(_correlation(row, truth), len(kinds), kinds)
-            results.add("rank agreement at cost", rho, measure=name, steps=each, passes=passes, **common)
-    gap = over_rows(lambda rows: needed("median psi", rows) - needed("robust accuracy", rows), len(kinds), kinds)
-    results.add("difference of passes to rank quality", gap, unit="passes per image", **common)
+            results.add(
+                "rank agreement at cost",
+                rho,
+                measure=name,
+                steps=each,
+                passes=passes,
+                **common,
+            )
+    gap = over_rows(
+        lambda rows: needed("median psi", rows) - needed("robust accuracy", rows),
+        len(kinds),
+        kinds,
+    )
+    results.add(
+        "difference of passes to rank quality", gap, unit="passes per image", **common
+    )
 
 
-# Surfaces and search -------------------------------------------------------------------------------------------------
+# Surfaces and search
+# --------------------------------------------------------------------------------------
 
 
 def record_slices(results: Results, slices: Sequence[Slice], classes: str) -> None:
-    """Rows of Y1 over planes that have right and wrong cells; `classes` is "all" or "two"."""
+    """Rows of Y1 over planes that have right and wrong cells; `classes` is "all" or
+    "two".
+    """
     mixed = [each for each in slices if each.mixed]
     if len(mixed) < 2:
         return
     agreement = [each.decision_agreement for each in mixed]
     results.add(
-        "decision surface agreement", float(np.mean(agreement)), n=len(mixed), unit="share of cells", classes=classes
+        "decision surface agreement",
+        float(np.mean(agreement)),
+        n=len(mixed),
+        unit="share of cells",
+        classes=classes,
     )
     errors = np.array([each.threshold_error for each in mixed])
-    networks, images = [repr(each.network) for each in mixed], [each.image for each in mixed]
+    networks, images = (
+        [repr(each.network) for each in mixed],
+        [each.image for each in mixed],
+    )
     results.add(
         "smallest cross-entropy threshold error",
         over_two_ways(errors, networks, images),
@@ -457,13 +759,23 @@ def record_slices(results: Results, slices: Sequence[Slice], classes: str) -> No
         images=len(set(images)),
     )
     share = float(np.mean(errors > 0))
-    results.add("planes where cross-entropy errs", share, n=len(mixed), unit="share of planes", classes=classes)
+    results.add(
+        "planes where cross-entropy errs",
+        share,
+        n=len(mixed),
+        unit="share of planes",
+        classes=classes,
+    )
 
 
-def over_two_ways(values: Array, first: Sequence[object], second: Sequence[object]) -> Interval:
-    """Mean of `values` (n,) with a 95 % interval that draws the units of two crossed factors, each on its own.
+def over_two_ways(
+    values: Array, first: Sequence[object], second: Sequence[object]
+) -> Interval:
+    """Mean of `values` (n,) with a 95 % interval that draws the units of two crossed
+    factors, each on its own.
 
-    Planes of one image are alike and so are planes of one network, so neither planes nor one of the two may be drawn alone
+    Planes of one image are alike and so are planes of one network, so neither planes
+    nor one of the two may be drawn alone
     (the pigeonhole bootstrap, Owen 2007). `n` is the smaller number of units.
     """
     generator = np.random.default_rng(0)
@@ -471,7 +783,9 @@ def over_two_ways(values: Array, first: Sequence[object], second: Sequence[objec
     counts = []
     for factor in (first, second):
         units, unit = np.unique([str(each) for each in factor], return_inverse=True)
-        drawn = generator.multinomial(len(units), np.full(len(units), 1 / len(units)), size=RESAMPLES)
+        drawn = generator.multinomial(
+            len(units), np.full(len(units), 1 / len(units)), size=RESAMPLES
+        )
         weights *= drawn[:, unit]
         counts.append(len(units))
     total = weights.sum(axis=1)
@@ -481,21 +795,38 @@ def over_two_ways(values: Array, first: Sequence[object], second: Sequence[objec
 
 
 def record_lines(results: Results, evaluations: Sequence[Evaluation]) -> None:
-    """Rows of Y2: median distance to the boundary and median slope per network, and in how many seeds they are ordered."""
+    """Rows of Y2: median distance to the boundary and median slope per network, and in
+    how many seeds they are ordered.
+    """
     for evaluation in evaluations:
         factors, epsilon = factors_of(evaluation), evaluation.epsilon
         for name, profiles in evaluation.profiles.items():
             direction, logits = name.split(" ")
             slope = float(np.median(mean_slope(profiles, epsilon)))
-            results.add("slope of S", slope, unit="per pixel unit", direction=direction, logits=logits, **factors)
+            results.add(
+                "slope of S",
+                slope,
+                unit="per pixel unit",
+                direction=direction,
+                logits=logits,
+                **factors,
+            )
             if logits == "normalised":
                 distance = float(np.median(boundary_distance(profiles, epsilon)))
-                results.add("distance to S = 0", distance, unit="pixel units", direction=direction, **factors)
+                results.add(
+                    "distance to S = 0",
+                    distance,
+                    unit="pixel units",
+                    direction=direction,
+                    **factors,
+                )
     _record_orders(results, sorted({each.network.seed for each in evaluations}))
 
 
 def _record_orders(results: Results, seeds: Sequence[int]) -> None:
-    def mean_over_architectures(name: str, training: str, seed: int, **factors: str) -> float:
+    def mean_over_architectures(
+        name: str, training: str, seed: int, **factors: str
+    ) -> float:
         rows = results.select(name, training=training, seed=seed, **factors)
         return float(np.mean([row.value for row in rows]))
 
@@ -512,25 +843,49 @@ def _record_orders(results: Results, seeds: Sequence[int]) -> None:
     common: dict[str, Any] = {"n": len(seeds), "over": "seeds", "unit": "seeds"}
     for direction in ("adversarial", "random"):
         distances = ordered("distance to S = 0", 1, direction=direction)
-        results.add("seeds where boundary distances are ordered", distances, direction=direction, **common)
+        results.add(
+            "seeds where boundary distances are ordered",
+            distances,
+            direction=direction,
+            **common,
+        )
         for logits in ("normalised", "plain"):
             count = ordered("slope of S", -1, direction=direction, logits=logits)
-            results.add("seeds where slopes are ordered", count, direction=direction, logits=logits, **common)
+            results.add(
+                "seeds where slopes are ordered",
+                count,
+                direction=direction,
+                logits=logits,
+                **common,
+            )
 
 
-def record_search(results: Results, evaluations: Sequence[Evaluation], parameters: Parameters) -> None:
-    """Rows of Y7 on the zoo: does more search ever lower the divergence, does psi level off."""
+def record_search(
+    results: Results, evaluations: Sequence[Evaluation], parameters: Parameters
+) -> None:
+    """Rows of Y7 on the zoo: does more search ever lower the divergence, does psi level
+    off.
+    """
     steps = Settings(parameters.steps, parameters.strong_steps).step_counts
     falls, levels = [0.0], []
     for each in evaluations:
         for budget in BUDGETS:
             path = [each.kl[f"{count} steps", budget] for count in steps]
             falls += [float((before - after).max()) for before, after in pairwise(path)]
-        by_restarts = [each.kl_by_restarts[count] for count in sorted(each.kl_by_restarts)]
-        falls += [float((before - after).max()) for before, after in pairwise(by_restarts)]
-        usual, long = each.kl[f"{parameters.steps} steps", 1.0], each.kl[f"{max(steps)} steps", 1.0]
+        by_restarts = [
+            each.kl_by_restarts[count] for count in sorted(each.kl_by_restarts)
+        ]
+        falls += [
+            float((before - after).max()) for before, after in pairwise(by_restarts)
+        ]
+        usual, long = (
+            each.kl[f"{parameters.steps} steps", 1.0],
+            each.kl[f"{max(steps)} steps", 1.0],
+        )
         levels.append(float(np.median(psi_of(long)) / np.median(psi_of(usual))))
-    results.add("largest fall of the divergence with more search", max(0.0, *falls), unit="nats")
+    results.add(
+        "largest fall of the divergence with more search", max(0.0, *falls), unit="nats"
+    )
     level = bootstrap_mean(levels, seed=0, groups=_kind_names(evaluations))
     results.add(
         "psi at long over usual ascent",
@@ -543,13 +898,22 @@ def record_search(results: Results, evaluations: Sequence[Evaluation], parameter
 
 
 def record_gaps(results: Results, evaluations: Sequence[Evaluation]) -> None:
-    """How many times the proved end of psi's bracket goes into the attained one: median over images, then over networks."""
+    """How many times the proved end of psi's bracket goes into the attained one: median
+    over images, then over networks.
+    """
     bounded = [each for each in evaluations if each.bound]
     for budget in BOUND_BUDGETS:
         gaps = []
         for each in bounded:
             bound = np.minimum(each.bound["ibp", budget], each.bound["crown", budget])
-            gaps.append(float(np.median(bound / np.maximum(each.attained(budget)[: len(bound)], SMALLEST_KL))))
+            gaps.append(
+                float(
+                    np.median(
+                        bound
+                        / np.maximum(each.attained(budget)[: len(bound)], SMALLEST_KL)
+                    )
+                )
+            )
         results.add(
             "psi attained over its sound lower bound",
             bootstrap_median(gaps, seed=0),
@@ -559,37 +923,72 @@ def record_gaps(results: Results, evaluations: Sequence[Evaluation]) -> None:
         )
 
 
-def record_second_zoo(results: Results, evaluations: Sequence[Evaluation], parameters: Parameters) -> None:
-    """Key figures of the second zoo, on which no claim is decided: agreement of ranks, and order along the lines."""
+def record_second_zoo(
+    results: Results, evaluations: Sequence[Evaluation], parameters: Parameters
+) -> None:
+    """Key figures of the second zoo, on which no claim is decided: agreement of ranks,
+    and order along the lines.
+    """
     kinds = _kind_names(evaluations)
-    attack = (Settings(parameters.steps, parameters.strong_steps).attack_name(parameters.steps), 1.0)
+    attack = (
+        Settings(parameters.steps, parameters.strong_steps).attack_name(
+            parameters.steps
+        ),
+        1.0,
+    )
     scores = {
-        "median psi": np.array([np.median(psi_of(each.attained(1.0))) for each in evaluations]),
+        "median psi": np.array(
+            [np.median(psi_of(each.attained(1.0))) for each in evaluations]
+        ),
         "clean accuracy": np.array([each.clean_whole.mean() for each in evaluations]),
-        "1 / mean adversarial CE": np.array([1 / each.loss[attack].mean() for each in evaluations]),
+        "1 / mean adversarial CE": np.array(
+            [1 / each.loss[attack].mean() for each in evaluations]
+        ),
     }
     for reference, truth in references_of(evaluations).items():
         for name, values in scores.items():
             rho = over_rows(_correlation(values, truth), len(kinds), kinds)
-            results.add("second zoo: rank agreement", rho, over="kinds of network", measure=name, reference=reference)
+            results.add(
+                "second zoo: rank agreement",
+                rho,
+                over="kinds of network",
+                measure=name,
+                reference=reference,
+            )
     _record_second_orders(results, evaluations)
 
 
 def _record_second_orders(results: Results, evaluations: Sequence[Evaluation]) -> None:
-    """In how many seeds MinMax networks have the farther boundary and the smaller slope than natural ones."""
+    """In how many seeds MinMax networks have the farther boundary and the smaller slope
+    than natural ones.
+    """
     seeds = sorted({each.network.seed for each in evaluations})
-    for name, sign, measure in (("distance to S = 0", 1, boundary_distance), ("slope of S", -1, mean_slope)):
+    for name, sign, measure in (
+        ("distance to S = 0", 1, boundary_distance),
+        ("slope of S", -1, mean_slope),
+    ):
         ahead = 0
         for seed in seeds:
             means = {
                 training: np.mean(
                     [
-                        np.median(measure(each.profiles["adversarial normalised"], each.epsilon))
+                        np.median(
+                            measure(
+                                each.profiles["adversarial normalised"], each.epsilon
+                            )
+                        )
                         for each in evaluations
-                        if (each.network.seed, each.network.training) == (seed, training)
+                        if (each.network.seed, each.network.training)
+                        == (seed, training)
                     ]
                 )
                 for training in ("minmax", "natural")
             }
             ahead += bool(sign * means["minmax"] > sign * means["natural"])
-        results.add(f"second zoo: seeds where {name} is ordered", ahead, n=len(seeds), over="seeds", unit="seeds")
+        results.add(
+            f"second zoo: seeds where {name} is ordered",
+            ahead,
+            n=len(seeds),
+            over="seeds",
+            unit="seeds",
+        )

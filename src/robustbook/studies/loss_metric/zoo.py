@@ -1,6 +1,8 @@
-"""The networks of the study: which there are, and how each is trained (or read from the cache).
+"""The networks of the study: which there are, and how each is trained (or read from the
+cache).
 
-Read `Network` (what identifies one), then `zoo` (all of them), then `load_network` (the trained module).
+Read `Network` (what identifies one), then `zoo` (all of them), then `load_network` (the
+trained module).
 """
 
 from __future__ import annotations
@@ -37,9 +39,11 @@ SCALE_OF_MASKED_LAYER = 100.0
 
 @dataclass(frozen=True)
 class Network:
-    """What identifies a trained network: data, architecture, training, its numbers and its seed.
+    """What identifies a trained network: data, architecture, training, its numbers and
+    its seed.
 
-    `classes` keeps only the images of these labels (renumbered from 0), all if empty; `scale` multiplies the logits.
+    `classes` keeps only the images of these labels (renumbered from 0), all if empty;
+    `scale` multiplies the logits.
     """
 
     dataset: str
@@ -70,7 +74,9 @@ def zoo(parameters: Parameters) -> list[Network]:
 
 
 def colour_zoo(parameters: Parameters) -> list[Network]:
-    """The second zoo, empty if `colour_dataset` is none: two architectures, natural and MinMax training."""
+    """The second zoo, empty if `colour_dataset` is none: two architectures, natural and
+    MinMax training.
+    """
     if parameters.colour_dataset == "none":
         return []
     return [
@@ -90,14 +96,24 @@ def colour_zoo(parameters: Parameters) -> list[Network]:
 
 
 def masked_networks(parameters: Parameters) -> list[Network]:
-    """Networks with masked gradients: defensive distillation, and the natural network with its last layer scaled up."""
-    natural = [main_network(parameters, MASKED_ARCHITECTURE, "natural", seed) for seed in seeds(parameters)]
-    distilled = [main_network(parameters, MASKED_ARCHITECTURE, "distilled", seed) for seed in seeds(parameters)]
+    """Networks with masked gradients: defensive distillation, and the natural network
+    with its last layer scaled up.
+    """
+    natural = [
+        main_network(parameters, MASKED_ARCHITECTURE, "natural", seed)
+        for seed in seeds(parameters)
+    ]
+    distilled = [
+        main_network(parameters, MASKED_ARCHITECTURE, "distilled", seed)
+        for seed in seeds(parameters)
+    ]
     return distilled + [scaled(network, SCALE_OF_MASKED_LAYER) for network in natural]
 
 
 def two_class_networks(parameters: Parameters) -> list[Network]:
-    """The control of claim Y1: natural networks that tell classes 3 and 8 apart, where cross-entropy hides nothing."""
+    """The control of claim Y1: natural networks that tell classes 3 and 8 apart, where
+    cross-entropy hides nothing.
+    """
     return [
         Network(
             parameters.dataset,
@@ -113,7 +129,9 @@ def two_class_networks(parameters: Parameters) -> list[Network]:
     ]
 
 
-def main_network(parameters: Parameters, architecture: str, training: Training, seed: int) -> Network:
+def main_network(
+    parameters: Parameters, architecture: str, training: Training, seed: int
+) -> Network:
     """A network of the main data set."""
     return Network(
         parameters.dataset,
@@ -127,7 +145,9 @@ def main_network(parameters: Parameters, architecture: str, training: Training, 
 
 
 def scaled(network: Network, factor: float) -> Network:
-    """The same network with its logits multiplied by `factor`: the same predictions from other parameters."""
+    """The same network with its logits multiplied by `factor`: the same predictions
+    from other parameters.
+    """
     return Network(**{**asdict(network), "scale": factor})
 
 
@@ -137,8 +157,12 @@ def seeds(parameters: Parameters) -> range:
 
 
 @lru_cache(maxsize=8)
-def images_of(dataset: str, split: str, limit: int | None, classes: tuple[int, ...] = ()) -> ImageSet:
-    """A class-balanced subset of a split; with `classes`, only their images, labelled by their place in `classes`."""
+def images_of(
+    dataset: str, split: str, limit: int | None, classes: tuple[int, ...] = ()
+) -> ImageSet:
+    """A class-balanced subset of a split; with `classes`, only their images, labelled
+    by their place in `classes`.
+    """
     from dataclasses import replace
 
     if not classes:
@@ -147,13 +171,18 @@ def images_of(dataset: str, split: str, limit: int | None, classes: tuple[int, .
     chosen = torch.isin(whole.labels, torch.tensor(classes))
     labels = (whole.labels[chosen, None] == torch.tensor(classes)).int().argmax(dim=1)
     kept = replace(
-        whole, images=whole.images[chosen], labels=labels, class_names=tuple(whole.class_names[c] for c in classes)
+        whole,
+        images=whole.images[chosen],
+        labels=labels,
+        class_names=tuple(whole.class_names[c] for c in classes),
     )
     return kept.take(None if limit is None else min(limit, len(kept)))
 
 
 def load_network(network: Network) -> Module:
-    """The trained network in evaluation mode, from the checkpoint cache if it is there."""
+    """The trained network in evaluation mode, from the checkpoint cache if it
+    is there.
+    """
     if network.scale != 1:
         unscaled = load_network(Network(**{**asdict(network), "scale": 1.0}))
         return Sequential(*unscaled.children(), Scale(network.scale)).eval()
@@ -162,56 +191,112 @@ def load_network(network: Network) -> Module:
     identity = {**asdict(network), "recipe": asdict(recipe), "digest": data.digest}
     model = build(network.architecture, data.image_shape, data.classes, network.seed)
     code = (gradient,) if network.training in ("fgsm", "minmax") else ()
-    return cached(identity, model, lambda untrained: _trained(untrained, data, network, recipe), code=code)
+    return cached(
+        identity,
+        model,
+        lambda untrained: _trained(untrained, data, network, recipe),
+        code=code,
+    )
 
 
 def _trained(model: Module, data: ImageSet, network: Network, recipe: Recipe) -> Module:
     teacher = None
     if network.training == "distilled":
-        softened = Recipe("natural", recipe.epochs, recipe.learning_rate, temperature=recipe.temperature)
-        teacher = build(network.architecture, data.image_shape, data.classes, network.seed)
+        softened = Recipe(
+            "natural",
+            recipe.epochs,
+            recipe.learning_rate,
+            temperature=recipe.temperature,
+        )
+        teacher = build(
+            network.architecture, data.image_shape, data.classes, network.seed
+        )
         train(teacher, data.images, data.labels, softened, seed=network.seed)
     attack = None
     if network.training in ("fgsm", "minmax"):
 
-        def attack(model: Module, images: Tensor, labels: Tensor, generator: Generator) -> Tensor:
+        def attack(
+            model: Module, images: Tensor, labels: Tensor, generator: Generator
+        ) -> Tensor:
             return _training_attack(model, images, labels, recipe, generator)
 
-    return train(model, data.images, data.labels, recipe, seed=network.seed, attack=attack, teacher=teacher)
+    return train(
+        model,
+        data.images,
+        data.labels,
+        recipe,
+        seed=network.seed,
+        attack=attack,
+        teacher=teacher,
+    )
 
 
 def recipe_of(network: Network) -> Recipe:
-    """How the network is trained. The attacked trainings use the network's own budget."""
+    """How the network is trained. The attacked trainings use the network's own
+    budget.
+    """
     if network.training == "fgsm":
         return Recipe("fgsm", network.epochs, epsilon=network.epsilon, steps=1)
     if network.training == "minmax":
-        return Recipe("minmax", network.epochs, epsilon=network.epsilon, steps=MINMAX_STEPS)
+        return Recipe(
+            "minmax", network.epochs, epsilon=network.epsilon, steps=MINMAX_STEPS
+        )
     if network.training == "gradient-regularised":
         return Recipe("gradient-regularised", network.epochs, penalty=GRADIENT_PENALTY)
     if network.training == "distilled":
-        # Softened answers are learned slowly: twice the epochs bring clean accuracy to that of natural training.
-        return Recipe("distilled", 2 * network.epochs, temperature=DISTILLATION_TEMPERATURE)
+        # Softened answers are learned slowly: twice the epochs bring clean accuracy to
+        # that of natural training.
+        return Recipe(
+            "distilled", 2 * network.epochs, temperature=DISTILLATION_TEMPERATURE
+        )
     return Recipe("natural", network.epochs)
 
 
-def _training_attack(model: Module, images: Tensor, labels: Tensor, recipe: Recipe, generator: Generator) -> Tensor:
-    """FGSM from a random start (one step), or PGD-7 as in MinMax training; the step covers the ball in either case."""
+def _training_attack(
+    model: Module, images: Tensor, labels: Tensor, recipe: Recipe, generator: Generator
+) -> Tensor:
+    """FGSM from a random start (one step), or PGD-7 as in MinMax training; the step
+    covers the ball in either case.
+    """
     if recipe.steps == 1:
         return pgd(
-            model, images, labels, epsilon=recipe.epsilon, steps=1, step_size=recipe.epsilon, generator=generator
+            model,
+            images,
+            labels,
+            epsilon=recipe.epsilon,
+            steps=1,
+            step_size=recipe.epsilon,
+            generator=generator,
         )
     step_size = 2.5 * recipe.epsilon / recipe.steps
     return pgd(
-        model, images, labels, epsilon=recipe.epsilon, steps=recipe.steps, step_size=step_size, generator=generator
+        model,
+        images,
+        labels,
+        epsilon=recipe.epsilon,
+        steps=recipe.steps,
+        step_size=step_size,
+        generator=generator,
     )
 
 
 def train_all(networks: list[Network]) -> None:
-    """Train every network that is not in the cache yet, side by side; the largest ones first, so that no worker idles."""
+    """Train every network that is not in the cache yet, side by side; the largest ones
+    first, so that no worker idles.
+    """
     cost = {"mlp": 1, "cnn": 3, "wide-cnn": 6}
-    passes = {"natural": 1, "distilled": 2, "gradient-regularised": 3, "fgsm": 3, "minmax": MINMAX_STEPS + 1}
+    passes = {
+        "natural": 1,
+        "distilled": 2,
+        "gradient-regularised": 3,
+        "fgsm": 3,
+        "minmax": MINMAX_STEPS + 1,
+    }
     unscaled = {network for network in networks if network.scale == 1}
-    order = sorted(unscaled, key=lambda each: (-cost[each.architecture] * passes[each.training], repr(each)))
+    order = sorted(
+        unscaled,
+        key=lambda each: (-cost[each.architecture] * passes[each.training], repr(each)),
+    )
     map_in_workers(_train_one, order)
 
 

@@ -1,6 +1,8 @@
-"""How alike phantoms and mini-MIAS patches are in what can be counted: slope of the spectrum, contrast, grain.
+"""How alike phantoms and mini-MIAS patches are in what can be counted: slope of the
+spectrum, contrast, grain.
 
-Read `middles` (equal pieces of healthy breasts of both), then `power_slope`, then `record_likeness`.
+Read `middles` (equal pieces of healthy breasts of both), then `power_slope`, then
+`record_likeness`.
 """
 
 from __future__ import annotations
@@ -21,12 +23,16 @@ SIDE = 40
 BANDS = {"coarse": (0.25, 1.0), "fine": (1.0, 2.4)}
 """Frequencies in cycles/mm over which a slope is fitted."""
 BACKGROUND = 60 / 255
-"""A mini-MIAS patch with a pixel below this holds film beside the breast, and is left out."""
+"""A mini-MIAS patch with a pixel below this holds film beside the breast, and is left
+out.
+"""
 SERIES, EXAMS = 5, 80
 
 
 def middles() -> dict[str, tuple[Array, NDArray[np.int64]]]:
-    """Pieces (n, SIDE, SIDE) in [0, 1] of the inside of healthy breasts, and the exam or woman (n,) of each, by leg."""
+    """Pieces (n, SIDE, SIDE) in [0, 1] of the inside of healthy breasts, and the exam
+    or woman (n,) of each, by leg.
+    """
     exams = generate(EXAMS, SERIES, Settings(128, 96))
     healthy = np.flatnonzero(exams.subgroups[:, 0] == 0)
     top, left = (128 - SIDE) // 2, 10
@@ -36,48 +42,81 @@ def middles() -> dict[str, tuple[Array, NDArray[np.int64]]]:
     start = (read.images.shape[-1] - SIDE) // 2
     films = read.images[normal, start : start + SIDE, start : start + SIDE] / 255
     inside = films.min(axis=(1, 2)) > BACKGROUND
-    return {"phantoms": (drawn, healthy), "mias": (films[inside], read.women[normal][inside])}
+    return {
+        "phantoms": (drawn, healthy),
+        "mias": (films[inside], read.women[normal][inside]),
+    }
 
 
 def spectra(pieces: Array) -> Array:
     """Power (n, SIDE, SIDE) of each piece less its mean, under a Hann window."""
     window = np.hanning(pieces.shape[1])[:, None] * np.hanning(pieces.shape[2])[None]
-    return np.abs(np.fft.fft2((pieces - pieces.mean(axis=(1, 2), keepdims=True)) * window)) ** 2
+    return (
+        np.abs(np.fft.fft2((pieces - pieces.mean(axis=(1, 2), keepdims=True)) * window))
+        ** 2
+    )
 
 
 def power_slope(power: Array, pitch: float, low: float, high: float) -> float:
-    """Exponent of the mean of `power` (n, SIDE, SIDE) over frequencies between `low` and `high` cycles/mm."""
+    """Exponent of the mean of `power` (n, SIDE, SIDE) over frequencies between `low`
+    and `high` cycles/mm.
+    """
     axis = np.fft.fftfreq(power.shape[-1], pitch)
     frequency = np.hypot(axis[:, None], axis[None])
     used = (frequency > low) & (frequency < high)
-    return float(np.polyfit(np.log(frequency[used]), np.log(power.mean(axis=0)[used]), 1)[0])
+    return float(
+        np.polyfit(np.log(frequency[used]), np.log(power.mean(axis=0)[used]), 1)[0]
+    )
 
 
-def slope_interval(power: Array, groups: NDArray[np.integer], pitch: float, band: str, resamples: int) -> Interval:
-    """`power_slope` over a band of `BANDS` with its bootstrap interval over `groups` (n,)."""
+def slope_interval(
+    power: Array, groups: NDArray[np.integer], pitch: float, band: str, resamples: int
+) -> Interval:
+    """`power_slope` over a band of `BANDS` with its bootstrap interval over `groups`
+    (n,).
+    """
     generator, names = np.random.default_rng(0), np.unique(groups)
     members = [np.flatnonzero(groups == name) for name in names]
     drawn = [
-        power_slope(power[np.concatenate([members[unit] for unit in chosen])], pitch, *BANDS[band])
+        power_slope(
+            power[np.concatenate([members[unit] for unit in chosen])],
+            pitch,
+            *BANDS[band],
+        )
         for chosen in generator.integers(len(names), size=(resamples, len(names)))
     ]
     low, high = np.quantile(drawn, (0.025, 0.975))
-    return Interval(power_slope(power, pitch, *BANDS[band]), float(low), float(high), len(names))
+    return Interval(
+        power_slope(power, pitch, *BANDS[band]), float(low), float(high), len(names)
+    )
 
 
 def grain(pieces: Array) -> Array:
-    """Deviation (n,) of each piece from its own mean over 5 x 5 pixels: noise, specks and thin strands."""
+    """Deviation (n,) of each piece from its own mean over 5 x 5 pixels: noise, specks
+    and thin strands.
+    """
     return (pieces - uniform_filter(pieces, (0, 5, 5))).std(axis=(1, 2))
 
 
 def record_likeness(results: Results, resamples: int = 200) -> None:
-    """Rows of both legs: slope of the spectrum in two bands, contrast and grain (shares of the grey range)."""
+    """Rows of both legs: slope of the spectrum in two bands, contrast and grain (shares
+    of the grey range).
+    """
     for leg, (pieces, groups) in middles().items():
         over = "exams" if leg == "phantoms" else "women"
         power = spectra(pieces)
         for band in BANDS:
             slope = slope_interval(power, groups, mini_mias.PITCH, band, resamples)
             results.add("texture exponent", slope, over=over, leg=leg, band=band)
-        for name, values in (("contrast", pieces.std(axis=(1, 2))), ("grain", grain(pieces))):
+        for name, values in (
+            ("contrast", pieces.std(axis=(1, 2))),
+            ("grain", grain(pieces)),
+        ):
             row = bootstrap_mean(values, seed=0, groups=groups, resamples=resamples)
-            results.add(f"texture {name}", row, over=over, unit="share of the grey range", leg=leg)
+            results.add(
+                f"texture {name}",
+                row,
+                over=over,
+                unit="share of the grey range",
+                leg=leg,
+            )

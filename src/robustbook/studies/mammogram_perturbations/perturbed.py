@@ -1,6 +1,7 @@
 """The four perturbations on every leg, and what they cost (claims O1).
 
-Read `perturb` (one perturbation at one severity), then `measure_all` (scores of every network), then `record_losses`.
+Read `perturb` (one perturbation at one severity), then `measure_all` (scores of every
+network), then `record_losses`.
 """
 
 from __future__ import annotations
@@ -36,28 +37,47 @@ STRENGTHS: dict[str, tuple[float, ...]] = {
     "noise": (0.005, 0.01, 0.02, 0.04),
     "low-pass": (0.5, 1.0, 2.0, 4.0),
 }
-"""Severities: radius of the L-infinity ball, deviation of the noise (pixel units of [0, 1]), cut-off wavelength (mm)."""
-UNITS = {"adversarial": "ε", "universal": "ε", "noise": "deviation", "low-pass": "cut-off wavelength (mm)"}
+"""Severities: radius of the L-infinity ball, deviation of the noise (pixel units of [0,
+1]), cut-off wavelength (mm).
+"""
+UNITS = {
+    "adversarial": "ε",
+    "universal": "ε",
+    "noise": "deviation",
+    "low-pass": "cut-off wavelength (mm)",
+}
 AT_ONCE = 200_000
-"""Pixels of all images that an attack sends through a network at once: what its layers keep for the way back adds up."""
+"""Pixels of all images that an attack sends through a network at once: what its layers
+keep for the way back adds up.
+"""
 
 
 Key = tuple[str, float]
 
 
 def malignant_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """What an attack on an exam makes large (n,): binary cross-entropy of both malignant answers; both arguments (n, 4)."""
-    return F.binary_cross_entropy_with_logits(logits[:, 1::2], targets[:, 1::2].float(), reduction="none").sum(1)
+    """What an attack on an exam makes large (n,): binary cross-entropy of both
+    malignant answers; both arguments (n, 4).
+    """
+    return F.binary_cross_entropy_with_logits(
+        logits[:, 1::2], targets[:, 1::2].float(), reduction="none"
+    ).sum(1)
 
 
 def lesion_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """What an attack on a patch makes large (n,): binary cross-entropy of the only answer; both arguments (n, 1)."""
-    return F.binary_cross_entropy_with_logits(logits, targets.float(), reduction="none").sum(1)
+    """What an attack on a patch makes large (n,): binary cross-entropy of the only
+    answer; both arguments (n, 1).
+    """
+    return F.binary_cross_entropy_with_logits(
+        logits, targets.float(), reduction="none"
+    ).sum(1)
 
 
 @dataclass(frozen=True)
 class Task:
-    """A trained network with the images it is tested on, and others from which a universal perturbation is made."""
+    """A trained network with the images it is tested on, and others from which a
+    universal perturbation is made.
+    """
 
     model: Module
     images: Tensor
@@ -69,13 +89,21 @@ class Task:
     seed: int
 
 
-def perturb(task: Task, perturbation: str, severity: float, parameters: Parameters) -> Tensor:
-    """The task's images under one of the four perturbations, in [0, 1]. Raises KeyError if its name is unknown."""
+def perturb(
+    task: Task, perturbation: str, severity: float, parameters: Parameters
+) -> Tensor:
+    """The task's images under one of the four perturbations, in [0, 1]. Raises KeyError
+    if its name is unknown.
+    """
     generator = Generator().manual_seed(task.seed)
     ways: dict[str, Callable[[], Tensor]] = {
         "adversarial": partial(_attacked, task, severity, parameters.steps, generator),
-        "universal": partial(_universal, task, severity, parameters.universal_epochs, generator),
-        "noise": lambda: (task.images + severity * torch.randn(task.images.shape, generator=generator)).clamp(0, 1),
+        "universal": partial(
+            _universal, task, severity, parameters.universal_epochs, generator
+        ),
+        "noise": lambda: (
+            task.images + severity * torch.randn(task.images.shape, generator=generator)
+        ).clamp(0, 1),
         "low-pass": lambda: zoo.filtered(task.images, severity, task.pitch),
     }
     return ways[perturbation]()
@@ -111,7 +139,9 @@ def _universal(task: Task, epsilon: float, epochs: int, generator: Generator) ->
 
 
 def task_of(network: Network, parameters: Parameters) -> Task:
-    """What a network is tested on; the universal perturbation is made from training data."""
+    """What a network is tested on; the universal perturbation is made from training
+    data.
+    """
     model = zoo.load_network(network)
     if network.leg == "phantoms":
         exams, others = (
@@ -120,27 +150,50 @@ def task_of(network: Network, parameters: Parameters) -> Task:
         )
         count = min(parameters.attack_exams, len(exams), len(others))
         sets = [
-            (unit_images(part.images[:count]), torch.from_numpy(part.labels[:count]).flatten(1))
+            (
+                unit_images(part.images[:count]),
+                torch.from_numpy(part.labels[:count]).flatten(1),
+            )
             for part in (exams, others)
         ]
-        return Task(model, *sets[0], *sets[1], malignant_loss, network.pitch, network.seed)
+        return Task(
+            model, *sets[0], *sets[1], malignant_loss, network.pitch, network.seed
+        )
     if network.leg == "mias":
         read, images = zoo.patches()
         held = torch.from_numpy(mini_mias.fold_of(read.women) == network.fold)
         targets = torch.from_numpy(read.labels > 0).long()[:, None]
         return Task(
-            model, images[held], targets[held], images[~held], targets[~held], lesion_loss, network.pitch, network.seed
+            model,
+            images[held],
+            targets[held],
+            images[~held],
+            targets[~held],
+            lesion_loss,
+            network.pitch,
+            network.seed,
         )
     test = zoo.natural_images(network.dataset, "test", parameters.natural_test_images)
     train = zoo.natural_images(network.dataset, "train", network.examples)
     count = min(parameters.natural_attack_images, len(test), len(train))
     test, train = test.take(count), train.take(count)
-    return Task(model, test.images, test.labels, train.images, train.labels, cross_entropy, network.pitch, network.seed)
+    return Task(
+        model,
+        test.images,
+        test.labels,
+        train.images,
+        train.labels,
+        cross_entropy,
+        network.pitch,
+        network.seed,
+    )
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Logits (n, K) of one network, clean and by (perturbation, severity); similarity by the same (first seed only)."""
+    """Logits (n, K) of one network, clean and by (perturbation, severity); similarity
+    by the same (first seed only).
+    """
 
     network: Network
     clean: Array
@@ -159,49 +212,96 @@ def measure(network: Network, parameters: Parameters) -> Scores:
     for name, strengths in STRENGTHS.items():
         for severity in strengths:
             images = perturb(task, name, severity, parameters)
-            logits[name, severity] = compute_logits(task.model, images, chunk=64).double().numpy()
+            logits[name, severity] = (
+                compute_logits(task.model, images, chunk=64).double().numpy()
+            )
             if network.seed == parameters.first_seed:
-                similarity[name, severity] = mean_similarity(task.images[:24], images[:24])
-    return Scores(network, compute_logits(task.model, task.images, chunk=64).double().numpy(), logits, similarity)
+                similarity[name, severity] = mean_similarity(
+                    task.images[:24], images[:24]
+                )
+    return Scores(
+        network,
+        compute_logits(task.model, task.images, chunk=64).double().numpy(),
+        logits,
+        similarity,
+    )
 
 
 def mean_similarity(first: Tensor, second: Tensor) -> float:
-    """Mean structural similarity (Wang et al. 2004, range 1) of pairs of images (N, C, H, W), channel by channel."""
+    """Mean structural similarity (Wang et al. 2004, range 1) of pairs of images (N, C,
+    H, W), channel by channel.
+    """
     from skimage.metrics import structural_similarity
 
     side = min(first.shape[-2:])
-    window = {"gaussian_weights": True, "sigma": 1.5} if side >= 11 else {"win_size": side - 1 + side % 2}
-    pairs = zip(first.flatten(0, 1).double().numpy(), second.flatten(0, 1).double().numpy(), strict=True)
+    window = (
+        {"gaussian_weights": True, "sigma": 1.5}
+        if side >= 11
+        else {"win_size": side - 1 + side % 2}
+    )
+    pairs = zip(
+        first.flatten(0, 1).double().numpy(),
+        second.flatten(0, 1).double().numpy(),
+        strict=True,
+    )
     return float(
-        np.mean([structural_similarity(a, b, data_range=1.0, use_sample_covariance=False, **window) for a, b in pairs])
+        np.mean(
+            [
+                structural_similarity(
+                    a, b, data_range=1.0, use_sample_covariance=False, **window
+                )
+                for a, b in pairs
+            ]
+        )
     )
 
 
 def measure_all(networks: Sequence[Network], parameters: Parameters) -> list[Scores]:
     """`measure` for every clean network, side by side."""
     return map_in_workers(
-        partial(measure, parameters=parameters), [each for each in networks if each.training == "clean"]
+        partial(measure, parameters=parameters),
+        [each for each in networks if each.training == "clean"],
     )
 
 
-# Rows -----------------------------------------------------------------------------------------------------------------
+# Rows
+# --------------------------------------------------------------------------------------
 
 
-def record_phantoms(results: Results, measured: Sequence[Scores], exams: Exams, parameters: Parameters) -> None:
-    """Rows of O1 on phantoms: AUC of malignant breasts, all and by subgroup, against all that are not malignant."""
+def record_phantoms(
+    results: Results, measured: Sequence[Scores], exams: Exams, parameters: Parameters
+) -> None:
+    """Rows of O1 on phantoms: AUC of malignant breasts, all and by subgroup, against
+    all that are not malignant.
+    """
     results.add("seeds", len(measured), leg="phantoms")
     _record_similarity(results, measured, "phantoms")
     count = len(measured[0].clean)
     for subgroup in ("all", *SUBGROUPS[1:]):
         chosen, positive = task_rows(exams, subgroup, count)
         groups = np.repeat(np.arange(count), 2)
-        _record_leg(results, measured, "phantoms", subgroup, chosen, positive, groups, parameters)
+        _record_leg(
+            results,
+            measured,
+            "phantoms",
+            subgroup,
+            chosen,
+            positive,
+            groups,
+            parameters,
+        )
 
 
-def task_rows(exams: Exams, subgroup: str, count: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Masks (2 * count,) of breasts in a sub-task (malignant of the subgroup and all non-malignant) and of the malignant ones."""
+def task_rows(
+    exams: Exams, subgroup: str, count: int
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Masks (2 * count,) of breasts in a sub-task (malignant of the subgroup and all
+    non-malignant) and of the malignant ones.
+    """
     malignant = exams.labels[:count, :, 1].ravel() > 0
-    positive = malignant & ((subgroup == "all") | (exams.subgroups[:count].ravel() == _index(subgroup)))
+    positive = malignant & (
+        (subgroup == "all") | (exams.subgroups[:count].ravel() == _index(subgroup))
+    )
     return ~malignant | positive, positive
 
 
@@ -210,33 +310,60 @@ def _index(subgroup: str) -> int:
 
 
 def malignant_scores(logits: Array) -> Array:
-    """Malignant logits of all breasts (2 * exams,), left before right, from `logits` (exams, 4)."""
+    """Malignant logits of all breasts (2 * exams,), left before right, from `logits`
+    (exams, 4).
+    """
     return logits[:, 1::2].ravel()
 
 
-def record_patches(results: Results, measured: Sequence[Scores], parameters: Parameters) -> None:
-    """Rows of O1 on mini-MIAS: AUC of lesions against normal patches from the folds' held-out logits, by woman."""
+def record_patches(
+    results: Results, measured: Sequence[Scores], parameters: Parameters
+) -> None:
+    """Rows of O1 on mini-MIAS: AUC of lesions against normal patches from the folds'
+    held-out logits, by woman.
+    """
     if not measured:
         return
     read, _ = zoo.patches()
-    folds, seeds = mini_mias.fold_of(read.women), sorted({each.network.seed for each in measured})
+    folds, seeds = (
+        mini_mias.fold_of(read.women),
+        sorted({each.network.seed for each in measured}),
+    )
     pooled = []
     for seed in seeds:
-        parts = {each.network.fold: each for each in measured if each.network.seed == seed}
+        parts = {
+            each.network.fold: each for each in measured if each.network.seed == seed
+        }
 
         logits = {key: _merged(parts, folds, key) for key in parts[0].logits}
         similarity = {
-            key: float(np.mean([part.similarity[key] for part in parts.values()])) for key in parts[0].similarity
+            key: float(np.mean([part.similarity[key] for part in parts.values()]))
+            for key in parts[0].similarity
         }
-        pooled.append(Scores(parts[0].network, _merged(parts, folds, None), logits, similarity))
+        pooled.append(
+            Scores(parts[0].network, _merged(parts, folds, None), logits, similarity)
+        )
     results.add("seeds", len(pooled), leg="mias")
     _record_similarity(results, pooled, "mias")
     everything = np.ones(len(folds), bool)
-    _record_leg(results, pooled, "mias", "all", everything, read.labels > 0, read.women, parameters)
+    _record_leg(
+        results,
+        pooled,
+        "mias",
+        "all",
+        everything,
+        read.labels > 0,
+        read.women,
+        parameters,
+    )
 
 
-def _merged(parts: dict[int, Scores], folds: NDArray[np.integer], key: Key | None) -> Array:
-    """Held-out logits (N, 1) of all folds; those of a fold's own network are brought to one scale by its clean logits."""
+def _merged(
+    parts: dict[int, Scores], folds: NDArray[np.integer], key: Key | None
+) -> Array:
+    """Held-out logits (N, 1) of all folds; those of a fold's own network are brought to
+    one scale by its clean logits.
+    """
     whole = np.empty((len(folds), 1))
     for fold, part in parts.items():
         whole[folds == fold] = (part.at(key) - part.clean.mean()) / part.clean.std()
@@ -254,7 +381,9 @@ def _record_leg(
     parameters: Parameters,
 ) -> None:
     """Clean AUC and its loss under every perturbation for one sub-task."""
-    resampling = roc.draw(positive[chosen], groups[chosen], seed=0, resamples=parameters.resamples)
+    resampling = roc.draw(
+        positive[chosen], groups[chosen], seed=0, resamples=parameters.resamples
+    )
     over = "seeds and exams" if leg == "phantoms" else "seeds and women"
 
     def drawn(key: Key | None) -> roc.Drawn:
@@ -267,7 +396,14 @@ def _record_leg(
     results.add("clean AUC", clean.interval(), over=over, **common)
     for key in measured[0].logits:
         loss = clean - drawn(key)
-        results.add("AUC loss", loss.interval(), over=over, perturbation=key[0], severity=key[1], **common)
+        results.add(
+            "AUC loss",
+            loss.interval(),
+            over=over,
+            perturbation=key[0],
+            severity=key[1],
+            **common,
+        )
 
 
 def _record_similarity(results: Results, measured: Sequence[Scores], leg: str) -> None:
@@ -275,35 +411,59 @@ def _record_similarity(results: Results, measured: Sequence[Scores], leg: str) -
         results.add("similarity", value, leg=leg, perturbation=name, severity=severity)
 
 
-def record_natural(results: Results, measured: Sequence[Scores], parameters: Parameters) -> None:
-    """Rows of the natural arm: loss of accuracy under the same perturbations, over images (and seeds)."""
+def record_natural(
+    results: Results, measured: Sequence[Scores], parameters: Parameters
+) -> None:
+    """Rows of the natural arm: loss of accuracy under the same perturbations, over
+    images (and seeds).
+    """
     network = measured[0].network
     count = len(measured[0].clean)
-    test = zoo.natural_images(network.dataset, "test", parameters.natural_test_images).take(count)
+    test = zoo.natural_images(
+        network.dataset, "test", parameters.natural_test_images
+    ).take(count)
     labels = test.labels.numpy()
     _record_similarity(results, measured, "natural")
     resampling = draw_images(count, parameters)
 
     def drawn(key: Key | None) -> roc.Drawn:
-        right = np.stack([(each.at(key).argmax(1) == labels) for each in measured]).astype(float)
+        right = np.stack(
+            [(each.at(key).argmax(1) == labels) for each in measured]
+        ).astype(float)
         return roc.resampled(share_right, labels, right, resampling)
 
     clean = drawn(None)
     for key in measured[0].logits:
         loss = (clean - drawn(key)).interval()
         over = over_images(len(measured))
-        results.add("natural accuracy loss", loss, over=over, perturbation=key[0], severity=key[1])
+        results.add(
+            "natural accuracy loss",
+            loss,
+            over=over,
+            perturbation=key[0],
+            severity=key[1],
+        )
 
 
-def share_right(_: ArrayLike, right: ArrayLike, weights: ArrayLike | None = None) -> Array:
-    """Accuracy (R,) from `right` (n,), 1 where the answer is right, by the `weights` (R, n) of resamples; for `roc.resampled`."""
+def share_right(
+    _: ArrayLike, right: ArrayLike, weights: ArrayLike | None = None
+) -> Array:
+    """Accuracy (R,) from `right` (n,), 1 where the answer is right, by the `weights`
+    (R, n) of resamples; for `roc.resampled`.
+    """
     row = np.asarray(right, dtype=np.float64)
-    return row.mean(keepdims=True) if weights is None else np.asarray(weights) @ row / np.sum(weights, axis=1)
+    return (
+        row.mean(keepdims=True)
+        if weights is None
+        else np.asarray(weights) @ row / np.sum(weights, axis=1)
+    )
 
 
 def draw_images(count: int, parameters: Parameters) -> roc.Resampling:
     """How often each of `count` images is drawn in each resample."""
-    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=parameters.resamples)
+    drawn = np.random.default_rng(0).multinomial(
+        count, np.full(count, 1 / count), size=parameters.resamples
+    )
     return roc.Resampling(drawn.astype(float), count)
 
 

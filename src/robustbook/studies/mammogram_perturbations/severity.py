@@ -1,6 +1,8 @@
-"""Low-pass filtering in depth on phantoms and natural images: AUC by severity, subgroup, training and region (O2, O3).
+"""Low-pass filtering in depth on phantoms and natural images: AUC by severity,
+subgroup, training and region (O2, O3).
 
-Read `measure` (malignant logits of one network at every severity it is asked about), then `record_severities`.
+Read `measure` (malignant logits of one network at every severity it is asked about),
+then `record_severities`.
 """
 
 from __future__ import annotations
@@ -45,9 +47,11 @@ SUBTASKS = SUBGROUPS[1:]
 
 @dataclass(frozen=True)
 class Curve:
-    """Scores of one network by severity in mm (0 is unfiltered), and by (where, severity) for filtered regions.
+    """Scores of one network by severity in mm (0 is unfiltered), and by (where,
+    severity) for filtered regions.
 
-    Phantoms: malignant logits (2 * exams,); natural images: 1 where the answer is right (n,).
+    Phantoms: malignant logits (2 * exams,); natural images: 1 where the answer is right
+    (n,).
     """
 
     network: Network
@@ -56,8 +60,14 @@ class Curve:
 
 
 def measure(network: Network, parameters: Parameters) -> Curve:
-    """A clean or blur-augmented network at every severity, one trained on filtered images at its own."""
-    severities = (network.severity,) if network.training == "filtered" else (0.0, *zoo.SEVERITIES)
+    """A clean or blur-augmented network at every severity, one trained on filtered
+    images at its own.
+    """
+    severities = (
+        (network.severity,)
+        if network.training == "filtered"
+        else (0.0, *zoo.SEVERITIES)
+    )
     if network.leg == "natural":
         return _measure_natural(network, severities, parameters)
     model, exams = zoo.load_network(network), zoo.test_exams(parameters)
@@ -66,21 +76,28 @@ def measure(network: Network, parameters: Parameters) -> Curve:
     def scored(shown: Tensor) -> Array:
         return malignant_scores(compute_logits(model, shown, chunk=64).double().numpy())
 
-    scores = {severity: scored(zoo.filtered(images, severity, network.pitch)) for severity in severities}
+    scores = {
+        severity: scored(zoo.filtered(images, severity, network.pitch))
+        for severity in severities
+    }
     regions = {}
     if network.training == "clean":
         lesion = dilated(torch.from_numpy(with_regions(exams)), MARGIN)
         for where in REGIONS:
             for severity in REGION_SEVERITIES:
-                shown = low_pass(images, severity, pitch=network.pitch, region=lesion, where=where)
+                shown = low_pass(
+                    images, severity, pitch=network.pitch, region=lesion, where=where
+                )
                 regions[str(where), severity] = scored(quantised(shown))
     return Curve(network, scores, regions)
 
 
 def with_regions(exams: Exams, seed: int = 0) -> NDArray[np.bool_]:
-    """The exams' masks (N, 4, H, W), where a breast without a lesion has those of another exam's lesion on the same side.
+    """The exams' masks (N, 4, H, W), where a breast without a lesion has those of
+    another exam's lesion on the same side.
 
-    Otherwise filtering the outside would blur breasts without a lesion all over, and filtering the inside leave them sharp.
+    Otherwise filtering the outside would blur breasts without a lesion all over, and
+    filtering the inside leave them sharp.
     """
     rng, masks = np.random.default_rng(seed), exams.masks.copy()
     for side in (0, 1):
@@ -92,11 +109,18 @@ def with_regions(exams: Exams, seed: int = 0) -> NDArray[np.bool_]:
     return masks
 
 
-def _measure_natural(network: Network, severities: Sequence[float], parameters: Parameters) -> Curve:
+def _measure_natural(
+    network: Network, severities: Sequence[float], parameters: Parameters
+) -> Curve:
     model = zoo.load_network(network)
     test = zoo.natural_images(network.dataset, "test", parameters.natural_test_images)
     scores = {
-        severity: (compute_logits(model, zoo.filtered(test.images, severity, network.pitch)).argmax(1) == test.labels)
+        severity: (
+            compute_logits(
+                model, zoo.filtered(test.images, severity, network.pitch)
+            ).argmax(1)
+            == test.labels
+        )
         .double()
         .numpy()
         for severity in severities
@@ -109,25 +133,47 @@ def measure_all(networks: Sequence[Network], parameters: Parameters) -> list[Cur
     return map_in_workers(partial(measure, parameters=parameters), list(networks))
 
 
-# Rows -----------------------------------------------------------------------------------------------------------------
+# Rows
+# --------------------------------------------------------------------------------------
 
 
 def _stacked(curves: Sequence[Curve], training: str, severity: float) -> Array | None:
-    """Scores (seeds, n) of a training at a severity, None if none was measured there."""
-    rows = [each.scores[severity] for each in curves if each.network.training == training and severity in each.scores]
+    """Scores (seeds, n) of a training at a severity, None if none was measured
+    there.
+    """
+    rows = [
+        each.scores[severity]
+        for each in curves
+        if each.network.training == training and severity in each.scores
+    ]
     return np.stack(rows) if rows else None
 
 
-def record_severities(results: Results, curves: Sequence[Curve], exams: Exams, parameters: Parameters) -> None:
-    """Rows of O2 and O3 on phantoms: AUC and KS by training and severity, losses, and what re-training leaves of them."""
+def record_severities(
+    results: Results, curves: Sequence[Curve], exams: Exams, parameters: Parameters
+) -> None:
+    """Rows of O2 and O3 on phantoms: AUC and KS by training and severity, losses, and
+    what re-training leaves of them.
+    """
     groups = np.repeat(np.arange(len(exams)), 2)
     losses = {
         subgroup: _record_subgroup(
-            results, curves, subgroup, *task_rows(exams, subgroup, len(exams)), groups, parameters
+            results,
+            curves,
+            subgroup,
+            *task_rows(exams, subgroup, len(exams)),
+            groups,
+            parameters,
         )
         for subgroup in (*SUBTASKS, "all")
     }
-    record_excess(results, losses["microcalcification"], losses["soft tissue"], "phantoms", "four-view")
+    record_excess(
+        results,
+        losses["microcalcification"],
+        losses["soft tissue"],
+        "phantoms",
+        "four-view",
+    )
 
 
 def _record_subgroup(
@@ -141,10 +187,15 @@ def _record_subgroup(
 ) -> dict[float, roc.Drawn]:
     """Rows of one subgroup; returns the loss of the clean network by severity."""
     resampling = draw_exams(positive, groups, parameters)
-    common: dict[str, Any] = {"leg": "phantoms", "network": "four-view", "subgroup": subgroup}
+    common: dict[str, Any] = {
+        "leg": "phantoms",
+        "network": "four-view",
+        "subgroup": subgroup,
+    }
 
     def drawn(scores: Array) -> roc.Drawn:
-        # All breasts are drawn; those outside the sub-task have no weight, so that subgroups are drawn alike.
+        # All breasts are drawn; those outside the sub-task have no weight, so that
+        # subgroups are drawn alike.
         kept = roc.Resampling(resampling.weights[:, chosen], resampling.units)
         return roc.resampled(roc.auc, positive[chosen], scores[:, chosen], kept)
 
@@ -154,19 +205,49 @@ def _record_subgroup(
             scores = _stacked(curves, training, severity)
             if scores is not None:
                 found[training, severity] = drawn(scores)
-                separation = np.mean([roc.ks(positive[chosen], row[chosen])[0] for row in scores])
-                results.add("KS", float(separation), n=len(scores), training=training, severity=severity, **common)
+                separation = np.mean(
+                    [roc.ks(positive[chosen], row[chosen])[0] for row in scores]
+                )
+                results.add(
+                    "KS",
+                    float(separation),
+                    n=len(scores),
+                    training=training,
+                    severity=severity,
+                    **common,
+                )
     _record_seeds(results, curves, chosen, positive, common)
     clean = found["clean", 0.0]
     record_curves(results, found, clean, common)
     for where, severity in next(each for each in curves if each.regions).regions:
-        scores = np.stack([each.regions[where, severity] for each in curves if each.regions])
+        scores = np.stack(
+            [each.regions[where, severity] for each in curves if each.regions]
+        )
         loss = (clean - drawn(scores)).interval()
-        results.add("region AUC loss", loss, over="seeds and exams", where=where, severity=severity, **common)
+        results.add(
+            "region AUC loss",
+            loss,
+            over="seeds and exams",
+            where=where,
+            severity=severity,
+            **common,
+        )
     for severity in zoo.SEVERITIES:
-        loss = (found["blur-augmented", 0.0] - found["blur-augmented", severity]).interval()
-        results.add("blur-augmented AUC loss", loss, over="seeds and exams", severity=severity, **common)
-    return {severity: clean - each for (training, severity), each in found.items() if training == "clean"}
+        loss = (
+            found["blur-augmented", 0.0] - found["blur-augmented", severity]
+        ).interval()
+        results.add(
+            "blur-augmented AUC loss",
+            loss,
+            over="seeds and exams",
+            severity=severity,
+            **common,
+        )
+    return {
+        severity: clean - each
+        for (training, severity), each in found.items()
+        if training == "clean"
+    }
 
 
 def _record_seeds(
@@ -180,38 +261,64 @@ def _record_seeds(
     for curve in curves:
         if curve.network.training == "clean":
             for severity, scores in curve.scores.items():
-                for name, statistic in (("AUC of one seed", roc.auc), ("KS of one seed", roc.ks)):
+                for name, statistic in (
+                    ("AUC of one seed", roc.auc),
+                    ("KS of one seed", roc.ks),
+                ):
                     value = float(statistic(positive[chosen], scores[chosen])[0])
-                    results.add(name, value, severity=severity, seed=curve.network.seed, **common)
+                    results.add(
+                        name,
+                        value,
+                        severity=severity,
+                        seed=curve.network.seed,
+                        **common,
+                    )
 
 
-def draw_exams(positive: NDArray[np.bool_], groups: NDArray[np.integer], parameters: Parameters) -> roc.Resampling:
-    """Resamples of exams, the same for every subgroup as long as none loses its positives."""
+def draw_exams(
+    positive: NDArray[np.bool_], groups: NDArray[np.integer], parameters: Parameters
+) -> roc.Resampling:
+    """Resamples of exams, the same for every subgroup as long as none loses its
+    positives.
+    """
     return roc.draw(positive, groups, seed=0, resamples=parameters.resamples)
 
 
 def record_curves(
-    results: Results, found: dict[tuple[str, float], roc.Drawn], clean: roc.Drawn, common: dict[str, Any]
+    results: Results,
+    found: dict[tuple[str, float], roc.Drawn],
+    clean: roc.Drawn,
+    common: dict[str, Any],
 ) -> None:
-    """AUC and loss of AUC by training and severity; where a filtered training exists, its loss in two parts.
+    """AUC and loss of AUC by training and severity; where a filtered training exists,
+    its loss in two parts.
 
-    Brittleness is what re-training restores of the loss. What it leaves may be gone from the image, or not be found there.
+    Brittleness is what re-training restores of the loss. What it leaves may be gone
+    from the image, or not be found there.
     """
     over = "seeds and exams"
     for (training, severity), each in found.items():
         factors: dict[str, Any] = {"training": training, "severity": severity, **common}
         results.add("low-pass AUC", each.interval(), over=over, **factors)
         if severity:
-            results.add("low-pass AUC loss", (clean - each).interval(), over=over, **factors)
+            results.add(
+                "low-pass AUC loss", (clean - each).interval(), over=over, **factors
+            )
         if training == "filtered" and severity and ("clean", severity) in found:
             part = (each - found["clean", severity]).interval()
             results.add("brittleness", part, over=over, severity=severity, **common)
 
 
 def record_excess(
-    results: Results, calcifications: dict[float, roc.Drawn], tissue: dict[float, roc.Drawn], leg: str, network: str
+    results: Results,
+    calcifications: dict[float, roc.Drawn],
+    tissue: dict[float, roc.Drawn],
+    leg: str,
+    network: str,
 ) -> None:
-    """How much more AUC microcalcifications lose than soft tissue lesions, by severity, from the same resamples."""
+    """How much more AUC microcalcifications lose than soft tissue lesions, by severity,
+    from the same resamples.
+    """
     for severity in calcifications:
         if severity:
             excess = (calcifications[severity] - tissue[severity]).interval()
@@ -225,25 +332,47 @@ def record_excess(
             )
 
 
-def record_natural(results: Results, curves: Sequence[Curve], parameters: Parameters) -> None:
-    """Rows of the natural arm of O3: accuracy by training and severity, its loss, and the share that re-training leaves.
+def record_natural(
+    results: Results, curves: Sequence[Curve], parameters: Parameters
+) -> None:
+    """Rows of the natural arm of O3: accuracy by training and severity, its loss, and
+    the share that re-training leaves.
 
-    The share is recorded where the loss of the clean network is worth sharing out: `SMALL_LOSS` or more, interval above 0.
+    The share is recorded where the loss of the clean network is worth sharing out:
+    `SMALL_LOSS` or more, interval above 0.
     """
-    kinds = sorted({(each.network.training, severity) for each in curves for severity in each.scores})
-    tables = {kind: table for kind in kinds if (table := _stacked(curves, *kind)) is not None}
+    kinds = sorted(
+        {
+            (each.network.training, severity)
+            for each in curves
+            for severity in each.scores
+        }
+    )
+    tables = {
+        kind: table for kind in kinds if (table := _stacked(curves, *kind)) is not None
+    }
     clean = tables["clean", 0.0]
     resampling, over = draw_images(clean.shape[1], parameters), over_images(len(clean))
     labels = np.zeros(clean.shape[1])
-    found = {kind: roc.resampled(share_right, labels, table, resampling) for kind, table in tables.items()}
+    found = {
+        kind: roc.resampled(share_right, labels, table, resampling)
+        for kind, table in tables.items()
+    }
     base = found["clean", 0.0]
     results.add("natural accuracy", base.interval(), over=over)
     for (training, severity), each in found.items():
         factors: dict[str, Any] = {"training": training, "severity": severity}
         results.add("natural low-pass accuracy", each.interval(), over=over, **factors)
         if severity:
-            results.add("natural low-pass accuracy loss", (base - each).interval(), over=over, **factors)
-    for severity in (severity for training, severity in found if training == "filtered"):
+            results.add(
+                "natural low-pass accuracy loss",
+                (base - each).interval(),
+                over=over,
+                **factors,
+            )
+    for severity in (
+        severity for training, severity in found if training == "filtered"
+    ):
         lost, left = base - found["clean", severity], base - found["filtered", severity]
         if worth_sharing(lost.interval()):
             share = share_left(left, lost)
@@ -252,21 +381,36 @@ def record_natural(results: Results, curves: Sequence[Curve], parameters: Parame
 
 
 def worth_sharing(lost: Interval) -> bool:
-    """Whether a loss is large enough, and sure enough, for a share of it to mean anything."""
+    """Whether a loss is large enough, and sure enough, for a share of it to mean
+    anything.
+    """
     return lost.low > 0 and lost.value >= SMALL_LOSS
 
 
 def share_left(left: roc.Drawn, lost: roc.Drawn) -> Interval:
-    """The ratio of two losses of the same resamples; one in which nothing was lost counts as infinitely much left."""
+    """The ratio of two losses of the same resamples; one in which nothing was lost
+    counts as infinitely much left.
+    """
     ratios = np.divide(
-        left.resamples, lost.resamples, out=np.full_like(lost.resamples, np.inf), where=lost.resamples > 0
+        left.resamples,
+        lost.resamples,
+        out=np.full_like(lost.resamples, np.inf),
+        where=lost.resamples > 0,
     )
     low, high = np.quantile(ratios, (0.025, 0.975), method="nearest")
     return Interval(left.value / lost.value, float(low), float(high), lost.units)
 
 
 def record_published(results: Results, parameters: Parameters) -> None:
-    """Accuracy of the published ResNet-20 as it comes, before it is trained on for the natural arm."""
-    test = zoo.natural_images(parameters.natural_dataset, "test", parameters.natural_test_images)
+    """Accuracy of the published ResNet-20 as it comes, before it is trained on for the
+    natural arm.
+    """
+    test = zoo.natural_images(
+        parameters.natural_dataset, "test", parameters.natural_test_images
+    )
     right = compute_logits(published_resnet20(), test.images).argmax(1) == test.labels
-    results.add("published network's accuracy", binomial_interval(int(right.sum()), len(right)), over="images")
+    results.add(
+        "published network's accuracy",
+        binomial_interval(int(right.sum()), len(right)),
+        over="images",
+    )

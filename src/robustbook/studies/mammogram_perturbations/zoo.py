@@ -1,6 +1,8 @@
-"""The networks of the study: on phantoms, on mini-MIAS patches, on natural images; what identifies one, and how it is trained.
+"""The networks of the study: on phantoms, on mini-MIAS patches, on natural images; what
+identifies one, and how it is trained.
 
-Read `Network` first, then `phantom_networks`, `natural_networks`, `patch_networks`, then `load_network`.
+Read `Network` first, then `phantom_networks`, `natural_networks`, `patch_networks`,
+then `load_network`.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ DATA_MODULES = (digits, mnist, cifar10, mini_mias, phantoms)
 Leg = Literal["phantoms", "natural", "mias"]
 Training = Literal["clean", "filtered", "blur-augmented"]
 SEVERITIES = (0.33, 0.5, 0.67, 1.0, 2.0, 4.0)
-"""Cut-off wavelengths in mm at which networks are tested: those of the published predictions that the pixels can hold."""
+"""Cut-off wavelengths in mm at which networks are tested: those of the published
+predictions that the pixels can hold.
+"""
 RETRAINED = (4.0, 2.0, 1.0, 0.5, 0.67, 0.33)
 """The severities in the order in which networks are trained again at them."""
 BLURS = (4.0, 2.0, 1.0, 0.5)
@@ -40,7 +44,9 @@ BLURS = (4.0, 2.0, 1.0, 0.5)
 WIDTHS = (12, 24, 48)
 PEAK_RATE = 6e-3
 FINE_RATE = 5e-4
-"""Learning rate of training on; of 0.002, 0.001 and 0.0005 the best on held-out training images at 0, 2 and 4 mm alike."""
+"""Learning rate of training on; of 0.002, 0.001 and 0.0005 the best on held-out
+training images at 0, 2 and 4 mm alike.
+"""
 CROP = 64
 """Side of the middle of a mini-MIAS patch that is used, in pixels."""
 TRAIN_SERIES, TEST_SERIES = 2003, 10041
@@ -48,7 +54,9 @@ TRAIN_SERIES, TEST_SERIES = 2003, 10041
 
 @dataclass(frozen=True)
 class Network:
-    """What identifies a trained network: leg, training, the severity (mm) it was trained at, seed, fold, and its numbers."""
+    """What identifies a trained network: leg, training, the severity (mm) it was
+    trained at, seed, fold, and its numbers.
+    """
 
     leg: Leg
     training: Training
@@ -64,8 +72,14 @@ class Network:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """Plain values that name its checkpoint; an architecture that the leg implies is left out."""
-        return {name: value for name, value in asdict(self).items() if name != "architecture" or value}
+        """Plain values that name its checkpoint; an architecture that the leg implies
+        is left out.
+        """
+        return {
+            name: value
+            for name, value in asdict(self).items()
+            if name != "architecture" or value
+        }
 
 
 def seeds(parameters: Parameters) -> range:
@@ -79,18 +93,28 @@ def retrained(parameters: Parameters) -> tuple[float, ...]:
 
 
 def naturally_retrained(parameters: Parameters) -> tuple[float, ...]:
-    """Severities at which networks of the natural arm are trained again, mildest first."""
+    """Severities at which networks of the natural arm are trained again,
+    mildest first.
+    """
     return tuple(sorted(RETRAINED[: parameters.natural_retrained]))
 
 
 def _kinds(severities: tuple[float, ...]) -> list[tuple[Training, float]]:
-    filtered: list[tuple[Training, float]] = [("filtered", severity) for severity in severities]
+    filtered: list[tuple[Training, float]] = [
+        ("filtered", severity) for severity in severities
+    ]
     return [("clean", 0.0), *filtered, ("blur-augmented", 0.0)]
 
 
 def phantom_networks(parameters: Parameters) -> list[Network]:
     """Clean, trained at each severity, and blur-augmented, from every seed."""
-    size = (parameters.train_exams, parameters.epochs, "phantoms", parameters.height, parameters.pitch)
+    size = (
+        parameters.train_exams,
+        parameters.epochs,
+        "phantoms",
+        parameters.height,
+        parameters.pitch,
+    )
     return [
         Network("phantoms", kind, severity, seed, 0, *size)
         for kind, severity in _kinds(retrained(parameters))
@@ -99,9 +123,19 @@ def phantom_networks(parameters: Parameters) -> list[Network]:
 
 
 def natural_networks(parameters: Parameters) -> list[Network]:
-    """The same kinds on natural images; a pixel counts as one of the phantoms', so that cut-offs are equal in pixels."""
-    size = (parameters.natural_train_images, parameters.natural_epochs, parameters.natural_dataset, 0, parameters.pitch)
-    architecture = "" if parameters.natural_network == "cnn" else parameters.natural_network
+    """The same kinds on natural images; a pixel counts as one of the phantoms', so that
+    cut-offs are equal in pixels.
+    """
+    size = (
+        parameters.natural_train_images,
+        parameters.natural_epochs,
+        parameters.natural_dataset,
+        0,
+        parameters.pitch,
+    )
+    architecture = (
+        "" if parameters.natural_network == "cnn" else parameters.natural_network
+    )
     return [
         Network("natural", kind, severity, seed, 0, *size, architecture)
         for kind, severity in _kinds(naturally_retrained(parameters))
@@ -110,17 +144,31 @@ def natural_networks(parameters: Parameters) -> list[Network]:
 
 
 def patch_networks(parameters: Parameters) -> list[Network]:
-    """Clean networks on mini-MIAS patches, one for each fold and seed; none if the leg is left out."""
+    """Clean networks on mini-MIAS patches, one for each fold and seed; none if the leg
+    is left out.
+    """
     if not parameters.mini_mias_epochs:
         return []
     return [
-        Network("mias", "clean", 0.0, seed, fold, 0, parameters.mini_mias_epochs, "mini-mias", CROP, mini_mias.PITCH)
+        Network(
+            "mias",
+            "clean",
+            0.0,
+            seed,
+            fold,
+            0,
+            parameters.mini_mias_epochs,
+            "mini-mias",
+            CROP,
+            mini_mias.PITCH,
+        )
         for fold in range(mini_mias.FOLDS)
         for seed in seeds(parameters)
     ]
 
 
-# Data -----------------------------------------------------------------------------------------------------------------
+# Data
+# --------------------------------------------------------------------------------------
 
 
 def settings_of(parameters: Parameters) -> Settings:
@@ -148,27 +196,41 @@ def natural_images(dataset: str, split: str, count: int) -> ImageSet:
 
 @lru_cache(maxsize=1)
 def patches() -> tuple[Patches, Tensor]:
-    """All mini-MIAS patches and the middle of each as images (N, 1, CROP, CROP) in [0, 1]."""
+    """All mini-MIAS patches and the middle of each as images (N, 1, CROP, CROP) in [0,
+    1].
+    """
     whole = load("mini-mias", "all")  # verifies the file
     from robustbook.data.store import data_root
 
     read = mini_mias.read_patches(data_root() / mini_mias.FILE.path)
     margin = (whole.images.shape[-1] - CROP) // 2
-    return read, whole.images[:, :, margin : margin + CROP, margin : margin + CROP].contiguous()
+    return read, whole.images[
+        :, :, margin : margin + CROP, margin : margin + CROP
+    ].contiguous()
 
 
-# Networks -------------------------------------------------------------------------------------------------------------
+# Networks
+# --------------------------------------------------------------------------------------
 
 
 def load_network(network: Network) -> Module:
-    """The trained network in evaluation mode, from the checkpoint cache if it is there."""
-    loaders = {"phantoms": _phantom_network, "natural": _natural_network, "mias": _patch_network}
+    """The trained network in evaluation mode, from the checkpoint cache if it
+    is there.
+    """
+    loaders = {
+        "phantoms": _phantom_network,
+        "natural": _natural_network,
+        "mias": _patch_network,
+    }
     return loaders[network.leg](network)
 
 
 def _phantom_network(network: Network) -> Module:
     exams = exams_of("train", network.examples, network.height, network.pitch)
-    images, targets = unit_images(exams.images), torch.from_numpy(exams.labels).flatten(1)
+    images, targets = (
+        unit_images(exams.images),
+        torch.from_numpy(exams.labels).flatten(1),
+    )
     recipe = Recipe(network.epochs, PEAK_RATE)
     model = four_view.build(FourViewNetwork, network.seed, widths=WIDTHS)
     if network.training == "filtered":
@@ -179,7 +241,9 @@ def _phantom_network(network: Network) -> Module:
 
     def fit(untrained: Module) -> Module:
         corrupt = blur if network.training == "blur-augmented" else None
-        return four_view.train(untrained, images, targets, recipe, seed=network.seed, corrupt=corrupt)
+        return four_view.train(
+            untrained, images, targets, recipe, seed=network.seed, corrupt=corrupt
+        )
 
     identity = {**network.identity, "recipe": asdict(recipe), "digest": exams.digest}
     return cached(identity, model, fit, code=(four_view, lowpass))
@@ -191,7 +255,9 @@ def _natural_network(network: Network) -> Module:
     if network.training == "filtered":
         images = filtered(images, network.severity, network.pitch)
     if network.training == "blur-augmented":
-        images = _randomly_blurred(images, network.pitch, Generator().manual_seed(network.seed))
+        images = _randomly_blurred(
+            images, network.pitch, Generator().manual_seed(network.seed)
+        )
     if network.architecture == "resnet20":
         return _fine_tuned(network, data, images)
     recipe = training.Recipe("natural", network.epochs)
@@ -205,13 +271,22 @@ def _natural_network(network: Network) -> Module:
 
 
 def _fine_tuned(network: Network, data: ImageSet, images: Tensor) -> Module:
-    """The published ResNet-20 trained on; the clean network too, so that two kinds differ in nothing but the filter."""
-    recipe = training.Recipe("natural", network.epochs, learning_rate=FINE_RATE, batch=64)
+    """The published ResNet-20 trained on; the clean network too, so that two kinds
+    differ in nothing but the filter.
+    """
+    recipe = training.Recipe(
+        "natural", network.epochs, learning_rate=FINE_RATE, batch=64
+    )
 
     def fit(published: Module) -> Module:
         return training.train(published, images, data.labels, recipe, seed=network.seed)
 
-    identity = {**network.identity, "recipe": asdict(recipe), "digest": data.digest, "start": RESNET20_DIGEST}
+    identity = {
+        **network.identity,
+        "recipe": asdict(recipe),
+        "digest": data.digest,
+        "start": RESNET20_DIGEST,
+    }
     model = published_resnet20().to(memory_format=torch.channels_last)
     return cached(identity, model, fit, code=(lowpass, prunable))
 
@@ -224,14 +299,21 @@ def _patch_network(network: Network) -> Module:
     model = four_view.build(PatchNetwork, network.seed, classes=1, widths=WIDTHS)
 
     def fit(untrained: Module) -> Module:
-        return four_view.train(untrained, images[chosen], targets, recipe, seed=network.seed)
+        return four_view.train(
+            untrained, images[chosen], targets, recipe, seed=network.seed
+        )
 
-    identity = {**network.identity, "recipe": asdict(recipe), "digest": mini_mias.FILE.digest}
+    identity = {
+        **network.identity,
+        "recipe": asdict(recipe),
+        "digest": mini_mias.FILE.digest,
+    }
     return cached(identity, model, fit, code=(four_view, mini_mias))
 
 
 def filtered(images: Tensor, severity: float, pitch: float) -> Tensor:
-    """Low-pass filtered images as a 12-bit file keeps them; severity 0 leaves them as they are.
+    """Low-pass filtered images as a 12-bit file keeps them; severity 0 leaves them as
+    they are.
 
     Raises ParameterError if the severity is negative.
     """
@@ -241,7 +323,9 @@ def filtered(images: Tensor, severity: float, pitch: float) -> Tensor:
 
 
 def _randomly_blurred(images: Tensor, pitch: float, generator: Generator) -> Tensor:
-    """Every image unfiltered or at one of the severities `BLURS`, with equal chances."""
+    """Every image unfiltered or at one of the severities `BLURS`, with equal
+    chances.
+    """
     choice = torch.randint(len(BLURS) + 1, (len(images),), generator=generator)
     blurred = images.clone()
     for number, severity in enumerate(BLURS, start=1):

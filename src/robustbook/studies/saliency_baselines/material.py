@@ -1,6 +1,8 @@
-"""What a piece of work needs: a network, images that it classifies correctly, and baselines for them.
+"""What a piece of work needs: a network, images that it classifies correctly, and
+baselines for them.
 
-Read `Task` (what identifies a piece of work), then `gather` (what it needs), then `baseline_images`.
+Read `Task` (what identifies a piece of work), then `gather` (what it needs), then
+`baseline_images`.
 """
 
 from __future__ import annotations
@@ -12,7 +14,15 @@ import torch
 from torch import Tensor
 from torch.nn import Conv2d, Module
 
-from robustbook.data import ImageSet, cifar10, digits, imagenet_samples, load, mnist, shapes
+from robustbook.data import (
+    ImageSet,
+    cifar10,
+    digits,
+    imagenet_samples,
+    load,
+    mnist,
+    shapes,
+)
 from robustbook.models import build
 from robustbook.models.checkpoints import cached
 from robustbook.models.training import Recipe, train
@@ -24,19 +34,38 @@ from robustbook.studies.saliency_baselines.parameters import Parameters
 # Imported by name, so that a page's hash covers the code that reads its data.
 DATA_MODULES = (cifar10, digits, imagenet_samples, mnist, shapes)
 ALL_BASELINES = (*baselines.NAMES, *baselines.STARTS)
-FEW_BASELINES = ("black", "training mean", "blur 5", "Gaussian noise", "another image", *baselines.STARTS)
-PHOTOGRAPH_BASELINES = ("black", "grey", "training mean", "blur 5", "Gaussian noise", "neutral from grey")
+FEW_BASELINES = (
+    "black",
+    "training mean",
+    "blur 5",
+    "Gaussian noise",
+    "another image",
+    *baselines.STARTS,
+)
+PHOTOGRAPH_BASELINES = (
+    "black",
+    "grey",
+    "training mean",
+    "blur 5",
+    "Gaussian noise",
+    "neutral from grey",
+)
 ROUNDED = ("cifar10", "photographs")
-"""Data whose RISE scores are computed in bfloat16, in half the time; what that changes is measured."""
+"""Data whose RISE scores are computed in bfloat16, in half the time; what that changes
+is measured.
+"""
 CHUNKS = {"photographs": 16, "cifar10": 64}
 """Images that go through a large network at once."""
 CANDIDATES = 4
-"""Test images drawn for every image wanted; those the network gets wrong are left out."""
+"""Test images drawn for every image wanted; those the network gets wrong are left out.
+"""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One piece of work: the name of its data, the seed of its network, images and masks, and the run's parameters."""
+    """One piece of work: the name of its data, the seed of its network, images and
+    masks, and the run's parameters.
+    """
 
     data: str
     seed: int
@@ -59,8 +88,9 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class Material:
-    """A network (and its last convolution), the correctly classified `images` (n, C, H, W) that are explained, and what
-    is needed to make their baselines; `truth` (n, H, W) where it is known.
+    """A network (and its last convolution), the correctly classified `images` (n, C, H,
+    W) that are explained, and what is needed to make their baselines; `truth` (n, H, W)
+    where it is known.
     """
 
     model: Module
@@ -88,7 +118,9 @@ def tasks(parameters: Parameters) -> list[Task]:
 
 @lru_cache(maxsize=16)
 def gather(task: Task) -> Material:
-    """Network, images and truth of a task; the network is trained, or read from the cache or the data root."""
+    """Network, images and truth of a task; the network is trained, or read from the
+    cache or the data root.
+    """
     if task.data == "photographs":
         return _photographs(task)
     training, test = _image_sets(task.data)
@@ -103,10 +135,16 @@ def gather(task: Task) -> Material:
     model = model.to(memory_format=torch.channels_last)
     drawn = test.take(min(CANDIDATES * wanted, len(test)), task.seed)
     scored = test.take(min(2000, len(test)))
-    right = (compute_logits(model, drawn.images).argmax(1) == drawn.labels).nonzero().flatten()[:wanted]
+    right = (
+        (compute_logits(model, drawn.images).argmax(1) == drawn.labels)
+        .nonzero()
+        .flatten()[:wanted]
+    )
     truth = None
     if task.data in ("shapes", "planted"):
-        truth = shapes.load_masked(task.data, "test", limit=len(drawn), seed=task.seed).masks[right]
+        truth = shapes.load_masked(
+            task.data, "test", limit=len(drawn), seed=task.seed
+        ).masks[right]
     return Material(
         model,
         _last_convolution(model),
@@ -122,19 +160,34 @@ def gather(task: Task) -> Material:
 def _photographs(task: Task) -> Material:
     from robustbook.models.pretrained import squeezenet
 
-    photographs, model = load("photographs", "test"), squeezenet().to(memory_format=torch.channels_last)
-    drawn = photographs.take(min(CANDIDATES * task.parameters.photographs, len(photographs)), task.seed)
+    photographs, model = (
+        load("photographs", "test"),
+        squeezenet().to(memory_format=torch.channels_last),
+    )
+    drawn = photographs.take(
+        min(CANDIDATES * task.parameters.photographs, len(photographs)), task.seed
+    )
     answers = compute_logits(model, drawn.images, chunk=16).argmax(1)
     right = (answers == drawn.labels).nonzero().flatten()[: task.parameters.photographs]
     share = float((answers == drawn.labels).float().mean())
     parts = drawn.images[right], drawn.labels[right]
-    return Material(model, _last_convolution(model), photographs, photographs.images, *parts, None, share)
+    return Material(
+        model,
+        _last_convolution(model),
+        photographs,
+        photographs.images,
+        *parts,
+        None,
+        share,
+    )
 
 
 @lru_cache(maxsize=8)
 def _image_sets(name: str) -> tuple[ImageSet, ImageSet]:
     training, test = load(name, "train"), load(name, "test")
-    return training.take(min(5000, len(training))) if name == "cifar10" else training, test
+    return training.take(
+        min(5000, len(training))
+    ) if name == "cifar10" else training, test
 
 
 def _trained(task: Task, training: ImageSet) -> Module:
@@ -150,7 +203,11 @@ def _trained(task: Task, training: ImageSet) -> Module:
         "study": "saliency_baselines",
     }
     model = build("cnn", part.image_shape, part.classes, task.seed)
-    return cached(identity, model, lambda fresh: train(fresh, part.images, part.labels, recipe, seed=task.seed))
+    return cached(
+        identity,
+        model,
+        lambda fresh: train(fresh, part.images, part.labels, recipe, seed=task.seed),
+    )
 
 
 def _last_convolution(model: Module) -> Module:
@@ -158,31 +215,50 @@ def _last_convolution(model: Module) -> Module:
 
 
 def baseline_names(task: Task) -> tuple[str, ...]:
-    """Baselines that are compared on the task's data: all on small networks, fewer on large ones."""
-    return {"photographs": PHOTOGRAPH_BASELINES, "cifar10": FEW_BASELINES}.get(task.data, ALL_BASELINES)
+    """Baselines that are compared on the task's data: all on small networks, fewer on
+    large ones.
+    """
+    return {"photographs": PHOTOGRAPH_BASELINES, "cifar10": FEW_BASELINES}.get(
+        task.data, ALL_BASELINES
+    )
 
 
 @lru_cache(maxsize=16)
 def baseline_images(task: Task) -> Tensor:
-    """The baselines (B, n, C, H, W) of the task's images in the order of `baseline_names`."""
+    """The baselines (B, n, C, H, W) of the task's images in the order of
+    `baseline_names`.
+    """
     material, generator = gather(task), task.generator(1)
-    return torch.stack([one_baseline(name, material, generator) for name in baseline_names(task)])
+    return torch.stack(
+        [one_baseline(name, material, generator) for name in baseline_names(task)]
+    )
 
 
 def one_baseline(name: str, material: Material, generator: torch.Generator) -> Tensor:
-    """The baseline `name` (n, C, H, W); a neutral one is optimised from its start, once where the start is one colour."""
+    """The baseline `name` (n, C, H, W); a neutral one is optimised from its start, once
+    where the start is one colour.
+    """
     if name not in baselines.STARTS:
-        return baselines.make(name, material.images, material.training, generator=generator)
-    start = baselines.make(baselines.STARTS[name], material.images, material.training, generator=generator)
+        return baselines.make(
+            name, material.images, material.training, generator=generator
+        )
+    start = baselines.make(
+        baselines.STARTS[name], material.images, material.training, generator=generator
+    )
     if baselines.STARTS[name] in baselines.CONSTANTS:
         return baselines.neutral(material.model, start[:1]).expand_as(start).clone()
     return baselines.neutral(material.model, start)
 
 
 def rise_masks(task: Task, draw: int) -> RiseMasks:
-    """The task's masks, number `draw` (0 or 1): independent of each other, the same for all baselines and images."""
+    """The task's masks, number `draw` (0 or 1): independent of each other, the same for
+    all baselines and images.
+    """
     parameters, shape = task.parameters, gather(task).images.shape[2:]
-    counts = {"photographs": parameters.photograph_masks, "cifar10": parameters.cifar_masks}
+    counts = {
+        "photographs": parameters.photograph_masks,
+        "cifar10": parameters.cifar_masks,
+    }
     return draw_masks(
         counts.get(task.data, parameters.masks),
         (shape[0], shape[1]),
@@ -196,7 +272,10 @@ def image_sets(parameters: Parameters) -> list[ImageSet]:
     """All images that the run reads, each with its split in the title."""
     names = list(dict.fromkeys(task.data for task in tasks(parameters)))
     pairs = [
-        (name, split) for name in names for split in ("train", "test") if (name, split) != ("photographs", "train")
+        (name, split)
+        for name in names
+        for split in ("train", "test")
+        if (name, split) != ("photographs", "train")
     ]
     found = [load(name, split) for name, split in pairs]
     return [replace(each, title=f"{each.title}, {each.split}") for each in found]

@@ -1,6 +1,8 @@
-"""One network under all measures: attacks, bounds, saliency maps, filters and removal of units, on the same images.
+"""One network under all measures: attacks, bounds, saliency maps, filters and removal
+of units, on the same images.
 
-Read `Subject` (the network as each lens needs it) and `Measured` (what is kept) first, then `measure` and the lenses below it.
+Read `Subject` (the network as each lens needs it) and `Measured` (what is kept) first,
+then `measure` and the lenses below it.
 """
 
 from __future__ import annotations
@@ -52,12 +54,16 @@ from robustbook.workers import map_in_workers
 Array = NDArray[np.float64]
 
 RADII = (0.3, 0.5)
-"""Radii at which decisions are certified, as shares of the budget. They were set on one natural network, before anything was
-compared: at 0.1 everything is certified, at the budget itself nothing. The sound end of psi as a lens belongs to the larger one."""
+"""Radii at which decisions are certified, as shares of the budget. They were set on one
+natural network, before anything was compared: at 0.1 everything is certified, at the
+budget itself nothing. The sound end of psi as a lens belongs to the larger one.
+"""
 BASELINES = ("black", "grey", "white", "image mean", "blur 5")
 WAVELENGTHS = (1 / 4, 1 / 2, 3 / 4, 1.0)
-"""Cut-off wavelengths of the low-pass filter as shares of the image's side: 7, 14, 21 and 28 pixels of 28. They were widened
-once, after a quick run in which half of them cost digits 2 points and two seeds agreed on the loss with rho 0.3."""
+"""Cut-off wavelengths of the low-pass filter as shares of the image's side: 7, 14, 21
+and 28 pixels of 28. They were widened once, after a quick run in which half of them
+cost digits 2 points and two seeds agreed on the loss with rho 0.3.
+"""
 CURVE_STEPS = 20
 """Steps from no unit to every unit that can go."""
 PSI_STEP = 0.2
@@ -67,8 +73,9 @@ PSI_STEP = 0.2
 class Subject:
     """A network as the lenses see it.
 
-    `model` predicts (log of the predictive mean over `samples` for a posterior), `point` is the network whose psi and units are
-    looked at (the posterior mean's), `members` are the networks whose decisions are certified.
+    `model` predicts (log of the predictive mean over `samples` for a posterior),
+    `point` is the network whose psi and units are looked at (the posterior mean's),
+    `members` are the networks whose decisions are certified.
     """
 
     network: Network
@@ -81,13 +88,17 @@ class Subject:
 
 @dataclass
 class Measured:
-    """Per-image measurements of one network; arrays have one entry per image unless said otherwise.
+    """Per-image measurements of one network; arrays have one entry per image unless
+    said otherwise.
 
-    `clean`, `filtered` (wavelengths, A) and `curve` (steps, A) are right or wrong (1, 0) on all accuracy images, `shares` are the
-    shares of units removed along the curve. `robust` and `kl` (nats) belong to the attacked images at the full budget. By radius
-    (in budgets), on the bound images: `bound` of the divergence, `attained` divergence, `certified` and `unmoved`, the shares of
-    members whose decision no perturbation can move, or no attack did. `alarm` holds mutual information on clean and on attacked
-    images of a posterior, `convergence` says whether its training lasted long enough, `seconds` is the wall time of each lens.
+    `clean`, `filtered` (wavelengths, A) and `curve` (steps, A) are right or wrong (1,
+    0) on all accuracy images, `shares` are the shares of units removed along the curve.
+    `robust` and `kl` (nats) belong to the attacked images at the full budget. By radius
+    (in budgets), on the bound images: `bound` of the divergence, `attained` divergence,
+    `certified` and `unmoved`, the shares of members whose decision no perturbation can
+    move, or no attack did. `alarm` holds mutual information on clean and on attacked
+    images of a posterior, `convergence` says whether its training lasted long enough,
+    `seconds` is the wall time of each lens.
     """
 
     network: Network
@@ -108,19 +119,28 @@ class Measured:
 
 
 def subject(network: Network, parameters: Parameters) -> Subject:
-    """The trained network, made ready for the lenses; a posterior's samples are drawn once and kept for all of them."""
+    """The trained network, made ready for the lenses; a posterior's samples are drawn
+    once and kept for all of them.
+    """
     point = load_point(network, parameters)
     if network.kind != POSTERIOR:
         return Subject(network, point, point, [point])
     posterior = load_posterior(network, parameters)
     samples = posterior.draw(parameters.posterior_samples, generator_of(network))
-    model = Predictive(Empirical(samples), parameters.posterior_samples, generator_of(network))
-    members = [samples.network(row) for row in range(min(parameters.bound_samples, len(samples)))]
+    model = Predictive(
+        Empirical(samples), parameters.posterior_samples, generator_of(network)
+    )
+    members = [
+        samples.network(row)
+        for row in range(min(parameters.bound_samples, len(samples)))
+    ]
     return Subject(network, model, point, members, posterior, samples)
 
 
 def test_images(parameters: Parameters) -> ImageSet:
-    """The images of all lenses; those of the dearer ones are its first images, again with equal shares of the classes."""
+    """The images of all lenses; those of the dearer ones are its first images, again
+    with equal shares of the classes.
+    """
     return images_of(parameters.dataset, "test", parameters.accuracy_images)
 
 
@@ -139,23 +159,31 @@ def _measure_one(item: tuple[Network, Parameters]) -> Measured:
 
 
 def measure_controls(parameters: Parameters) -> list[Measured]:
-    """Clean accuracy and psi alone of the networks that were tuned without pruning, which are not part of the zoo."""
+    """Clean accuracy and psi alone of the networks that were tuned without pruning,
+    which are not part of the zoo.
+    """
     found = networks(parameters, tuple(TUNED.values()))
-    return map_in_workers(_measure_control, [(network, parameters) for network in found])
+    return map_in_workers(
+        _measure_control, [(network, parameters) for network in found]
+    )
 
 
 def _measure_control(item: tuple[Network, Parameters]) -> Measured:
     network, parameters = item
     seen, data = subject(network, parameters), test_images(parameters)
     measured = Measured(network, clean=_right(seen.model, data.images, data.labels))
-    measured.kl = largest_divergence(seen, data.images[: parameters.images], parameters.epsilon, parameters)
+    measured.kl = largest_divergence(
+        seen, data.images[: parameters.images], parameters.epsilon, parameters
+    )
     return measured
 
 
 def seconds_of_lenses(measured: list[Measured]) -> dict[str, float]:
     """Mean wall time of each lens a network, for the record's timing section."""
     return {
-        f"seconds a network: {lens}": float(np.mean([each.seconds[lens] for each in measured]))
+        f"seconds a network: {lens}": float(
+            np.mean([each.seconds[lens] for each in measured])
+        )
         for lens in measured[0].seconds
     }
 
@@ -167,13 +195,23 @@ def measure(network: Network, parameters: Parameters) -> Measured:
     measured = Measured(network, clean=_right(seen.model, data.images, data.labels))
     with _timed(measured, "robust accuracy"):
         ends = attacked(seen, images, labels, parameters)
-        measured.robust = np.min([_right(seen.model, each, labels) for each in ends], axis=0)
+        measured.robust = np.min(
+            [_right(seen.model, each, labels) for each in ends], axis=0
+        )
     if seen.samples is not None:
-        scores = [mutual_information(sampled_probabilities(seen.samples, each)) for each in (images, ends[0])]
+        scores = [
+            mutual_information(sampled_probabilities(seen.samples, each))
+            for each in (images, ends[0])
+        ]
         measured.alarm = (_array(scores[0]), _array(scores[1]))
     if seen.posterior is not None:
         training = train_set(parameters)
-        measured.convergence = diagnose(seen.posterior, training.images, training.labels, prior_sd=parameters.prior_sd)
+        measured.convergence = diagnose(
+            seen.posterior,
+            training.images,
+            training.labels,
+            prior_sd=parameters.prior_sd,
+        )
     with _timed(measured, "psi"):
         measured.kl = largest_divergence(seen, images, parameters.epsilon, parameters)
     with _timed(measured, "bounds"):
@@ -182,10 +220,17 @@ def measure(network: Network, parameters: Parameters) -> Measured:
         measured.stability = stability(seen.model, images[: parameters.map_images])
     with _timed(measured, "low-pass loss"):
         side = data.images.shape[-1]
-        passed = [low_pass(data.images, share * side, pitch=1.0).clamp(0, 1) for share in WAVELENGTHS]
-        measured.filtered = np.stack([_right(seen.model, each, data.labels) for each in passed])
+        passed = [
+            low_pass(data.images, share * side, pitch=1.0).clamp(0, 1)
+            for share in WAVELENGTHS
+        ]
+        measured.filtered = np.stack(
+            [_right(seen.model, each, data.labels) for each in passed]
+        )
     with _timed(measured, "prunable share"):
-        measured.shares, measured.curve = removal_curve(seen.point, data, train_set(parameters))
+        measured.shares, measured.curve = removal_curve(
+            seen.point, data, train_set(parameters)
+        )
     return measured
 
 
@@ -196,14 +241,19 @@ def _timed(measured: Measured, lens: str) -> Iterator[None]:
     measured.seconds[lens] = perf_counter() - start
 
 
-# Lenses 1 and 2: attacks -----------------------------------------------------------------------------------------------
+# Lenses 1 and 2: attacks
+# --------------------------------------------------------------------------------------
 
 
-def attacked(seen: Subject, images: Tensor, labels: Tensor, parameters: Parameters) -> list[Tensor]:
-    """Attacked images (N, C, H, W) at the budget, one stack an attack: PGD on the cross-entropy and on the margin.
+def attacked(
+    seen: Subject, images: Tensor, labels: Tensor, parameters: Parameters
+) -> list[Tensor]:
+    """Attacked images (N, C, H, W) at the budget, one stack an attack: PGD on the
+    cross-entropy and on the margin.
 
-    A posterior's cross-entropy is averaged over fresh weight samples at every step (EOT-PGD), which also starts once from
-    where the margin attack on its fixed samples ended.
+    A posterior's cross-entropy is averaged over fresh weight samples at every step
+    (EOT-PGD), which also starts once from where the margin attack on its fixed samples
+    ended.
     """
     settings: dict[str, Any] = {
         "epsilon": parameters.epsilon,
@@ -215,12 +265,23 @@ def attacked(seen: Subject, images: Tensor, labels: Tensor, parameters: Paramete
     ends = margin_pgd(seen.model, images, labels, **settings)
     if seen.posterior is None:
         return [pgd(seen.model, images, labels, **settings), ends]
-    averaged = eot_pgd(seen.posterior, images, labels, samples=parameters.posterior_samples, starts=(ends,), **settings)
+    averaged = eot_pgd(
+        seen.posterior,
+        images,
+        labels,
+        samples=parameters.posterior_samples,
+        starts=(ends,),
+        **settings,
+    )
     return [averaged, ends]
 
 
-def largest_divergence(seen: Subject, images: Tensor, radius: float, parameters: Parameters) -> Array:
-    """The largest divergence (nats) that the ascent of psi finds, of the network at the posterior mean if there is one."""
+def largest_divergence(
+    seen: Subject, images: Tensor, radius: float, parameters: Parameters
+) -> Array:
+    """The largest divergence (nats) that the ascent of psi finds, of the network at the
+    posterior mean if there is one.
+    """
     found = worst_divergence(
         seen.point,
         images,
@@ -233,26 +294,45 @@ def largest_divergence(seen: Subject, images: Tensor, radius: float, parameters:
     return _array(found.kl)
 
 
-# Lens 3: bounds --------------------------------------------------------------------------------------------------------
+# Lens 3: bounds
+# --------------------------------------------------------------------------------------
 
 
-def bound_lens(measured: Measured, seen: Subject, images: Tensor, parameters: Parameters) -> None:
-    """Fill in what bounds prove, and what attacks reach, at the certified radii and (for the divergence) the full budget."""
+def bound_lens(
+    measured: Measured, seen: Subject, images: Tensor, parameters: Parameters
+) -> None:
+    """Fill in what bounds prove, and what attacks reach, at the certified radii and
+    (for the divergence) the full budget.
+    """
     for share in RADII:
         radius = share * parameters.epsilon
-        pairs = [_member(member, images, radius, seen.network, parameters) for member in seen.members]
+        pairs = [
+            _member(member, images, radius, seen.network, parameters)
+            for member in seen.members
+        ]
         measured.certified[share], measured.unmoved[share] = np.mean(pairs, axis=0)
-    # At the budget itself the bounds are loose and dear, and no lens: one seed shows it.
-    for share in (RADII[-1], 1.0) if seen.network.seed == parameters.first_seed else RADII[-1:]:
+    # At the budget itself the bounds are loose and dear, and no lens: one seed shows
+    # it.
+    for share in (
+        (RADII[-1], 1.0) if seen.network.seed == parameters.first_seed else RADII[-1:]
+    ):
         radius = share * parameters.epsilon
-        measured.bound[share] = _array(divergence_bound(seen.point, images, epsilon=radius))
+        measured.bound[share] = _array(
+            divergence_bound(seen.point, images, epsilon=radius)
+        )
         measured.attained[share] = largest_divergence(seen, images, radius, parameters)
 
 
 def _member(
-    member: nn.Sequential, images: Tensor, radius: float, network: Network, parameters: Parameters
+    member: nn.Sequential,
+    images: Tensor,
+    radius: float,
+    network: Network,
+    parameters: Parameters,
 ) -> tuple[Array, Array]:
-    """Of each image, whether bounds prove that the member's own decision stays, and whether it stays under PGD."""
+    """Of each image, whether bounds prove that the member's own decision stays, and
+    whether it stays under PGD.
+    """
     decisions = compute_logits(member, images).argmax(1)
     proved = certified(member, images, decisions, epsilon=radius)
     ends = margin_pgd(
@@ -268,11 +348,14 @@ def _member(
     return _array(proved), _right(member, ends, decisions)
 
 
-# Lenses 4 to 6: maps, filters, units -----------------------------------------------------------------------------------
+# Lenses 4 to 6: maps, filters, units
+# -----------------------------------------------------------------------------------
 
 
 def stability(model: Module, images: Tensor) -> Array:
-    """Mean Spearman correlation (N,) over all pairs of five baselines of the occlusion maps of the predicted class."""
+    """Mean Spearman correlation (N,) over all pairs of five baselines of the occlusion
+    maps of the predicted class.
+    """
     side = images.shape[-1]
     window, stride = max(2, side // 4), max(1, side // 14)
     targets = compute_logits(model, images).argmax(1)
@@ -288,11 +371,18 @@ def stability(model: Module, images: Tensor) -> Array:
         )
         for name in BASELINES
     ]
-    return _array(torch.stack([similarity.spearman(*pair) for pair in combinations(maps, 2)]).mean(0))
+    return _array(
+        torch.stack(
+            [similarity.spearman(*pair) for pair in combinations(maps, 2)]
+        ).mean(0)
+    )
 
 
-def removal_curve(network: nn.Sequential, data: ImageSet, training: ImageSet) -> tuple[Array, Array]:
-    """Shares of units removed (steps,) and which images are right then (steps, N), units of low Taylor importance first.
+def removal_curve(
+    network: nn.Sequential, data: ImageSet, training: ImageSet
+) -> tuple[Array, Array]:
+    """Shares of units removed (steps,) and which images are right then (steps, N),
+    units of low Taylor importance first.
 
     Scores come from training images, once; nothing is tuned in between.
     """
@@ -308,7 +398,9 @@ def removal_curve(network: nn.Sequential, data: ImageSet, training: ImageSet) ->
 
 
 def prunable_share(shares: Array, accuracy: Array) -> Array:
-    """The largest of `shares` (steps,) up to which `accuracy` (..., steps) never fell by more than 2 points: (...)."""
+    """The largest of `shares` (steps,) up to which `accuracy` (..., steps) never fell
+    by more than 2 points: (...).
+    """
     kept = accuracy[..., :1] - accuracy <= ACCURACY_KEPT + 1e-9
     steps = np.cumprod(kept, axis=-1).sum(axis=-1)
     return np.asarray(shares)[steps - 1]

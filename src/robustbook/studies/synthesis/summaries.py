@@ -1,6 +1,8 @@
-"""Rows of the record: each network under each lens, then rank correlations between lenses, then what pruning changes.
+"""Rows of the record: each network under each lens, then rank correlations between
+lenses, then what pruning changes.
 
-Read `record_networks` first, then `table` (networks by lenses, from the rows), `record_correlations` and `record_pruning`.
+Read `record_networks` first, then `table` (networks by lenses, from the rows),
+`record_correlations` and `record_pruning`.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ Places = NDArray[np.intp]
 UNITS = {PSI: "1/nats", SOUND: "1/nats", STABILITY: "Spearman's rho"}
 """Units of the lenses that are no shares."""
 WITHOUT_POSTERIOR = "rank correlation without the Bayesian kind"
-"""A sensitivity that was added after the first reference run: the lenses look at the Bayesian kind in different ways."""
+"""A sensitivity that was added after the first reference run: the lenses look at the
+Bayesian kind in different ways.
+"""
 SMALLEST_DIVERGENCE = 1e-9
 """A divergence below this (nats) is rounding; psi then counts as its inverse."""
 
@@ -49,19 +53,38 @@ def psi_of(kl: Array) -> Array:
     return 1 / np.maximum(kl, SMALLEST_DIVERGENCE)
 
 
-def record_networks(results: Results, measured: Sequence[Measured], parameters: Parameters) -> None:
-    """One row a network and lens, with its interval over images, and the rows beside the lenses (both ends of brackets)."""
-    results.add("networks", len({each.network.kind for each in measured}), count="kinds")
+def record_networks(
+    results: Results, measured: Sequence[Measured], parameters: Parameters
+) -> None:
+    """One row a network and lens, with its interval over images, and the rows beside
+    the lenses (both ends of brackets).
+    """
+    results.add(
+        "networks", len({each.network.kind for each in measured}), count="kinds"
+    )
     results.add("networks", parameters.seeds, count="seeds")
     for each in measured:
         who: dict[str, Any] = {"kind": each.network.kind, "seed": each.network.seed}
         for lens, interval in lens_values(each, parameters).items():
-            results.add(lens, interval, over="images", unit=UNITS.get(lens, "share"), **who)
+            results.add(
+                lens, interval, over="images", unit=UNITS.get(lens, "share"), **who
+            )
         _record_brackets(results, each, parameters, who)
         if each.alarm is not None:
-            results.add("alarm under attack", auroc(*each.alarm), n=len(each.robust), unit="AUROC", **who)
+            results.add(
+                "alarm under attack",
+                auroc(*each.alarm),
+                n=len(each.robust),
+                unit="AUROC",
+                **who,
+            )
         if each.convergence is not None:
-            results.add("evidence lower bound", each.convergence.bound, unit="nats per image", **who)
+            results.add(
+                "evidence lower bound",
+                each.convergence.bound,
+                unit="nats per image",
+                **who,
+            )
             for layer, balance in each.convergence.balance.items():
                 results.add("balance of deviations", balance, layer=layer, **who)
 
@@ -87,18 +110,35 @@ def _share(right: Array) -> Interval:
 
 
 def _prunable(each: Measured, resamples: int) -> Interval:
-    """The prunable share, its interval by drawing the images on which accuracy is counted."""
+    """The prunable share, its interval by drawing the images on which accuracy is
+    counted.
+    """
     count = each.curve.shape[1]
-    weights = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=resamples) / count
+    weights = (
+        np.random.default_rng(0).multinomial(
+            count, np.full(count, 1 / count), size=resamples
+        )
+        / count
+    )
     drawn = prunable_share(each.shares, weights @ each.curve.T)
     low, high = np.quantile(drawn, [0.025, 0.975])
-    return Interval(float(prunable_share(each.shares, each.curve.mean(1))), float(low), float(high), count)
+    return Interval(
+        float(prunable_share(each.shares, each.curve.mean(1))),
+        float(low),
+        float(high),
+        count,
+    )
 
 
-def _record_brackets(results: Results, each: Measured, parameters: Parameters, who: dict[str, Any]) -> None:
+def _record_brackets(
+    results: Results, each: Measured, parameters: Parameters, who: dict[str, Any]
+) -> None:
     settings: dict[str, Any] = {"seed": 0, "resamples": parameters.resamples}
     for radius in RADII:
-        for name, values in (("decisions certified", each.certified), ("decisions unmoved by PGD", each.unmoved)):
+        for name, values in (
+            ("decisions certified", each.certified),
+            ("decisions unmoved by PGD", each.unmoved),
+        ):
             results.add(
                 name,
                 stats.bootstrap_mean(values[radius], **settings),
@@ -108,50 +148,87 @@ def _record_brackets(results: Results, each: Measured, parameters: Parameters, w
                 **who,
             )
     for radius in each.bound:
-        for name, values in (("psi, proved end", each.bound), ("psi, attained end", each.attained)):
+        for name, values in (
+            ("psi, proved end", each.bound),
+            ("psi, attained end", each.attained),
+        ):
             interval = stats.bootstrap_median(psi_of(values[radius]), **settings)
-            results.add(name, interval, over="images", unit="1/nats", radius=radius, **who)
-    violated = sum(int((each.attained[radius] > each.bound[radius] + 1e-6).sum()) for radius in each.bound)
-    violated += sum(int((each.certified[radius] > each.unmoved[radius]).sum()) for radius in RADII)
-    results.add("images that break a bracket", violated, n=len(each.bound[RADII[-1]]), **who)
+            results.add(
+                name, interval, over="images", unit="1/nats", radius=radius, **who
+            )
+    violated = sum(
+        int((each.attained[radius] > each.bound[radius] + 1e-6).sum())
+        for radius in each.bound
+    )
+    violated += sum(
+        int((each.certified[radius] > each.unmoved[radius]).sum()) for radius in RADII
+    )
+    results.add(
+        "images that break a bracket", violated, n=len(each.bound[RADII[-1]]), **who
+    )
 
 
 def table(results: Results) -> tuple[list[str], Array]:
     """Kinds and their values (kinds, seeds, lenses), from the rows alone."""
-    kinds = list(dict.fromkeys(str(row.factors["kind"]) for row in results.select(CLEAN)))
+    kinds = list(
+        dict.fromkeys(str(row.factors["kind"]) for row in results.select(CLEAN))
+    )
     return kinds, np.array(
-        [[[row.value for row in results.select(lens, kind=kind)] for lens in LENSES] for kind in kinds]
+        [
+            [[row.value for row in results.select(lens, kind=kind)] for lens in LENSES]
+            for kind in kinds
+        ]
     ).swapaxes(1, 2)
 
 
-# Correlations ----------------------------------------------------------------------------------------------------------
+# Correlations
+# --------------------------------------------------------------------------------------
 
 
 def record_correlations(results: Results, parameters: Parameters) -> None:
-    """Rank correlations between all lenses: plain, over families, given clean or robust accuracy, within kinds, of two seeds."""
+    """Rank correlations between all lenses: plain, over families, given clean or robust
+    accuracy, within kinds, of two seeds.
+    """
     kinds, values = table(results)
     seed, resamples = 0, parameters.resamples
     plain = rank_agreement.agreement(values, seed=seed, resamples=resamples)
-    families = rank_agreement.agreement(values, seed=seed, resamples=resamples, families=zoo.FAMILIES)
-    inside = rank_agreement.within_kinds(values, seed=seed, resamples=resamples, families=zoo.FAMILIES)
+    families = rank_agreement.agreement(
+        values, seed=seed, resamples=resamples, families=zoo.FAMILIES
+    )
+    inside = rank_agreement.within_kinds(
+        values, seed=seed, resamples=resamples, families=zoo.FAMILIES
+    )
     _record_pairs(results, "rank correlation", plain, "kinds and seeds")
-    _record_pairs(results, "rank correlation over families", families, "families and seeds")
+    _record_pairs(
+        results, "rank correlation over families", families, "families and seeds"
+    )
     _record_pairs(results, "within-kind rank correlation", inside, "families and seeds")
     for given in (CLEAN, ROBUST):
         left = plain.map(_given(LENSES.index(given)))
-        _record_pairs(results, "partial rank correlation", left, "kinds and seeds", given=given)
+        _record_pairs(
+            results, "partial rank correlation", left, "kinds and seeds", given=given
+        )
     others = [place for place, kind in enumerate(kinds) if kind != zoo.POSTERIOR]
     without = rank_agreement.agreement(values[others], seed=seed, resamples=resamples)
     _record_pairs(results, WITHOUT_POSTERIOR, without, "kinds and seeds")
     left = without.map(_given(LENSES.index(ROBUST)))
-    _record_pairs(results, f"partial {WITHOUT_POSTERIOR}", left, "kinds and seeds", given=ROBUST)
-    ceiling = rank_agreement.seed_ceiling(values, seed=seed, resamples=resamples, families=zoo.FAMILIES)
+    _record_pairs(
+        results, f"partial {WITHOUT_POSTERIOR}", left, "kinds and seeds", given=ROBUST
+    )
+    ceiling = rank_agreement.seed_ceiling(
+        values, seed=seed, resamples=resamples, families=zoo.FAMILIES
+    )
     for place, lens in enumerate(LENSES):
         low, high = ceiling.interval()
         if np.isfinite(ceiling.value[place]):
             interval = (float(low[place]), float(high[place]))
             results.add(
-                "agreement of two seeds", ceiling.value[place], interval, n=ceiling.n, over="families", lens=lens
+                "agreement of two seeds",
+                ceiling.value[place],
+                interval,
+                n=ceiling.n,
+                over="families",
+                lens=lens,
             )
 
 
@@ -159,11 +236,17 @@ def _given(place: int) -> Callable[[Array], Array]:
     return lambda matrix: rank_agreement.partial(matrix, place)
 
 
-def _record_pairs(results: Results, name: str, drawn: Drawn, over: str, **factors: str) -> None:
-    """One row for each pair of lenses that has a correlation, the first of them the earlier in `LENSES`."""
+def _record_pairs(
+    results: Results, name: str, drawn: Drawn, over: str, **factors: str
+) -> None:
+    """One row for each pair of lenses that has a correlation, the first of them the
+    earlier in `LENSES`.
+    """
     low, high = drawn.interval()
     for first, second in zip(*np.triu_indices(len(LENSES), k=1), strict=True):
-        if np.isfinite([drawn.value[first, second], low[first, second], high[first, second]]).all():
+        if np.isfinite(
+            [drawn.value[first, second], low[first, second], high[first, second]]
+        ).all():
             interval = (float(low[first, second]), float(high[first, second]))
             results.add(
                 name,
@@ -178,36 +261,69 @@ def _record_pairs(results: Results, name: str, drawn: Drawn, over: str, **factor
 
 
 def matrix(results: Results, name: str = "rank correlation", **factors: str) -> Array:
-    """Rows of a correlation as a matrix (lenses, lenses, 3) of value, low and high; NaN where there is no row."""
+    """Rows of a correlation as a matrix (lenses, lenses, 3) of value, low and high; NaN
+    where there is no row.
+    """
     found = np.full((len(LENSES), len(LENSES), 3), np.nan)
     for row in results.select(name, **factors):
-        first, second = (LENSES.index(str(row.factors[side])) for side in ("first", "second"))
+        first, second = (
+            LENSES.index(str(row.factors[side])) for side in ("first", "second")
+        )
         found[first, second] = found[second, first] = (row.value, row.low, row.high)
     return found
 
 
-# Pruning ---------------------------------------------------------------------------------------------------------------
+# Pruning
+# --------------------------------------------------------------------------------------
 
 
 def record_pruning(
-    results: Results, measured: Sequence[Measured], tuned: Sequence[Measured], parameters: Parameters
+    results: Results,
+    measured: Sequence[Measured],
+    tuned: Sequence[Measured],
+    parameters: Parameters,
 ) -> None:
-    """What pruning changes: psi and clean accuracy of each pruned kind against the same network tuned without pruning."""
+    """What pruning changes: psi and clean accuracy of each pruned kind against the same
+    network tuned without pruning.
+    """
     by_kind = _by_kind([*measured, *tuned])
     for kind, (parent, share) in zoo.PRUNED.items():
         before, after = by_kind[zoo.TUNED[parent]], by_kind[kind]
-        ratio = psi_ratio(_stack(after, "kl"), _stack(before, "kl"), parameters.resamples)
-        loss = mean_difference(_stack(before, "clean"), _stack(after, "clean"), parameters.resamples)
+        ratio = psi_ratio(
+            _stack(after, "kl"), _stack(before, "kl"), parameters.resamples
+        )
+        loss = mean_difference(
+            _stack(before, "clean"), _stack(after, "clean"), parameters.resamples
+        )
         who: dict[str, Any] = {"kind": kind, "parent": parent, "share": share}
-        results.add("psi after pruning over before", ratio, over="seeds and images", unit="ratio", **who)
-        results.add("accuracy lost by pruning", loss, over="seeds and images", unit="share", **who)
+        results.add(
+            "psi after pruning over before",
+            ratio,
+            over="seeds and images",
+            unit="ratio",
+            **who,
+        )
+        results.add(
+            "accuracy lost by pruning",
+            loss,
+            over="seeds and images",
+            unit="share",
+            **who,
+        )
     natural = np.log([np.median(psi_of(each.kl)) for each in by_kind[zoo.NATURAL]])
-    results.add("largest psi ratio between seeds", float(np.exp(np.ptp(natural))), n=len(natural), unit="ratio")
+    results.add(
+        "largest psi ratio between seeds",
+        float(np.exp(np.ptp(natural))),
+        n=len(natural),
+        unit="ratio",
+    )
 
 
 def _by_kind(measured: Sequence[Measured]) -> dict[str, list[Measured]]:
     kinds = dict.fromkeys(each.network.kind for each in measured)
-    return {kind: [each for each in measured if each.network.kind == kind] for kind in kinds}
+    return {
+        kind: [each for each in measured if each.network.kind == kind] for kind in kinds
+    }
 
 
 def _stack(group: Sequence[Measured], name: str) -> Array:
@@ -215,35 +331,61 @@ def _stack(group: Sequence[Measured], name: str) -> Array:
 
 
 def psi_ratio(after: Array, before: Array, resamples: int) -> Interval:
-    """Geometric mean over seeds of the ratio of median psi, from divergences (seeds, images), both drawn with replacement."""
+    """Geometric mean over seeds of the ratio of median psi, from divergences (seeds,
+    images), both drawn with replacement.
+    """
 
     def logarithm(seeds: Places, images: Places) -> float:
-        pair = (np.median(psi_of(part[seeds][:, images]), axis=1) for part in (after, before))
+        pair = (
+            np.median(psi_of(part[seeds][:, images]), axis=1)
+            for part in (after, before)
+        )
         later, earlier = pair
         return float(np.log(later / earlier).mean())
 
     found = _crossed(logarithm, after.shape, resamples)
-    value, low, high = (float(np.exp(each)) for each in (found.value, found.low, found.high))
+    value, low, high = (
+        float(np.exp(each)) for each in (found.value, found.low, found.high)
+    )
     return Interval(value, low, high, found.n)
 
 
 def mean_difference(first: Array, second: Array, resamples: int) -> Interval:
-    """Mean of `first` less that of `second` (seeds, images), with seeds and images drawn with replacement."""
-    return _crossed(lambda seeds, images: float((first - second)[seeds][:, images].mean()), first.shape, resamples)
+    """Mean of `first` less that of `second` (seeds, images), with seeds and images
+    drawn with replacement.
+    """
+    return _crossed(
+        lambda seeds, images: float((first - second)[seeds][:, images].mean()),
+        first.shape,
+        resamples,
+    )
 
 
-def _crossed(statistic: Callable[[Places, Places], float], shape: tuple[int, ...], resamples: int) -> Interval:
-    """A statistic of rows and columns with its interval by drawing both; `n` counts rows, the fewer of the two."""
+def _crossed(
+    statistic: Callable[[Places, Places], float], shape: tuple[int, ...], resamples: int
+) -> Interval:
+    """A statistic of rows and columns with its interval by drawing both; `n` counts
+    rows, the fewer of the two.
+    """
     generator = np.random.default_rng(0)
     drawn = [
-        statistic(generator.integers(shape[0], size=shape[0]), generator.integers(shape[1], size=shape[1]))
+        statistic(
+            generator.integers(shape[0], size=shape[0]),
+            generator.integers(shape[1], size=shape[1]),
+        )
         for _ in range(resamples)
     ]
     low, high = np.quantile(drawn, [0.025, 0.975])
-    return Interval(statistic(np.arange(shape[0]), np.arange(shape[1])), float(low), float(high), shape[0])
+    return Interval(
+        statistic(np.arange(shape[0]), np.arange(shape[1])),
+        float(low),
+        float(high),
+        shape[0],
+    )
 
 
-# Tables ----------------------------------------------------------------------------------------------------------------
+# Tables
+# --------------------------------------------------------------------------------------
 
 
 def overview(results: Results) -> pd.DataFrame:
@@ -258,10 +400,18 @@ def overview(results: Results) -> pd.DataFrame:
 
 def _range(values: Array) -> str:
     digits = 1 if np.abs(values).max() >= 10 else 2
-    return f"{values.mean():.{digits}f}±{np.ptp(values) / 2:.{digits}f}".replace("-", "−")
+    return f"{values.mean():.{digits}f}±{np.ptp(values) / 2:.{digits}f}".replace(
+        "-", "−"
+    )
 
 
 def strongest(results: Results, *, without: str = CLEAN) -> list[Metric]:
-    """Rank correlations between lenses (without the control), the largest absolute value first."""
-    rows = [row for row in results.select("rank correlation") if without not in row.factors.values()]
+    """Rank correlations between lenses (without the control), the largest absolute
+    value first.
+    """
+    rows = [
+        row
+        for row in results.select("rank correlation")
+        if without not in row.factors.values()
+    ]
     return sorted(rows, key=lambda row: -abs(row.value))

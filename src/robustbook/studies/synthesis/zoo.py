@@ -1,6 +1,8 @@
-"""The networks of the chapter: one architecture, twelve kinds, several seeds, each trained or read from the cache.
+"""The networks of the chapter: one architecture, twelve kinds, several seeds, each
+trained or read from the cache.
 
-Read `KINDS` and `Network` first, then `load_point` (the trained network) and `load_posterior`, then `train_all`.
+Read `KINDS` and `Network` first, then `load_point` (the trained network) and
+`load_posterior`, then `train_all`.
 """
 
 from __future__ import annotations
@@ -29,24 +31,34 @@ from robustbook.workers import map_in_workers
 # Imported by name, so that a page's hash covers the code that reads its data.
 DATA_MODULES = (digits, mnist)
 CHANNELS, HIDDEN = 8, 64
-"""Filters of the first convolution (the second has twice as many), and neurons: half the book's `cnn`, so bounds are cheap."""
+"""Filters of the first convolution (the second has twice as many), and neurons: half
+the book's `cnn`, so bounds are cheap.
+"""
 MINMAX_STEPS = 7
 GRADIENT_PENALTY = 0.3
 SCORE_IMAGES = 256
 RATE, TUNING_RATE = 3e-3, 1e-3
-"""Adam's learning rates of training, that of variational inference, and of tuning after a pruning."""
+"""Adam's learning rates of training, that of variational inference, and of tuning after
+a pruning.
+"""
 
 SCALE_RATE = 3e-2
-"""Learning rate of the log-deviations of variational inference: with that of the means they stayed too small (see `diagnose`)."""
+"""Learning rate of the log-deviations of variational inference: with that of the means
+they stayed too small (see `diagnose`).
+"""
 
 POSTERIOR, PENALISED = "mean-field VI", "penalised"
 NATURAL, MINMAX = "natural", "MinMax"
-PRUNED = {f"natural, {share:.0%} pruned": (NATURAL, share) for share in (0.25, 0.5, 0.75)} | {
-    "MinMax, 50% pruned": (MINMAX, 0.5)
-}
-"""Kinds that are made from another one: its name, and the share of units taken out of each of its layers."""
+PRUNED = {
+    f"natural, {share:.0%} pruned": (NATURAL, share) for share in (0.25, 0.5, 0.75)
+} | {"MinMax, 50% pruned": (MINMAX, 0.5)}
+"""Kinds that are made from another one: its name, and the share of units taken out of
+each of its layers.
+"""
 TUNED = {parent: f"{parent}, tuned" for parent in (NATURAL, MINMAX)}
-"""Controls of pruning, which are not part of the zoo: tuned as long, with nothing taken out."""
+"""Controls of pruning, which are not part of the zoo: tuned as long, with nothing taken
+out.
+"""
 TRAINED = (
     NATURAL,
     "natural, short",
@@ -59,7 +71,11 @@ TRAINED = (
 )
 KINDS = (*TRAINED, *PRUNED)
 FAMILIES = tuple(
-    tuple(place for place, kind in enumerate(KINDS) if kind == head or PRUNED.get(kind, ("",))[0] == head)
+    tuple(
+        place
+        for place, kind in enumerate(KINDS)
+        if kind == head or PRUNED.get(kind, ("",))[0] == head
+    )
     for head in TRAINED
 )
 """A trained kind together with those that were pruned from it, as places in `KINDS`."""
@@ -95,14 +111,20 @@ def train_set(parameters: Parameters) -> ImageSet:
 
 
 def recipe_of(kind: str, parameters: Parameters) -> Recipe:
-    """How a kind without a posterior is trained; "natural, short" gets a sixth of the epochs."""
+    """How a kind without a posterior is trained; "natural, short" gets a sixth of the
+    epochs.
+    """
     epochs, epsilon = parameters.epochs, parameters.epsilon
     return {
         NATURAL: Recipe("natural", epochs, RATE),
         "natural, short": Recipe("natural", max(1, epochs // 6), RATE),
         "FGSM": Recipe("fgsm", epochs, RATE, epsilon=epsilon, steps=1),
-        "gradient-regularised": Recipe("gradient-regularised", epochs, RATE, penalty=GRADIENT_PENALTY),
-        "MinMax, half budget": Recipe("minmax", epochs, RATE, epsilon=epsilon / 2, steps=MINMAX_STEPS),
+        "gradient-regularised": Recipe(
+            "gradient-regularised", epochs, RATE, penalty=GRADIENT_PENALTY
+        ),
+        "MinMax, half budget": Recipe(
+            "minmax", epochs, RATE, epsilon=epsilon / 2, steps=MINMAX_STEPS
+        ),
         MINMAX: Recipe("minmax", epochs, RATE, epsilon=epsilon, steps=MINMAX_STEPS),
     }[kind]
 
@@ -133,7 +155,9 @@ def _untrained(network: Network, parameters: Parameters) -> nn.Sequential:
 
 
 def build(shape: tuple[int, int, int], classes: int, seed: int) -> nn.Sequential:
-    """The untrained network of the chapter: two strided convolutions (4 x 4, stride 2) and two linear layers."""
+    """The untrained network of the chapter: two strided convolutions (4 x 4, stride 2)
+    and two linear layers.
+    """
     channels, height, width = shape
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -149,7 +173,9 @@ def build(shape: tuple[int, int, int], classes: int, seed: int) -> nn.Sequential
         )
 
 
-def _identity(network: Network, parameters: Parameters, **numbers: object) -> dict[str, object]:
+def _identity(
+    network: Network, parameters: Parameters, **numbers: object
+) -> dict[str, object]:
     return {
         "study": "synthesis",
         "sizes": [CHANNELS, HIDDEN],
@@ -165,7 +191,9 @@ def _cached(
     make: Callable[[nn.Module], nn.Module],
     code: Sequence[ModuleType],
 ) -> nn.Sequential:
-    """`code` names what this kind's training runs, besides what all trainings do: a change of it trains the kind anew."""
+    """`code` names what this kind's training runs, besides what all trainings do: a
+    change of it trains the kind anew.
+    """
     found = cached(identity, model, make, code=code)
     assert isinstance(found, nn.Sequential)
     return found.eval()
@@ -175,21 +203,44 @@ def _attacking(recipe: Recipe) -> tuple[ModuleType, ...]:
     return (gradient,) if recipe.steps else ()
 
 
-def _fitted(model: nn.Module, recipe: Recipe, seed: int, parameters: Parameters) -> nn.Module:
-    """Train by a recipe; the attacks of FGSM training (one step) and MinMax (seven) start at a random point."""
+def _fitted(
+    model: nn.Module, recipe: Recipe, seed: int, parameters: Parameters
+) -> nn.Module:
+    """Train by a recipe; the attacks of FGSM training (one step) and MinMax (seven)
+    start at a random point.
+    """
     data = train_set(parameters)
 
-    def attack(model: nn.Module, images: Tensor, labels: Tensor, generator: Generator) -> Tensor:
-        step = recipe.epsilon if recipe.steps == 1 else 2.5 * recipe.epsilon / recipe.steps
+    def attack(
+        model: nn.Module, images: Tensor, labels: Tensor, generator: Generator
+    ) -> Tensor:
+        step = (
+            recipe.epsilon if recipe.steps == 1 else 2.5 * recipe.epsilon / recipe.steps
+        )
         return pgd(
-            model, images, labels, epsilon=recipe.epsilon, steps=recipe.steps, step_size=step, generator=generator
+            model,
+            images,
+            labels,
+            epsilon=recipe.epsilon,
+            steps=recipe.steps,
+            step_size=step,
+            generator=generator,
         )
 
-    return train(model, data.images, data.labels, recipe, seed=seed, attack=attack if recipe.steps else None)
+    return train(
+        model,
+        data.images,
+        data.labels,
+        recipe,
+        seed=seed,
+        attack=attack if recipe.steps else None,
+    )
 
 
 def _penalised(network: Network, parameters: Parameters) -> nn.Sequential:
-    """The most probable network under the prior of the Bayesian one: an L2 penalty and no spread."""
+    """The most probable network under the prior of the Bayesian one: an L2 penalty and
+    no spread.
+    """
     data = train_set(parameters)
 
     def make(model: nn.Module) -> nn.Module:
@@ -203,8 +254,12 @@ def _penalised(network: Network, parameters: Parameters) -> nn.Sequential:
             seed=network.seed,
         )
 
-    identity = _identity(network, parameters, prior_sd=parameters.prior_sd, epochs=parameters.vi_epochs)
-    return _cached(identity, _untrained(network, parameters), make, code=(weight_noise,))
+    identity = _identity(
+        network, parameters, prior_sd=parameters.prior_sd, epochs=parameters.vi_epochs
+    )
+    return _cached(
+        identity, _untrained(network, parameters), make, code=(weight_noise,)
+    )
 
 
 def load_posterior(network: Network, parameters: Parameters) -> MeanField:
@@ -221,14 +276,23 @@ def load_posterior(network: Network, parameters: Parameters) -> MeanField:
             seed=network.seed,
             scale_learning_rate=SCALE_RATE,
         )
-        for part, values in zip(holder.children(), (found.means, found.scales), strict=True):
+        for part, values in zip(
+            holder.children(), (found.means, found.scales), strict=True
+        ):
             part.load_state_dict(dict(values))
         return holder
 
-    # Two networks side by side: the first has the means for weights, the second the deviations.
-    holder = nn.Sequential(_untrained(network, parameters), _untrained(network, parameters))
+    # Two networks side by side: the first has the means for weights, the second the
+    # deviations.
+    holder = nn.Sequential(
+        _untrained(network, parameters), _untrained(network, parameters)
+    )
     identity = _identity(
-        network, parameters, prior_sd=parameters.prior_sd, epochs=parameters.vi_epochs, scale_rate=SCALE_RATE
+        network,
+        parameters,
+        prior_sd=parameters.prior_sd,
+        epochs=parameters.vi_epochs,
+        scale_rate=SCALE_RATE,
     )
     means, scales = (
         {name: part.detach() for name, part in each.named_parameters()}
@@ -238,39 +302,70 @@ def load_posterior(network: Network, parameters: Parameters) -> MeanField:
 
 
 def _tuned(network: Network, parameters: Parameters) -> nn.Sequential:
-    """A network with a share of every layer's units taken out, then trained briefly as its parent was."""
+    """A network with a share of every layer's units taken out, then trained briefly as
+    its parent was.
+    """
     parent = network.kind.rpartition(",")[0]
     _, share = PRUNED.get(network.kind, (parent, 0.0))
-    recipe = replace(recipe_of(parent, parameters), epochs=parameters.tune_epochs, learning_rate=TUNING_RATE)
-    smaller = pruned(load_point(Network(parent, network.seed), parameters), share, train_set(parameters))
+    recipe = replace(
+        recipe_of(parent, parameters),
+        epochs=parameters.tune_epochs,
+        learning_rate=TUNING_RATE,
+    )
+    smaller = pruned(
+        load_point(Network(parent, network.seed), parameters),
+        share,
+        train_set(parameters),
+    )
     origin = asdict(recipe_of(parent, parameters))
-    identity = _identity(network, parameters, recipe=asdict(recipe), origin=origin, share=share)
+    identity = _identity(
+        network, parameters, recipe=asdict(recipe), origin=origin, share=share
+    )
     code = (*_attacking(recipe), gated, importance, pruning)
-    return _cached(identity, smaller, lambda model: _fitted(model, recipe, network.seed, parameters), code=code)
+    return _cached(
+        identity,
+        smaller,
+        lambda model: _fitted(model, recipe, network.seed, parameters),
+        code=code,
+    )
 
 
 def pruned(network: nn.Sequential, share: float, data: ImageSet) -> nn.Sequential:
-    """`network` without the `share` of units of each layer that have the lowest Taylor importance (first order)."""
+    """`network` without the `share` of units of each layer that have the lowest Taylor
+    importance (first order).
+    """
     model = gated.with_gates(network)
     scores = taylor_scores(network, data)
     alive = pruning.all_alive(model)
     for group in model.groups:
-        alive = pruning.lowest(model, scores, round(share * group.units), alive, layers=[group.name])
+        alive = pruning.lowest(
+            model, scores, round(share * group.units), alive, layers=[group.name]
+        )
     return gated.without_gates(pruning.removed(model, alive))
 
 
 def taylor_scores(network: nn.Sequential, data: ImageSet) -> Tensor:
-    """First-order Taylor importance (units,) of the units of a plain network, from training images."""
+    """First-order Taylor importance (units,) of the units of a plain network, from
+    training images.
+    """
     chosen = data.take(min(SCORE_IMAGES, len(data)))
-    gradients = importance.gate_gradients(gated.with_gates(network), chosen.images, chosen.labels)
+    gradients = importance.gate_gradients(
+        gated.with_gates(network), chosen.images, chosen.labels
+    )
     return importance.per_example(gradients)
 
 
 def train_all(parameters: Parameters) -> None:
-    """Train what is not in the cache yet, side by side: first the trained kinds, the longest ones first, then the pruned."""
+    """Train what is not in the cache yet, side by side: first the trained kinds, the
+    longest ones first, then the pruned.
+    """
     cost = {MINMAX: 0, "MinMax, half budget": 0, POSTERIOR: 1}
-    first = sorted(networks(parameters, TRAINED), key=lambda each: cost.get(each.kind, 2))
-    second = networks(parameters, (TUNED[MINMAX], "MinMax, 50% pruned", TUNED[NATURAL], *PRUNED))
+    first = sorted(
+        networks(parameters, TRAINED), key=lambda each: cost.get(each.kind, 2)
+    )
+    second = networks(
+        parameters, (TUNED[MINMAX], "MinMax, 50% pruned", TUNED[NATURAL], *PRUNED)
+    )
     for stage in (first, list(dict.fromkeys(second))):
         map_in_workers(_train_one, [(network, parameters) for network in stage])
 

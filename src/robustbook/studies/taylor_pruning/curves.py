@@ -1,5 +1,5 @@
-"""Pruning without fine-tuning: loss against units removed, for every criterion, the oracle, and all subsets of one
-layer.
+"""Pruning without fine-tuning: loss against units removed, for every criterion, the
+oracle, and all subsets of one layer.
 """
 
 from __future__ import annotations
@@ -11,7 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from robustbook.measure.importance import Evidence, cross_entropy, first_order, gate_gradients, score
+from robustbook.measure.importance import (
+    Evidence,
+    cross_entropy,
+    first_order,
+    gate_gradients,
+    score,
+)
 from robustbook.measure.oracle import all_subsets, best_by_size, removal_losses
 from robustbook.models.prunable import Group, Prunable
 from robustbook.perturb.network import compute_logits
@@ -33,13 +39,20 @@ CURVE_CRITERIA = (
     "random",
 )
 AGAIN = "taylor-fo, measured again"
-SUBSET_WAYS = ("best subset", "greedy oracle", AGAIN, "taylor-fo", "weight-norm", "random")
+SUBSET_WAYS = (
+    "best subset",
+    "greedy oracle",
+    AGAIN,
+    "taylor-fo",
+    "weight-norm",
+    "random",
+)
 
 
 @dataclass(frozen=True)
 class Curves:
-    """Mean losses in nats after each number of `removed` units, by criterion: on the images scored, and on test
-    images.
+    """Mean losses in nats after each number of `removed` units, by criterion: on the
+    images scored, and on test images.
     """
 
     removed: list[int]
@@ -48,14 +61,26 @@ class Curves:
 
 
 def measure_curves(task: Task) -> Curves:
-    """The pruning curves of one LeNet3: every criterion is measured again after each step."""
+    """The pruning curves of one LeNet3: every criterion is measured again after each
+    step.
+    """
     parameters = task.parameters
     removed = list(range(0, parameters.curve_units + 1, parameters.curve_step))
     model, losses, test_losses = lenet3(task), {}, {}
-    test = task.test.images[: parameters.curve_images], task.test.labels[: parameters.curve_images]
+    test = (
+        task.test.images[: parameters.curve_images],
+        task.test.labels[: parameters.curve_images],
+    )
     images = task.scored(parameters.curve_images)
     for criterion in CURVE_CRITERIA:
-        path = pruning_path(model, *images, criterion, len(removed) - 1, parameters.curve_step, task.generator(2))
+        path = pruning_path(
+            model,
+            *images,
+            criterion,
+            len(removed) - 1,
+            parameters.curve_step,
+            task.generator(2),
+        )
         losses[criterion] = [mean_loss(model, *images, alive) for alive in path]
         test_losses[criterion] = [mean_loss(model, *test, alive) for alive in path]
     return Curves(removed, losses, test_losses)
@@ -70,10 +95,11 @@ def pruning_path(
     units: int,
     generator: torch.Generator,
 ) -> list[Tensor]:
-    """Living units (units,) before and after each of `steps` removals of the `units` lowest, scored again every
-    time.
+    """Living units (units,) before and after each of `steps` removals of the `units`
+    lowest, scored again every time.
 
-    The first-order score squares the gradient of all `images` together: they are one mini-batch.
+    The first-order score squares the gradient of all `images` together: they are one
+    mini-batch.
     """
     path = [all_alive(model)]
     for _ in range(steps):
@@ -81,7 +107,9 @@ def pruning_path(
             if criterion == ORACLE:
                 scores = removal_losses(model, images, labels).importance
             else:
-                seen = Evidence(model, images, labels, batch=len(images), generator=generator)
+                seen = Evidence(
+                    model, images, labels, batch=len(images), generator=generator
+                )
                 scores = score(criterion, seen)
         path.append(lowest(model, scores, units, path[-1]))
     return path
@@ -94,16 +122,20 @@ def mean_loss(model: Prunable, images: Tensor, labels: Tensor, alive: Tensor) ->
 
 
 def measure_subsets(task: Task) -> dict[str, list[float]]:
-    """Mean loss of one LeNet3 with 0, 1, ... of its first layer's units removed, by each way of choosing them.
+    """Mean loss of one LeNet3 with 0, 1, ... of its first layer's units removed, by
+    each way of choosing them.
 
-    All 2^16 subsets are evaluated once; every way is then a walk through that table. Scores are taken once, on the full
-    network, but for the way that measures the first-order score again after each removal, as the greedy oracle does.
+    All 2^16 subsets are evaluated once; every way is then a walk through that table.
+    Scores are taken once, on the full network, but for the way that measures the
+    first-order score again after each removal, as the greedy oracle does.
     """
     model = lenet3(task)
     images, labels = task.scored(task.parameters.subset_images)
     group = model.groups[0]
     losses = all_subsets(model, images, labels, group)
-    seen = Evidence(model, images, labels, batch=len(images), generator=task.generator(3))
+    seen = Evidence(
+        model, images, labels, batch=len(images), generator=task.generator(3)
+    )
     walks = {
         name: torch.argsort(model.split(score(name, seen))[group.name]).tolist()
         for name in ("taylor-fo", "weight-norm", "random")
@@ -115,18 +147,27 @@ def measure_subsets(task: Task) -> dict[str, list[float]]:
 
 
 def greedy_walk(losses: Tensor, units: int) -> list[int]:
-    """The order in which units go if each time the one goes whose removal changes the loss least (squared)."""
+    """The order in which units go if each time the one goes whose removal changes the
+    loss least (squared).
+    """
     code, walk = 2**units - 1, []
     while code:
         left = [unit for unit in range(units) if code >> unit & 1]
-        change = {unit: float(losses[code] - losses[code & ~(1 << unit)]) ** 2 for unit in left}
+        change = {
+            unit: float(losses[code] - losses[code & ~(1 << unit)]) ** 2
+            for unit in left
+        }
         walk.append(min(left, key=change.__getitem__))
         code &= ~(1 << walk[-1])
     return walk
 
 
-def rescored_walk(model: Prunable, images: Tensor, labels: Tensor, group: Group) -> list[int]:
-    """The order in which a group's units go if each time the one with the lowest first-order score goes, measured anew."""
+def rescored_walk(
+    model: Prunable, images: Tensor, labels: Tensor, group: Group
+) -> list[int]:
+    """The order in which a group's units go if each time the one with the lowest
+    first-order score goes, measured anew.
+    """
     inside = model.group_of_unit() == model.groups.index(group)
     first, alive, walk = int(inside.nonzero()[0]), all_alive(model), []
     for _ in range(group.units):
@@ -139,7 +180,9 @@ def rescored_walk(model: Prunable, images: Tensor, labels: Tensor, group: Group)
 
 
 def losses_along(losses: Tensor, walk: Sequence[int]) -> list[float]:
-    """Losses after 0, 1, ... removals in the order of a walk, looked up in the table of all subsets."""
+    """Losses after 0, 1, ... removals in the order of a walk, looked up in the table of
+    all subsets.
+    """
     code = 2 ** len(walk) - 1
     found = [float(losses[code])]
     for unit in walk:
@@ -149,15 +192,31 @@ def losses_along(losses: Tensor, walk: Sequence[int]) -> list[float]:
 
 
 def add_curves(results: Results, curves: Sequence[Curves]) -> None:
-    """Rows `pruned loss` by units removed, `area` (mean over a curve), `area ratio` to the oracle's, and `area
-    lead`.
+    """Rows `pruned loss` by units removed, `area` (mean over a curve), `area ratio` to
+    the oracle's, and `area lead`.
     """
     for criterion in CURVE_CRITERIA:
         for part in ("scored", "test"):
-            table = np.array([(one.losses if part == "scored" else one.test_losses)[criterion] for one in curves])
+            table = np.array(
+                [
+                    (one.losses if part == "scored" else one.test_losses)[criterion]
+                    for one in curves
+                ]
+            )
             for removed, column in zip(curves[0].removed, table.T, strict=True):
-                _add(results, "pruned loss", column, "nats", criterion=criterion, images=part, removed=removed)
-    area = {name: np.array([np.mean(one.losses[name]) for one in curves]) for name in CURVE_CRITERIA}
+                _add(
+                    results,
+                    "pruned loss",
+                    column,
+                    "nats",
+                    criterion=criterion,
+                    images=part,
+                    removed=removed,
+                )
+    area = {
+        name: np.array([np.mean(one.losses[name]) for one in curves])
+        for name in CURVE_CRITERIA
+    }
     for name, values in area.items():
         _add(results, "area", values, "nats", criterion=name)
         if name != ORACLE:
@@ -167,15 +226,35 @@ def add_curves(results: Results, curves: Sequence[Curves]) -> None:
 
 
 def add_subsets(results: Results, tables: Sequence[dict[str, list[float]]]) -> None:
-    """Rows `subset loss` by way of choosing and units removed (no interval for fewer than three networks)."""
+    """Rows `subset loss` by way of choosing and units removed (no interval for fewer
+    than three networks).
+    """
     for way in SUBSET_WAYS:
         for removed, column in enumerate(np.array([table[way] for table in tables]).T):
             _add(results, "subset loss", column, "nats", way=way, removed=removed)
 
 
-def _add(results: Results, name: str, values: np.ndarray, unit: str, **factors: str | int) -> None:
+def _add(
+    results: Results, name: str, values: np.ndarray, unit: str, **factors: str | int
+) -> None:
     if len(values) < 3:
-        results.add(name, float(np.mean(values)), None, n=len(values), over="networks", unit=unit, **factors)
+        results.add(
+            name,
+            float(np.mean(values)),
+            None,
+            n=len(values),
+            over="networks",
+            unit=unit,
+            **factors,
+        )
         return
     found = mean_interval_t(values)
-    results.add(name, found.value, found.bounds, n=found.n, over="networks", unit=unit, **factors)
+    results.add(
+        name,
+        found.value,
+        found.bounds,
+        n=found.n,
+        over="networks",
+        unit=unit,
+        **factors,
+    )

@@ -1,4 +1,6 @@
-"""Measured seconds and bytes of networks before and after removal: for a record's timing, never for its rows."""
+"""Measured seconds and bytes of networks before and after removal: for a record's
+timing, never for its rows.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ def one_thread() -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Nothing is written to the process's standard error: the profiler's library reports its start and end there."""
+    """Nothing is written to the process's standard error: the profiler's library
+    reports its start and end there.
+    """
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)
@@ -50,7 +54,9 @@ def _batch(image_shape: tuple[int, int, int]) -> torch.Tensor:
     return torch.zeros(BATCH, *image_shape).to(memory_format=torch.channels_last)
 
 
-def seconds_in_turn(models: Sequence[Prunable], image_shape: tuple[int, int, int], rounds: int = ROUNDS) -> list[float]:
+def seconds_in_turn(
+    models: Sequence[Prunable], image_shape: tuple[int, int, int], rounds: int = ROUNDS
+) -> list[float]:
     """Median seconds of each network's forward pass of 64 images on one thread.
 
     The networks take turns, so that what disturbs the machine disturbs all of them.
@@ -70,25 +76,44 @@ def _seconds(model: Prunable, images: torch.Tensor) -> float:
 
 
 def peak_bytes(model: Prunable, image_shape: tuple[int, int, int]) -> int:
-    """Most bytes that a forward pass of 64 images holds at a time, weights and images left out.
+    """Most bytes that a forward pass of 64 images holds at a time, weights and images
+    left out.
 
-    Read from the allocations that Torch's profiler saw, the convolutions' scratch memory included.
+    Read from the allocations that Torch's profiler saw, the convolutions' scratch
+    memory included.
     """
     images = _batch(image_shape)
     with one_thread(), torch.inference_mode():
         model(images)
-        with _quiet(), profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
+        with (
+            _quiet(),
+            profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen,
+        ):
             model(images)
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder) / "trace.json"
         seen.export_chrome_trace(str(trace))
         events = json.loads(trace.read_text())["traceEvents"]
-    changes = [(event["ts"], event["args"]["Bytes"]) for event in events if event.get("name") == "[memory]"]
-    return int(max(np.cumsum([size for _, size in sorted(changes, key=lambda change: change[0])]), default=0))
+    changes = [
+        (event["ts"], event["args"]["Bytes"])
+        for event in events
+        if event.get("name") == "[memory]"
+    ]
+    return int(
+        max(
+            np.cumsum(
+                [size for _, size in sorted(changes, key=lambda change: change[0])]
+            ),
+            default=0,
+        )
+    )
 
 
-def measured_costs(network: str, tasks: Sequence[Task], pruned: Sequence[Mapping[str, Tuned]]) -> dict[str, float]:
-    """`latency <network>: <way>` in seconds and `memory <network>: <way>` in bytes, means over the tasks' networks.
+def measured_costs(
+    network: str, tasks: Sequence[Task], pruned: Sequence[Mapping[str, Tuned]]
+) -> dict[str, float]:
+    """`latency <network>: <way>` in seconds and `memory <network>: <way>` in bytes,
+    means over the tasks' networks.
 
     `pruned` gives what is left of each task's network by way of pruning it.
     """
@@ -98,8 +123,16 @@ def measured_costs(network: str, tasks: Sequence[Task], pruned: Sequence[Mapping
         for task, one in zip(tasks, pruned, strict=True)
         for way in ways
     ]
-    seconds = np.reshape(seconds_in_turn(smaller, shape), (len(tasks), len(ways))).mean(axis=0)
-    memory = np.reshape([peak_bytes(model, shape) for model in smaller], (len(tasks), len(ways))).mean(axis=0)
-    return {f"latency {network}: {way}": float(value) for way, value in zip(ways, seconds, strict=True)} | {
-        f"memory {network}: {way}": float(value) for way, value in zip(ways, memory, strict=True)
+    seconds = np.reshape(seconds_in_turn(smaller, shape), (len(tasks), len(ways))).mean(
+        axis=0
+    )
+    memory = np.reshape(
+        [peak_bytes(model, shape) for model in smaller], (len(tasks), len(ways))
+    ).mean(axis=0)
+    return {
+        f"latency {network}: {way}": float(value)
+        for way, value in zip(ways, seconds, strict=True)
+    } | {
+        f"memory {network}: {way}": float(value)
+        for way, value in zip(ways, memory, strict=True)
     }

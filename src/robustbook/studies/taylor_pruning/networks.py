@@ -1,4 +1,6 @@
-"""The networks of the study and the images they are trained and scored on; each is trained once and kept."""
+"""The networks of the study and the images they are trained and scored on; each is
+trained once and kept.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ VGG_WIDTHS = (8, 8, 16, 16, 32, 32)
 
 @dataclass(frozen=True)
 class Task:
-    """One network's work: training and test images, the seed of its weights, and the run's parameters."""
+    """One network's work: training and test images, the seed of its weights, and the
+    run's parameters.
+    """
 
     training: ImageSet
     test: ImageSet
@@ -32,12 +36,16 @@ class Task:
     parameters: Parameters
 
     def scored(self, count: int, part: int = 0) -> tuple[Tensor, Tensor]:
-        """Images and labels number `part * count` to `(part + 1) * count` of the training images."""
+        """Images and labels number `part * count` to `(part + 1) * count` of the
+        training images.
+        """
         chosen = slice(part * count, (part + 1) * count)
         return self.training.images[chosen], self.training.labels[chosen]
 
     def trained_on(self, count: int) -> ImageSet:
-        """The first `count` training images: those that a network of this task has seen, for its pruning and tuning."""
+        """The first `count` training images: those that a network of this task has
+        seen, for its pruning and tuning.
+        """
         images, labels = self.scored(count)
         return replace(self.training, images=images, labels=labels)
 
@@ -47,13 +55,19 @@ class Task:
 
 
 def load_images(name: str, parameters: Parameters) -> tuple[ImageSet, ImageSet]:
-    """Training and test images of a data set: as many as the parameters ask for, and at most 2,000 for the test."""
-    wanted = max(parameters.train_images, 2 * parameters.score_images, parameters.residual_images)
+    """Training and test images of a data set: as many as the parameters ask for, and at
+    most 2,000 for the test.
+    """
+    wanted = max(
+        parameters.train_images, 2 * parameters.score_images, parameters.residual_images
+    )
     training, test = load(name, "train"), load(name, "test")
     return training.take(wanted), test.take(min(2000, len(test)))
 
 
-def tasks(images: tuple[ImageSet, ImageSet], parameters: Parameters, count: int) -> list[Task]:
+def tasks(
+    images: tuple[ImageSet, ImageSet], parameters: Parameters, count: int
+) -> list[Task]:
     """One task a seed 0 ... count - 1."""
     return [Task(*images, seed, parameters) for seed in range(count)]
 
@@ -65,15 +79,27 @@ def lenet3(task: Task) -> Prunable:
 
 
 def preact_resnet(task: Task) -> Prunable:
-    """PreAct-ResNet18 at an eighth of the width, trained on the task's images, in evaluation mode."""
+    """PreAct-ResNet18 at an eighth of the width, trained on the task's images, in
+    evaluation mode.
+    """
     parameters = task.parameters
-    return _trained("preact-resnet", task, parameters.residual_images, parameters.residual_epochs, 3e-3)
+    return _trained(
+        "preact-resnet",
+        task,
+        parameters.residual_images,
+        parameters.residual_epochs,
+        3e-3,
+    )
 
 
 def vgg(task: Task) -> Prunable:
-    """A VGG-like net with batch-norm, 112 filters, trained as the PreAct-ResNet is, in evaluation mode."""
+    """A VGG-like net with batch-norm, 112 filters, trained as the PreAct-ResNet is, in
+    evaluation mode.
+    """
     parameters = task.parameters
-    return _trained("vgg", task, parameters.residual_images, parameters.residual_epochs, 3e-3)
+    return _trained(
+        "vgg", task, parameters.residual_images, parameters.residual_epochs, 3e-3
+    )
 
 
 NETWORKS = {"lenet3": lenet3, "vgg": vgg, "preact-resnet": preact_resnet}
@@ -90,7 +116,9 @@ def _built(architecture: str, task: Task) -> Prunable:
         return prunable.vgg(shape, classes, VGG_WIDTHS)
 
 
-def _trained(architecture: str, task: Task, count: int, epochs: int, learning_rate: float) -> Prunable:
+def _trained(
+    architecture: str, task: Task, count: int, epochs: int, learning_rate: float
+) -> Prunable:
     recipe = Recipe("natural", epochs=epochs, learning_rate=learning_rate, batch=BATCH)
     specification = {
         "architecture": f"vgg {VGG_WIDTHS}" if architecture == "vgg" else architecture,
@@ -99,13 +127,21 @@ def _trained(architecture: str, task: Task, count: int, epochs: int, learning_ra
         "of": len(task.training),
         "recipe": repr(recipe),
         "seed": task.seed,
-        "code": hashlib.sha256(Path(inspect.getfile(prunable)).read_bytes()).hexdigest(),
+        "code": hashlib.sha256(
+            Path(inspect.getfile(prunable)).read_bytes()
+        ).hexdigest(),
     }
     model = _built(architecture, task)
     images, labels = task.scored(count)
 
     def fit(network: torch.nn.Module) -> torch.nn.Module:
-        return train(network.to(memory_format=torch.channels_last), images, labels, recipe, seed=task.seed)
+        return train(
+            network.to(memory_format=torch.channels_last),
+            images,
+            labels,
+            recipe,
+            seed=task.seed,
+        )
 
     checkpoints.cached(specification, model, fit)
     return model.to(memory_format=torch.channels_last).eval()

@@ -1,4 +1,6 @@
-"""Whether the networks of this run, made smaller for good, answer as the masked ones do: `check_removal`, `add_removal`."""
+"""Whether the networks of this run, made smaller for good, answer as the masked ones
+do: `check_removal`, `add_removal`.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,11 @@ TOLERANCE = 1e-5
 
 
 def check_removal(work: tuple[str, Task]) -> float:
-    """Largest difference of logits between the masked and the removed network, over the largest logit.
+    """Largest difference of logits between the masked and the removed network, over the
+    largest logit.
 
-    Half of the units of the named network go, those with the lowest first-order scores on one batch.
+    Half of the units of the named network go, those with the lowest first-order scores
+    on one batch.
     """
     name, task = work
     model = published_resnet20() if name == "resnet20" else NETWORKS[name](task)
@@ -33,8 +37,23 @@ def check_removal(work: tuple[str, Task]) -> float:
     return float((found - expected).abs().max() / expected.abs().max())
 
 
-def add_removal(results: Results, work: Sequence[tuple[str, Task]], differences: Sequence[float]) -> None:
-    """Rows `removal agrees`: the share of networks whose difference is at most 1e-5, by architecture."""
+def add_removal(
+    results: Results, work: Sequence[tuple[str, Task]], differences: Sequence[float]
+) -> None:
+    """Rows `removal agrees`: the share of networks whose difference is at most 1e-5, by
+    architecture.
+    """
     for name in dict.fromkeys(name for name, _ in work):
-        held = [value <= TOLERANCE for (other, _), value in zip(work, differences, strict=True) if other == name]
-        results.add("removal agrees", float(np.mean(held)), n=len(held), over="networks", unit="share", network=name)
+        held = [
+            value <= TOLERANCE
+            for (other, _), value in zip(work, differences, strict=True)
+            if other == name
+        ]
+        results.add(
+            "removal agrees",
+            float(np.mean(held)),
+            n=len(held),
+            over="networks",
+            unit="share",
+            network=name,
+        )

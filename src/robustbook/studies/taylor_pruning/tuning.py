@@ -1,5 +1,5 @@
-"""Pruning while fine-tuning: `prune_and_tune` (the paper's algorithm), its controls, and what they show on two
-networks.
+"""Pruning while fine-tuning: `prune_and_tune` (the paper's algorithm), its controls,
+and what they show on two networks.
 """
 
 from __future__ import annotations
@@ -19,12 +19,27 @@ from robustbook.measure.importance import Evidence, score, weight_norm
 from robustbook.models.prunable import Prunable
 from robustbook.models.training import Recipe, train
 from robustbook.perturb.network import accuracy
-from robustbook.perturb.pruning import Cost, all_alive, cost, layer_costs, lowest, masked, multiply_adds, removed
+from robustbook.perturb.pruning import (
+    Cost,
+    all_alive,
+    cost,
+    layer_costs,
+    lowest,
+    masked,
+    multiply_adds,
+    removed,
+)
 from robustbook.results import Results
 from robustbook.stats import mean_interval_t
 from robustbook.studies.taylor_pruning.agreement import spearman
 from robustbook.studies.taylor_pruning.curves import mean_loss
-from robustbook.studies.taylor_pruning.networks import BATCH, Task, lenet3, preact_resnet, vgg
+from robustbook.studies.taylor_pruning.networks import (
+    BATCH,
+    Task,
+    lenet3,
+    preact_resnet,
+    vgg,
+)
 
 PRUNING_SHARE = 2 / 3
 """Share of the mini-batches during which units are removed; the rest only tunes."""
@@ -35,9 +50,10 @@ HALF = 0.5
 class Plan:
     """How a network is pruned while it is tuned.
 
-    Every `batches_per_step` mini-batches some units go, until `units` are gone or the multiply-adds are down to
-    `budget` of the original; `one_shot` removes all at the first step. Scores of earlier steps count with weight
-    `momentum`. `layers` names the groups that may be touched (all if None).
+    Every `batches_per_step` mini-batches some units go, until `units` are gone or the
+    multiply-adds are down to `budget` of the original; `one_shot` removes all at the
+    first step. Scores of earlier steps count with weight `momentum`. `layers` names the
+    groups that may be touched (all if None).
     """
 
     batches: int
@@ -60,21 +76,28 @@ class Tuned:
     cost: Cost
 
 
-def prune_and_tune(model: Prunable, data: ImageSet, plan: Plan, generator: torch.Generator) -> tuple[Prunable, Tensor]:
-    """A tuned copy of `model` without the removed units, and the units that live (Molchanov et al. 2019, algorithm of
-    section 3).
+def prune_and_tune(
+    model: Prunable, data: ImageSet, plan: Plan, generator: torch.Generator
+) -> tuple[Prunable, Tensor]:
+    """A tuned copy of `model` without the removed units, and the units that live
+    (Molchanov et al. 2019, algorithm of section 3).
 
-    Each mini-batch gives one gradient: of the weights, for a step of SGD with momentum 0.9, and of the gates, whose
-    squares are averaged until the next removal. As in the published code the network is in training mode, so batch-norms
-    use the statistics of the mini-batch, in the scores too.
+    Each mini-batch gives one gradient: of the weights, for a step of SGD with momentum
+    0.9, and of the gates, whose squares are averaged until the next removal. As in the
+    published code the network is in training mode, so batch-norms use the statistics of
+    the mini-batch, in the scores too.
     """
     network = copy.deepcopy(model).train()
-    optimiser = torch.optim.SGD(network.parameters(), lr=plan.learning_rate, momentum=0.9)
+    optimiser = torch.optim.SGD(
+        network.parameters(), lr=plan.learning_rate, momentum=0.9
+    )
     schedule = _Schedule(network, data.image_shape, plan, generator)
     order = torch.randint(len(data), (plan.batches, BATCH), generator=generator)
     for chosen in order:
         gates = torch.ones(network.units, requires_grad=True)
-        for gate, part in zip(network.gates(), network.split(gates * schedule.alive).values(), strict=True):
+        for gate, part in zip(
+            network.gates(), network.split(gates * schedule.alive).values(), strict=True
+        ):
             gate.values = part
         optimiser.zero_grad()
         F.cross_entropy(network(data.images[chosen]), data.labels[chosen]).backward()
@@ -87,11 +110,21 @@ def prune_and_tune(model: Prunable, data: ImageSet, plan: Plan, generator: torch
 class _Schedule:
     """Gathers scores, and removes units whenever a step of the plan is over."""
 
-    def __init__(self, model: Prunable, shape: tuple[int, int, int], plan: Plan, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        model: Prunable,
+        shape: tuple[int, int, int],
+        plan: Plan,
+        generator: torch.Generator,
+    ) -> None:
         self.model, self.plan, self.generator = model, plan, generator
         self.layers = layer_costs(model, shape)
         self.alive = all_alive(model)
-        self.steps = 1 if plan.one_shot else max(1, int(PRUNING_SHARE * plan.batches) // plan.batches_per_step)
+        self.steps = (
+            1
+            if plan.one_shot
+            else max(1, int(PRUNING_SHARE * plan.batches) // plan.batches_per_step)
+        )
         self.batches, self.step = 0, 0
         self.total, self.smooth = torch.zeros(model.units), torch.zeros(model.units)
         self.full = multiply_adds(model, self.layers, self.alive)
@@ -103,8 +136,14 @@ class _Schedule:
         self.batches, self.total = self.batches + 1, self.total + squares
         if self.batches < self.plan.batches_per_step:
             return
-        self.smooth = self.plan.momentum * self.smooth + (1 - self.plan.momentum) * self._scores()
-        self.batches, self.total, self.step = 0, torch.zeros(self.model.units), self.step + 1
+        self.smooth = (
+            self.plan.momentum * self.smooth + (1 - self.plan.momentum) * self._scores()
+        )
+        self.batches, self.total, self.step = (
+            0,
+            torch.zeros(self.model.units),
+            self.step + 1,
+        )
         if self.plan.units is not None:
             gone = int((~self.alive).sum())
             self._remove(round(self.plan.units * self.step / self.steps) - gone)
@@ -119,28 +158,53 @@ class _Schedule:
         return self.total / self.batches
 
     def _remove(self, count: int) -> None:
-        self.alive = lowest(self.model, self.smooth, count, self.alive, layers=self.plan.layers)
+        self.alive = lowest(
+            self.model, self.smooth, count, self.alive, layers=self.plan.layers
+        )
 
     def _remove_towards_budget(self) -> None:
-        """Remove as few units as bring the multiply-adds down to this step's share of the way to the budget."""
+        """Remove as few units as bring the multiply-adds down to this step's share of
+        the way to the budget.
+        """
         assert self.plan.budget is not None
         goal = self.full * (1 - (1 - self.plan.budget) * self.step / self.steps)
-        living = {name: int(part.sum()) for name, part in self.model.split(self.alive).items()}
-        most = sum(count - 1 for name, count in living.items() if self.plan.layers is None or name in self.plan.layers)
-        self._remove(bisect_left(range(most + 1), True, key=lambda count: self._adds_without(count) <= goal))
+        living = {
+            name: int(part.sum()) for name, part in self.model.split(self.alive).items()
+        }
+        most = sum(
+            count - 1
+            for name, count in living.items()
+            if self.plan.layers is None or name in self.plan.layers
+        )
+        self._remove(
+            bisect_left(
+                range(most + 1),
+                True,
+                key=lambda count: self._adds_without(count) <= goal,
+            )
+        )
 
     def _adds_without(self, count: int) -> int:
-        alive = lowest(self.model, self.smooth, count, self.alive, layers=self.plan.layers)
+        alive = lowest(
+            self.model, self.smooth, count, self.alive, layers=self.plan.layers
+        )
         return multiply_adds(self.model, self.layers, alive)
 
 
-# LeNet3: iterative against one-shot, and the oracle's own sanity ----------------------------------------------------
+# LeNet3: iterative against one-shot, and the oracle's own sanity
+# ----------------------------------------------------
 
 
 def tuning_plans(task: Task) -> dict[str, Plan]:
-    """The ways of pruning LeNet3 to the same number of units in the same number of mini-batches."""
+    """The ways of pruning LeNet3 to the same number of units in the same number of
+    mini-batches.
+    """
     parameters = task.parameters
-    iterative = Plan(parameters.tune_batches, parameters.batches_per_step, units=parameters.tuned_units)
+    iterative = Plan(
+        parameters.tune_batches,
+        parameters.batches_per_step,
+        units=parameters.tuned_units,
+    )
     return {
         "iterative": iterative,
         "momentum 0.9": replace(iterative, momentum=0.9),
@@ -151,7 +215,9 @@ def tuning_plans(task: Task) -> dict[str, Plan]:
 
 
 def measure_tuning(task: Task) -> dict[str, Tuned]:
-    """LeNet3 pruned in every way, and networks of the iterative one's size trained from scratch."""
+    """LeNet3 pruned in every way, and networks of the iterative one's size trained from
+    scratch.
+    """
     model, found = lenet3(task), {}
     training = task.trained_on(task.parameters.train_images)
     for name, plan in tuning_plans(task).items():
@@ -176,15 +242,17 @@ def retrained(model: Prunable, task: Task) -> Prunable:
             if isinstance(module, nn.Conv2d | nn.Linear):
                 module.reset_parameters()
     parameters = task.parameters
-    recipe = Recipe("natural", epochs=parameters.epochs, learning_rate=1e-3, batch=BATCH)
+    recipe = Recipe(
+        "natural", epochs=parameters.epochs, learning_rate=1e-3, batch=BATCH
+    )
     images, labels = task.scored(parameters.train_images)
     train(fresh, images, labels, recipe, seed=task.seed + 1)
     return fresh
 
 
 def measure_sanity(task: Task) -> tuple[list[float], list[float]]:
-    """Loss before fine-tuning and test accuracy after it, for prunings of LeNet3 between the Taylor order and a random
-    one.
+    """Loss before fine-tuning and test accuracy after it, for prunings of LeNet3
+    between the Taylor order and a random one.
     """
     parameters, model = task.parameters, lenet3(task)
     generator = task.generator(5)
@@ -195,7 +263,9 @@ def measure_sanity(task: Task) -> tuple[list[float], list[float]]:
     training = task.trained_on(parameters.train_images)
     before, after = [], []
     for share in torch.linspace(0, 1, parameters.sanity_masks):
-        scores = share * ranks + (1 - share) * torch.rand(model.units, generator=generator)
+        scores = share * ranks + (1 - share) * torch.rand(
+            model.units, generator=generator
+        )
         alive = lowest(model, scores, parameters.curve_units, all_alive(model))
         before.append(mean_loss(model, *images, alive))
         with masked(model, alive):
@@ -206,32 +276,61 @@ def measure_sanity(task: Task) -> tuple[list[float], list[float]]:
 
 
 def add_tuning(results: Results, networks: Sequence[dict[str, Tuned]]) -> None:
-    """Rows `tuned accuracy` and `tuned multiply-adds` by way, `tuned lead` (iterative minus another), `units left` by
-    layer.
+    """Rows `tuned accuracy` and `tuned multiply-adds` by way, `tuned lead` (iterative
+    minus another), `units left` by layer.
     """
     for way in networks[0]:
-        _add(results, "tuned accuracy", [one[way].accuracy for one in networks], "share", way=way)
-        _add(results, "tuned multiply-adds", [one[way].cost.multiply_adds for one in networks], "", way=way)
+        _add(
+            results,
+            "tuned accuracy",
+            [one[way].accuracy for one in networks],
+            "share",
+            way=way,
+        )
+        _add(
+            results,
+            "tuned multiply-adds",
+            [one[way].cost.multiply_adds for one in networks],
+            "",
+            way=way,
+        )
         if way != "iterative":
             leads = [one["iterative"].accuracy - one[way].accuracy for one in networks]
             _add(results, "tuned lead", leads, "share", rival=way)
 
 
-def add_sanity(results: Results, networks: Sequence[tuple[list[float], list[float]]]) -> None:
-    """Row `oracle sanity`: Spearman of minus the loss before fine-tuning with the accuracy after it, over networks."""
-    found = [spearman(-torch.tensor(before), torch.tensor(after)) for before, after in networks]
+def add_sanity(
+    results: Results, networks: Sequence[tuple[list[float], list[float]]]
+) -> None:
+    """Row `oracle sanity`: Spearman of minus the loss before fine-tuning with the
+    accuracy after it, over networks.
+    """
+    found = [
+        spearman(-torch.tensor(before), torch.tensor(after))
+        for before, after in networks
+    ]
     _add(results, "oracle sanity", found, "")
 
 
-# PreAct-ResNet: with and without the streams ------------------------------------------------------------------------
+# PreAct-ResNet: with and without the streams
+# ------------------------------------------------------------------------
 
-STREAM_WAYS = ("with streams", "inner units only", "random, streams too", "random, inner units only")
+STREAM_WAYS = (
+    "with streams",
+    "inner units only",
+    "random, streams too",
+    "random, inner units only",
+)
 
 
 def stream_plans(model: Prunable, task: Task) -> dict[str, Plan]:
-    """The ways of pruning the PreAct-ResNet to half its multiply-adds in the same number of mini-batches."""
+    """The ways of pruning the PreAct-ResNet to half its multiply-adds in the same
+    number of mini-batches.
+    """
     parameters = task.parameters
-    inner = tuple(group.name for group in model.groups if not group.name.startswith("stream"))
+    inner = tuple(
+        group.name for group in model.groups if not group.name.startswith("stream")
+    )
     plan = Plan(parameters.tune_batches, parameters.batches_per_step, budget=HALF)
     plans = (
         plan,
@@ -243,7 +342,9 @@ def stream_plans(model: Prunable, task: Task) -> dict[str, Plan]:
 
 
 def measure_streams(task: Task) -> dict[str, Tuned]:
-    """The PreAct-ResNet pruned in each of those ways, and `full`: the network as it was."""
+    """The PreAct-ResNet pruned in each of those ways, and `full`: the network as it
+    was.
+    """
     model = preact_resnet(task)
     found = {"full": _tuned(model, all_alive(model), task)}
     training = task.trained_on(task.parameters.residual_images)
@@ -254,24 +355,29 @@ def measure_streams(task: Task) -> dict[str, Tuned]:
 
 
 def add_streams(results: Results, networks: Sequence[dict[str, Tuned]]) -> None:
-    """Rows `stream accuracy`, `stream multiply-adds`, `stream parameters` and `stream memory` by way, and `stream
-    lead`.
+    """Rows `stream accuracy`, `stream multiply-adds`, `stream parameters` and `stream
+    memory` by way, and `stream lead`.
     """
     for way in networks[0]:
         _add_costs(results, "stream", [one[way] for one in networks], way)
         if way not in ("with streams", "full"):
-            leads = [one["with streams"].accuracy - one[way].accuracy for one in networks]
+            leads = [
+                one["with streams"].accuracy - one[way].accuracy for one in networks
+            ]
             _add(results, "stream lead", leads, "share", rival=way)
 
 
-# The VGG-like net: half and a quarter of the cost -------------------------------------------------------------------
+# The VGG-like net: half and a quarter of the cost
+# -------------------------------------------------------------------
 
 VGG_BUDGETS = {"half": 0.5, "quarter": 0.25}
 VGG_CRITERIA = {"Taylor": "taylor-fo", "random": "random"}
 
 
 def vgg_plans(task: Task) -> dict[str, Plan]:
-    """The ways of pruning the VGG-like net to each budget of multiply-adds, in the same number of mini-batches."""
+    """The ways of pruning the VGG-like net to each budget of multiply-adds, in the same
+    number of mini-batches.
+    """
     plan = Plan(task.parameters.tune_batches, task.parameters.batches_per_step)
     return {
         f"{budget}, {name}": replace(plan, budget=share, criterion=criterion)
@@ -281,7 +387,9 @@ def vgg_plans(task: Task) -> dict[str, Plan]:
 
 
 def measure_vgg_pruning(task: Task) -> dict[str, Tuned]:
-    """The VGG-like net pruned in each of those ways, and `full`: the network as it was."""
+    """The VGG-like net pruned in each of those ways, and `full`: the network as
+    it was.
+    """
     model = vgg(task)
     found = {"full": _tuned(model, all_alive(model), task)}
     training = task.trained_on(task.parameters.residual_images)
@@ -292,31 +400,56 @@ def measure_vgg_pruning(task: Task) -> dict[str, Tuned]:
 
 
 def add_vgg(results: Results, networks: Sequence[dict[str, Tuned]]) -> None:
-    """Rows `vgg accuracy`, `vgg multiply-adds`, `vgg parameters` and `vgg memory` by way, and `vgg lead` over random by
-    budget.
+    """Rows `vgg accuracy`, `vgg multiply-adds`, `vgg parameters` and `vgg memory` by
+    way, and `vgg lead` over random by budget.
     """
     for way in networks[0]:
         _add_costs(results, "vgg", [one[way] for one in networks], way)
     for budget in VGG_BUDGETS:
-        leads = [one[f"{budget}, Taylor"].accuracy - one[f"{budget}, random"].accuracy for one in networks]
+        leads = [
+            one[f"{budget}, Taylor"].accuracy - one[f"{budget}, random"].accuracy
+            for one in networks
+        ]
         _add(results, "vgg lead", leads, "share", rival="random", budget=budget)
 
 
-def _add_costs(results: Results, network: str, tuned: Sequence[Tuned], way: str) -> None:
+def _add_costs(
+    results: Results, network: str, tuned: Sequence[Tuned], way: str
+) -> None:
     """Rows of accuracy and cost of one way of pruning."""
-    _add(results, f"{network} accuracy", [one.accuracy for one in tuned], "share", way=way)
+    _add(
+        results,
+        f"{network} accuracy",
+        [one.accuracy for one in tuned],
+        "share",
+        way=way,
+    )
     for name, field in (
         ("multiply-adds", "multiply_adds"),
         ("parameters", "parameters"),
         ("memory", "activation_bytes"),
     ):
         values = [getattr(one.cost, field) for one in tuned]
-        _add(results, f"{network} {name}", values, "bytes" if name == "memory" else "", way=way)
+        _add(
+            results,
+            f"{network} {name}",
+            values,
+            "bytes" if name == "memory" else "",
+            way=way,
+        )
 
 
-def _add(results: Results, name: str, values: Sequence[float], unit: str, **factors: str | int) -> None:
+def _add(
+    results: Results,
+    name: str,
+    values: Sequence[float],
+    unit: str,
+    **factors: str | int,
+) -> None:
     found = mean_interval_t(np.asarray(values, dtype=float))
     bounds = found.bounds
     if unit == "share" or name == "oracle sanity":
         bounds = (max(found.low, -1.0), min(found.high, 1.0))
-    results.add(name, found.value, bounds, n=found.n, over="networks", unit=unit, **factors)
+    results.add(
+        name, found.value, bounds, n=found.n, over="networks", unit=unit, **factors
+    )
