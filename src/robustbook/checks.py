@@ -1,0 +1,250 @@
+"""The gate for a user's own networks, images and numbers: every public function asks
+here, and every refusal is an `ArgumentError`.
+
+Read `ArgumentError` first, then `images`, `labels` and `logits` (tensors), `network`,
+then the numbers: `real`, `whole`, `budget`, and `values` (columns of statistics).
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Generator, Tensor
+from torch.nn import Module
+
+from robustbook.errors import UserError
+
+
+class ArgumentError(UserError, ValueError):
+    """An argument that a function cannot take: its name, what it may be,
+    what was given.
+
+    >>> ArgumentError("steps", "a whole number, at least 1", 0)
+    ArgumentError('steps must be a whole number, at least 1, got 0')
+    """
+
+    def __init__(self, name: str, allowed: str, given: object) -> None:
+        super().__init__(f"{name} must be {allowed}, got {told(given)}")
+
+
+def told(given: object) -> str:
+    """What was given, in at most 120 characters: tensors by type and shape."""
+    if isinstance(given, Tensor):
+        return (
+            f"a {str(given.dtype).removeprefix('torch.')} tensor {tuple(given.shape)}"
+        )
+    if isinstance(given, np.ndarray):
+        return f"a {given.dtype} array {given.shape}"
+    text = given if isinstance(given, str) else repr(given)
+    return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+# Tensors -----------------------------------------------------------------------------
+
+
+def tensor(given: Tensor, name: str, *, dimensions: int | None = None) -> Tensor:
+    """A floating, finite tensor of so many dimensions, cut from any graph.
+
+    Raises ArgumentError if it is anything else.
+    """
+    if not isinstance(given, Tensor):
+        raise ArgumentError(name, "a tensor", type(given).__name__)
+    if dimensions is not None and given.dim() != dimensions:
+        raise ArgumentError(name, f"a tensor of {dimensions} dimensions", given)
+    if not given.is_floating_point():
+        raise ArgumentError(name, "of a floating type", given)
+    given = given.detach()
+    if not bool(torch.isfinite(given).all()):
+        raise ArgumentError(name, "finite", "NaN or infinity in it")
+    return given
+
+
+def images(given: Tensor, name: str = "images") -> Tensor:
+    """Images (N, C, H, W), N >= 1, floating, finite and in [0, 1], cut from any graph.
+
+    Raises ArgumentError if they are anything else; integer images are refused, since
+    what looks like 0..255 there would be a budget of another unit.
+    """
+    if not isinstance(given, Tensor) or given.dim() != 4:
+        what = given if isinstance(given, Tensor) else type(given).__name__
+        raise ArgumentError(name, "a tensor (N, C, H, W)", what)
+    if not given.numel():
+        raise ArgumentError(name, "at least one image with pixels", given)
+    given = tensor(given, name)
+    low, high = (float(end) for end in torch.aminmax(given))
+    if low < 0 or high > 1:
+        raise ArgumentError(name, "in [0, 1]", f"values from {low:g} to {high:g}")
+    return given
+
+
+def labels(
+    given: Tensor, images: Tensor, classes: int | None = None, *, name: str = "labels"
+) -> Tensor:
+    """Labels (N,) of the N `images` as int64: whole numbers from 0 to `classes` - 1.
+
+    Raises ArgumentError for another shape (one-hot, (N, 1)), type or range.
+    """
+    count = len(images)
+    if not isinstance(given, Tensor) or given.shape != (count,):
+        what = given if isinstance(given, Tensor) else type(given).__name__
+        raise ArgumentError(name, f"a tensor ({count},), one label an image", what)
+    if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool:
+        raise ArgumentError(name, "of an integer type", given)
+    low, high = int(given.min()), int(given.max())
+    if low < 0 or (classes is not None and high >= classes):
+        end = "" if classes is None else f" to {classes - 1}"
+        raise ArgumentError(name, f"from 0{end}", f"values from {low} to {high}")
+    return given.to(images.device, torch.int64)
+
+
+def network(given: Module, name: str = "model") -> Module:
+    """A network, as far as can be said before it is run: an `nn.Module`."""
+    if not isinstance(given, Module):
+        raise ArgumentError(name, "an nn.Module", type(given).__name__)
+    return given
+
+
+def logits(
+    given: Tensor, count: int, classes: int | None = None, *, name: str = "model"
+) -> Tensor:
+    """A network's outputs for `count` images: logits (N, K), K >= 2, floating, finite.
+
+    Raises ArgumentError if they are anything else, or have not `classes` columns.
+    """
+    if not isinstance(given, Tensor):
+        raise ArgumentError(f"the output of {name}", "a tensor", type(given).__name__)
+    if given.dim() != 2 or len(given) != count or given.shape[1] < 2:
+        allowed = f"logits ({count}, K) of K >= 2 classes"
+        raise ArgumentError(f"the output of {name}", allowed, given)
+    if classes is not None and given.shape[1] != classes:
+        raise ArgumentError(f"the output of {name}", f"of {classes} classes", given)
+    if not given.is_floating_point():
+        raise ArgumentError(f"the output of {name}", "of a floating type", given)
+    if not bool(torch.isfinite(given.detach()).all()):
+        raise ArgumentError(f"the output of {name}", "finite", "NaN or infinity in it")
+    return given
+
+
+def generator(given: Generator, name: str = "generator") -> Generator:
+    """A `torch.Generator`, since nothing here draws unseeded numbers."""
+    if not isinstance(given, Generator):
+        raise ArgumentError(name, "a torch.Generator", type(given).__name__)
+    return given
+
+
+# Numbers -----------------------------------------------------------------------------
+
+
+def real(
+    given: Any,
+    name: str,
+    *,
+    at_least: float = -math.inf,
+    above: float = -math.inf,
+    at_most: float = math.inf,
+    below: float = math.inf,
+) -> float:
+    """A finite real number in the given range, as a float (a 0-dimensional tensor or
+    NumPy number will do).
+
+    Raises ArgumentError for anything else, True and False among them.
+    """
+    number = given.item() if isinstance(given, Tensor | np.generic) else given
+    limits = _limits(at_least=at_least, above=above, at_most=at_most, below=below)
+    allowed = f"a finite number{limits}"
+    if isinstance(number, bool) or not isinstance(number, numbers.Real):
+        raise ArgumentError(name, allowed, given)
+    number = float(number)
+    inside = at_least <= number <= at_most and above < number < below
+    if not math.isfinite(number) or not inside:
+        raise ArgumentError(name, allowed, given)
+    return number
+
+
+def whole(
+    given: Any, name: str, *, at_least: int | None = None, at_most: int | None = None
+) -> int:
+    """A whole number in the given range, as an int (a float, 2.0 too, is refused).
+
+    Raises ArgumentError for anything else, True and False among them.
+    """
+    number = given.item() if isinstance(given, Tensor | np.generic) else given
+    low = -math.inf if at_least is None else at_least
+    high = math.inf if at_most is None else at_most
+    allowed = f"a whole number{_limits(at_least=low, at_most=high)}"
+    if isinstance(number, bool) or not isinstance(number, numbers.Integral):
+        raise ArgumentError(name, allowed, given)
+    if not low <= int(number) <= high:
+        raise ArgumentError(name, allowed, given)
+    return int(number)
+
+
+def _limits(**ends: float) -> str:
+    words = {"at_least": "at least", "at_most": "at most"}
+    said = [
+        f"{words.get(key, key)} {value:g}"
+        for key, value in ends.items()
+        if math.isfinite(value)
+    ]
+    return f", {' and '.join(said)}" if said else ""
+
+
+def budget(
+    given: float | Tensor, images: Tensor, name: str = "epsilon"
+) -> float | Tensor:
+    """A budget or step size in pixel units: one number >= 0 (then a float), or one for
+    each of the N `images` (then a tensor (N,) beside them).
+
+    Raises ArgumentError if it is negative, not finite or of another shape.
+    """
+    if isinstance(given, Tensor) and given.dim():
+        if given.shape != (len(images),):
+            raise ArgumentError(name, f"one number or a tensor ({len(images)},)", given)
+        given = tensor(given, name).to(images)
+        if bool((given < 0).any()):
+            raise ArgumentError(name, "at least 0", f"values from {float(given.min())}")
+        return given
+    return real(given, name, at_least=0)
+
+
+# Statistics --------------------------------------------------------------------------
+
+
+def values(
+    given: npt.ArrayLike, name: str, *, count: int = 1
+) -> npt.NDArray[np.float64]:
+    """A column of finite numbers (n,), at least `count` of them, as float64.
+
+    Raises ArgumentError for NaN, infinity, text, another number of dimensions.
+    """
+    try:
+        column = np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ArgumentError(name, "numbers", given) from None
+    if column.ndim != 1 or len(column) < count:
+        raise ArgumentError(name, f"a column of at least {count} numbers", column)
+    if not np.isfinite(column).all():
+        raise ArgumentError(name, "finite", "NaN or infinity in it")
+    return column
+
+
+def same_length(**columns: npt.ArrayLike) -> None:
+    """Raise ArgumentError unless all columns have one length."""
+    lengths = {name: len(np.asarray(column)) for name, column in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise ArgumentError(" and ".join(lengths), "of one length", lengths)
+
+
+def one_of(given: Any, name: str, options: Iterable[Any]) -> Any:
+    """One of the named options; ArgumentError if it is none of them."""
+    known = list(options)
+    if not any(given is option or given == option for option in known):
+        allowed = f"one of {', '.join(str(option) for option in known)}"
+        raise ArgumentError(name, allowed, given)
+    return given
