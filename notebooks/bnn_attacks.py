@@ -73,7 +73,7 @@ second_epochs: int = 8  # training epochs on the second data set
 second_vi_epochs: int = 12  # epochs of variational inference on the second data set
 prior_sd: float = 0.3  # standard deviation of the prior of every weight
 temperature: float = (
-    0.1  # weight of the KL divergence (1 is variational Bayes), main data set
+    0.1  # weight of the KL divergence (1: variational Bayes), main data set
 )
 second_temperature: float = 1.0  # the same for the second data set
 dropout_rate: float = 0.3  # share of inputs that dropout removes before linear layers
