@@ -20,8 +20,8 @@ from robustbook.data import load
 from robustbook.errors import UserError
 from robustbook.measure.divergence import worst_divergence
 from robustbook.models.architectures import build
+from robustbook.models.network import CHUNK, accuracy, frozen
 from robustbook.perturb.gradient import pgd
-from robustbook.perturb.network import CHUNK, accuracy, frozen
 
 STEPS, PSI_STEPS = 40, 20
 EPSILON, STEP_SIZE = 0.1, 0.01

@@ -24,9 +24,9 @@ from benchmarks.timing import (
 from robustbook.data import load
 from robustbook.data.phantoms import Settings, generate
 from robustbook.models import build
+from robustbook.models.network import accuracy
 from robustbook.models.training import Recipe, train
 from robustbook.perturb.lowpass import low_pass
-from robustbook.perturb.network import accuracy
 from robustbook.perturb.universal import apply, universal_perturbation
 from robustbook.workers import map_in_workers
 

@@ -28,8 +28,8 @@ from robustbook.measure.divergence import (
     worst_divergence,
 )
 from robustbook.models.architectures import Scale
+from robustbook.models.network import compute_logits
 from robustbook.perturb.gradient import pgd
-from robustbook.perturb.network import compute_logits
 
 METHODS = pytest.mark.parametrize("method", ["ibp", "crown"])
 ROUNDING = (

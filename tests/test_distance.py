@@ -15,7 +15,7 @@ from robustbook.measure import distance
 from robustbook.measure.bounds import certified
 from robustbook.measure.clever import clever, lipschitz_estimate
 from robustbook.measure.distance import minimal_distance
-from robustbook.perturb.network import compute_logits
+from robustbook.models.network import compute_logits
 
 
 def linear_network() -> nn.Sequential:

@@ -22,7 +22,7 @@ from robustbook.measure.divergence import (
     worst_divergence,
 )
 from robustbook.models.architectures import Scale
-from robustbook.perturb.network import compute_logits, count_passes
+from robustbook.models.network import compute_logits, count_passes
 
 ONE_HOT = torch.eye(10, dtype=torch.float64)
 

@@ -21,10 +21,10 @@ from robustbook.errors import ParameterError
 from robustbook.measure import roc
 from robustbook.models import build, four_view
 from robustbook.models.four_view import FourViewNetwork, PatchNetwork, Recipe
+from robustbook.models.network import accuracy
 from robustbook.models.training import Recipe as PlainRecipe
 from robustbook.models.training import TrainingDiverged
 from robustbook.models.training import train as train_plainly
-from robustbook.perturb.network import accuracy
 from robustbook.perturb.universal import apply, universal_perturbation
 
 EXAMS = torch.rand(3, 4, 32, 24, generator=torch.Generator().manual_seed(0))

@@ -14,6 +14,13 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from attack_networks import generator, random_network, trained
+from robustbook.models.network import (
+    Passes,
+    accuracy,
+    compute_logits,
+    count_passes,
+    frozen,
+)
 from robustbook.perturb.carlini_wagner import carlini_wagner
 from robustbook.perturb.gradient import (
     ascend,
@@ -24,13 +31,6 @@ from robustbook.perturb.gradient import (
     margin_pgd,
     pgd,
     random_starts,
-)
-from robustbook.perturb.network import (
-    Passes,
-    accuracy,
-    compute_logits,
-    count_passes,
-    frozen,
 )
 from robustbook.perturb.random_search import random_search
 

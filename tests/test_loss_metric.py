@@ -16,7 +16,7 @@ from scipy.stats import kendalltau
 
 from robustbook import exercises
 from robustbook.measure.surfaces import best_threshold_error
-from robustbook.perturb.network import compute_logits
+from robustbook.models.network import compute_logits
 from robustbook.results import Results
 from robustbook.studies.loss_metric import (
     CLAIMS,

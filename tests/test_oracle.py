@@ -8,7 +8,7 @@ import torch
 from prunable_networks import SHAPES, batch, network
 from robustbook.measure import oracle
 from robustbook.measure.importance import ImportanceError, cross_entropy
-from robustbook.perturb.network import count_passes
+from robustbook.models.network import count_passes
 from robustbook.perturb.pruning import all_alive, close, masked
 
 

@@ -34,11 +34,11 @@ from robustbook.measure.uncertainty import (
     uncertainty,
 )
 from robustbook.models import build
+from robustbook.models.network import compute_logits
 from robustbook.models.training import TrainingDiverged
 from robustbook.perturb.gradient import pgd
 from robustbook.perturb.interference import KINDS, interfere
 from robustbook.perturb.momentum import climb, l2_pgd, momentum
-from robustbook.perturb.network import compute_logits
 from robustbook.perturb.posterior import (
     Predictive,
     Sampled,

@@ -230,7 +230,7 @@ def test_removal_agrees_with_torch_pruning_s_dependency_graph(name):
 @pytest.mark.data("cifar10")
 def test_published_resnet20_classifies_cifar10(data_root):
     from robustbook.data import load
-    from robustbook.perturb.network import accuracy
+    from robustbook.models.network import accuracy
 
     if not (data_root / prunable.RESNET20_FILE).is_file():
         pytest.skip("the published ResNet-20 is not in the data root")

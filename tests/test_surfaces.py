@@ -19,7 +19,7 @@ from robustbook.measure.surfaces import (
     line,
     plane,
 )
-from robustbook.perturb.network import compute_logits
+from robustbook.models.network import compute_logits
 
 
 def test_the_decision_surface_of_known_logits() -> None:

@@ -20,9 +20,9 @@ from robustbook import exercises, page, studies
 from robustbook.measure import rank_agreement
 from robustbook.measure.bounds import certified
 from robustbook.models.gated import with_gates, without_gates
+from robustbook.models.network import compute_logits
 from robustbook.perturb import pruning
 from robustbook.perturb.gradient import margin_pgd
-from robustbook.perturb.network import compute_logits
 from robustbook.results import Metric, Results
 from robustbook.run import same_quantity
 from robustbook.run.project import Project

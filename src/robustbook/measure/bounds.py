@@ -20,7 +20,7 @@ from torch.nn.grad import conv2d_input
 
 from robustbook.measure import box_divergence
 from robustbook.measure.divergence import normalise_logits
-from robustbook.perturb.network import frozen
+from robustbook.models.network import frozen
 
 Method = Literal["ibp", "crown"]
 ROWS = 1024

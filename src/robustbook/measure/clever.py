@@ -11,8 +11,8 @@ from scipy.stats import weibull_max
 from torch import Generator, Tensor
 from torch.nn import Module
 
+from robustbook.models.network import CHUNK, frozen
 from robustbook.perturb.gradient import random_starts
-from robustbook.perturb.network import CHUNK, frozen
 
 Array = npt.NDArray[np.float64]
 RUNAWAY = 10.0

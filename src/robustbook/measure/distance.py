@@ -10,8 +10,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import Module
 
+from robustbook.models.network import CHUNK, compute_logits
 from robustbook.perturb.gradient import Objective, cross_entropy, pgd
-from robustbook.perturb.network import CHUNK, compute_logits
 
 
 @dataclass(frozen=True)

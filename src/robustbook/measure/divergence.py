@@ -15,8 +15,8 @@ from torch import Generator, Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import Module
 
+from robustbook.models.network import CHUNK, Passes, compute_logits
 from robustbook.perturb.gradient import ascend, random_starts
-from robustbook.perturb.network import CHUNK, Passes, compute_logits
 
 
 def normalise_logits(logits: Tensor) -> Tensor:

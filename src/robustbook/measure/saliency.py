@@ -21,9 +21,9 @@ from torch import Generator, Tensor, nn
 from torch.nn import Module
 
 from robustbook.errors import UserError
+from robustbook.models.network import CHUNK, frozen
 from robustbook.perturb.baselines import blur, check
 from robustbook.perturb.masks import RiseMasks, blend
-from robustbook.perturb.network import CHUNK, frozen
 from robustbook.progress import Progress, counting
 
 

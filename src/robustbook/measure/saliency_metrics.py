@@ -14,8 +14,8 @@ from torch.nn import Module
 
 from robustbook.measure.saliency import evaluating, probabilities
 from robustbook.measure.similarity import top_pixels
+from robustbook.models.network import CHUNK
 from robustbook.perturb.baselines import check
-from robustbook.perturb.network import CHUNK
 
 
 def steps_of(

@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.nn import Module
 
 from robustbook.measure.divergence import normalise_logits
+from robustbook.models.network import CHUNK, compute_logits
 from robustbook.perturb.gradient import cross_entropy, margin
-from robustbook.perturb.network import CHUNK, compute_logits
 
 Array = npt.NDArray[np.float64]
 

@@ -29,7 +29,7 @@ from robustbook.measure.saliency import (
     probabilities,
     windows,
 )
-from robustbook.perturb.network import CHUNK
+from robustbook.models.network import CHUNK
 from robustbook.progress import Progress, counting
 
 LARGEST_SHARE = 0.75

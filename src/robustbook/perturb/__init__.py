@@ -1,8 +1,6 @@
-"""What is done to a network's input or to its units: read `network` (how a network is
-run), then `gradient` (the attacks).
+"""What is done to a network's input or to its units: read `gradient` (the attacks).
 
 Further attacks: `carlini_wagner`, `momentum`, `random_search`, `universal`, and
 `posterior` (on Bayesian networks). What is no attack: `interference`, `lowpass`,
 `masks` with the `baselines` that they show, and `pruning` (units removed).
-`input_convolution` makes gradients faster.
 """

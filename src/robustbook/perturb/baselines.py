@@ -15,7 +15,7 @@ from torch import Generator, Tensor
 from torch.nn import Module
 
 from robustbook.errors import UserError
-from robustbook.perturb.network import CHUNK, compute_logits, frozen
+from robustbook.models.network import CHUNK, compute_logits, frozen
 
 CONSTANTS = {"black": 0.0, "white": 1.0, "grey": 0.5}
 BLURS = {"blur 2": 2.0, "blur 5": 5.0, "blur 10": 10.0}

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
+from robustbook.models.network import CHUNK, frozen
 from robustbook.perturb.gradient import margin
-from robustbook.perturb.network import CHUNK, frozen
 
 INSIDE = 0.999999
 """Share of their distance from grey that pixels keep before the inverse tanh, which is

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 from torch.nn import Module
 
-from robustbook.perturb.network import CHUNK, compute_logits, frozen
+from robustbook.models.network import CHUNK, compute_logits, frozen
 
 Objective = Callable[[Tensor, Tensor], Tensor]
 """`(logits (n, K), targets (n, ...)) -> (n,)`: what an ascent makes large, image by

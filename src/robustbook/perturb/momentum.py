@@ -14,8 +14,8 @@ from torch import Generator, Tensor
 from torch.nn import Module
 
 from robustbook.errors import ParameterError
+from robustbook.models.network import CHUNK, frozen
 from robustbook.perturb.gradient import Objective, cross_entropy
-from robustbook.perturb.network import CHUNK, frozen
 
 Norm = Literal["linf", "l2"]
 

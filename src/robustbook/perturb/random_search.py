@@ -8,8 +8,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import Module
 
+from robustbook.models.network import CHUNK, compute_logits
 from robustbook.perturb.gradient import margin, per_image
-from robustbook.perturb.network import CHUNK, compute_logits
 
 
 def random_search(

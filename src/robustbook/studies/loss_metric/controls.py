@@ -14,9 +14,9 @@ from torch.nn import Module, Sequential
 
 from robustbook.measure.divergence import worst_divergence
 from robustbook.models import Scale
+from robustbook.models.network import accuracy, compute_logits
 from robustbook.models.training import Training
 from robustbook.perturb.gradient import fgsm, pgd
-from robustbook.perturb.network import accuracy, compute_logits
 from robustbook.perturb.random_search import random_search
 from robustbook.results import Results
 from robustbook.stats import bootstrap_mean

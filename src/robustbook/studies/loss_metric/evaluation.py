@@ -22,8 +22,8 @@ from robustbook.measure.bounds import divergence_bound
 from robustbook.measure.clever import clever
 from robustbook.measure.distance import minimal_distance
 from robustbook.measure.divergence import worst_divergence
+from robustbook.models.network import compute_logits
 from robustbook.perturb.gradient import bim, cross_entropy, fgsm, margin_pgd, pgd
-from robustbook.perturb.network import compute_logits
 from robustbook.studies.loss_metric.landscape import REACH, line_profiles
 from robustbook.studies.loss_metric.parameters import Parameters
 from robustbook.studies.loss_metric.zoo import Network, images_of, load_network

@@ -19,7 +19,7 @@ from robustbook.measure.divergence import (
     worst_divergence,
 )
 from robustbook.models import build
-from robustbook.perturb.network import compute_logits
+from robustbook.models.network import compute_logits
 
 EPSILON = 0.1
 FULL_SWAP_PSI = 0.410981

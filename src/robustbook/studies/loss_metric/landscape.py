@@ -22,8 +22,8 @@ from robustbook.measure.surfaces import (
     decision_surface,
     plane,
 )
+from robustbook.models.network import compute_logits, frozen
 from robustbook.perturb.gradient import ascend, cross_entropy
-from robustbook.perturb.network import compute_logits, frozen
 from robustbook.studies.loss_metric.parameters import Parameters
 from robustbook.studies.loss_metric.zoo import Network, images_of, load_network
 

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from robustbook.data.phantoms import SUBGROUPS, Exams, unit_images
 from robustbook.measure import roc
+from robustbook.models.network import compute_logits
 from robustbook.models.prunable import published_resnet20
 from robustbook.perturb.lowpass import Where, dilated, low_pass, quantised
-from robustbook.perturb.network import compute_logits
 from robustbook.results import Results
 from robustbook.stats import Interval, binomial_interval
 from robustbook.studies.mammogram_perturbations import zoo

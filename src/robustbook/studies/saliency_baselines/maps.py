@@ -201,7 +201,7 @@ def _follows(task: Task) -> Numbers:
     the planted one.
     """
     from robustbook.data.shapes import swap_patch
-    from robustbook.perturb.network import compute_logits
+    from robustbook.models.network import compute_logits
 
     material = gather(task)
     assert material.truth is not None

@@ -25,10 +25,10 @@ from robustbook.data import (
 )
 from robustbook.models import build
 from robustbook.models.checkpoints import cached
+from robustbook.models.network import CHUNK, accuracy, compute_logits
 from robustbook.models.training import Recipe, train
 from robustbook.perturb import baselines
 from robustbook.perturb.masks import RiseMasks, draw_masks
-from robustbook.perturb.network import CHUNK, accuracy, compute_logits
 from robustbook.studies.saliency_baselines.parameters import Parameters
 
 # Imported by name, so that a page's hash covers the code that reads its data.

@@ -31,10 +31,10 @@ from robustbook.measure.divergence import worst_divergence
 from robustbook.measure.saliency import occlusion
 from robustbook.measure.uncertainty import mutual_information
 from robustbook.models.gated import with_gates
+from robustbook.models.network import compute_logits
 from robustbook.perturb import baselines, pruning
 from robustbook.perturb.gradient import margin_pgd, pgd
 from robustbook.perturb.lowpass import low_pass
-from robustbook.perturb.network import compute_logits
 from robustbook.perturb.posterior import Predictive, eot_pgd
 from robustbook.studies.synthesis.claims import ACCURACY_KEPT
 from robustbook.studies.synthesis.parameters import Parameters

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from robustbook.measure.importance import CRITERIA, Evidence, score
 from robustbook.measure.oracle import removal_losses
+from robustbook.models.network import accuracy
 from robustbook.models.prunable import Prunable, published_resnet20
-from robustbook.perturb.network import accuracy
 from robustbook.results import Results
 from robustbook.stats import bootstrap_rows, mean_interval_t, rank_correlation
 from robustbook.studies.taylor_pruning.networks import Task, lenet3, preact_resnet, vgg

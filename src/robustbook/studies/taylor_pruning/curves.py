@@ -19,8 +19,8 @@ from robustbook.measure.importance import (
     score,
 )
 from robustbook.measure.oracle import all_subsets, best_by_size, removal_losses
+from robustbook.models.network import compute_logits
 from robustbook.models.prunable import Group, Prunable
-from robustbook.perturb.network import compute_logits
 from robustbook.perturb.pruning import all_alive, lowest, masked
 from robustbook.results import Results
 from robustbook.stats import mean_interval_t

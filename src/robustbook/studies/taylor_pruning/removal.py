@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from robustbook.measure.importance import first_order, gate_gradients
+from robustbook.models.network import compute_logits
 from robustbook.models.prunable import published_resnet20
-from robustbook.perturb.network import compute_logits
 from robustbook.perturb.pruning import all_alive, lowest, masked, removed
 from robustbook.results import Results
 from robustbook.studies.taylor_pruning.networks import BATCH, NETWORKS, Task

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from robustbook.data import ImageSet
 from robustbook.measure.importance import Evidence, score, weight_norm
+from robustbook.models.network import accuracy
 from robustbook.models.prunable import Prunable
 from robustbook.models.training import Recipe, train
-from robustbook.perturb.network import accuracy
 from robustbook.perturb.pruning import (
     Cost,
     all_alive,

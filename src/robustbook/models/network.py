@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from robustbook.perturb.input_convolution import fast_input_gradient
+from robustbook.models.input_convolution import fast_input_gradient
 
 CHUNK = 128
 """Images that go through a network at once; small networks are fastest on a CPU with
