@@ -26,7 +26,9 @@ from benchmarks.timing import (
 from robustbook.bayes import hmc
 from robustbook.bayes.weights import WeightSamples, stack
 from robustbook.measure import sequential
-from robustbook.measure.verification import Region, attack, ball, certify
+from robustbook.measure.certificate import certify
+from robustbook.measure.region_attack import attack
+from robustbook.measure.verification import Region, ball
 
 STEPS, STEP_SIZE, SAMPLES = 10, 0.05, 50
 LEAPFROG, DRAWS = 20, 20

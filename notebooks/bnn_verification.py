@@ -332,7 +332,7 @@ page.verdict(study.CLAIMS[1], results)
 # linear upper bound of the logit whose maximum sits in a corner
 # {cite:p}`zhang2018efficient`. If the bound does not decide, the box is split.
 #
-# ```{literalinclude} ../../src/robustbook/measure/verification.py
+# ```{literalinclude} ../../src/robustbook/measure/branch_and_bound.py
 # :pyobject: maximum
 # ```
 #

@@ -17,20 +17,10 @@ from robustbook.bayes.protocol import Empirical
 from robustbook.bayes.weights import stack
 from robustbook.errors import ParameterError
 from robustbook.measure import sequential
-from robustbook.measure.verification import (
-    Region,
-    Shallow,
-    answer,
-    attack,
-    ball,
-    certify,
-    exact,
-    fgsm,
-    maximum,
-    pgd,
-    pixel_box,
-    verify,
-)
+from robustbook.measure.branch_and_bound import Shallow, exact, maximum
+from robustbook.measure.certificate import certify
+from robustbook.measure.region_attack import attack, fgsm, pgd
+from robustbook.measure.verification import Region, answer, ball, pixel_box, verify
 
 SIDE = 6
 IMAGES = torch.rand(3, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))

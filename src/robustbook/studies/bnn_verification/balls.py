@@ -19,8 +19,10 @@ from robustbook.bayes.mean_field import Convergence
 from robustbook.bayes.protocol import Posterior, decisions
 from robustbook.bayes.weights import WeightSamples
 from robustbook.data import ImageSet
+from robustbook.measure.certificate import certify
+from robustbook.measure.region_attack import pgd
 from robustbook.measure.sequential import bounded_mean_interval
-from robustbook.measure.verification import ball, certify, pgd
+from robustbook.measure.verification import ball
 from robustbook.results import Results
 from robustbook.stats import Interval, mean_interval_t, spearman
 from robustbook.studies.bnn_verification import posteriors

@@ -18,16 +18,9 @@ from torch import Generator, Tensor
 from robustbook.bayes.mean_field import Convergence
 from robustbook.bayes.protocol import Posterior
 from robustbook.bayes.weights import WeightSamples
-from robustbook.measure.verification import (
-    Exact,
-    Reach,
-    Region,
-    exact,
-    fgsm,
-    pgd,
-    pixel_box,
-    verify,
-)
+from robustbook.measure.branch_and_bound import Exact, exact
+from robustbook.measure.region_attack import fgsm, pgd
+from robustbook.measure.verification import Reach, Region, pixel_box, verify
 from robustbook.results import Results
 from robustbook.stats import bootstrap_mean
 from robustbook.studies.bnn_verification import posteriors

@@ -15,8 +15,9 @@ from torch import Tensor
 from robustbook.bayes.protocol import Posterior
 from robustbook.bayes.weights import WeightSamples
 from robustbook.measure import sequential
+from robustbook.measure.region_attack import fgsm
 from robustbook.measure.sequential import Rule, bounded_mean_interval
-from robustbook.measure.verification import Region, ball, fgsm
+from robustbook.measure.verification import Region, ball
 from robustbook.results import Results
 from robustbook.stats import binomial_interval
 from robustbook.studies.bnn_verification import posteriors
