@@ -46,8 +46,9 @@ from IPython.display import display
 from robustbook.plots import style
 from robustbook.results import Results
 from robustbook.run import finish
-from robustbook.studies.bnn_attacks import evaluation, figures, posteriors, summaries
 from robustbook.studies.bnn_attacks import exercises as checks
+from robustbook.studies.bnn_attacks import figures, networks, rows
+from robustbook.studies.bnn_attacks.measure import evaluation
 
 style.use_style()
 results = Results()
@@ -140,14 +141,14 @@ parameters = study.Parameters(
 # made no attack.
 
 # %%
-settings = posteriors.settings(parameters)
-pairs = posteriors.all_pairs(parameters)
-posteriors.fit_all(pairs)
+settings = networks.settings(parameters)
+pairs = networks.all_pairs(parameters)
+networks.fit_all(pairs)
 data_sets = [
-    posteriors.images_of(setting.dataset, "test", images) for setting in settings
+    networks.images_of(setting.dataset, "test", images) for setting in settings
 ]
 trained_on = [
-    posteriors.images_of(setting.dataset, "train", setting.train_images)
+    networks.images_of(setting.dataset, "train", setting.train_images)
     for setting in settings
 ]
 titles = {
@@ -204,13 +205,13 @@ page.prose(
 
 # %%
 measured = evaluation.evaluate_all(pairs)
-summaries.record_all(results, measured, titles)
+rows.record_all(results, measured, titles)
 
 # %% tags=["remove-input"]
 for name, title in titles.items():
     display(
         page.table(
-            summaries.overview(results, name),
+            rows.overview(results, name),
             caption=f"{title}: accuracy clean and under PGD at ε, 95 % intervals over "
             f"images and seeds ({images} images × {seeds} seeds), and variance "
             "of class probabilities over posterior samples.",
@@ -227,7 +228,7 @@ for name, title in titles.items():
 for name, title in titles.items():
     display(
         page.table(
-            summaries.spreads(results, name),
+            rows.spreads(results, name),
             caption=(
                 f"{title}: mean deviation over mean absolute weight, by layer, mean "
                 f"over {seeds} seeds. 0 where a layer is deterministic."
@@ -254,7 +255,7 @@ for name, title in titles.items():
 # ```
 
 # %% tags=["remove-input"]
-if len(found := summaries.convergences(results, titles)):
+if len(found := rows.convergences(results, titles)):
     furthest = max(
         (row.value for row in results.select("balance of deviations")),
         key=lambda value: abs(value - 1),
@@ -267,7 +268,7 @@ if len(found := summaries.convergences(results, titles)):
             f"by layer the balance, of {seeds} seeds the one furthest from 1. "
             "Over all posteriors, layers and seeds the furthest is "
             f"{furthest:.2f}. The likelihood is averaged over draws of noise, "
-            f"{posteriors.NOISY_PASSES:,} images in all. No entry: a "
+            f"{networks.NOISY_PASSES:,} images in all. No entry: a "
             "deterministic layer.",
         )
     )
@@ -316,8 +317,8 @@ page.figure(
         "three ways."
     ),
     caption=f"{titles[dataset]}: under transfer the best is "
-    f"{summaries.best(results, dataset, 'transfer')}, under EOT "
-    f"{summaries.best(results, dataset, 'EOT')}. Networks without a posterior "
+    f"{rows.best(results, dataset, 'transfer')}, under EOT "
+    f"{rows.best(results, dataset, 'EOT')}. Networks without a posterior "
     "have no samples to choose from.",
 )
 
@@ -333,8 +334,7 @@ page.figure(
         "corner; C&W L2 has no budget). "
     )
     + "; ".join(
-        f"{title}: {summaries.attack_gap(results, name)}"
-        for name, title in titles.items()
+        f"{title}: {rows.attack_gap(results, name)}" for name, title in titles.items()
     )
     + ".",
 )
@@ -347,7 +347,7 @@ page.figure(
 # %% tags=["remove-input"]
 search = evaluation.CARLINI_WAGNER
 page.table(
-    summaries.nearest(results, titles),
+    rows.nearest(results, titles),
     caption=f"C&W L2 ({search['searches']} searches of {search['steps']} steps; "
     f"{samples} samples in an averaged gradient): share of the attacked "
     "network's right answers for which it found a wrong point, mean L2 "
@@ -375,15 +375,14 @@ page.figure(
         "gradient of the attack."
     ),
     caption="; ".join(
-        f"{title}: {summaries.sample_gain(results, name)}"
-        for name, title in titles.items()
+        f"{title}: {rows.sample_gain(results, name)}" for name, title in titles.items()
     )
     + ". One random start, no transferred start.",
 )
 
 # %% tags=["remove-input"]
 page.table(
-    summaries.checks(results, titles),
+    rows.checks(results, titles),
     caption="Checks: EOT less transferred accuracy (largest over networks and "
     "budgets; above 0 by more than noise would be a weak attack); the same "
     "for the BNN at ε where the averaged attack, with "
@@ -451,7 +450,7 @@ for name, title in titles.items():
 for name, title in titles.items():
     display(
         page.table(
-            summaries.disturbances(results, name),
+            rows.disturbances(results, name),
             caption=f"{title}: mean accuracy over five kinds of interference at five "
             "severities, all images; and the BNN's lead on images that both "
             "get right when clean. 95 % intervals over images and seeds.",
@@ -470,7 +469,7 @@ page.verdict(study.CLAIMS[1], results)
 # like the test images: of four weights, the one with the lowest AUROC among those that
 # fool at least 95 % of what EOT fools; if none does, the one that fools most.
 #
-# ```{literalinclude} /../src/robustbook/studies/bnn_attacks/quiet.py
+# ```{literalinclude} /../src/robustbook/studies/bnn_attacks/measure/quiet.py
 # :pyobject: choose
 # ```
 #
@@ -513,7 +512,7 @@ page.figure(
 for name, title in titles.items():
     display(
         page.table(
-            summaries.alarms(results, name),
+            rows.alarms(results, name),
             caption=f"{title}: AUROC of mutual information, clean against attacked at "
             "ε; accuracy left by EOT and by the uncertainty-aware attack; and "
             "that attack's weight in each repetition, chosen on "
@@ -537,7 +536,7 @@ page.verdicts(study.CLAIMS, results)
 
 # %% tags=["remove-input"]
 page.table(
-    summaries.matching(results, titles),
+    rows.matching(results, titles),
     caption="The BNN's lead over the second CNN: clean, and under PGD (mean over "
     "budgets) on images that both get right and on all images. 95 % intervals "
     "over images and seeds; images: how many are right for both in at least "
@@ -572,7 +571,7 @@ page.table(
 # %% tags=["remove-input"]
 page.prose(
     "Half the width of the intervals of leads under attack, smallest and largest: "
-    f"{summaries.smallest_visible(results, titles)}. "
+    f"{rows.smallest_visible(results, titles)}. "
     + " ".join(
         f"On {titles[each.dataset]} the posterior is tempered (τ = "
         f"{each.temperature:g}): what is said of it there is not said of "

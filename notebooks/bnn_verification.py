@@ -56,14 +56,9 @@ from robustbook.measure import sequential
 from robustbook.plots import style
 from robustbook.results import Results
 from robustbook.run import finish
-from robustbook.studies.bnn_verification import (
-    balls,
-    boxes,
-    figures,
-    guarantees,
-    posteriors,
-)
 from robustbook.studies.bnn_verification import exercises as checks
+from robustbook.studies.bnn_verification import figures, networks
+from robustbook.studies.bnn_verification.measure import balls, boxes, guarantees
 from robustbook.workers import start_workers
 
 start_workers()
@@ -136,8 +131,8 @@ parameters = study.Parameters(
 # step is dear, HMC gets only the first few of them.)
 
 # %%
-two, ten = posteriors.two_classes(parameters), posteriors.ten_classes(parameters)
-tasks = [two, ten] + ([posteriors.signs(parameters)] if sign_dataset != "none" else [])
+two, ten = networks.two_classes(parameters), networks.ten_classes(parameters)
+tasks = [two, ten] + ([networks.signs(parameters)] if sign_dataset != "none" else [])
 data_sets = list(
     {
         (each.title, each.split): each
@@ -351,7 +346,7 @@ edge = [
         results.select("violation probability", problem=1, posterior=name),
         key=lambda row: row.value,
     )
-    for name in posteriors.METHODS
+    for name in networks.METHODS
 ]
 most, least = max(edge, key=lambda row: row.value), min(edge, key=lambda row: row.value)
 page.figure(
@@ -454,7 +449,7 @@ balls.record_brackets(results, compared, "ten classes")
 def closed(task, smallest):
     """Bracket of each posterior at the smallest budget, as text."""
     parts = []
-    for name in posteriors.METHODS:
+    for name in networks.METHODS:
         rows = {
             row.factors["end"]: row
             for row in results.select(
@@ -502,7 +497,7 @@ display(
         )
         + ", ".join(
             f"{style.label(name)} {results.one('robustness', posterior=name).value:.2f}"
-            for name in posteriors.METHODS
+            for name in networks.METHODS
         )
         + ".",
     )
@@ -522,7 +517,7 @@ display(
         figures.mixing_table(results),
         caption=(
             "Mixing of the HMC chains: rank-normalised R-hat and bulk effective "
-            f"sample size, over predictions of test images, {posteriors.DIAGNOSED} "
+            f"sample size, over predictions of test images, {networks.DIAGNOSED} "
             "of the sampled coordinates of the weights, and the log density."
         ),
     )
@@ -616,9 +611,9 @@ if sign_dataset != "none":
         name: results.one(
             "accuracy", task="signs", posterior=name, of="single sample"
         ).value
-        for name in posteriors.METHODS
+        for name in networks.METHODS
     }
-    seen = len(posteriors.sampled_images(tasks[-1], parameters))
+    seen = len(networks.sampled_images(tasks[-1], parameters))
     unmixed = results.one("worst R-hat", task="signs", quantity="predictions")
     middling = results.one("median R-hat", task="signs", quantity="predictions")
     balances = results.select("balance of deviations", task="signs")
@@ -647,7 +642,7 @@ if sign_dataset != "none":
             f"{sign_chains} chains "
             + ("**have mixed**" if unmixed.value <= 1.1 else "**have not mixed**")
             + f" on predictions: after {sign_warmup} + "
-            f"{sign_draws * posteriors.SIGN_THIN} transitions of up to "
+            f"{sign_draws * networks.SIGN_THIN} transitions of up to "
             f"{sign_leapfrog} leapfrog steps R-hat is {unmixed.value:.3g} at worst "
             f"(100 stands for more) and {middling.value:.3g} in the median. Balance "
             "of the variational deviations, first to last layer: "

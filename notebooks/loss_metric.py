@@ -54,16 +54,9 @@ from IPython.display import display
 from robustbook.plots import style
 from robustbook.results import Results
 from robustbook.run import finish
-from robustbook.studies.loss_metric import (
-    claims,
-    controls,
-    evaluation,
-    figures,
-    landscape,
-    summaries,
-    zoo,
-)
+from robustbook.studies.loss_metric import claims, figures, networks, rows
 from robustbook.studies.loss_metric import exercises as checks
+from robustbook.studies.loss_metric.measure import controls, evaluation, landscape
 
 style.use_style()
 results = Results()
@@ -119,22 +112,26 @@ parameters = study.Parameters(
 # since it had learned its training images too slowly.
 
 # %%
-networks, second_zoo = zoo.zoo(parameters), zoo.colour_zoo(parameters)
-controls_zoo = zoo.masked_networks(parameters) + zoo.two_class_networks(parameters)
-zoo.train_all(networks + second_zoo + controls_zoo)
-data = zoo.images_of(dataset, "test", images)
-data_sets = [data] + (
-    [zoo.images_of(colour_dataset, "test", images)] if second_zoo else []
+zoo, second_zoo = networks.zoo(parameters), networks.colour_zoo(parameters)
+controls_zoo = networks.masked_networks(parameters) + networks.two_class_networks(
+    parameters
 )
-trained_on = [zoo.images_of(dataset, "train", train_images)]
+networks.train_all(zoo + second_zoo + controls_zoo)
+data = networks.images_of(dataset, "test", images)
+data_sets = [data] + (
+    [networks.images_of(colour_dataset, "test", images)] if second_zoo else []
+)
+trained_on = [networks.images_of(dataset, "train", train_images)]
 trained_on += (
-    [zoo.images_of(colour_dataset, "train", colour_train_images)] if second_zoo else []
+    [networks.images_of(colour_dataset, "train", colour_train_images)]
+    if second_zoo
+    else []
 )
 
 # %% tags=["remove-input"]
 page.prose(
     f"Data: {' and '.join(each.title for each in data_sets)}. Networks: "
-    f"{len(networks)} in the main zoo ({len(networks) // seeds} kinds × {seeds} seeds) "
+    f"{len(zoo)} in the main zoo ({len(zoo) // seeds} kinds × {seeds} seeds) "
     f"trained on {train_images:,} images for {epochs} epochs, {len(second_zoo)} in the "
     f"second zoo; {images} test images each; ε = {epsilon:g}"
     + (f" ({colour_epsilon:g} for {data_sets[1].title})." if second_zoo else ".")
@@ -163,8 +160,8 @@ page.prose(
 
 # %%
 shown = [
-    zoo.main_network(parameters, "cnn", training, first_seed)
-    for training in zoo.TRAININGS
+    networks.main_network(parameters, "cnn", training, first_seed)
+    for training in networks.TRAININGS
 ]
 planes = {
     network.training: landscape.slice_of(network, 0, parameters).surface
@@ -224,7 +221,7 @@ page.prose(
 # perfectly.
 
 # %%
-firsts = [network for network in networks if network.seed == first_seed]
+firsts = [network for network in zoo if network.seed == first_seed]
 all_slices = [
     landscape.slice_of(network, image, parameters)
     for network in firsts
@@ -232,7 +229,7 @@ all_slices = [
 ]
 two_class = [
     landscape.slice_of(network, image, parameters)
-    for network in zoo.two_class_networks(parameters)
+    for network in networks.two_class_networks(parameters)
     for image in range(slices)
 ]
 cut = [
@@ -240,9 +237,9 @@ cut = [
     for network in firsts
     for image in range(slices)
 ]
-summaries.record_slices(results, all_slices, "all")
-summaries.record_slices(results, two_class, "two")
-summaries.record_slices(results, cut, "all, points cut to [0, 1]")
+rows.record_slices(results, all_slices, "all")
+rows.record_slices(results, two_class, "two")
+rows.record_slices(results, cut, "all, points cut to [0, 1]")
 display(page.verdict(study.CLAIMS[0], results))
 
 # %% tags=["remove-input"]
@@ -274,10 +271,10 @@ page.prose(
 # that is named above: its JPEG copy, where that is what was found.
 
 # %%
-measured = evaluation.evaluate_all(networks, parameters)
+measured = evaluation.evaluate_all(zoo, parameters)
 measured_second = evaluation.evaluate_all(second_zoo, parameters)
-summaries.record_networks(results, measured + measured_second)
-summaries.record_kinds(results, measured + measured_second)
+rows.record_networks(results, measured + measured_second)
+rows.record_kinds(results, measured + measured_second)
 
 # %% tags=["remove-input"]
 whole_sets = [
@@ -285,7 +282,7 @@ whole_sets = [
     for each in measured[:1] + measured_second[:1]
 ]
 page.table(
-    summaries.overview(results),
+    rows.overview(results),
     caption="What was measured: mean over seeds, 95 % intervals over images. Clean "
     f"accuracy on the whole test set ({', '.join(whole_sets)}), all else on "
     f"{images} images. Distances and budgets in pixel units, psi in 1/nats.",
@@ -301,14 +298,14 @@ page.table(
 # use.
 
 # %%
-summaries.record_lines(results, measured)
+rows.record_lines(results, measured)
 
 # %% tags=["remove-input"]
 reach = {
-    training: sum(row.value for row in rows) / len(rows)
-    for training in zoo.TRAININGS
+    training: sum(row.value for row in found) / len(found)
+    for training in networks.TRAININGS
     if (
-        rows := results.select(
+        found := results.select(
             "distance to S = 0", training=training, direction="adversarial"
         )
     )
@@ -367,7 +364,7 @@ page.verdict(study.CLAIMS[1], results)
 # networks of the first seed.
 
 # %%
-summaries.record_gaps(results, measured)
+rows.record_gaps(results, measured)
 
 # %% tags=["remove-input"]
 half, full = (
@@ -398,8 +395,8 @@ page.figure(
 # beside it.
 
 # %%
-summaries.record_rankings(results, measured, parameters)
-scores = summaries.agreement_scores(measured)
+rows.record_rankings(results, measured, parameters)
+scores = rows.agreement_scores(measured)
 
 # %% tags=["remove-input"]
 rho = results.one("rank agreement", measure="median psi", reference="minimal distance")
@@ -441,7 +438,7 @@ page.figure(
 # %% tags=["remove-input"]
 display(
     page.table(
-        summaries.leads(results),
+        rows.leads(results),
         caption=(
             "psi's lead in Spearman's ρ over both null metrics, 95 % intervals "
             f"over {rho.n} kinds of network."
@@ -475,7 +472,7 @@ page.verdict(study.CLAIMS[2], results)
 
 # %% tags=["remove-input"]
 settings = evaluation.Settings(steps, strong_steps)
-by_setting = summaries.setting_scores(measured, settings)
+by_setting = rows.setting_scores(measured, settings)
 stability = {name: results.one("rank stability", measure=name) for name in by_setting}
 page.figure(
     figures.draw_stability(by_setting, len(settings.step_counts)),
@@ -497,7 +494,7 @@ page.figure(
 # %% tags=["remove-input"]
 display(
     page.table(
-        summaries.stability_by_part(results),
+        rows.stability_by_part(results),
         caption=(
             "Mean τ over pairs of settings within one budget, and over pairs of "
             f"different budgets, 95 % intervals over {rho.n} kinds of network."
@@ -512,7 +509,7 @@ page.prose(
         f"{row.value:.0f} of {row.n} at {row.factors['budget']:g} ε" for row in floors
     )
     + ". Their ranks by accuracy are ties, which no order can agree with. "
-    + summaries.where_psi_leads(results)
+    + rows.where_psi_leads(results)
     + " psi at two more step sizes, which its rivals do not have, is left out of the "
     f"comparison; with them its mean τ over {more.factors['settings']} settings is "
     f"{page.interval(more)}."
@@ -591,7 +588,7 @@ page.verdict(study.CLAIMS[5], results)
 # here.
 
 # %%
-summaries.record_search(results, measured, parameters)
+rows.record_search(results, measured, parameters)
 controls.record_masked(results, parameters)
 
 # %% tags=["remove-input"]
@@ -665,14 +662,14 @@ page.verdicts(study.CLAIMS, results)
 
 # %% tags=["remove-input"]
 if second_zoo:
-    summaries.record_second_zoo(results, measured_second, parameters)
+    rows.record_second_zoo(results, measured_second, parameters)
     in_second = {
         (row.factors["measure"], row.factors["reference"]): page.interval(row)
         for row in results.select("second zoo: rank agreement")
     }
     crossed = results.one("second zoo: seeds where distance to S = 0 is ordered")
     sloped = results.one("second zoo: seeds where slope of S is ordered")
-    kinds_there = len(summaries.by_kind(measured_second))
+    kinds_there = len(rows.by_kind(measured_second))
     shown_there = (
         f"{data_sets[1].title}, {len(measured_second)} networks of {kinds_there} "
         "kinds. Spearman's ρ: "
@@ -696,7 +693,7 @@ page.prose(shown_there if second_zoo else "This run has no second zoo.")
 
 # %% tags=["remove-input"]
 page.table(
-    summaries.spread_over_seeds(results, dataset),
+    rows.spread_over_seeds(results, dataset),
     caption=(
         f"Smallest and largest value over {seeds} seeds, main data set "
         f"({data.title}). CLEVER: median over {clever_images} images."

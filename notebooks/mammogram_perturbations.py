@@ -63,12 +63,14 @@ from robustbook.run import finish
 from robustbook.studies.mammogram_perturbations import exercises as checks
 from robustbook.studies.mammogram_perturbations import (
     figures,
+    networks,
+)
+from robustbook.studies.mammogram_perturbations.measure import (
     likeness,
     perturbed,
     published,
     severity,
     visibility,
-    zoo,
 )
 
 style.use_style()
@@ -141,16 +143,16 @@ parameters = study.Parameters(
 # ```
 
 # %%
-exams = zoo.test_exams(parameters)
-networks = zoo.phantom_networks(parameters)
-natural = zoo.natural_networks(parameters)
-patch_networks = zoo.patch_networks(parameters)
+exams = networks.test_exams(parameters)
+zoo = networks.phantom_networks(parameters)
+natural = networks.natural_networks(parameters)
+patch_networks = networks.patch_networks(parameters)
 started = time.perf_counter()
-zoo.train_all(networks + patch_networks + natural)
+networks.train_all(zoo + patch_networks + natural)
 timing = {"training": time.perf_counter() - started}
 
 # %% tags=["remove-input"]
-natural_test = zoo.natural_images(natural_dataset, "test", natural_test_images)
+natural_test = networks.natural_images(natural_dataset, "test", natural_test_images)
 kinds = {
     name: int((exams.labels[:, :, 1] * (exams.subgroups == code)).sum())
     for code, name in ((1, "soft tissue"), (2, "microcalcification"))
@@ -310,7 +312,7 @@ page.figure(
 
 # %%
 started = time.perf_counter()
-on_phantoms = perturbed.measure_all(networks, parameters)
+on_phantoms = perturbed.measure_all(zoo, parameters)
 on_natural = perturbed.measure_all(natural, parameters)
 on_patches = perturbed.measure_all(patch_networks, parameters)
 perturbed.record_phantoms(results, on_phantoms, exams, parameters)
@@ -382,7 +384,7 @@ page.verdict(study.CLAIMS[1], results)
 
 # %%
 started = time.perf_counter()
-curves = severity.measure_all(networks, parameters)
+curves = severity.measure_all(zoo, parameters)
 severity.record_severities(results, curves, exams, parameters)
 timing["low-pass filtering"] = time.perf_counter() - started
 
@@ -420,7 +422,7 @@ page.figure(
 
 # %% tags=["remove-input"]
 rows = []
-for level in zoo.retrained(parameters):
+for level in networks.retrained(parameters):
     for kind in severity.SUBTASKS:
         common = {"leg": "phantoms", "subgroup": kind, "severity": level}
         left = results.one("low-pass AUC loss", training="filtered", **common)
@@ -494,7 +496,9 @@ page.figure(
         f"{natural_test.title}, cut-offs equal in pixels to those of the phantoms; "
         f"unfiltered {page.interval(base)}; "
     )
-    + "; ".join(natural_share(level) for level in zoo.naturally_retrained(parameters))
+    + "; ".join(
+        natural_share(level) for level in networks.naturally_retrained(parameters)
+    )
     + f". A blur-augmented network has {natural_at('blur-augmented', 0.0)} "
     f"unfiltered and {natural_at('blur-augmented', 2.0)} at 2 mm. "
     f"Bands and brackets: 95 % over {base.over} (n = {base.n:,} images).",
@@ -551,7 +555,7 @@ page.figure(
 # ```
 
 # %%
-observed = zoo.exams_of("test", observer_exams, height, pitch)
+observed = networks.exams_of("test", observer_exams, height, pitch)
 visibility.record_visibility(results, observed)
 
 # %% tags=["remove-input"]
@@ -886,7 +890,7 @@ page.table(
             {"lesion": kind, "measure": measure}
             | {
                 f"{level:g} mm" if level else "none": over_seeds(measure, kind, level)
-                for level in (0.0, *zoo.SEVERITIES)
+                for level in (0.0, *networks.SEVERITIES)
             }
             for kind in (*severity.SUBTASKS, "all")
             for measure in ("AUC", "KS")
@@ -1065,7 +1069,7 @@ exercises.report(checks.check_auc, answer)
 # %% tags=["remove-input"]
 data_sets = (
     [exams, natural_test]
-    + ([zoo.load("mini-mias", "all")] if patch_networks else [])
+    + ([networks.load("mini-mias", "all")] if patch_networks else [])
     + ([predictions] if predictions is not None else [])
 )
 record = finish(

@@ -62,7 +62,7 @@ from robustbook.run import finish
 from robustbook.studies.saliency_baselines import exercises as checks
 from robustbook.studies.saliency_baselines import figures
 from robustbook.studies.saliency_baselines.claims import failed_controls
-from robustbook.studies.saliency_baselines.judging import (
+from robustbook.studies.saliency_baselines.measure.judging import (
     METHODS,
     REFERENCE,
     add_disagreement,
@@ -70,19 +70,19 @@ from robustbook.studies.saliency_baselines.judging import (
     add_rankings,
     measure_judging,
 )
-from robustbook.studies.saliency_baselines.maps import (
+from robustbook.studies.saliency_baselines.measure.maps import (
     add_networks,
     add_neutral,
     add_recovery,
     add_similarity,
     measure_maps,
 )
-from robustbook.studies.saliency_baselines.material import image_sets, tasks
-from robustbook.studies.saliency_baselines.settings import (
+from robustbook.studies.saliency_baselines.measure.settings import (
     add_settings,
     measure_settings,
     setting_tasks,
 )
+from robustbook.studies.saliency_baselines.networks import image_sets, tasks
 from robustbook.workers import map_in_workers
 
 style.use_style()
@@ -537,7 +537,7 @@ page.verdict(study.CLAIMS[5], results)
 # seen: two maps of *one* setting from other masks have the same signal, so their
 # plateau must be 1. That is the control.
 #
-# ```{literalinclude} ../../src/robustbook/studies/saliency_baselines/settings.py
+# ```{literalinclude} /../src/robustbook/studies/saliency_baselines/measure/settings.py
 # :pyobject: fit_plateau
 # ```
 

@@ -51,7 +51,7 @@ from IPython.display import display
 from robustbook.plots import style
 from robustbook.results import Results
 from robustbook.run import finish
-from robustbook.studies.synthesis import claims, figures, lenses, summaries, zoo
+from robustbook.studies.synthesis import claims, figures, measure, networks, rows
 from robustbook.studies.synthesis import exercises as checks
 
 style.use_style()
@@ -109,18 +109,18 @@ parameters = study.Parameters(
 # their own, set by whether they reach the optimum of the bound.
 
 # %%
-zoo.train_all(parameters)
-networks = zoo.networks(parameters)
-measured = lenses.measure_all(networks, parameters)
-tuned = lenses.measure_controls(parameters)
-data = lenses.test_images(parameters)
-summaries.record_networks(results, measured, parameters)
+networks.train_all(parameters)
+zoo = networks.networks(parameters)
+measured = measure.measure_all(zoo, parameters)
+tuned = measure.measure_controls(parameters)
+data = measure.test_images(parameters)
+rows.record_networks(results, measured, parameters)
 
 # %% tags=["remove-input"]
 page.prose(
-    f"Data: {data.title}. Networks: {len(zoo.KINDS)} kinds × {seeds} seeds, trained on "
-    f"{train_images:,} images; ε = {epsilon:g}. Test images: {len(data):,} for "
-    f"accuracies, the first {images} of them for attacks, {bound_images} for bounds "
+    f"Data: {data.title}. Networks: {len(networks.KINDS)} kinds × {seeds} seeds, "
+    f"trained on {train_images:,} images; ε = {epsilon:g}. "
+    f"Test images: {len(data):,} for accuracies, the first {images} of them for attacks, {bound_images} for bounds "
     f"and {map_images} for saliency maps, each with equal shares of the classes as far "
     "as they divide. For the Bayesian network accuracies, attacks and maps are those "
     f"of the mean prediction over {posterior_samples} posterior samples, psi and the "
@@ -152,18 +152,19 @@ page.prose(
 
 # %% tags=["remove-input"]
 half, full = (
-    figures.bracket_table(results, lenses.RADII[-1]),
+    figures.bracket_table(results, measure.RADII[-1]),
     figures.bracket_table(results, 1.0),
 )
 violated = sum(row.value for row in results.select("images that break a bracket"))
 page.figure(
-    figures.draw_brackets(results, (lenses.RADII[-1], 1.0)),
+    figures.draw_brackets(results, (measure.RADII[-1], 1.0)),
     alt=(
         "Brackets of psi for twelve kinds of network at half and at the full "
         "budget, from the proved to the attained end."
     ),
-    caption=f"psi lies between a proved and an attained end: at {lenses.RADII[-1]:g} ε "
-    f"they are {(half.high / half.low).median():.3g}-fold apart (median over "
+    caption=f"psi lies between a proved and an attained end: at "
+    f"{measure.RADII[-1]:g} ε they are "
+    f"{(half.high / half.low).median():.3g}-fold apart (median over "
     f"kinds), at ε {(full.high / full.low).median():.3g}-fold. Medians over "
     f"{bound_images} images, means over seeds (right: first seed). Brackets "
     f"broken by any image: {violated:.0f}.",
@@ -176,7 +177,7 @@ page.figure(
 # if it survives both. The posterior is attacked by EOT-PGD, whose gradient is averaged
 # over fresh weight samples ([the study](../studies/bnn_attacks.ipynb)).
 #
-# ```{literalinclude} /../src/robustbook/studies/synthesis/lenses.py
+# ```{literalinclude} /../src/robustbook/studies/synthesis/measure.py
 # :pyobject: attacked
 # ```
 
@@ -205,7 +206,7 @@ page.prose(
 proved, left = (
     [
         np.mean([row.value for row in results.select(name, radius=radius)])
-        for radius in lenses.RADII
+        for radius in measure.RADII
     ]
     for name in ("decisions certified", "decisions unmoved by PGD")
 )
@@ -213,7 +214,7 @@ page.prose(
     "Over all networks bounds certify "
     + " and ".join(
         f"{share:.0%} of decisions at {radius:g} ε"
-        for share, radius in zip(proved, lenses.RADII, strict=True)
+        for share, radius in zip(proved, measure.RADII, strict=True)
     )
     + ", where PGD leaves "
     + " and ".join(f"{share:.0%}" for share in left)
@@ -228,7 +229,7 @@ page.prose(
 # study](../studies/saliency_baselines.ipynb)): 1 means that what covers the image does
 # not matter.
 #
-# ```{literalinclude} /../src/robustbook/studies/synthesis/lenses.py
+# ```{literalinclude} /../src/robustbook/studies/synthesis/measure.py
 # :pyobject: stability
 # ```
 #
@@ -246,7 +247,7 @@ page.prose(
 # largest up to which accuracy never fell by more than two points. Of a pruned network
 # it is the share of the units that it still has.
 #
-# ```{literalinclude} /../src/robustbook/studies/synthesis/lenses.py
+# ```{literalinclude} /../src/robustbook/studies/synthesis/measure.py
 # :pyobject: prunable_share
 # ```
 #
@@ -254,7 +255,7 @@ page.prose(
 
 # %% tags=["remove-input"]
 page.table(
-    summaries.overview(results),
+    rows.overview(results),
     caption=(
         f"Every kind under every lens: mean over {seeds} seeds ± half the distance "
         "between the smallest and the largest. psi in 1/nats. Each network's "
@@ -275,10 +276,10 @@ page.table(
 # ```
 
 # %%
-summaries.record_correlations(results, parameters)
+rows.record_correlations(results, parameters)
 
 # %% tags=["remove-input"]
-ranked = summaries.strongest(results)
+ranked = rows.strongest(results)
 ceilings = sorted(results.select("agreement of two seeds"), key=lambda row: row.value)
 page.figure(
     figures.draw_matrix(results),
@@ -368,7 +369,7 @@ display(*[page.verdict(claim, results, own=True) for claim in study.CLAIMS[:5]])
 # Each is therefore compared with its own parent *tuned as long with nothing taken out*.
 
 # %%
-summaries.record_pruning(results, measured, tuned, parameters)
+rows.record_pruning(results, measured, tuned, parameters)
 
 # %% tags=["remove-input"]
 ratios = results.select("psi after pruning over before")
@@ -434,8 +435,7 @@ display(
 )
 pair = {"first": claims.SOUND, "second": claims.CERTIFIED}
 bare, left = (
-    results.one(f"{part}{summaries.WITHOUT_POSTERIOR}", **pair)
-    for part in ("", "partial ")
+    results.one(f"{part}{rows.WITHOUT_POSTERIOR}", **pair) for part in ("", "partial ")
 )
 page.prose(
     "Without the Bayesian kind, sound psi and certified share have ρ = "
@@ -568,9 +568,9 @@ exercises.report(checks.check_interval, answer)
 # %% tags=["remove-input"]
 used = [
     replace(each, title=f"{each.title}, {each.split}")
-    for each in (zoo.train_set(parameters), data)
+    for each in (networks.train_set(parameters), data)
 ]
 record = finish(
-    "synthesis", parameters, results, used, timing=lenses.seconds_of_lenses(measured)
+    "synthesis", parameters, results, used, timing=measure.seconds_of_lenses(measured)
 )
 page.provenance(record)

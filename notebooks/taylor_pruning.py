@@ -54,7 +54,8 @@ from robustbook.results import Results
 from robustbook.run import finish
 from robustbook.studies.taylor_pruning import exercises as checks
 from robustbook.studies.taylor_pruning import figures
-from robustbook.studies.taylor_pruning.agreement import (
+from robustbook.studies.taylor_pruning.claims import PLACEMENTS
+from robustbook.studies.taylor_pruning.measure.agreement import (
     add_correlations,
     add_placement,
     add_single_network,
@@ -62,17 +63,15 @@ from robustbook.studies.taylor_pruning.agreement import (
     measure_lenet3,
     measure_normed,
 )
-from robustbook.studies.taylor_pruning.claims import PLACEMENTS
-from robustbook.studies.taylor_pruning.curves import (
+from robustbook.studies.taylor_pruning.measure.curves import (
     add_curves,
     add_subsets,
     measure_curves,
     measure_subsets,
 )
-from robustbook.studies.taylor_pruning.latency import measured_costs
-from robustbook.studies.taylor_pruning.networks import BATCH, load_images, tasks
-from robustbook.studies.taylor_pruning.removal import add_removal, check_removal
-from robustbook.studies.taylor_pruning.tuning import (
+from robustbook.studies.taylor_pruning.measure.latency import measured_costs
+from robustbook.studies.taylor_pruning.measure.removal import add_removal, check_removal
+from robustbook.studies.taylor_pruning.measure.tuning import (
     add_sanity,
     add_streams,
     add_tuning,
@@ -82,6 +81,7 @@ from robustbook.studies.taylor_pruning.tuning import (
     measure_tuning,
     measure_vgg_pruning,
 )
+from robustbook.studies.taylor_pruning.networks import BATCH, load_images, tasks
 from robustbook.workers import map_in_workers
 
 style.use_style()
@@ -561,7 +561,7 @@ page.prose(
 # and one squared gradient of the gates; after some mini-batches the units with the
 # lowest average go.
 #
-# ```{literalinclude} ../../src/robustbook/studies/taylor_pruning/tuning.py
+# ```{literalinclude} ../../src/robustbook/studies/taylor_pruning/measure/tuning.py
 # :pyobject: prune_and_tune
 # ```
 #

@@ -19,16 +19,9 @@ from robustbook.measure.uncertainty import auroc
 from robustbook.models.training import TrainingDiverged
 from robustbook.results import Results
 from robustbook.stats import bootstrap_mean
-from robustbook.studies.bnn_attacks import (
-    CLAIMS,
-    Parameters,
-    evaluation,
-    exercises,
-    posteriors,
-    quiet,
-    summaries,
-)
+from robustbook.studies.bnn_attacks import CLAIMS, Parameters, exercises, networks, rows
 from robustbook.studies.bnn_attacks.claims import BNN, CNN, PENALISED, SECOND, rounded
+from robustbook.studies.bnn_attacks.measure import evaluation, quiet
 
 SMALL = Parameters(
     train_images=300,
@@ -43,7 +36,7 @@ SMALL = Parameters(
     steps=2,
 )
 JUDGES = {claim.id: claim for claim in CLAIMS}
-SETTING = posteriors.settings(SMALL)[0]
+SETTING = networks.settings(SMALL)[0]
 
 
 def verdict(
@@ -244,7 +237,7 @@ def test_without_measurements_nothing_is_decided(claim) -> None:  # type: ignore
 
 def test_with_one_seed_the_interval_is_the_bootstrap_over_images() -> None:
     values = np.random.default_rng(3).integers(0, 2, (1, 100)).astype(float)
-    found, expected = summaries.crossed_mean(values), bootstrap_mean(values[0], seed=1)
+    found, expected = rows.crossed_mean(values), bootstrap_mean(values[0], seed=1)
     assert found.value == expected.value
     assert found.bounds == pytest.approx(expected.bounds, abs=0.02)
 
@@ -252,36 +245,36 @@ def test_with_one_seed_the_interval_is_the_bootstrap_over_images() -> None:
 def test_seeds_that_differ_widen_the_interval() -> None:
     same = np.tile(np.arange(60) % 2, (3, 1)).astype(float)
     apart = np.stack([np.zeros(60), np.full(60, 0.5), np.ones(60)])
-    assert summaries.crossed_mean(apart).low == 0
-    assert summaries.crossed_mean(apart).high == 1
-    assert summaries.crossed_mean(same).low > 0.3
+    assert rows.crossed_mean(apart).low == 0
+    assert rows.crossed_mean(apart).high == 1
+    assert rows.crossed_mean(same).low > 0.3
 
 
 def test_a_mask_leaves_images_out() -> None:
     first, second = np.ones((2, 4)), np.array([[0.0, 1, 1, 1], [0, 0, 1, 1]])
     mask = np.array([[0.0, 1, 1, 1], [0, 1, 1, 1]])
-    lead_ = summaries.paired_lead(first, second, mask)
+    lead_ = rows.paired_lead(first, second, mask)
     assert lead_.value == pytest.approx(1 / 6)
     assert lead_.n == 3  # the first image is never right for both
 
 
 def test_networks_that_are_never_both_right_are_not_compared() -> None:
     with pytest.raises(ParameterError, match="right for both"):
-        summaries.paired_lead(np.ones((1, 3)), np.zeros((1, 3)), np.zeros((1, 3)))
+        rows.paired_lead(np.ones((1, 3)), np.zeros((1, 3)), np.zeros((1, 3)))
 
 
 @settings(max_examples=15)
 @given(st.integers(0, 10**6))
 def test_areas_are_means_over_seeds_and_their_leads_are_differences(seed: int) -> None:
     scores = np.random.default_rng(seed).integers(0, 6, (4, 2, 9)).astype(float)
-    area = summaries.crossed_auroc(scores[0], scores[1])
+    area = rows.crossed_auroc(scores[0], scores[1])
     assert area.value == pytest.approx(
         np.mean([auroc(a, b) for a, b in zip(scores[0], scores[1], strict=True)])
     )
     assert area.low <= area.value + 0.1
-    lead_ = summaries.crossed_auroc(scores[0], scores[1], (scores[2], scores[3]))
+    lead_ = rows.crossed_auroc(scores[0], scores[1], (scores[2], scores[3]))
     assert lead_.value == pytest.approx(
-        area.value - summaries.crossed_auroc(scores[2], scores[3]).value
+        area.value - rows.crossed_auroc(scores[2], scores[3]).value
     )
 
 
@@ -352,8 +345,8 @@ def test_the_quietest_weight_that_still_fools_is_chosen() -> None:
 
 
 def test_the_weight_depends_on_the_training_images_and_the_seed_alone() -> None:
-    posterior = posteriors.fit(BNN, SETTING, SMALL, 0)
-    data = posteriors.images_of("digits", "train", 300).take(12)
+    posterior = networks.fit(BNN, SETTING, SMALL, 0)
+    data = networks.images_of("digits", "train", 300).take(12)
 
     def chosen() -> float:
         return quiet.alarm_weight(
@@ -373,11 +366,11 @@ def test_the_weight_depends_on_the_training_images_and_the_seed_alone() -> None:
 
 
 def test_lengths_are_those_of_images_that_were_right_and_moved() -> None:
-    data = posteriors.images_of("digits", "test", 6)
+    data = networks.images_of("digits", "test", 6)
     measured = evaluation.Measured(CNN, "digits", 0)
     measured.correct["clean", "none", 0.0] = np.array([1.0, 1, 0, 0, 1, 1])
     judge = evaluation.Judge(
-        posteriors.fit(CNN, SETTING, SMALL, 0), 1, data.labels, measured
+        networks.fit(CNN, SETTING, SMALL, 0), 1, data.labels, measured
     )
     shift = torch.tensor([0.5, 0, 0.5, 0, 0.25, 0])
     moved = data.images.clone()
@@ -394,9 +387,9 @@ def test_lengths_are_those_of_images_that_were_right_and_moved() -> None:
 
 
 def test_every_kind_is_fitted_once_and_read_again() -> None:
-    images = posteriors.images_of("digits", "test", 12).images
-    for kind in posteriors.KINDS:
-        first, again = (posteriors.fit(kind, SETTING, SMALL, 0) for _ in range(2))
+    images = networks.images_of("digits", "test", 12).images
+    for kind in networks.KINDS:
+        first, again = (networks.fit(kind, SETTING, SMALL, 0) for _ in range(2))
         draws = [
             each.draw(3, torch.Generator().manual_seed(1)).logits(images)
             for each in (first, again)
@@ -408,9 +401,9 @@ def test_every_kind_is_fitted_once_and_read_again() -> None:
 
 
 def test_nothing_shares_the_start_of_the_attacked_network() -> None:
-    attacked = posteriors.fit(CNN, SETTING, SMALL, 0).architecture
-    second = posteriors.fit(SECOND, SETTING, SMALL, 0).architecture
-    ensemble = posteriors.fit("ensemble", SETTING, SMALL, 0)
+    attacked = networks.fit(CNN, SETTING, SMALL, 0).architecture
+    second = networks.fit(SECOND, SETTING, SMALL, 0).architecture
+    ensemble = networks.fit("ensemble", SETTING, SMALL, 0)
     assert not torch.allclose(attacked[0].weight, second[0].weight)
     assert isinstance(ensemble, Empirical)
     for weight in ensemble.samples.weights["0.weight"]:
@@ -418,21 +411,19 @@ def test_nothing_shares_the_start_of_the_attacked_network() -> None:
 
 
 def test_posteriors_of_variational_inference_are_diagnosed_and_others_are_not() -> None:
-    found = posteriors.convergence(
-        posteriors.fit("det+stoch", SETTING, SMALL, 0), SETTING, SMALL
+    found = networks.convergence(
+        networks.fit("det+stoch", SETTING, SMALL, 0), SETTING, SMALL
     )
     assert found is not None
     assert set(found.balance) == {"5", "7"}
     assert (
-        posteriors.convergence(
-            posteriors.fit(SECOND, SETTING, SMALL, 0), SETTING, SMALL
-        )
+        networks.convergence(networks.fit(SECOND, SETTING, SMALL, 0), SETTING, SMALL)
         is None
     )
     without = replace(SETTING, temperature=0.0)
     assert (
-        posteriors.convergence(
-            posteriors.fit("det+stoch", without, SMALL, 0), without, SMALL
+        networks.convergence(
+            networks.fit("det+stoch", without, SMALL, 0), without, SMALL
         )
         is None
     )
@@ -440,7 +431,7 @@ def test_posteriors_of_variational_inference_are_diagnosed_and_others_are_not() 
 
 def test_an_unknown_design_is_refused() -> None:
     with pytest.raises(UnknownNameError, match="unknown design"):
-        posteriors.fit("det+bayes", SETTING, SMALL, 0)
+        networks.fit("det+bayes", SETTING, SMALL, 0)
 
 
 @pytest.mark.parametrize(
@@ -454,17 +445,17 @@ def test_an_unknown_design_is_refused() -> None:
 def test_a_loss_that_stops_being_finite_names_epoch_and_setting_and_keeps_nothing(
     kind: str, setting: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    data = posteriors.images_of("digits", "train", 300)
+    data = networks.images_of("digits", "train", 300)
     broken = replace(data, images=data.images * torch.nan)
-    monkeypatch.setattr(posteriors, "_train_set", lambda _: broken)
+    monkeypatch.setattr(networks, "_train_set", lambda _: broken)
     monkeypatch.setenv("ROBUSTBOOK_CACHE", str(tmp_path))
     with pytest.raises(TrainingDiverged, match=f"nan in epoch 1 of .*{setting}"):
-        posteriors.fit(kind, SETTING, SMALL, 0)
+        networks.fit(kind, SETTING, SMALL, 0)
     assert not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_measurements_become_every_row_that_a_rule_needs() -> None:
-    pairs = posteriors.all_pairs(SMALL)
+    pairs = networks.all_pairs(SMALL)
     measured = [evaluation.evaluate(*pair) for pair in pairs]
     for each in measured:
         assert {len(values) for values in each.correct.values()} == {SMALL.images}
@@ -475,7 +466,7 @@ def test_measurements_become_every_row_that_a_rule_needs() -> None:
             each.correct["EOT", "PGD", 1.0] <= each.correct["transfer", "PGD", 1.0]
         ).all()
     results = Results()
-    summaries.record_all(results, measured, {"digits": "Digits"})
+    rows.record_all(results, measured, {"digits": "Digits"})
     for claim in CLAIMS:
         assert "needs 3 seeds" in claim.verdict(results).evidence
     enough = Results(
@@ -486,20 +477,20 @@ def test_measurements_become_every_row_that_a_rule_needs() -> None:
         assert claim.verdict(enough).evidence.startswith("Digits"), claim.verdict(
             enough
         ).evidence
-    converged = summaries.convergences(results, {"digits": "Digits"})
+    converged = rows.convergences(results, {"digits": "Digits"})
     assert list(converged["network"]) == [
-        summaries.NAMES[kind] for kind in posteriors.VARIATIONAL
+        rows.NAMES[kind] for kind in networks.VARIATIONAL
     ]
     assert converged["first linear"].notna().tolist() == [True, True, False]
     (alone,) = results.select("check: EOT from a random start less transfer")
     assert alone.n == SMALL.images
-    assert len(summaries.overview(results, "digits")) == len(posteriors.KINDS)
-    for each in (found for found in measured if found.kind in posteriors.POSTERIORS):
+    assert len(rows.overview(results, "digits")) == len(networks.KINDS)
+    for each in (found for found in measured if found.kind in networks.POSTERIORS):
         assert ("uncertainty-aware", "mutual information") in each.scores
         assert each.alarm_weight in quiet.WEIGHTS
     assert all(("interference", "blur", 5.0) in each.correct for each in measured)
-    assert len(summaries.disturbances(results, "digits")) == len(posteriors.KINDS)
-    assert summaries.nearest(results, {"digits": "Digits"})["found"].notna().all()
+    assert len(rows.disturbances(results, "digits")) == len(networks.KINDS)
+    assert rows.nearest(results, {"digits": "Digits"})["found"].notna().all()
     bayesian = next(each for each in measured if each.kind == BNN)
     again = evaluation.evaluate(BNN, SETTING, SMALL, 0)
     assert all(
@@ -509,9 +500,7 @@ def test_measurements_become_every_row_that_a_rule_needs() -> None:
 
 
 def test_the_notebook_and_the_model_have_the_same_parameters() -> None:
-    source = (posteriors.__file__).split("src/robustbook")[
-        0
-    ] + "notebooks/bnn_attacks.py"
+    source = (networks.__file__).split("src/robustbook")[0] + "notebooks/bnn_attacks.py"
     with open(source) as stream:
         text = stream.read()
     for name, field in Parameters.model_fields.items():

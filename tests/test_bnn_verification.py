@@ -18,15 +18,9 @@ from robustbook.bayes.protocol import sampled_probabilities
 from robustbook.data import gtsrb
 from robustbook.data import signs as drawn_signs
 from robustbook.results import Results
-from robustbook.studies.bnn_verification import (
-    CLAIMS,
-    Parameters,
-    balls,
-    boxes,
-    guarantees,
-    posteriors,
-)
+from robustbook.studies.bnn_verification import CLAIMS, Parameters, networks
 from robustbook.studies.bnn_verification import exercises as checks
+from robustbook.studies.bnn_verification.measure import balls, boxes, guarantees
 
 ROOT = Path(__file__).parents[1]
 JUDGES = {claim.id: claim for claim in CLAIMS}
@@ -232,7 +226,7 @@ def test_a_claim_without_its_rows_is_not_tested(claim):
 
 
 def test_ones_and_sevens_have_two_labels_and_five_pixels_inside():
-    task = posteriors.two_classes(SMALL)
+    task = networks.two_classes(SMALL)
     assert task.test.class_names == ("1", "7")
     assert set(task.train.labels.tolist()) == {0, 1}
     for side in (8, 14):
@@ -243,7 +237,7 @@ def test_ones_and_sevens_have_two_labels_and_five_pixels_inside():
 
 
 def test_a_folded_network_has_the_difference_of_both_logits():
-    task = posteriors.two_classes(SMALL)
+    task = networks.two_classes(SMALL)
     trained = task.trainable(3)
     logits = trained(task.test.images)
     torch.testing.assert_close(
@@ -251,14 +245,14 @@ def test_a_folded_network_has_the_difference_of_both_logits():
     )
 
 
-@pytest.mark.parametrize("method", posteriors.METHODS[1:])
+@pytest.mark.parametrize("method", networks.METHODS[1:])
 def test_every_method_learns_ones_and_sevens(method):
-    task = posteriors.two_classes(SMALL)
-    posterior = posteriors.fit(
+    task = networks.two_classes(SMALL)
+    posterior = networks.fit(
         method, task, SMALL.model_copy(update={"epochs": 60, "vi_epochs": 150}), 0
     )
     samples = posterior.draw(20, torch.Generator().manual_seed(0))
-    assert posteriors.accuracy(samples, task, SMALL).predictive > 0.9
+    assert networks.accuracy(samples, task, SMALL).predictive > 0.9
 
 
 def test_measured_boxes_are_in_order_and_recorded_once():
@@ -337,17 +331,16 @@ def test_all_rules_see_the_same_simulated_runs():
 
 
 def test_a_kept_posterior_is_the_one_that_was_fitted(monkeypatch):
-    task, length = posteriors.two_classes(SMALL), posteriors.Budget(2, 6, 4, 3)
-    first = posteriors.fit_hmc(task, SMALL, length, 0)
+    task, length = networks.two_classes(SMALL), networks.Budget(2, 6, 4, 3)
+    first = networks.fit_hmc(task, SMALL, length, 0)
     fitted = {
-        method: posteriors.fit(method, task, SMALL, 0)
-        for method in posteriors.METHODS[1:]
+        method: networks.fit(method, task, SMALL, 0) for method in networks.METHODS[1:]
     }
     for name in ("train_mean_field", "train_dropout", "train_ensemble", "_chains"):
-        monkeypatch.setattr(posteriors, name, None)
-    pairs = [(first.posterior, posteriors.fit_hmc(task, SMALL, length, 0).posterior)]
+        monkeypatch.setattr(networks, name, None)
+    pairs = [(first.posterior, networks.fit_hmc(task, SMALL, length, 0).posterior)]
     pairs += [
-        (found, posteriors.fit(method, task, SMALL, 0))
+        (found, networks.fit(method, task, SMALL, 0))
         for method, found in fitted.items()
     ]
     for one, two in pairs:
@@ -357,16 +350,16 @@ def test_a_kept_posterior_is_the_one_that_was_fitted(monkeypatch):
         ]
         assert torch.equal(*draws)
     with pytest.raises(TypeError):
-        posteriors.fit("ensemble", task, SMALL, 1)
+        networks.fit("ensemble", task, SMALL, 1)
 
 
 def test_hmc_on_signs_sees_its_few_images_and_its_r_hat_is_that_of_arviz():
     import arviz
 
-    task = posteriors.signs(SMALL)
-    assert len(posteriors.sampled_images(task, SMALL)) == 8
-    found = posteriors.fit_hmc(task, SMALL, posteriors.budget(task, SMALL, 2), 0)
-    images = task.test.take(posteriors.DIAGNOSED, SMALL.first_seed).images
+    task = networks.signs(SMALL)
+    assert len(networks.sampled_images(task, SMALL)) == 8
+    found = networks.fit_hmc(task, SMALL, networks.budget(task, SMALL, 2), 0)
+    images = task.test.take(networks.DIAGNOSED, SMALL.first_seed).images
     draws = np.stack(
         [
             sampled_probabilities(chain.samples, images)[..., 1].double()
@@ -386,15 +379,15 @@ def test_hmc_on_signs_sees_its_few_images_and_its_r_hat_is_that_of_arviz():
 
 
 def test_variational_deviations_reach_the_optimum_whatever_the_prior():
-    task = posteriors.two_classes(SMALL)
+    task = networks.two_classes(SMALL)
     longer = SMALL.model_copy(update={"vi_epochs": 150})
     for prior_sd in (0.3, 3.0):
-        posterior = posteriors.fit("mean-field VI", task, longer, 0, prior_sd=prior_sd)
-        found = posteriors.convergence(posterior, task, longer, prior_sd=prior_sd)
+        posterior = networks.fit("mean-field VI", task, longer, 0, prior_sd=prior_sd)
+        found = networks.convergence(posterior, task, longer, prior_sd=prior_sd)
         assert found.uninformed == pytest.approx(1, abs=0.05)
         assert found.balance["1"] == pytest.approx(1, abs=0.2)
     assert (
-        posteriors.convergence(posteriors.fit("ensemble", task, SMALL, 0), task, SMALL)
+        networks.convergence(networks.fit("ensemble", task, SMALL, 0), task, SMALL)
         is None
     )
 
@@ -414,10 +407,10 @@ def test_crossed_intervals_draw_images_and_seeds():
 
 
 def test_brackets_hold_and_differences_are_over_images_and_seeds():
-    task = posteriors.ten_classes(SMALL)
+    task = networks.ten_classes(SMALL)
     measured = [
         balls.measure(
-            method, seed, posteriors.fit(method, task, SMALL, seed), task, SMALL
+            method, seed, networks.fit(method, task, SMALL, seed), task, SMALL
         )
         for method in ("mean-field VI", "MC dropout")
         for seed in (0, 1, 2)
@@ -508,7 +501,7 @@ def test_the_sweep_varies_priors_temperatures_and_rates():
         for index, setting in enumerate(balls.settings())
     ]
     results = Results()
-    mixing = posteriors.Mixing(
+    mixing = networks.Mixing(
         {"predictions": hmc.Diagnosis(1.3, 1.1, 5.0, 9.0)}, 25, 0.7, 0.1
     )
     points[0] = replace(points[0], mixing=mixing)

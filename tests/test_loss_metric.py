@@ -18,16 +18,9 @@ from robustbook import exercises
 from robustbook.measure.surfaces import best_threshold_error
 from robustbook.models.network import compute_logits
 from robustbook.results import Results
-from robustbook.studies.loss_metric import (
-    CLAIMS,
-    Parameters,
-    controls,
-    evaluation,
-    landscape,
-    summaries,
-    zoo,
-)
+from robustbook.studies.loss_metric import CLAIMS, Parameters, networks, rows
 from robustbook.studies.loss_metric import exercises as checks
+from robustbook.studies.loss_metric.measure import controls, evaluation, landscape
 
 ROOT = Path(__file__).parents[1]
 SMALL = Parameters(
@@ -340,13 +333,13 @@ def test_kendalls_tau_is_that_of_scipy(table: list[list[int]]) -> None:
             tau = (
                 0.0 if constant else kendalltau(scores[first], scores[second]).statistic
             )
-            assert summaries.kendall_table(scores)[first, second] == pytest.approx(
+            assert rows.kendall_table(scores)[first, second] == pytest.approx(
                 tau, abs=1e-12
             )
 
 
 def test_parts_of_the_settings_are_every_pair_once() -> None:
-    parts = summaries.stability_parts(12)
+    parts = rows.stability_parts(12)
     assert {name: int(pairs.sum()) for name, pairs in parts.items()} == {
         "within 0.5 ε": 6,
         "within 1 ε": 6,
@@ -362,12 +355,12 @@ def test_an_interval_over_two_ways_is_as_wide_as_its_fewer_units_ask() -> None:
     """
     by_image = np.tile([0.0, 1.0, 5.0], 30)
     networks, images = np.repeat(np.arange(30), 3), np.tile(np.arange(3), 30)
-    found = summaries.over_two_ways(by_image, networks.tolist(), images.tolist())
+    found = rows.over_two_ways(by_image, networks.tolist(), images.tolist())
     assert found.n == 3
     assert found.value == pytest.approx(2)
     assert found.low == 0
     assert found.high == 5
-    constant = summaries.over_two_ways(np.ones(90), networks.tolist(), images.tolist())
+    constant = rows.over_two_ways(np.ones(90), networks.tolist(), images.tolist())
     assert constant.bounds == pytest.approx((1, 1))
 
 
@@ -383,8 +376,8 @@ def test_boundary_distance_of_a_straight_line() -> None:
 
 
 def test_psi_of_no_change_is_finite() -> None:
-    assert summaries.psi_of(np.array([0.0, 0.5])).tolist() == [
-        1 / summaries.SMALLEST_KL,
+    assert rows.psi_of(np.array([0.0, 0.5])).tolist() == [
+        1 / rows.SMALLEST_KL,
         2.0,
     ]
 
@@ -394,17 +387,18 @@ def test_psi_of_no_change_is_finite() -> None:
 
 
 def test_zoo_is_every_combination_once() -> None:
-    networks = zoo.zoo(SMALL)
-    assert len(networks) == len(set(networks)) == 3 * 4 * 2
-    assert zoo.colour_zoo(SMALL) == []
+    zoo = networks.zoo(SMALL)
+    assert len(zoo) == len(set(zoo)) == 3 * 4 * 2
+    assert networks.colour_zoo(SMALL) == []
     assert (
-        len(zoo.colour_zoo(Parameters(colour_dataset="cifar10", seeds=2))) == 2 * 2 * 2
+        len(networks.colour_zoo(Parameters(colour_dataset="cifar10", seeds=2)))
+        == 2 * 2 * 2
     )
 
 
 def test_two_class_data_is_renumbered() -> None:
-    pair = zoo.images_of("digits", "test", None, (3, 8))
-    whole = zoo.images_of("digits", "test", None)
+    pair = networks.images_of("digits", "test", None, (3, 8))
+    whole = networks.images_of("digits", "test", None)
     assert pair.class_names == ("3", "8")
     assert pair.labels.bincount().tolist() == [
         (whole.labels == 3).sum(),
@@ -414,15 +408,17 @@ def test_two_class_data_is_renumbered() -> None:
 
 
 def test_scaled_network_predicts_the_same() -> None:
-    network = zoo.main_network(SMALL, "mlp", "natural", 0)
+    network = networks.main_network(SMALL, "mlp", "natural", 0)
     images, _ = evaluation.test_images(network, SMALL)
-    plain = compute_logits(zoo.load_network(network), images)
-    large = compute_logits(zoo.load_network(zoo.scaled(network, 100.0)), images)
+    plain = compute_logits(networks.load_network(network), images)
+    large = compute_logits(
+        networks.load_network(networks.scaled(network, 100.0)), images
+    )
     assert torch.allclose(large, 100 * plain, rtol=1e-5)
 
 
 def test_plane_of_two_classes_is_separated_by_cross_entropy() -> None:
-    found = landscape.slice_of(zoo.two_class_networks(SMALL)[0], 0, SMALL)
+    found = landscape.slice_of(networks.two_class_networks(SMALL)[0], 0, SMALL)
     assert found.decision_agreement == 1
     assert found.threshold_error == 0
     assert best_threshold_error(
@@ -433,7 +429,7 @@ def test_plane_of_two_classes_is_separated_by_cross_entropy() -> None:
 def test_only_a_cut_plane_stays_inside_the_range_of_pixels(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    network = zoo.main_network(SMALL, "mlp", "natural", 0)
+    network = networks.main_network(SMALL, "mlp", "natural", 0)
     seen: list[torch.Tensor] = []
 
     def remember(
@@ -453,17 +449,19 @@ def test_only_a_cut_plane_stays_inside_the_range_of_pixels(
 
 
 def test_attack_path_starts_at_the_image_and_climbs_along_alpha() -> None:
-    path = landscape.attack_path(zoo.main_network(SMALL, "mlp", "natural", 0), 0, SMALL)
+    path = landscape.attack_path(
+        networks.main_network(SMALL, "mlp", "natural", 0), 0, SMALL
+    )
     assert path[0] == pytest.approx([0, 0], abs=1e-6)
     assert path[1, 0] > 0
 
 
 def test_evaluation_keeps_its_promises() -> None:
-    network = zoo.main_network(SMALL, "cnn", "natural", 0)
+    network = networks.main_network(SMALL, "cnn", "natural", 0)
     measured = evaluation.evaluate(network, SMALL)
     assert (
         len(measured.clean_whole)
-        == len(zoo.images_of("digits", "test", None))
+        == len(networks.images_of("digits", "test", None))
         > 10 * SMALL.images
     )
     assert {len(values) for values in measured.correct.values()} == {SMALL.images}
@@ -486,19 +484,19 @@ def test_evaluation_keeps_its_promises() -> None:
 
 def test_psi_and_its_rivals_are_compared_over_the_same_settings() -> None:
     measured = [
-        evaluation.evaluate(zoo.main_network(SMALL, "mlp", training, 0), SMALL)
+        evaluation.evaluate(networks.main_network(SMALL, "mlp", training, 0), SMALL)
         for training in ("natural", "minmax")
     ]
     chosen = evaluation.Settings(SMALL.steps, SMALL.strong_steps)
-    tables = summaries.setting_scores(measured, chosen)
+    tables = rows.setting_scores(measured, chosen)
     assert {table.shape for table in tables.values()} == {
         (3 * len(chosen.step_counts), 2)
     }
-    assert len(summaries.other_step_sizes(measured, chosen)) == len(
+    assert len(rows.other_step_sizes(measured, chosen)) == len(
         evaluation.OTHER_PSI_STEPS
     )
     results = Results()
-    summaries.record_second_zoo(results, measured, SMALL)
+    rows.record_second_zoo(results, measured, SMALL)
     assert {row.n for row in results.select("second zoo: rank agreement")} == {2}
     assert results.one(
         "second zoo: seeds where distance to S = 0 is ordered"

@@ -21,14 +21,16 @@ from robustbook.results import Results
 from robustbook.studies.mammogram_perturbations import (
     CLAIMS,
     Parameters,
+    networks,
+)
+from robustbook.studies.mammogram_perturbations import exercises as checks
+from robustbook.studies.mammogram_perturbations.claims import PERTURBATIONS
+from robustbook.studies.mammogram_perturbations.measure import (
     likeness,
     perturbed,
     severity,
     visibility,
-    zoo,
 )
-from robustbook.studies.mammogram_perturbations import exercises as checks
-from robustbook.studies.mammogram_perturbations.claims import PERTURBATIONS
 
 SMALL = Parameters(
     height=44,
@@ -389,7 +391,7 @@ def curves_of(
     found = []
     for training, table in scores.items():
         for seed in (0, 1):
-            network = zoo.Network(
+            network = networks.Network(
                 "phantoms", training, 0.0, seed, 0, 1, 1, "phantoms", 32, 0.2
             )  # type: ignore[arg-type]
             regions = {("inside", 1.0): table[0.0]} if training == "clean" else {}
@@ -402,7 +404,7 @@ def test_a_perfect_network_that_goes_blind_loses_half_and_retraining_restores_it
 ):
     exams = generate(60, seed=1, settings=Settings(32, 32))
     truth, blind = exams.labels[:, :, 1].ravel().astype(float), np.zeros(120)
-    levels = (0.0, *zoo.SEVERITIES)
+    levels = (0.0, *networks.SEVERITIES)
     scores = {
         "clean": {level: truth if level < 1 else blind for level in levels},
         "filtered": {2.0: truth, 4.0: blind},
@@ -441,7 +443,10 @@ def test_blur_costs_a_blurred_network_what_it_loses_from_its_own_unfiltered_auc(
     None
 ):
     exams = generate(60, seed=1, settings=Settings(32, 32))
-    truth, levels = exams.labels[:, :, 1].ravel().astype(float), (0.0, *zoo.SEVERITIES)
+    truth, levels = (
+        exams.labels[:, :, 1].ravel().astype(float),
+        (0.0, *networks.SEVERITIES),
+    )
     scores = {
         "clean": dict.fromkeys(levels, truth),
         "blur-augmented": dict.fromkeys(levels, np.zeros(120)),
@@ -471,7 +476,7 @@ def test_breasts_without_a_lesion_have_the_region_of_one_on_the_same_side() -> N
 
 
 def test_every_perturbation_stays_within_its_severity_and_in_range() -> None:
-    network = zoo.phantom_networks(SMALL)[0]
+    network = networks.phantom_networks(SMALL)[0]
     task = perturbed.task_of(network, SMALL)
     clean = task.images
     for name, levels in perturbed.STRENGTHS.items():
@@ -506,10 +511,10 @@ def test_similarity_is_one_for_equal_images_and_falls_with_noise() -> None:
 def test_a_network_is_read_back_from_the_cache_and_blurring_is_part_of_its_name() -> (
     None
 ):
-    clean, filtered = (each for each in zoo.phantom_networks(SMALL)[:4:2])
+    clean, filtered = (each for each in networks.phantom_networks(SMALL)[:4:2])
     images = torch.rand(2, 4, 44, 33, generator=torch.Generator().manual_seed(0))
     first, again, other = (
-        zoo.load_network(each)(images) for each in (clean, clean, filtered)
+        networks.load_network(each)(images) for each in (clean, clean, filtered)
     )
     assert filtered.training == "filtered"
     assert torch.equal(first, again)
@@ -623,7 +628,7 @@ def natural_curves(right: dict[tuple[str, float], list[float]]) -> list[severity
     found = []
     for (training, level), shares in right.items():
         for seed, share in enumerate(shares):
-            network = zoo.Network(
+            network = networks.Network(
                 "natural", training, 0.0, seed, 0, 1, 1, "digits", 0, 0.2
             )  # type: ignore[arg-type]
             found.append(
@@ -695,7 +700,7 @@ def test_intervals_of_the_natural_arm_draw_images_and_seeds() -> None:
 
 def test_names_of_checkpoints_leave_out_what_the_leg_implies() -> None:
     assert all(
-        "architecture" not in each.identity for each in zoo.phantom_networks(SMALL)
+        "architecture" not in each.identity for each in networks.phantom_networks(SMALL)
     )
     wide = SMALL.model_copy(
         update={
@@ -704,14 +709,14 @@ def test_names_of_checkpoints_leave_out_what_the_leg_implies() -> None:
             "natural_retrained": 3,
         }
     )
-    networks = zoo.natural_networks(wide)
-    assert {each.identity["architecture"] for each in networks} == {"resnet20"}
+    wide_ones = networks.natural_networks(wide)
+    assert {each.identity["architecture"] for each in wide_ones} == {"resnet20"}
     assert sorted(
-        {each.severity for each in networks if each.training == "filtered"}
+        {each.severity for each in wide_ones if each.training == "filtered"}
     ) == [1.0, 2.0, 4.0]
-    assert len(networks) == 5 * wide.seeds
+    assert len(wide_ones) == 5 * wide.seeds
     six = SMALL.model_copy(update={"retrained_severities": 6})
-    assert zoo.retrained(six) == zoo.SEVERITIES
+    assert networks.retrained(six) == networks.SEVERITIES
 
 
 def test_the_published_network_asks_for_its_own_data() -> None:
@@ -734,13 +739,13 @@ def test_the_published_network_reads_the_copy_and_trains_on() -> None:
     severity.record_published(results, few)
     published = results.one("published network's accuracy")
     assert 0.65 < published.value < 0.97
-    network = zoo.natural_networks(few)[0]
+    network = networks.natural_networks(few)[0]
     curve = severity.measure(network, few)
     assert (
         curve.scores[0.0].mean() > 0.4
     )  # two steps on; from nothing they would leave it at 0.1
     assert not torch.equal(
-        zoo.load_network(network).conv1.weight,  # type: ignore[union-attr]
+        networks.load_network(network).conv1.weight,  # type: ignore[union-attr]
         published_resnet20().conv1.weight,  # type: ignore[union-attr]
     )
 

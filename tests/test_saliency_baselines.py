@@ -15,15 +15,9 @@ from robustbook.perturb.baselines import neutrality
 from robustbook.results import Results
 from robustbook.stats import mean_interval_t
 from robustbook.studies import saliency_baselines as study
-from robustbook.studies.saliency_baselines import (
-    claims,
-    judging,
-    maps,
-    material,
-    settings,
-    units,
-)
+from robustbook.studies.saliency_baselines import claims, networks
 from robustbook.studies.saliency_baselines import exercises as checks
+from robustbook.studies.saliency_baselines.measure import judging, maps, settings, units
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks" / "saliency_baselines.py"
 CLAIMS = {claim.id: claim for claim in study.CLAIMS}
@@ -177,9 +171,9 @@ def test_a_ratio_of_means_is_not_defined_where_the_second_is_zero() -> None:
 def test_rounded_maps_are_close_to_exact_ones_and_not_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(material, "ROUNDED", ("digits",))
+    monkeypatch.setattr(networks, "ROUNDED", ("digits",))
     small = study.Parameters(train_images=300, epochs=2, images=3, masks=200, cells=3)
-    measured = maps.measure_maps(material.Task("digits", 0, small))
+    measured = maps.measure_maps(networks.Task("digits", 0, small))
     assert measured.rounded is not None
     assert measured.rounded.shape == (2,)
     assert 0.95 < measured.rounded.min() < 1
@@ -332,7 +326,7 @@ def test_a_small_task_is_measured_and_decides_all_claims_but_the_last(
         "neutral from grey",
         "neutral from noise",
     )
-    monkeypatch.setattr(material, "ALL_BASELINES", names)
+    monkeypatch.setattr(networks, "ALL_BASELINES", names)
     parameters = study.Parameters(
         train_images=400,
         epochs=5,
@@ -345,7 +339,7 @@ def test_a_small_task_is_measured_and_decides_all_claims_but_the_last(
     )
     results = Results()
     measured = [
-        maps.measure_maps(task) for task in material.tasks(parameters) if task.seed == 0
+        maps.measure_maps(task) for task in networks.tasks(parameters) if task.seed == 0
     ]
     assert [one.task.data for one in measured] == ["digits", "shapes", "planted"]
     maps.add_networks(results, measured)
@@ -364,9 +358,9 @@ def test_a_small_task_is_measured_and_decides_all_claims_but_the_last(
         assert claim.verdict(results).verdict != "not tested at this scale", claim.id
     # The planted network was trained too briefly to follow its patch.
     assert verdict("C4.7", results) == "not tested at this scale"
-    grey = material.baseline_images(measured[0].task)[names.index("neutral from grey")]
+    grey = networks.baseline_images(measured[0].task)[names.index("neutral from grey")]
     assert (
-        neutrality(material.gather(measured[0].task).model, grey).max() < claims.NEUTRAL
+        neutrality(networks.gather(measured[0].task).model, grey).max() < claims.NEUTRAL
     )
     again = maps.measure_maps(measured[0].task)
     assert torch.equal(again.maps, measured[0].maps)
@@ -377,7 +371,7 @@ def test_networks_that_follow_the_patch_decide_the_last_claim(
 ) -> None:
     monkeypatch.setenv("ROBUSTBOOK_CACHE", str(tmp_path))
     monkeypatch.setattr(
-        material, "ALL_BASELINES", ("black", "training mean", "another image")
+        networks, "ALL_BASELINES", ("black", "training mean", "another image")
     )
     parameters = study.Parameters(
         train_images=1500, epochs=10, images=4, masks=50, seeds=2
@@ -387,7 +381,7 @@ def test_networks_that_follow_the_patch_decide_the_last_claim(
         results,
         [
             maps.measure_maps(task)
-            for task in material.tasks(parameters)
+            for task in networks.tasks(parameters)
             if task.data == "planted"
         ],
     )

@@ -32,9 +32,9 @@ from robustbook.studies.synthesis import (
     Parameters,
     claims,
     figures,
-    lenses,
-    summaries,
-    zoo,
+    measure,
+    networks,
+    rows,
 )
 from robustbook.studies.synthesis import exercises as checks
 
@@ -214,7 +214,7 @@ def test_tables_without_an_interval_are_refused(values: np.ndarray) -> None:
 
 
 def network() -> nn.Sequential:
-    return zoo.build((1, 8, 8), 10, seed=0)
+    return networks.build((1, 8, 8), 10, seed=0)
 
 
 def test_gates_change_nothing_and_can_be_taken_out() -> None:
@@ -236,15 +236,15 @@ def test_a_relu_needs_layers_on_both_sides() -> None:
 def test_the_share_of_every_layer_is_really_gone_and_only_unimportant_units(
     share: float,
 ) -> None:
-    data, plain = zoo.images_of("digits", "train", 100), network()
-    smaller = zoo.pruned(plain, share, data)
+    data, plain = networks.images_of("digits", "train", 100), network()
+    smaller = networks.pruned(plain, share, data)
     widths = [
         layer.weight.shape[0]
         for layer in smaller
         if isinstance(layer, nn.Linear | nn.Conv2d)
     ]
     assert widths == [round((1 - share) * units) for units in (8, 16, 64)] + [10]
-    scores, gated = zoo.taylor_scores(plain, data), with_gates(plain)
+    scores, gated = networks.taylor_scores(plain, data), with_gates(plain)
     alive = pruning.all_alive(gated)
     for name, part in gated.split(scores).items():
         cut = part.sort().values[round(share * len(part))]
@@ -259,20 +259,20 @@ def test_the_share_of_every_layer_is_really_gone_and_only_unimportant_units(
 
 def test_the_prunable_share_ends_before_the_first_fall() -> None:
     shares = np.array([0, 0.25, 0.5, 0.75])
-    assert lenses.prunable_share(shares, np.array([0.9, 0.89, 0.88, 0.5])) == 0.5
-    assert lenses.prunable_share(shares, np.array([0.9, 0.7, 0.9, 0.9])) == 0
-    assert lenses.prunable_share(shares, np.array([0.9, 0.95, 0.9, 0.9])) == 0.75
+    assert measure.prunable_share(shares, np.array([0.9, 0.89, 0.88, 0.5])) == 0.5
+    assert measure.prunable_share(shares, np.array([0.9, 0.7, 0.9, 0.9])) == 0
+    assert measure.prunable_share(shares, np.array([0.9, 0.95, 0.9, 0.9])) == 0.75
     np.testing.assert_array_equal(
-        lenses.prunable_share(shares, np.array([[0.9, 0.8, 0, 0], [1, 1, 0, 0]])),
+        measure.prunable_share(shares, np.array([[0.9, 0.8, 0, 0], [1, 1, 0, 0]])),
         [0, 0.25],
     )
 
 
 def test_families_hold_every_kind_once() -> None:
-    assert sorted(place for family in zoo.FAMILIES for place in family) == list(
-        range(len(zoo.KINDS))
+    assert sorted(place for family in networks.FAMILIES for place in family) == list(
+        range(len(networks.KINDS))
     )
-    assert len(zoo.FAMILIES[0]) == 4
+    assert len(networks.FAMILIES[0]) == 4
 
 
 # Lenses
@@ -280,34 +280,35 @@ def test_families_hold_every_kind_once() -> None:
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> list[lenses.Measured]:
+def measured(tmp_path_factory: pytest.TempPathFactory) -> list[measure.Measured]:
     """A small zoo of three kinds and two seeds, one of them Bayesian, one pruned."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("ROBUSTBOOK_CACHE", str(tmp_path_factory.mktemp("cache")))
-        kinds = (zoo.NATURAL, zoo.POSTERIOR, "natural, 50% pruned")
+        kinds = (networks.NATURAL, networks.POSTERIOR, "natural, 50% pruned")
         return [
-            lenses.measure(network, SMALL) for network in zoo.networks(SMALL, kinds)
+            measure.measure(network, SMALL)
+            for network in networks.networks(SMALL, kinds)
         ]
 
 
 def test_what_is_certified_withstands_the_attack(
-    measured: list[lenses.Measured],
+    measured: list[measure.Measured],
 ) -> None:
     for each in measured:
-        for radius in lenses.RADII:
+        for radius in measure.RADII:
             assert (each.certified[radius] <= each.unmoved[radius]).all()
             assert (
-                each.attained[lenses.RADII[-1]] <= each.bound[lenses.RADII[-1]] + 1e-6
+                each.attained[measure.RADII[-1]] <= each.bound[measure.RADII[-1]] + 1e-6
             ).all()
         assert (
-            each.certified[lenses.RADII[0]] >= each.certified[lenses.RADII[1]]
+            each.certified[measure.RADII[0]] >= each.certified[measure.RADII[1]]
         ).all()
 
 
 def test_certified_accuracy_is_never_above_robust_accuracy_on_the_same_images() -> None:
     model, data = (
-        zoo.load_point(zoo.Network(zoo.NATURAL, 0), SMALL),
-        zoo.images_of("digits", "test", 20),
+        networks.load_point(networks.Network(networks.NATURAL, 0), SMALL),
+        networks.images_of("digits", "test", 20),
     )
     proved = certified(model, data.images, data.labels, epsilon=0.03)
     ends = margin_pgd(
@@ -325,23 +326,23 @@ def test_certified_accuracy_is_never_above_robust_accuracy_on_the_same_images() 
 
 
 def test_robust_images_are_right_and_lenses_stay_in_their_ranges(
-    measured: list[lenses.Measured],
+    measured: list[measure.Measured],
 ) -> None:
     for each in measured:
         assert (each.robust <= each.clean[: SMALL.images]).all()
         assert (
             each.curve[0].tolist() == each.clean.tolist()
-            or each.network.kind == zoo.POSTERIOR
+            or each.network.kind == networks.POSTERIOR
         )
         assert (np.abs(each.stability) <= 1).all()
-        assert each.filtered.shape == (len(lenses.WAVELENGTHS), SMALL.accuracy_images)
+        assert each.filtered.shape == (len(measure.WAVELENGTHS), SMALL.accuracy_images)
         assert each.shares[0] == 0
-        assert (each.alarm is not None) == (each.network.kind == zoo.POSTERIOR)
+        assert (each.alarm is not None) == (each.network.kind == networks.POSTERIOR)
 
 
 def test_a_posteriors_prediction_is_the_same_at_every_call() -> None:
-    seen = lenses.subject(zoo.Network(zoo.POSTERIOR, 0), SMALL)
-    images = zoo.images_of("digits", "test", 10).images
+    seen = measure.subject(networks.Network(networks.POSTERIOR, 0), SMALL)
+    images = networks.images_of("digits", "test", 10).images
     torch.testing.assert_close(seen.model(images), seen.model(images))
     assert len(seen.members) == SMALL.bound_samples
 
@@ -349,16 +350,16 @@ def test_a_posteriors_prediction_is_the_same_at_every_call() -> None:
 def test_a_network_that_ignores_its_input_has_no_map_to_compare() -> None:
     model = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     nn.init.zeros_(model[1].weight)
-    assert lenses.stability(model, torch.rand(2, 1, 8, 8)).tolist() == [0, 0]
+    assert measure.stability(model, torch.rand(2, 1, 8, 8)).tolist() == [0, 0]
 
 
-def test_rows_hold_every_network_and_lens(measured: list[lenses.Measured]) -> None:
+def test_rows_hold_every_network_and_lens(measured: list[measure.Measured]) -> None:
     results = Results()
-    summaries.record_networks(results, measured, SMALL)
-    kinds, values = summaries.table(results)
+    rows.record_networks(results, measured, SMALL)
+    kinds, values = rows.table(results)
     assert values.shape == (3, 2, len(claims.LENSES))
-    assert kinds == [zoo.NATURAL, zoo.POSTERIOR, "natural, 50% pruned"]
-    row = results.one(claims.ROBUST, kind=zoo.NATURAL, seed=1)
+    assert kinds == [networks.NATURAL, networks.POSTERIOR, "natural, 50% pruned"]
+    row = results.one(claims.ROBUST, kind=networks.NATURAL, seed=1)
     assert (
         values[0, 1, claims.LENSES.index(claims.ROBUST)]
         == row.value
@@ -368,7 +369,7 @@ def test_rows_hold_every_network_and_lens(measured: list[lenses.Measured]) -> No
     assert len(broken) == len(measured)
     assert sum(each.value for each in broken) == 0
     assert {row.factors["kind"] for row in results.select("balance of deviations")} == {
-        zoo.POSTERIOR
+        networks.POSTERIOR
     }
     for lens in claims.LENSES:
         for each in results.select(lens):
@@ -377,7 +378,7 @@ def test_rows_hold_every_network_and_lens(measured: list[lenses.Measured]) -> No
 
 def test_correlations_are_recorded_for_every_pair_and_set() -> None:
     generator, results = np.random.default_rng(4), Results()
-    for kind in zoo.KINDS:
+    for kind in networks.KINDS:
         quality = generator.standard_normal()
         for seed in range(2):
             for lens in claims.LENSES:
@@ -388,39 +389,42 @@ def test_correlations_are_recorded_for_every_pair_and_set() -> None:
                     kind=kind,
                     seed=seed,
                 )
-    summaries.record_correlations(results, SMALL)
-    _, values = summaries.table(results)
+    rows.record_correlations(results, SMALL)
+    _, values = rows.table(results)
     places = [claims.LENSES.index(lens) for lens in (claims.ROBUST, claims.LOW_PASS)]
     row = results.one("rank correlation", first=claims.ROBUST, second=claims.LOW_PASS)
     assert row.value == pytest.approx(
         spearmanr(*(values[:, :, place].ravel() for place in places)).statistic
     )
     assert row.low < row.value < row.high < 0
-    assert (row.n, row.over) == (len(zoo.KINDS), "kinds and seeds")
+    assert (row.n, row.over) == (len(networks.KINDS), "kinds and seeds")
     assert results.one("rank correlation over families", **row.factors).n == len(
-        zoo.FAMILIES
+        networks.FAMILIES
     )
     inside = results.one("within-kind rank correlation", **row.factors)
-    assert (inside.n, inside.over) == (len(zoo.FAMILIES), "families and seeds")
-    without = results.one(summaries.WITHOUT_POSTERIOR, **row.factors)
-    kept = [place for place, kind in enumerate(zoo.KINDS) if kind != zoo.POSTERIOR]
+    assert (inside.n, inside.over) == (len(networks.FAMILIES), "families and seeds")
+    without = results.one(rows.WITHOUT_POSTERIOR, **row.factors)
+    kept = [
+        place for place, kind in enumerate(networks.KINDS) if kind != networks.POSTERIOR
+    ]
     expected = spearmanr(
         *(values[kept][:, :, place].ravel() for place in places)
     ).statistic
-    assert (without.value, without.n) == (pytest.approx(expected), len(zoo.KINDS) - 1)
-    found = summaries.matrix(results)
+    assert (without.value, without.n) == (
+        pytest.approx(expected),
+        len(networks.KINDS) - 1,
+    )
+    found = rows.matrix(results)
     np.testing.assert_array_equal(found, found.swapaxes(0, 1))
     assert len(figures.sensitivity_table(results)) == 5
-    assert summaries.strongest(results)[0].value != 0
+    assert rows.strongest(results)[0].value != 0
 
 
 def test_psi_ratios_are_exact_for_a_known_factor() -> None:
     before = np.random.default_rng(0).uniform(0.1, 1, (3, 40))
-    found = summaries.psi_ratio(before / 2, before, resamples=100)
+    found = rows.psi_ratio(before / 2, before, resamples=100)
     assert (found.value, found.low, found.high) == pytest.approx((2, 2, 2))
-    assert summaries.mean_difference(before + 0.1, before, 100).value == pytest.approx(
-        0.1
-    )
+    assert rows.mean_difference(before + 0.1, before, 100).value == pytest.approx(0.1)
 
 
 # Rules
@@ -598,7 +602,7 @@ def test_every_same_quantity_is_a_row_of_a_committed_record() -> None:
             match
         )
         assert match.lens in claims.LENSES
-        assert match.kind in zoo.KINDS
+        assert match.kind in networks.KINDS
 
 
 @pytest.mark.parametrize("name", ["quick", "reference"])
@@ -610,12 +614,12 @@ def test_parameter_sets_are_valid(name: str) -> None:
 
 
 def test_every_kind_has_a_look_of_its_own() -> None:
-    assert set(figures.LOOKS) == set(zoo.KINDS)
+    assert set(figures.LOOKS) == set(networks.KINDS)
     drawn = {
-        (look.colour, look.marker, kind in zoo.PRUNED)
+        (look.colour, look.marker, kind in networks.PRUNED)
         for kind, look in figures.LOOKS.items()
     }
-    assert len(drawn) == len(zoo.KINDS)
+    assert len(drawn) == len(networks.KINDS)
 
 
 @pytest.mark.parametrize(("name", "exercise"), exercises.cells(NOTEBOOK).items())

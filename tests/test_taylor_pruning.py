@@ -29,17 +29,19 @@ from robustbook.perturb.pruning import all_alive, cost, masked
 from robustbook.results import Results
 from robustbook.studies import taylor_pruning as study
 from robustbook.studies.taylor_pruning import (
-    agreement,
-    curves,
     exercises,
     figures,
+)
+from robustbook.studies.taylor_pruning.claims import AGREEING, PLACEMENTS, RIVALS
+from robustbook.studies.taylor_pruning.measure import (
+    agreement,
+    curves,
     latency,
     removal,
     tuning,
 )
-from robustbook.studies.taylor_pruning.claims import AGREEING, PLACEMENTS, RIVALS
+from robustbook.studies.taylor_pruning.measure.tuning import Plan, prune_and_tune
 from robustbook.studies.taylor_pruning.networks import Task
-from robustbook.studies.taylor_pruning.tuning import Plan, prune_and_tune
 
 CLAIMS = {claim.id: claim for claim in study.CLAIMS}
 

@@ -459,7 +459,7 @@ def test_workers_are_forks_of_the_kernel_and_what_they_print_is_caught_with_the_
 
 def test_only_a_study_with_work_in_pieces_gets_a_kernel_with_workers():
     assert provenance.reaches(
-        "robustbook.workers", {"studies/loss_metric/zoo.py": ""}, []
+        "robustbook.workers", {"studies/loss_metric/networks.py": ""}, []
     )
     assert not provenance.reaches(
         "robustbook.workers", {"errors.py": ""}, ["import robustbook"]

@@ -136,7 +136,9 @@ def _computes(name: str, study: str) -> bool:
     parts = name.split(".")
     if parts[0] != PACKAGE or len(parts) < 2:
         return False
-    return parts[1] in ROOMS or parts[1:3] == ["studies", study]
+    return parts[1] in ROOMS or (
+        parts[1] == "studies" and parts[2:3] in (["protocol"], [study])
+    )
 
 
 @cache

@@ -1,7 +1,7 @@
 """The studies, six of papers and one of our own.
 
-Each holds its `Parameters`, its `CLAIMS` with their rules, and the steps that its
-notebook narrates.
+Each has the same rooms, read in this order: `parameters`, `networks`, `measure`,
+`rows`, `claims`, `figures`, `exercises` (see `protocol`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def names() -> tuple[str, ...]:
         sorted(
             module.name
             for module in pkgutil.iter_modules(__path__)
-            if not module.name.startswith("_")
+            if module.name != "protocol"
         )
     )
 

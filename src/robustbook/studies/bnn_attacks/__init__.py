@@ -1,9 +1,5 @@
-"""Bayesian networks under attack, and their posterior as an alarm (Pang et al. 2021).
-
-Read in this order: `parameters`, `claims` (declared before any result), `posteriors`
-(the networks), `evaluation` (one of them attacked), `summaries` (rows of the record),
-`figures`, `exercises`.
-"""
+"""Bayesian networks under attack, and their posterior as an alarm (Pang et al.
+2021)."""
 
 from robustbook.studies.bnn_attacks.claims import CLAIMS
 from robustbook.studies.bnn_attacks.parameters import Parameters

@@ -20,7 +20,7 @@ from robustbook.models import build
 from robustbook.perturb.posterior import log_mean
 from robustbook.results import Results
 from robustbook.studies.bnn_attacks.claims import BNN, CNN, PENALISED, SECOND
-from robustbook.studies.bnn_attacks.posteriors import KINDS
+from robustbook.studies.bnn_attacks.networks import KINDS
 
 CONTROLS = (SECOND, PENALISED, "ensemble", "weight noise")
 """Networks without a posterior from inference, other than the one that is attacked

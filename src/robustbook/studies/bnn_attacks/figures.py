@@ -16,9 +16,9 @@ from robustbook.perturb.interference import KINDS as INTERFERENCES
 from robustbook.plots import style
 from robustbook.results import Metric, Results
 from robustbook.studies.bnn_attacks.claims import BNN, CNN, PENALISED, SECOND
-from robustbook.studies.bnn_attacks.evaluation import BUDGETS, Measured
-from robustbook.studies.bnn_attacks.posteriors import DESIGN_KINDS, KINDS
-from robustbook.studies.bnn_attacks.summaries import NAMES
+from robustbook.studies.bnn_attacks.measure.evaluation import BUDGETS, Measured
+from robustbook.studies.bnn_attacks.networks import DESIGN_KINDS, KINDS
+from robustbook.studies.bnn_attacks.rows import NAMES
 
 LOOKS = {
     CNN: (style.GREY, "o"),

@@ -1,9 +1,5 @@
 """Statistical guarantees for the robustness of Bayesian networks (Cardelli et al.
 2019).
-
-Read in this order: `parameters`, `claims` (declared before any result), `posteriors`
-(what is fitted), `guarantees` (stopping rules), `boxes` (few pixels, exact), `balls`
-(ten classes and signs, brackets), `figures`, `exercises`.
 """
 
 from robustbook.studies.bnn_verification.claims import CLAIMS

@@ -18,9 +18,9 @@ from robustbook.plots.style import (
     marker,
 )
 from robustbook.results import Metric, Results
-from robustbook.studies.bnn_verification.boxes import DELTA
+from robustbook.studies.bnn_verification.measure.boxes import DELTA
+from robustbook.studies.bnn_verification.networks import METHODS
 from robustbook.studies.bnn_verification.parameters import DELTAS, EPSILONS
-from robustbook.studies.bnn_verification.posteriors import METHODS
 
 if TYPE_CHECKING:
     import pandas as pd

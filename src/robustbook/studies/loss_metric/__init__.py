@@ -1,9 +1,4 @@
-"""Loss visualisation in input space and the robustness metric psi (Yu et al. 2019).
-
-Read in this order: `parameters`, `claims` (declared before any result), `zoo` (the
-networks), `landscape` (surfaces), `evaluation` (one network measured), `summaries`
-(rows of the record), `controls`, `figures`, `exercises`.
-"""
+"""Loss visualisation in input space and the robustness metric psi (Yu et al. 2019)."""
 
 from robustbook.studies.loss_metric.claims import CLAIMS
 from robustbook.studies.loss_metric.parameters import Parameters

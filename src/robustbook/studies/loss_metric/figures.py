@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from robustbook.measure.surfaces import Surface
 from robustbook.plots import ranking, style, surfaces
 from robustbook.results import Results
-from robustbook.studies.loss_metric.evaluation import Evaluation
-from robustbook.studies.loss_metric.landscape import LINE_POINTS, REACH
-from robustbook.studies.loss_metric.summaries import kendall_table
-from robustbook.studies.loss_metric.zoo import ARCHITECTURES, TRAININGS
+from robustbook.studies.loss_metric.measure.evaluation import Evaluation
+from robustbook.studies.loss_metric.measure.landscape import LINE_POINTS, REACH
+from robustbook.studies.loss_metric.networks import ARCHITECTURES, TRAININGS
+from robustbook.studies.loss_metric.rows import kendall_table
 
 Array = NDArray[np.float64]
 QUANTITIES: tuple[surfaces.Quantity, ...] = ("cross_entropy", "decision")

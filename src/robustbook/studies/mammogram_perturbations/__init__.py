@@ -1,10 +1,5 @@
 """Input perturbations of mammogram classifiers (Oleszkiewicz et al. 2020) on phantoms,
 patches and published predictions.
-
-Read in this order: `parameters`, `claims` (declared before any result), `zoo` (the
-networks), `perturbed` (the four perturbations), `severity` (low-pass filtering in
-depth), `visibility` (observers), `likeness` (phantoms beside patches), `published`,
-`figures`, `exercises`.
 """
 
 from robustbook.studies.mammogram_perturbations.claims import CLAIMS

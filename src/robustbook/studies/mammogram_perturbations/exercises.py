@@ -16,7 +16,7 @@ from torch import Tensor
 from robustbook.data.phantoms import Settings, generate, unit_images
 from robustbook.measure.roc import auc
 from robustbook.perturb.lowpass import low_pass
-from robustbook.studies.mammogram_perturbations import visibility
+from robustbook.studies.mammogram_perturbations.measure import visibility
 
 Array = NDArray[np.float64]
 

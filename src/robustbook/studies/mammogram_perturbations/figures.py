@@ -17,7 +17,8 @@ from robustbook.data.phantoms import SUBGROUPS, VIEWS, Exams
 from robustbook.perturb.lowpass import transfer
 from robustbook.plots import style
 from robustbook.results import Metric, Results
-from robustbook.studies.mammogram_perturbations import perturbed, visibility, zoo
+from robustbook.studies.mammogram_perturbations import networks
+from robustbook.studies.mammogram_perturbations.measure import perturbed, visibility
 from robustbook.studies.mammogram_perturbations.parameters import Parameters
 
 TRAININGS = {
@@ -83,7 +84,7 @@ def draw_perturbations(exams: Exams, parameters: Parameters) -> Figure:
     """One breast with microcalcifications under the four perturbations (top), and what
     each changed (bottom).
     """
-    network = zoo.phantom_networks(parameters)[0]
+    network = networks.phantom_networks(parameters)[0]
     task = perturbed.task_of(network, parameters)
     wanted = np.argwhere(
         (exams.subgroups[: len(task.images)] == 2)

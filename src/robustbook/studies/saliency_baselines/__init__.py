@@ -1,9 +1,4 @@
-"""How much of a saliency map is the baseline image? (Brunke et al. 2020)
-
-Read `parameters` and `claims` first, then `material` (networks, images, baselines),
-`maps`, `judging` and `settings` in the order of the page, then `figures` and
-`exercises`.
-"""
+"""How much of a saliency map is the baseline image? (Brunke et al. 2020)"""
 
 from robustbook.studies.saliency_baselines.claims import CLAIMS
 from robustbook.studies.saliency_baselines.parameters import Parameters

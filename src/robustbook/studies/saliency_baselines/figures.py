@@ -22,9 +22,9 @@ from robustbook.measure.similarity import stretch
 from robustbook.plots import style
 from robustbook.results import Metric, Results
 from robustbook.studies.saliency_baselines.claims import NEUTRAL
-from robustbook.studies.saliency_baselines.judging import METHODS
-from robustbook.studies.saliency_baselines.maps import Maps
-from robustbook.studies.saliency_baselines.material import baseline_images, gather
+from robustbook.studies.saliency_baselines.measure.judging import METHODS
+from robustbook.studies.saliency_baselines.measure.maps import Maps
+from robustbook.studies.saliency_baselines.networks import baseline_images, gather
 
 DATA_LOOKS = (
     (style.BLUE, "o"),

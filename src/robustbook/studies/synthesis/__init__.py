@@ -1,10 +1,7 @@
 """The same networks under the measures of all six papers, and what one measure tells
 about another.
 
-A study of our own: no paper is reproduced, so there is no `PAPER`. Read in this order:
-`parameters`, `claims` (our questions, declared before any result), `zoo` (the
-networks), `lenses` (one network measured), `summaries` (rows of the record), `figures`,
-`exercises`.
+A study of our own: no paper is reproduced, so there is no `PAPER`.
 """
 
 from robustbook.studies.synthesis.claims import CLAIMS

@@ -20,7 +20,7 @@ from matplotlib.ticker import NullLocator
 from robustbook.plots import ranking, style
 from robustbook.plots.style import Look
 from robustbook.results import Results
-from robustbook.studies.synthesis import zoo
+from robustbook.studies.synthesis import networks
 from robustbook.studies.synthesis.claims import (
     ACCURACY_KEPT,
     CERTIFIED,
@@ -35,7 +35,7 @@ from robustbook.studies.synthesis.claims import (
     STABILITY,
     within,
 )
-from robustbook.studies.synthesis.summaries import WITHOUT_POSTERIOR, matrix
+from robustbook.studies.synthesis.rows import WITHOUT_POSTERIOR, matrix
 
 LOOKS: dict[str, Look] = {
     "natural": style.look("natural"),
@@ -148,7 +148,7 @@ def kinds(results: Results) -> list[str]:
 
 
 def _points(ax: Axes, across: Sequence[float], up: Sequence[float], kind: str) -> None:
-    hollow = kind in zoo.PRUNED
+    hollow = kind in networks.PRUNED
     ax.plot(
         across,
         up,
@@ -169,7 +169,7 @@ def _handles(names: Sequence[str]) -> list[Line2D]:
             linestyle="",
             marker=LOOKS[name].marker,
             color=LOOKS[name].colour,
-            markerfacecolor="none" if name in zoo.PRUNED else LOOKS[name].colour,
+            markerfacecolor="none" if name in networks.PRUNED else LOOKS[name].colour,
             label=LOOKS[name].label,
         )
         for name in names

@@ -1,8 +1,5 @@
 """Which filter of a network can go, and does a Taylor expansion know? (Molchanov et al.
 2019)
-
-Read `parameters` and `claims` first, then `networks`, `agreement`, `curves`, `tuning`
-and `removal` in the order of the page, then `latency`, `figures` and `exercises`.
 """
 
 from robustbook.studies.taylor_pruning.claims import CLAIMS

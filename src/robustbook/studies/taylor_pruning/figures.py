@@ -17,9 +17,9 @@ from torch import Tensor
 
 from robustbook.plots import style
 from robustbook.results import Metric, Results
-from robustbook.studies.taylor_pruning.agreement import ELSEWHERE, Agreement
-from robustbook.studies.taylor_pruning.curves import AGAIN, SUBSET_WAYS
-from robustbook.studies.taylor_pruning.tuning import STREAM_WAYS
+from robustbook.studies.taylor_pruning.measure.agreement import ELSEWHERE, Agreement
+from robustbook.studies.taylor_pruning.measure.curves import AGAIN, SUBSET_WAYS
+from robustbook.studies.taylor_pruning.measure.tuning import STREAM_WAYS
 
 LABELS = {
     "taylor-fo": "Taylor, first order",

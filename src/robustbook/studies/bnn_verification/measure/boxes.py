@@ -23,8 +23,8 @@ from robustbook.measure.region_attack import fgsm, pgd
 from robustbook.measure.verification import Reach, Region, pixel_box, verify
 from robustbook.results import Results
 from robustbook.stats import bootstrap_mean
-from robustbook.studies.bnn_verification import posteriors
-from robustbook.studies.bnn_verification.guarantees import nearest, pairs
+from robustbook.studies.bnn_verification import networks
+from robustbook.studies.bnn_verification.measure.guarantees import nearest, pairs
 from robustbook.studies.bnn_verification.parameters import DELTAS, EPSILONS, Parameters
 from robustbook.workers import map_in_workers
 
@@ -62,13 +62,13 @@ class Measured:
     """
 
     method: str
-    accuracy: posteriors.Accuracy
+    accuracy: networks.Accuracy
     exact_low: dict[float, Reached]
     exact_high: dict[float, Reached]
     fgsm: dict[float, Reached]
     pgd: dict[float, Reached]
     boxes: int
-    mixing: posteriors.Mixing | None
+    mixing: networks.Mixing | None
     convergence: Convergence | None
 
 
@@ -80,7 +80,7 @@ def box_pixels(side: int) -> list[tuple[int, int]]:
     return [(row, first + offset) for offset in range(5)]
 
 
-def region_of(task: posteriors.Task, parameters: Parameters, epsilon: float) -> Region:
+def region_of(task: networks.Task, parameters: Parameters, epsilon: float) -> Region:
     """The five-pixel boxes around the test images."""
     images = task.test.take(parameters.images, parameters.first_seed).images
     return pixel_box(images, epsilon, box_pixels(images.shape[-1]))
@@ -89,25 +89,25 @@ def region_of(task: posteriors.Task, parameters: Parameters, epsilon: float) -> 
 def measure_all(parameters: Parameters) -> list[Measured]:
     """All posteriors on 1 against 7, side by side."""
     return map_in_workers(
-        measure, [(method, parameters) for method in posteriors.METHODS]
+        measure, [(method, parameters) for method in networks.METHODS]
     )
 
 
 def measure(item: tuple[str, Parameters]) -> Measured:
     """Fit one posterior and ask every oracle about the same samples of it."""
     method, parameters = item
-    task = posteriors.two_classes(parameters)
+    task = networks.two_classes(parameters)
     seed = parameters.first_seed
     sampled = None
     if method == "HMC":
-        sampled = posteriors.fit_hmc(
+        sampled = networks.fit_hmc(
             task,
             parameters,
-            posteriors.budget(task, parameters, parameters.chains),
+            networks.budget(task, parameters, parameters.chains),
             seed,
         )
     posterior = (
-        sampled.posterior if sampled else posteriors.fit(method, task, parameters, seed)
+        sampled.posterior if sampled else networks.fit(method, task, parameters, seed)
     )
     samples = posterior.draw(_count(method, parameters), Generator().manual_seed(seed))
     found = {
@@ -116,14 +116,14 @@ def measure(item: tuple[str, Parameters]) -> Measured:
     }
     return Measured(
         method,
-        posteriors.accuracy(samples, task, parameters),
+        networks.accuracy(samples, task, parameters),
         {epsilon: _arrays(each.exact.low) for epsilon, each in found.items()},
         {epsilon: _arrays(each.exact.high) for epsilon, each in found.items()},
         {epsilon: _arrays(each.fgsm) for epsilon, each in found.items()},
         {epsilon: _arrays(each.pgd) for epsilon, each in found.items()},
         sum(each.exact.boxes for each in found.values()),
         sampled.mixing if sampled else None,
-        posteriors.convergence(posterior, task, parameters),
+        networks.convergence(posterior, task, parameters),
     )
 
 
@@ -338,9 +338,7 @@ def _in_order(each: Measured, epsilon: float) -> int:
     )
 
 
-def record_mixing(
-    results: Results, mixing: posteriors.Mixing | None, task: str
-) -> None:
+def record_mixing(results: Results, mixing: networks.Mixing | None, task: str) -> None:
     """R-hat and effective sample sizes of an HMC run, its acceptance and step size;
     nothing if there was none.
 
@@ -413,9 +411,7 @@ def _farthest(values: Sequence[float]) -> float:
     return max(values, key=lambda value: abs(value - 1))
 
 
-def spread(
-    posterior: Posterior, task: posteriors.Task, parameters: Parameters
-) -> Region:
+def spread(posterior: Posterior, task: networks.Task, parameters: Parameters) -> Region:
     """Five-pixel boxes whose violation probabilities are spread over (0, 1): one image
     and budget for each target.
 
@@ -447,8 +443,8 @@ def stop_early(results: Results, parameters: Parameters) -> None:
     """Every rule on the dropout posterior with the exact oracle for Problem 1: sampling
     and verification stop together.
     """
-    task = posteriors.two_classes(parameters)
-    posterior = posteriors.fit("MC dropout", task, parameters, parameters.first_seed)
+    task = networks.two_classes(parameters)
+    posterior = networks.fit("MC dropout", task, parameters, parameters.first_seed)
     region = spread(posterior, task, parameters)
 
     def oracle(samples: WeightSamples, boxes: Region) -> Tensor:

@@ -24,8 +24,8 @@ from robustbook.measure.surfaces import (
 )
 from robustbook.models.network import compute_logits, frozen
 from robustbook.perturb.gradient import ascend, cross_entropy
+from robustbook.studies.loss_metric.networks import Network, images_of, load_network
 from robustbook.studies.loss_metric.parameters import Parameters
-from robustbook.studies.loss_metric.zoo import Network, images_of, load_network
 
 Array = NDArray[np.float64]
 

@@ -27,14 +27,14 @@ from robustbook.stats import (
     rank_correlation,
 )
 from robustbook.studies.loss_metric.claims import RANK_QUALITY
-from robustbook.studies.loss_metric.evaluation import (
+from robustbook.studies.loss_metric.measure.evaluation import (
     BOUND_BUDGETS,
     BUDGETS,
     OTHER_PSI_STEPS,
     Evaluation,
     Settings,
 )
-from robustbook.studies.loss_metric.landscape import (
+from robustbook.studies.loss_metric.measure.landscape import (
     Slice,
     boundary_distance,
     mean_slope,

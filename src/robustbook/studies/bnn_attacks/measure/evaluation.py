@@ -36,8 +36,8 @@ from robustbook.perturb.posterior import (
     weight_samples,
 )
 from robustbook.studies.bnn_attacks.claims import BNN, CNN
-from robustbook.studies.bnn_attacks.parameters import Parameters
-from robustbook.studies.bnn_attacks.posteriors import (
+from robustbook.studies.bnn_attacks.measure.quiet import alarm_weight
+from robustbook.studies.bnn_attacks.networks import (
     POSTERIORS,
     VARIATIONAL,
     Setting,
@@ -45,7 +45,7 @@ from robustbook.studies.bnn_attacks.posteriors import (
     fit,
     images_of,
 )
-from robustbook.studies.bnn_attacks.quiet import alarm_weight
+from robustbook.studies.bnn_attacks.parameters import Parameters
 from robustbook.workers import map_in_workers
 
 Array = npt.NDArray[np.float64]

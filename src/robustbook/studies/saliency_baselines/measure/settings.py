@@ -22,10 +22,8 @@ from robustbook.measure.similarity import correlate, ranks
 from robustbook.perturb.masks import draw_masks
 from robustbook.results import Results
 from robustbook.stats import Interval
-from robustbook.studies.saliency_baselines.judging import REFERENCE
-from robustbook.studies.saliency_baselines.material import Task, gather, one_baseline
-from robustbook.studies.saliency_baselines.parameters import Parameters
-from robustbook.studies.saliency_baselines.units import (
+from robustbook.studies.saliency_baselines.measure.judging import REFERENCE
+from robustbook.studies.saliency_baselines.measure.units import (
     CORRELATION,
     DIFFERENCE,
     ONE_SEED,
@@ -34,6 +32,8 @@ from robustbook.studies.saliency_baselines.units import (
     left_out,
     within,
 )
+from robustbook.studies.saliency_baselines.networks import Task, gather, one_baseline
+from robustbook.studies.saliency_baselines.parameters import Parameters
 
 Numbers = NDArray[np.float64]
 PROBABILITIES = (0.1, 0.3, 0.5, 0.7, 0.9)

@@ -22,15 +22,15 @@ from robustbook.measure.saliency_metrics import area, removal_curves, steps_of
 from robustbook.measure.similarity import correlate, ranks
 from robustbook.results import Results
 from robustbook.stats import Interval, bootstrap_mean
-from robustbook.studies.saliency_baselines.maps import Maps
-from robustbook.studies.saliency_baselines.material import (
+from robustbook.studies.saliency_baselines.measure.maps import Maps
+from robustbook.studies.saliency_baselines.measure.units import DIFFERENCE, add_mean
+from robustbook.studies.saliency_baselines.networks import (
     Task,
     baseline_images,
     baseline_names,
     gather,
     one_baseline,
 )
-from robustbook.studies.saliency_baselines.units import DIFFERENCE, add_mean
 
 Numbers = NDArray[np.float64]
 METHODS = (

@@ -14,11 +14,11 @@ from robustbook.data.nyu_predictions import NETWORKS, SEVERITIES, Predictions
 from robustbook.measure import roc
 from robustbook.results import Results
 from robustbook.stats import binomial_interval
-from robustbook.studies.mammogram_perturbations.parameters import Parameters
-from robustbook.studies.mammogram_perturbations.severity import (
+from robustbook.studies.mammogram_perturbations.measure.severity import (
     record_curves,
     record_excess,
 )
+from robustbook.studies.mammogram_perturbations.parameters import Parameters
 
 SUBGROUPS = {
     "microcalcification": "microcalcifications",

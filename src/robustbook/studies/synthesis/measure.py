@@ -37,8 +37,7 @@ from robustbook.perturb.gradient import margin_pgd, pgd
 from robustbook.perturb.lowpass import low_pass
 from robustbook.perturb.posterior import Predictive, eot_pgd
 from robustbook.studies.synthesis.claims import ACCURACY_KEPT
-from robustbook.studies.synthesis.parameters import Parameters
-from robustbook.studies.synthesis.zoo import (
+from robustbook.studies.synthesis.networks import (
     POSTERIOR,
     TUNED,
     Network,
@@ -49,6 +48,7 @@ from robustbook.studies.synthesis.zoo import (
     taylor_scores,
     train_set,
 )
+from robustbook.studies.synthesis.parameters import Parameters
 from robustbook.workers import map_in_workers
 
 Array = NDArray[np.float64]

@@ -25,9 +25,9 @@ from robustbook.models.network import compute_logits
 from robustbook.perturb.gradient import Objective, cross_entropy, pgd
 from robustbook.perturb.universal import apply, universal_perturbation
 from robustbook.results import Results
-from robustbook.studies.mammogram_perturbations import zoo
+from robustbook.studies.mammogram_perturbations import networks
+from robustbook.studies.mammogram_perturbations.networks import Network
 from robustbook.studies.mammogram_perturbations.parameters import Parameters
-from robustbook.studies.mammogram_perturbations.zoo import Network
 from robustbook.workers import map_in_workers
 
 Array = NDArray[np.float64]
@@ -104,7 +104,7 @@ def perturb(
         "noise": lambda: (
             task.images + severity * torch.randn(task.images.shape, generator=generator)
         ).clamp(0, 1),
-        "low-pass": lambda: zoo.filtered(task.images, severity, task.pitch),
+        "low-pass": lambda: networks.filtered(task.images, severity, task.pitch),
     }
     return ways[perturbation]()
 
@@ -142,11 +142,11 @@ def task_of(network: Network, parameters: Parameters) -> Task:
     """What a network is tested on; the universal perturbation is made from training
     data.
     """
-    model = zoo.load_network(network)
+    model = networks.load_network(network)
     if network.leg == "phantoms":
         exams, others = (
-            zoo.test_exams(parameters),
-            zoo.exams_of("train", network.examples, network.height, network.pitch),
+            networks.test_exams(parameters),
+            networks.exams_of("train", network.examples, network.height, network.pitch),
         )
         count = min(parameters.attack_exams, len(exams), len(others))
         sets = [
@@ -160,7 +160,7 @@ def task_of(network: Network, parameters: Parameters) -> Task:
             model, *sets[0], *sets[1], malignant_loss, network.pitch, network.seed
         )
     if network.leg == "mias":
-        read, images = zoo.patches()
+        read, images = networks.patches()
         held = torch.from_numpy(mini_mias.fold_of(read.women) == network.fold)
         targets = torch.from_numpy(read.labels > 0).long()[:, None]
         return Task(
@@ -173,8 +173,10 @@ def task_of(network: Network, parameters: Parameters) -> Task:
             network.pitch,
             network.seed,
         )
-    test = zoo.natural_images(network.dataset, "test", parameters.natural_test_images)
-    train = zoo.natural_images(network.dataset, "train", network.examples)
+    test = networks.natural_images(
+        network.dataset, "test", parameters.natural_test_images
+    )
+    train = networks.natural_images(network.dataset, "train", network.examples)
     count = min(parameters.natural_attack_images, len(test), len(train))
     test, train = test.take(count), train.take(count)
     return Task(
@@ -324,7 +326,7 @@ def record_patches(
     """
     if not measured:
         return
-    read, _ = zoo.patches()
+    read, _ = networks.patches()
     folds, seeds = (
         mini_mias.fold_of(read.women),
         sorted({each.network.seed for each in measured}),
@@ -419,7 +421,7 @@ def record_natural(
     """
     network = measured[0].network
     count = len(measured[0].clean)
-    test = zoo.natural_images(
+    test = networks.natural_images(
         network.dataset, "test", parameters.natural_test_images
     ).take(count)
     labels = test.labels.numpy()

@@ -20,7 +20,7 @@ from robustbook.measure.sequential import Rule, bounded_mean_interval
 from robustbook.measure.verification import Region, ball
 from robustbook.results import Results
 from robustbook.stats import binomial_interval
-from robustbook.studies.bnn_verification import posteriors
+from robustbook.studies.bnn_verification import networks
 from robustbook.studies.bnn_verification.parameters import Parameters
 
 PROBABILITIES = (
@@ -169,8 +169,8 @@ def posterior_streams(parameters: Parameters) -> Streams:
 
     Any yes-or-no outcome of a posterior sample would do; this one costs three passes.
     """
-    task = posteriors.two_classes(parameters, hidden=CHEAP_HIDDEN)
-    posterior = posteriors.fit("mean-field VI", task, parameters, parameters.first_seed)
+    task = networks.two_classes(parameters, hidden=CHEAP_HIDDEN)
+    posterior = networks.fit("mean-field VI", task, parameters, parameters.first_seed)
     generator = torch.Generator().manual_seed(parameters.first_seed)
     regions = spread_regions(
         posterior, task.test.take(POOL, parameters.first_seed).images, parameters

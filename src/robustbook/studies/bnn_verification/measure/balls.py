@@ -25,8 +25,11 @@ from robustbook.measure.sequential import bounded_mean_interval
 from robustbook.measure.verification import ball
 from robustbook.results import Results
 from robustbook.stats import Interval, mean_interval_t, spearman
-from robustbook.studies.bnn_verification import posteriors
-from robustbook.studies.bnn_verification.boxes import record_convergence, record_mixing
+from robustbook.studies.bnn_verification import networks
+from robustbook.studies.bnn_verification.measure.boxes import (
+    record_convergence,
+    record_mixing,
+)
 from robustbook.studies.bnn_verification.parameters import Parameters
 from robustbook.workers import map_in_workers
 
@@ -68,15 +71,15 @@ class Measured:
 
     method: str
     seed: int
-    accuracy: posteriors.Accuracy
+    accuracy: networks.Accuracy
     kept: Flags
     right: Flags
     brackets: dict[float, Bracket]
-    mixing: posteriors.Mixing | None
+    mixing: networks.Mixing | None
     convergence: Convergence | None
 
 
-def test_images(task: posteriors.Task, parameters: Parameters) -> ImageSet:
+def test_images(task: networks.Task, parameters: Parameters) -> ImageSet:
     """The test images on which every posterior of the task is measured."""
     count = parameters.ten_images if task.name == "ten classes" else BRACKET_IMAGES
     return task.test.take(count, parameters.first_seed)
@@ -87,9 +90,7 @@ def measure_ten(parameters: Parameters) -> list[Measured]:
     items = [("HMC", parameters.first_seed, parameters)]
     seeds = range(parameters.first_seed, parameters.first_seed + parameters.seeds)
     items += [
-        (method, seed, parameters)
-        for method in posteriors.METHODS[1:]
-        for seed in seeds
+        (method, seed, parameters) for method in networks.METHODS[1:] for seed in seeds
     ]
     return [found for part in map_in_workers(_ten, items) for found in part]
 
@@ -97,12 +98,12 @@ def measure_ten(parameters: Parameters) -> list[Measured]:
 def _ten(item: tuple[str, int, Parameters]) -> list[Measured]:
     """One method and seed; HMC gives one measurement a chain."""
     method, seed, parameters = item
-    task = posteriors.ten_classes(parameters)
+    task = networks.ten_classes(parameters)
     if method != "HMC":
-        posterior = posteriors.fit(method, task, parameters, seed)
+        posterior = networks.fit(method, task, parameters, seed)
         return [measure(method, seed, posterior, task, parameters)]
-    sampled = posteriors.fit_hmc(
-        task, parameters, posteriors.budget(task, parameters, parameters.seeds), seed
+    sampled = networks.fit_hmc(
+        task, parameters, networks.budget(task, parameters, parameters.seeds), seed
     )
     chains = enumerate(sampled.by_chain)
     return [
@@ -115,9 +116,9 @@ def measure(
     method: str,
     seed: int,
     posterior: Posterior,
-    task: posteriors.Task,
+    task: networks.Task,
     parameters: Parameters,
-    mixing: posteriors.Mixing | None = None,
+    mixing: networks.Mixing | None = None,
     **changes: Any,
 ) -> Measured:
     """Attack samples of a posterior on the test images; the first seed's are bracketed
@@ -145,14 +146,14 @@ def measure(
     return Measured(
         method,
         seed,
-        posteriors.accuracy(samples, task, parameters),
+        networks.accuracy(samples, task, parameters),
         ~reach.flips.numpy(),
         (decisions(samples.logits(images.images)) == images.labels).numpy(),
         {epsilon: _bracket(samples, few, epsilon, parameters) for epsilon in budgets}
         if first
         else {},
         mixing if first else None,
-        posteriors.convergence(posterior, task, parameters, **changes),
+        networks.convergence(posterior, task, parameters, **changes),
     )
 
 
@@ -258,7 +259,7 @@ def record_comparison(results: Results, measured: list[Measured]) -> None:
     """
     methods = [
         method
-        for method in posteriors.METHODS
+        for method in networks.METHODS
         if any(each.method == method for each in measured)
     ]
     by_method = {
@@ -402,27 +403,25 @@ def measure_signs(parameters: Parameters) -> list[Measured]:
     """All methods on the sign network, HMC with full batches of a small subset of the
     training images.
     """
-    return map_in_workers(
-        _sign, [(method, parameters) for method in posteriors.METHODS]
-    )
+    return map_in_workers(_sign, [(method, parameters) for method in networks.METHODS])
 
 
 def _sign(item: tuple[str, Parameters]) -> Measured:
     method, parameters = item
-    task = posteriors.signs(parameters)
+    task = networks.signs(parameters)
     seed = parameters.first_seed
     if method != "HMC":
         return measure(
             method,
             seed,
-            posteriors.fit(method, task, parameters, seed),
+            networks.fit(method, task, parameters, seed),
             task,
             parameters,
         )
-    sampled = posteriors.fit_hmc(
+    sampled = networks.fit_hmc(
         task,
         parameters,
-        posteriors.budget(task, parameters, parameters.sign_chains),
+        networks.budget(task, parameters, parameters.sign_chains),
         seed,
     )
     return measure(method, seed, sampled.posterior, task, parameters, sampled.mixing)
@@ -489,7 +488,7 @@ class Point:
     setting: Setting
     accuracy: float
     robustness: float
-    mixing: posteriors.Mixing | None = None
+    mixing: networks.Mixing | None = None
     convergence: Convergence | None = None
 
 
@@ -500,18 +499,18 @@ def sweep(parameters: Parameters) -> list[Point]:
 
 def _point(item: tuple[Setting, Parameters]) -> Point:
     setting, parameters = item
-    task = posteriors.ten_classes(parameters, hidden=SWEEP_HIDDEN, small=True)
+    task = networks.ten_classes(parameters, hidden=SWEEP_HIDDEN, small=True)
     seed = parameters.first_seed
     changes: dict[str, Any] = dict(setting.changes)
     if setting.method == "HMC":
-        length = posteriors.budget(task, parameters, SWEEP_CHAINS)
-        sampled = posteriors.fit_hmc(
+        length = networks.budget(task, parameters, SWEEP_CHAINS)
+        sampled = networks.fit_hmc(
             task, parameters, length, seed, diagnosed=SWEEP_DIAGNOSED, **changes
         )
         posterior, mixing = sampled.posterior, sampled.mixing
     else:
         posterior, mixing = (
-            posteriors.fit(setting.method, task, parameters, seed, **changes),
+            networks.fit(setting.method, task, parameters, seed, **changes),
             None,
         )
     found = measure(setting.method, seed + 1, posterior, task, parameters, **changes)

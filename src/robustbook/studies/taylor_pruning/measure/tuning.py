@@ -31,8 +31,8 @@ from robustbook.perturb.pruning import (
 )
 from robustbook.results import Results
 from robustbook.stats import mean_interval_t
-from robustbook.studies.taylor_pruning.agreement import spearman
-from robustbook.studies.taylor_pruning.curves import mean_loss
+from robustbook.studies.taylor_pruning.measure.agreement import spearman
+from robustbook.studies.taylor_pruning.measure.curves import mean_loss
 from robustbook.studies.taylor_pruning.networks import (
     BATCH,
     Task,

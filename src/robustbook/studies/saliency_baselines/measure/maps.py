@@ -18,14 +18,7 @@ from robustbook.perturb.baselines import neutrality
 from robustbook.results import Results
 from robustbook.stats import Interval, binomial_interval, bootstrap_mean, bootstrap_rows
 from robustbook.studies.saliency_baselines.claims import NEUTRAL
-from robustbook.studies.saliency_baselines.material import (
-    Task,
-    baseline_images,
-    baseline_names,
-    gather,
-    rise_masks,
-)
-from robustbook.studies.saliency_baselines.units import (
+from robustbook.studies.saliency_baselines.measure.units import (
     DIFFERENCE,
     ONE_SEED,
     SEEDS,
@@ -33,6 +26,13 @@ from robustbook.studies.saliency_baselines.units import (
     add_mean,
     jackknife,
     left_out,
+)
+from robustbook.studies.saliency_baselines.networks import (
+    Task,
+    baseline_images,
+    baseline_names,
+    gather,
+    rise_masks,
 )
 
 Numbers = NDArray[np.float64]

@@ -22,8 +22,13 @@ from robustbook.perturb.interference import SEVERITIES
 from robustbook.results import Metric, Results
 from robustbook.stats import Interval
 from robustbook.studies.bnn_attacks.claims import BNN, CNN, PENALISED, SECOND, rounded
-from robustbook.studies.bnn_attacks.evaluation import BUDGETS, LARGE, SCORES, Measured
-from robustbook.studies.bnn_attacks.posteriors import KINDS, POSTERIORS, VARIATIONAL
+from robustbook.studies.bnn_attacks.measure.evaluation import (
+    BUDGETS,
+    LARGE,
+    SCORES,
+    Measured,
+)
+from robustbook.studies.bnn_attacks.networks import KINDS, POSTERIORS, VARIATIONAL
 
 Array = npt.NDArray[np.float64]
 RESAMPLES = 2000

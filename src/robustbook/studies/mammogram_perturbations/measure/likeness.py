@@ -15,7 +15,7 @@ from robustbook.data import mini_mias
 from robustbook.data.phantoms import WHITE, Settings, generate
 from robustbook.results import Results
 from robustbook.stats import Interval, bootstrap_mean
-from robustbook.studies.mammogram_perturbations import zoo
+from robustbook.studies.mammogram_perturbations import networks
 
 Array = NDArray[np.float64]
 SIDE = 40
@@ -37,7 +37,7 @@ def middles() -> dict[str, tuple[Array, NDArray[np.int64]]]:
     healthy = np.flatnonzero(exams.subgroups[:, 0] == 0)
     top, left = (128 - SIDE) // 2, 10
     drawn = exams.images[healthy, 0, top : top + SIDE, left : left + SIDE] / WHITE
-    read, _ = zoo.patches()
+    read, _ = networks.patches()
     normal = read.labels == 0
     start = (read.images.shape[-1] - SIDE) // 2
     films = read.images[normal, start : start + SIDE, start : start + SIDE] / 255

@@ -24,9 +24,9 @@ from robustbook.measure.distance import minimal_distance
 from robustbook.measure.divergence import worst_divergence
 from robustbook.models.network import compute_logits
 from robustbook.perturb.gradient import bim, cross_entropy, fgsm, margin_pgd, pgd
-from robustbook.studies.loss_metric.landscape import REACH, line_profiles
+from robustbook.studies.loss_metric.measure.landscape import REACH, line_profiles
+from robustbook.studies.loss_metric.networks import Network, images_of, load_network
 from robustbook.studies.loss_metric.parameters import Parameters
-from robustbook.studies.loss_metric.zoo import Network, images_of, load_network
 from robustbook.workers import map_in_workers
 
 Array = NDArray[np.float64]

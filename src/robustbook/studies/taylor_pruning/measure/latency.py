@@ -18,8 +18,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from robustbook.models.prunable import Prunable
 from robustbook.perturb.pruning import removed
+from robustbook.studies.taylor_pruning.measure.tuning import Tuned
 from robustbook.studies.taylor_pruning.networks import BATCH, NETWORKS, Task
-from robustbook.studies.taylor_pruning.tuning import Tuned
 
 ROUNDS = 7
 

@@ -20,7 +20,7 @@ from robustbook.measure.rank_agreement import Drawn
 from robustbook.measure.uncertainty import auroc
 from robustbook.results import Metric, Results
 from robustbook.stats import Interval
-from robustbook.studies.synthesis import zoo
+from robustbook.studies.synthesis import networks
 from robustbook.studies.synthesis.claims import (
     CERTIFIED,
     CLEAN,
@@ -32,7 +32,7 @@ from robustbook.studies.synthesis.claims import (
     SOUND,
     STABILITY,
 )
-from robustbook.studies.synthesis.lenses import RADII, Measured, prunable_share
+from robustbook.studies.synthesis.measure import RADII, Measured, prunable_share
 from robustbook.studies.synthesis.parameters import Parameters
 
 Array = NDArray[np.float64]
@@ -193,10 +193,10 @@ def record_correlations(results: Results, parameters: Parameters) -> None:
     seed, resamples = 0, parameters.resamples
     plain = rank_agreement.agreement(values, seed=seed, resamples=resamples)
     families = rank_agreement.agreement(
-        values, seed=seed, resamples=resamples, families=zoo.FAMILIES
+        values, seed=seed, resamples=resamples, families=networks.FAMILIES
     )
     inside = rank_agreement.within_kinds(
-        values, seed=seed, resamples=resamples, families=zoo.FAMILIES
+        values, seed=seed, resamples=resamples, families=networks.FAMILIES
     )
     _record_pairs(results, "rank correlation", plain, "kinds and seeds")
     _record_pairs(
@@ -208,7 +208,7 @@ def record_correlations(results: Results, parameters: Parameters) -> None:
         _record_pairs(
             results, "partial rank correlation", left, "kinds and seeds", given=given
         )
-    others = [place for place, kind in enumerate(kinds) if kind != zoo.POSTERIOR]
+    others = [place for place, kind in enumerate(kinds) if kind != networks.POSTERIOR]
     without = rank_agreement.agreement(values[others], seed=seed, resamples=resamples)
     _record_pairs(results, WITHOUT_POSTERIOR, without, "kinds and seeds")
     left = without.map(_given(LENSES.index(ROBUST)))
@@ -216,7 +216,7 @@ def record_correlations(results: Results, parameters: Parameters) -> None:
         results, f"partial {WITHOUT_POSTERIOR}", left, "kinds and seeds", given=ROBUST
     )
     ceiling = rank_agreement.seed_ceiling(
-        values, seed=seed, resamples=resamples, families=zoo.FAMILIES
+        values, seed=seed, resamples=resamples, families=networks.FAMILIES
     )
     for place, lens in enumerate(LENSES):
         low, high = ceiling.interval()
@@ -287,8 +287,8 @@ def record_pruning(
     network tuned without pruning.
     """
     by_kind = _by_kind([*measured, *tuned])
-    for kind, (parent, share) in zoo.PRUNED.items():
-        before, after = by_kind[zoo.TUNED[parent]], by_kind[kind]
+    for kind, (parent, share) in networks.PRUNED.items():
+        before, after = by_kind[networks.TUNED[parent]], by_kind[kind]
         ratio = psi_ratio(
             _stack(after, "kl"), _stack(before, "kl"), parameters.resamples
         )
@@ -310,7 +310,7 @@ def record_pruning(
             unit="share",
             **who,
         )
-    natural = np.log([np.median(psi_of(each.kl)) for each in by_kind[zoo.NATURAL]])
+    natural = np.log([np.median(psi_of(each.kl)) for each in by_kind[networks.NATURAL]])
     results.add(
         "largest psi ratio between seeds",
         float(np.exp(np.ptp(natural))),

@@ -20,16 +20,14 @@ from robustbook.perturb.gradient import fgsm, pgd
 from robustbook.perturb.random_search import random_search
 from robustbook.results import Results
 from robustbook.stats import bootstrap_mean
-from robustbook.studies.loss_metric.evaluation import (
+from robustbook.studies.loss_metric.measure.evaluation import (
     PSI_STEP,
     attack_images,
     divergence,
     generator_of,
     test_images,
 )
-from robustbook.studies.loss_metric.parameters import Parameters
-from robustbook.studies.loss_metric.summaries import Rows, over_rows, psi_of
-from robustbook.studies.loss_metric.zoo import (
+from robustbook.studies.loss_metric.networks import (
     DISTILLATION_TEMPERATURE,
     MASKED_ARCHITECTURE,
     Network,
@@ -38,6 +36,8 @@ from robustbook.studies.loss_metric.zoo import (
     masked_networks,
     seeds,
 )
+from robustbook.studies.loss_metric.parameters import Parameters
+from robustbook.studies.loss_metric.rows import Rows, over_rows, psi_of
 from robustbook.workers import map_in_workers
 
 Array = NDArray[np.float64]

@@ -24,17 +24,17 @@ from robustbook.models.prunable import published_resnet20
 from robustbook.perturb.lowpass import Where, dilated, low_pass, quantised
 from robustbook.results import Results
 from robustbook.stats import Interval, binomial_interval
-from robustbook.studies.mammogram_perturbations import zoo
+from robustbook.studies.mammogram_perturbations import networks
 from robustbook.studies.mammogram_perturbations.claims import SMALL_LOSS
-from robustbook.studies.mammogram_perturbations.parameters import Parameters
-from robustbook.studies.mammogram_perturbations.perturbed import (
+from robustbook.studies.mammogram_perturbations.measure.perturbed import (
     draw_images,
     malignant_scores,
     over_images,
     share_right,
     task_rows,
 )
-from robustbook.studies.mammogram_perturbations.zoo import Network
+from robustbook.studies.mammogram_perturbations.networks import Network
+from robustbook.studies.mammogram_perturbations.parameters import Parameters
 from robustbook.workers import map_in_workers
 
 Array = NDArray[np.float64]
@@ -66,18 +66,18 @@ def measure(network: Network, parameters: Parameters) -> Curve:
     severities = (
         (network.severity,)
         if network.training == "filtered"
-        else (0.0, *zoo.SEVERITIES)
+        else (0.0, *networks.SEVERITIES)
     )
     if network.leg == "natural":
         return _measure_natural(network, severities, parameters)
-    model, exams = zoo.load_network(network), zoo.test_exams(parameters)
+    model, exams = networks.load_network(network), networks.test_exams(parameters)
     images = unit_images(exams.images)
 
     def scored(shown: Tensor) -> Array:
         return malignant_scores(compute_logits(model, shown, chunk=64).double().numpy())
 
     scores = {
-        severity: scored(zoo.filtered(images, severity, network.pitch))
+        severity: scored(networks.filtered(images, severity, network.pitch))
         for severity in severities
     }
     regions = {}
@@ -112,12 +112,14 @@ def with_regions(exams: Exams, seed: int = 0) -> NDArray[np.bool_]:
 def _measure_natural(
     network: Network, severities: Sequence[float], parameters: Parameters
 ) -> Curve:
-    model = zoo.load_network(network)
-    test = zoo.natural_images(network.dataset, "test", parameters.natural_test_images)
+    model = networks.load_network(network)
+    test = networks.natural_images(
+        network.dataset, "test", parameters.natural_test_images
+    )
     scores = {
         severity: (
             compute_logits(
-                model, zoo.filtered(test.images, severity, network.pitch)
+                model, networks.filtered(test.images, severity, network.pitch)
             ).argmax(1)
             == test.labels
         )
@@ -201,7 +203,7 @@ def _record_subgroup(
 
     found: dict[tuple[str, float], roc.Drawn] = {}
     for training in ("clean", "filtered", "blur-augmented"):
-        for severity in (0.0, *zoo.SEVERITIES):
+        for severity in (0.0, *networks.SEVERITIES):
             scores = _stacked(curves, training, severity)
             if scores is not None:
                 found[training, severity] = drawn(scores)
@@ -232,7 +234,7 @@ def _record_subgroup(
             severity=severity,
             **common,
         )
-    for severity in zoo.SEVERITIES:
+    for severity in networks.SEVERITIES:
         loss = (
             found["blur-augmented", 0.0] - found["blur-augmented", severity]
         ).interval()
@@ -405,7 +407,7 @@ def record_published(results: Results, parameters: Parameters) -> None:
     """Accuracy of the published ResNet-20 as it comes, before it is trained on for the
     natural arm.
     """
-    test = zoo.natural_images(
+    test = networks.natural_images(
         parameters.natural_dataset, "test", parameters.natural_test_images
     )
     right = compute_logits(published_resnet20(), test.images).argmax(1) == test.labels

@@ -34,7 +34,7 @@ from robustbook.measure.observers import (
 from robustbook.perturb.lowpass import dilated, transfer
 from robustbook.results import Results
 from robustbook.stats import bootstrap_mean
-from robustbook.studies.mammogram_perturbations import zoo
+from robustbook.studies.mammogram_perturbations import networks
 
 Array = NDArray[np.float64]
 SIDE = 28
@@ -156,7 +156,7 @@ def of_lesion(
 
 
 def record_visibility(
-    results: Results, exams: Exams, severities: Sequence[float] = zoo.SEVERITIES
+    results: Results, exams: Exams, severities: Sequence[float] = networks.SEVERITIES
 ) -> None:
     """Rows of visibility of malignant lesions: detectability by observer and later
     noise, its kept share, contrast to noise.
@@ -250,7 +250,9 @@ def _record_contrast(
     regions, outer = dilated(masks, 2), dilated(masks, 6)
     rings = (outer & ~regions).numpy()
     for severity in (0.0, *severities):
-        shown = zoo.filtered(images, severity, exams.settings.pitch).double().numpy()
+        shown = (
+            networks.filtered(images, severity, exams.settings.pitch).double().numpy()
+        )
         for subgroup in SUBGROUPS[1:]:
             wanted = (exams.subgroups == SUBGROUPS.index(subgroup)) & (
                 exams.labels[:, :, 1] > 0
@@ -287,7 +289,7 @@ def _record_channelised(
     least = 2 * len(channels) + 4
     for severity in (0.0, *severities):
         shown = (
-            zoo.filtered(images, severity, exams.settings.pitch).double().numpy()
+            networks.filtered(images, severity, exams.settings.pitch).double().numpy()
             * WHITE
         )
         for subgroup in SUBGROUPS[1:]:

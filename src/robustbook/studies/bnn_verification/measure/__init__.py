@@ -1,0 +1,3 @@
+"""What the study measures: `guarantees` (stopping rules), `boxes` (few pixels, exact),
+`balls` (ten classes and signs, brackets).
+"""

@@ -1,0 +1,3 @@
+"""What the study measures: `landscape` (surfaces), `evaluation` (one network),
+`controls` (what could overturn the claims).
+"""

@@ -1,0 +1,267 @@
+"""What every study has, and what studies share.
+
+Read `ROOMS` and `Study` first (the shape of a study), then `BaseParameters` with
+`parameter` (what a run may change), then `seeds`, `images_of` and `Task` (on what it
+works), then `trained`, `variational` and `train_all` (its networks, each made once).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
+from types import ModuleType
+from typing import Annotated, Any, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Generator, Tensor, nn
+
+from robustbook.bayes import mean_field
+from robustbook.bayes.mean_field import MeanField, train_mean_field
+from robustbook.data import ImageSet, load
+from robustbook.models.checkpoints import cached, kept
+from robustbook.models.training import Attack, Recipe, train
+from robustbook.perturb import gradient
+from robustbook.results import Claim
+from robustbook.workers import map_in_workers
+
+ROOMS = (
+    "parameters",
+    "networks",
+    "measure",
+    "rows",
+    "claims",
+    "figures",
+    "exercises",
+)
+"""The modules of a study in the order in which they are read; `measure` may be a folder
+with one module a question.
+"""
+Piece = TypeVar("Piece")
+
+
+class Study(Protocol):
+    """What the package of a study says; one that reproduces a paper also has `PAPER`,
+    its key in `book/references.bib`.
+    """
+
+    TITLE: str
+    CLAIMS: tuple[Claim, ...]
+    Parameters: type[BaseParameters]
+
+
+# Parameters
+# --------------------------------------------------------------------------------------
+
+
+class BaseParameters(BaseModel):
+    """Parameters of a run; every default is the quick run's. Budgets and strengths are
+    in pixel units of [0, 1].
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def parameter(
+    default: Any,
+    meaning: str,
+    low: float | None = None,
+    high: float | None = None,
+    *,
+    above: float | None = None,
+    below: float | None = None,
+) -> Any:
+    """A parameter with its meaning and its range: `low` and `high` are allowed, `above`
+    and `below` are not.
+    """
+    return Field(
+        default,
+        ge=low,
+        le=high,
+        gt=above,
+        lt=below,
+        description=" ".join(meaning.split()),
+    )
+
+
+Epsilon = Annotated[
+    float,
+    Field(
+        gt=0,
+        le=0.5,
+        description="perturbation budget, L-infinity, pixel units of [0, 1]",
+    ),
+]
+TrainImages = Annotated[
+    int,
+    Field(ge=100, le=60000, description="training images, equal shares of the classes"),
+]
+PriorSd = Annotated[
+    float,
+    Field(gt=0, le=10, description="standard deviation of the prior of every weight"),
+]
+FirstSeed = Annotated[
+    int,
+    Field(ge=0, le=10**6, description="seed of the first network of each kind"),
+]
+
+
+class Repeated(Protocol):
+    """Parameters of a study whose networks have seeds one after the other."""
+
+    @property
+    def first_seed(self) -> int:
+        """The first seed."""
+
+    @property
+    def seeds(self) -> int:
+        """How many there are."""
+
+
+def seeds(parameters: Repeated) -> range:
+    """Seeds of the networks of each kind."""
+    return range(parameters.first_seed, parameters.first_seed + parameters.seeds)
+
+
+# Images
+# --------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=8)
+def images_of(dataset: str, split: str, limit: int | None) -> ImageSet:
+    """A class-balanced subset of a split, the same for every network."""
+    return load(dataset, split, limit=limit)
+
+
+@dataclass(frozen=True)
+class SeededTask:
+    """A piece of work with random numbers of its own."""
+
+    seed: int
+
+    def generator(self, purpose: int) -> Generator:
+        """Random numbers of this piece of work for one purpose."""
+        return Generator().manual_seed(1000 * self.seed + purpose)
+
+
+# Networks
+# --------------------------------------------------------------------------------------
+
+
+def training_attack(recipe: Recipe) -> Attack | None:
+    """The attack of a training: PGD from a random start whose steps cover the ball
+    (FGSM training has one step); None where the recipe has no steps.
+    """
+    if not recipe.steps:
+        return None
+    size = recipe.epsilon * (1 if recipe.steps == 1 else 2.5 / recipe.steps)
+
+    def attack(
+        model: nn.Module, images: Tensor, labels: Tensor, generator: Generator
+    ) -> Tensor:
+        return gradient.pgd(
+            model,
+            images,
+            labels,
+            epsilon=recipe.epsilon,
+            steps=recipe.steps,
+            step_size=size,
+            generator=generator,
+        )
+
+    return attack
+
+
+def trained(
+    identity: Mapping[str, Any],
+    model: nn.Module,
+    data: ImageSet,
+    recipe: Recipe,
+    *,
+    seed: int,
+    code: Sequence[ModuleType] = (),
+    teacher: Callable[[], nn.Module] | None = None,
+) -> nn.Module:
+    """`model` trained on `data` by `recipe`, in evaluation mode; read from the cache if
+    it is there.
+
+    `identity` says, in plain values, what the recipe, the data and the seed do not;
+    `code` names the modules that make the model, besides `models`. `teacher` makes the
+    network whose answers are distilled.
+    """
+    attack = training_attack(recipe)
+
+    def make(fresh: nn.Module) -> nn.Module:
+        return train(
+            fresh,
+            data.images,
+            data.labels,
+            recipe,
+            seed=seed,
+            attack=attack,
+            teacher=teacher() if teacher else None,
+        )
+
+    specification = {
+        **identity,
+        "recipe": asdict(recipe),
+        "digest": data.digest,
+        "images": len(data),
+        "seed": seed,
+    }
+    code = (*code, gradient) if attack else code
+    return cached(specification, model, make, code=code)
+
+
+def variational(
+    identity: Mapping[str, Any],
+    architecture: nn.Sequential,
+    data: ImageSet,
+    **settings: Any,
+) -> MeanField:
+    """The mean-field posterior of `architecture` given `data`, trained with `settings`
+    (those of `train_mean_field`), or read from the cache if it is there.
+    """
+
+    def make() -> dict[str, Tensor]:
+        found = train_mean_field(architecture, data.images, data.labels, **settings)
+        parts = {"mean": found.means, "scale": found.scales}
+        return {
+            f"{part} {name}": tensor
+            for part, tensors in parts.items()
+            for name, tensor in tensors.items()
+        }
+
+    specification = {
+        **identity,
+        "method": "mean-field VI",
+        "digest": data.digest,
+        "images": len(data),
+        "settings": settings,
+    }
+    tensors = kept(specification, make, code=(mean_field,))
+    means, scales = (
+        {
+            name: tensors[f"{part} {name}"]
+            for name, _ in architecture.named_parameters()
+            if f"{part} {name}" in tensors
+        }
+        for part in ("mean", "scale")
+    )
+    return MeanField(architecture, means, scales)
+
+
+def train_all(
+    load_network: Callable[[Piece], object],
+    networks: Sequence[Piece],
+    cost: Callable[[Piece], float] = lambda _: 0,
+) -> None:
+    """Make every network that is not in the cache yet, side by side; the dearest first,
+    so that no worker idles.
+    """
+    order = sorted(dict.fromkeys(networks), key=lambda each: -cost(each))
+    map_in_workers(partial(_made, load_network), order)
+
+
+def _made(load_network: Callable[[Piece], object], network: Piece) -> None:
+    load_network(network)
