@@ -152,7 +152,7 @@ networks.train_all(zoo + patch_networks + natural)
 timing = {"training": time.perf_counter() - started}
 
 # %% tags=["remove-input"]
-natural_test = networks.natural_images(natural_dataset, "test", natural_test_images)
+natural_test = networks.images_of(natural_dataset, "test", natural_test_images)
 kinds = {
     name: int((exams.labels[:, :, 1] * (exams.subgroups == code)).sum())
     for code, name in ((1, "soft tissue"), (2, "microcalcification"))

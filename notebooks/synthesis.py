@@ -120,7 +120,8 @@ rows.record_networks(results, measured, parameters)
 page.prose(
     f"Data: {data.title}. Networks: {len(networks.KINDS)} kinds × {seeds} seeds, "
     f"trained on {train_images:,} images; ε = {epsilon:g}. "
-    f"Test images: {len(data):,} for accuracies, the first {images} of them for attacks, {bound_images} for bounds "
+    f"Test images: {len(data):,} for accuracies, the first {images} of them for "
+    f"attacks, {bound_images} for bounds "
     f"and {map_images} for saliency maps, each with equal shares of the classes as far "
     "as they divide. For the Bayesian network accuracies, attacks and maps are those "
     f"of the mean prediction over {posterior_samples} posterior samples, psi and the "

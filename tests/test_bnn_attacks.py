@@ -497,16 +497,3 @@ def test_measurements_become_every_row_that_a_rule_needs() -> None:
         np.array_equal(values, bayesian.correct[key])
         for key, values in again.correct.items()
     )
-
-
-def test_the_notebook_and_the_model_have_the_same_parameters() -> None:
-    source = (networks.__file__).split("src/robustbook")[0] + "notebooks/bnn_attacks.py"
-    with open(source) as stream:
-        text = stream.read()
-    for name, field in Parameters.model_fields.items():
-        value = (
-            f'"{field.default}"'
-            if isinstance(field.default, str)
-            else repr(field.default)
-        )
-        assert f"\n{name}: {type(field.default).__name__} = {value}  # " in text

@@ -173,7 +173,7 @@ def test_rounded_maps_are_close_to_exact_ones_and_not_the_same(
 ) -> None:
     monkeypatch.setattr(networks, "ROUNDED", ("digits",))
     small = study.Parameters(train_images=300, epochs=2, images=3, masks=200, cells=3)
-    measured = maps.measure_maps(networks.Task("digits", 0, small))
+    measured = maps.measure_maps(networks.Task(0, "digits", small))
     assert measured.rounded is not None
     assert measured.rounded.shape == (2,)
     assert 0.95 < measured.rounded.min() < 1

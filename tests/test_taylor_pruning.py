@@ -243,7 +243,7 @@ def small_task(seed=0):
         curve_units=36,
         sanity_masks=5,
     )
-    return Task(*images, seed, parameters)
+    return Task(seed, *images, parameters)
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,9 @@ from typing import Annotated, Any, Protocol, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Generator, Tensor, nn
 
-from robustbook.bayes import mean_field
+from robustbook.bayes import mean_field, weight_noise
 from robustbook.bayes.mean_field import MeanField, train_mean_field
+from robustbook.bayes.weight_noise import train_map
 from robustbook.data import ImageSet, load
 from robustbook.models.checkpoints import cached, kept
 from robustbook.models.training import Attack, Recipe, train
@@ -205,8 +206,7 @@ def trained(
     specification = {
         **identity,
         "recipe": asdict(recipe),
-        "digest": data.digest,
-        "images": len(data),
+        **_of(data),
         "seed": seed,
     }
     code = (*code, gradient) if attack else code
@@ -235,8 +235,7 @@ def variational(
     specification = {
         **identity,
         "method": "mean-field VI",
-        "digest": data.digest,
-        "images": len(data),
+        **_of(data),
         "settings": settings,
     }
     tensors = kept(specification, make, code=(mean_field,))
@@ -249,6 +248,29 @@ def variational(
         for part in ("mean", "scale")
     )
     return MeanField(architecture, means, scales)
+
+
+def most_probable(
+    identity: Mapping[str, Any],
+    model: nn.Sequential,
+    data: ImageSet,
+    **settings: Any,
+) -> nn.Sequential:
+    """`model` at the most probable weights under a Gaussian prior (an L2 penalty and no
+    spread), trained with `settings` (those of `train_map`), or read from the cache.
+    """
+    cached(
+        {**identity, "method": "MAP", **_of(data), "settings": settings},
+        model,
+        lambda _: train_map(model, data.images, data.labels, **settings),
+        code=(weight_noise,),
+    )
+    return model
+
+
+def _of(data: ImageSet) -> dict[str, Any]:
+    """What identifies training images."""
+    return {"digest": data.digest, "images": len(data)}
 
 
 def train_all(

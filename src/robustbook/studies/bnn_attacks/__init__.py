@@ -1,5 +1,6 @@
 """Bayesian networks under attack, and their posterior as an alarm (Pang et al.
-2021)."""
+2021).
+"""
 
 from robustbook.studies.bnn_attacks.claims import CLAIMS
 from robustbook.studies.bnn_attacks.parameters import Parameters

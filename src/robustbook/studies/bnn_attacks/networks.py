@@ -7,13 +7,11 @@ Read `Setting` (a data set with its numbers) and `KINDS` first, then `fit`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 
 from torch import nn
 
-from robustbook.bayes import mc_dropout, mean_field, weight_noise
+from robustbook.bayes import mc_dropout, weight_noise
 from robustbook.bayes.designs import DESIGNS, stochastic_layers
 from robustbook.bayes.laplace import fit_last_layer
 from robustbook.bayes.mc_dropout import Dropout, train_dropout
@@ -21,17 +19,23 @@ from robustbook.bayes.mean_field import (
     Convergence,
     MeanField,
     diagnose,
-    train_mean_field,
 )
 from robustbook.bayes.protocol import Empirical, Posterior
 from robustbook.bayes.weights import stack
-from robustbook.data import ImageSet, cifar10, digits, load, mnist
+from robustbook.data import ImageSet, cifar10, digits, mnist
 from robustbook.models import build
 from robustbook.models.checkpoints import cached
-from robustbook.models.training import Recipe, TrainingDiverged, train
+from robustbook.models.training import Recipe, TrainingDiverged
 from robustbook.studies.bnn_attacks.claims import BNN, CNN, PENALISED, SECOND
 from robustbook.studies.bnn_attacks.parameters import Parameters
-from robustbook.workers import map_in_workers
+from robustbook.studies.protocol import (
+    images_of,
+    most_probable,
+    seeds,
+    train_all,
+    trained,
+    variational,
+)
 
 # Imported by name, so that a page's hash covers the code that reads its data.
 DATA_MODULES = (digits, mnist, cifar10)
@@ -109,17 +113,6 @@ def settings(parameters: Parameters) -> list[Setting]:
     return [main, second]
 
 
-@lru_cache(maxsize=8)
-def images_of(dataset: str, split: str, limit: int) -> ImageSet:
-    """A class-balanced subset of a split; the same for every network."""
-    return load(dataset, split, limit=limit)
-
-
-def seeds(parameters: Parameters) -> range:
-    """Seeds of the repetitions."""
-    return range(parameters.first_seed, parameters.first_seed + parameters.seeds)
-
-
 def other_seed(seed: int) -> int:
     """The seed of every network of a repetition but the attacked CNN: nothing starts
     where that one started.
@@ -169,74 +162,59 @@ def _untrained(setting: Setting, seed: int) -> nn.Sequential:
     return build(ARCHITECTURE, data.image_shape, data.classes, seed)
 
 
-def _identity(setting: Setting, seed: int, **numbers: object) -> dict[str, object]:
-    return {
-        **asdict(setting),
-        "seed": seed,
-        "digest": _train_set(setting).digest,
-        **numbers,
-    }
-
-
 def point_network(setting: Setting, seed: int) -> nn.Sequential:
     """A CNN trained as usual."""
-    data, recipe = _train_set(setting), Recipe("natural", setting.epochs, batch=BATCH)
-    return _cached(
-        _identity(setting, seed, recipe=asdict(recipe)),
+    found = trained(
+        {"architecture": ARCHITECTURE},
         _untrained(setting, seed),
-        lambda model: train(model, data.images, data.labels, recipe, seed=seed),
+        _train_set(setting),
+        Recipe("natural", setting.epochs, batch=BATCH),
+        seed=seed,
     )
-
-
-def _cached(
-    identity: dict[str, object],
-    model: nn.Module,
-    make: Callable[[nn.Module], nn.Module],
-) -> nn.Sequential:
-    found = cached(identity, model, make, code=(mean_field, mc_dropout, weight_noise))
-    assert isinstance(found, nn.Sequential)
-    return found.eval()
+    return _sequential(found)
 
 
 def _penalised(setting: Setting, parameters: Parameters, seed: int) -> nn.Sequential:
     """The maximum a posteriori network under the prior of the Bayesian one, with its
     optimiser and schedule.
     """
-    data = _train_set(setting)
-
-    def make(model: nn.Module) -> nn.Module:
-        assert isinstance(model, nn.Sequential)
-        return weight_noise.train_map(
-            model,
-            data.images,
-            data.labels,
-            prior_sd=parameters.prior_sd,
-            temperature=setting.temperature,
-            epochs=setting.vi_epochs,
-            seed=seed,
-        )
-
-    identity = _identity(setting, seed, kind=PENALISED, prior_sd=parameters.prior_sd)
-    return _cached(identity, _untrained(setting, seed), make)
+    return most_probable(
+        {"architecture": ARCHITECTURE},
+        _untrained(setting, seed),
+        _train_set(setting),
+        prior_sd=parameters.prior_sd,
+        temperature=setting.temperature,
+        epochs=setting.vi_epochs,
+        seed=seed,
+    )
 
 
 def _dropout(setting: Setting, parameters: Parameters, seed: int) -> Dropout:
     """Dropout before both linear layers."""
     data, recipe = _train_set(setting), Recipe("natural", setting.epochs, batch=BATCH)
-    network = _untrained(setting, seed)
-    rates = dict.fromkeys(
-        stochastic_layers("det+stoch", network), parameters.dropout_rate
-    )
-    trained = _cached(
-        _identity(setting, seed, kind="MC dropout", rates=rates, recipe=asdict(recipe)),
-        network,
-        lambda model: (
+    model = _untrained(setting, seed)
+    layers = stochastic_layers("det+stoch", model)
+    rates = dict.fromkeys(layers, parameters.dropout_rate)
+    specification = {
+        "kind": "MC dropout",
+        "architecture": ARCHITECTURE,
+        "digest": data.digest,
+        "images": len(data),
+        "rates": rates,
+        "recipe": asdict(recipe),
+        "seed": seed,
+    }
+    cached(
+        specification,
+        model,
+        lambda _: (
             train_dropout(
-                _sequential(model), data.images, data.labels, rates, recipe, seed=seed
+                model, data.images, data.labels, rates, recipe, seed=seed
             ).network
         ),
+        code=(mc_dropout,),
     )
-    return Dropout(trained, rates)
+    return Dropout(model, rates)
 
 
 def _sequential(model: nn.Module) -> nn.Sequential:
@@ -250,52 +228,25 @@ def _variational(
     """Mean-field variational inference over the layers that the design makes
     stochastic.
     """
-    data, network = _train_set(setting), _untrained(setting, seed)
-    layers = stochastic_layers(design, network)
-
-    def make(holder: nn.Module) -> nn.Module:
-        try:
-            found = train_mean_field(
-                network,
-                data.images,
-                data.labels,
-                prior_sd=parameters.prior_sd,
-                temperature=setting.temperature,
-                epochs=setting.vi_epochs,
-                seed=seed,
-                stochastic=layers,
-                scale_learning_rate=SCALE_RATE,
-            )
-        except TrainingDiverged as diverged:
-            where = (
-                f"{design} on {setting.dataset}, prior_sd {parameters.prior_sd:g}, "
-                f"temperature {setting.temperature:g}"
-            )
-            raise TrainingDiverged(f"{diverged} ({where})") from diverged
-        zeros = {name: found.means[name] * 0 for name in found.means}
-        means, scales = holder.children()
-        means.load_state_dict(dict(found.means))
-        scales.load_state_dict({**zeros, **found.scales})
-        return holder
-
-    # Two networks side by side: the first has the means for weights, the second the
-    # deviations.
-    holder = nn.Sequential(_untrained(setting, seed), _untrained(setting, seed))
-    identity = _identity(
-        setting,
-        seed,
-        design=design,
-        prior_sd=parameters.prior_sd,
-        scale_rate=SCALE_RATE,
-    )
-    means, scales = (
-        {name: part.detach() for name, part in each.named_parameters()}
-        for each in _cached(identity, holder, make).children()
-    )
-    chosen = {
-        name: scale for name, scale in scales.items() if name.split(".")[0] in layers
-    }
-    return MeanField(network, means, chosen)
+    network = _untrained(setting, seed)
+    try:
+        return variational(
+            {"architecture": ARCHITECTURE},
+            network,
+            _train_set(setting),
+            prior_sd=parameters.prior_sd,
+            temperature=setting.temperature,
+            epochs=setting.vi_epochs,
+            seed=seed,
+            stochastic=stochastic_layers(design, network),
+            scale_learning_rate=SCALE_RATE,
+        )
+    except TrainingDiverged as diverged:
+        where = (
+            f"{design} on {setting.dataset}, prior_sd {parameters.prior_sd:g}, "
+            f"temperature {setting.temperature:g}"
+        )
+        raise TrainingDiverged(f"{diverged} ({where})") from diverged
 
 
 def convergence(
@@ -323,14 +274,16 @@ def fit_all(pairs: list[tuple[str, Setting, Parameters, int]]) -> None:
     """Train what is not in the cache yet, side by side; what needs no training of its
     own is left out.
     """
-    trained = [
-        pair for pair in pairs if pair[0] not in (SECOND, "Laplace", "weight noise")
-    ]
-    map_in_workers(_fit_one, sorted(trained, key=lambda pair: pair[0] != "ensemble"))
+    untrained = (SECOND, "Laplace", "weight noise")
+    train_all(
+        _fit,
+        [pair for pair in pairs if pair[0] not in untrained],
+        lambda pair: pair[0] == "ensemble",
+    )
 
 
-def _fit_one(item: tuple[str, Setting, Parameters, int]) -> None:
-    fit(*item)
+def _fit(item: tuple[str, Setting, Parameters, int]) -> Posterior:
+    return fit(*item)
 
 
 def all_pairs(parameters: Parameters) -> list[tuple[str, Setting, Parameters, int]]:

@@ -18,7 +18,7 @@ from torch import Generator, Tensor, nn
 from robustbook.bayes import ensemble, hmc, mc_dropout, mean_field, protocol, weights
 from robustbook.bayes.ensemble import train_ensemble
 from robustbook.bayes.mc_dropout import Dropout, train_dropout
-from robustbook.bayes.mean_field import Convergence, MeanField, train_mean_field
+from robustbook.bayes.mean_field import Convergence, MeanField
 from robustbook.bayes.protocol import Empirical, Posterior, sampled_probabilities
 from robustbook.bayes.weights import WeightSamples, stack
 from robustbook.data import ImageSet, digits, gtsrb, load, mnist
@@ -26,6 +26,7 @@ from robustbook.data import signs as drawn_signs
 from robustbook.models.checkpoints import kept
 from robustbook.models.training import Recipe
 from robustbook.studies.bnn_verification.parameters import Parameters
+from robustbook.studies.protocol import variational
 
 # Imported by name, so that a page's hash covers the code that reads its data.
 DATA_MODULES = (digits, drawn_signs, gtsrb, mnist)
@@ -34,7 +35,6 @@ CODE = {
     method: (module, protocol, weights)
     for method, module in (
         ("HMC", hmc),
-        ("mean-field VI", mean_field),
         ("MC dropout", mc_dropout),
         ("networks", ensemble),
     )
@@ -254,42 +254,19 @@ def _specification(
 def _fit_mean_field(
     task: Task, parameters: Parameters, seed: int, changes: Mapping[str, Any]
 ) -> Posterior:
-    settings = {
-        "prior_sd": changes.get("prior_sd", parameters.prior_sd),
-        "temperature": changes.get("temperature", 1.0),
-        "epochs": parameters.sign_vi_epochs
-        if task.name == "signs"
-        else parameters.vi_epochs,
-        "batch": 50,
-        "learning_rate": VI_RATE,
-        "scale_learning_rate": VI_SCALE_RATE,
-    }
-
-    def make() -> dict[str, Tensor]:
-        found = train_mean_field(
-            task.build(seed),
-            task.train.images,
-            task.train.labels,
-            seed=seed,
-            **settings,
-        )
-        means = {f"mean {name}": tensor for name, tensor in found.means.items()}
-        return means | {
-            f"scale {name}": tensor for name, tensor in found.scales.items()
-        }
-
-    specification = _specification(
-        task, parameters, seed, method="mean-field VI", settings=settings
+    signs = task.name == "signs"
+    return variational(
+        _specification(task, parameters, seed),
+        task.build(seed),
+        task.train,
+        seed=seed,
+        prior_sd=changes.get("prior_sd", parameters.prior_sd),
+        temperature=changes.get("temperature", 1.0),
+        epochs=parameters.sign_vi_epochs if signs else parameters.vi_epochs,
+        batch=50,
+        learning_rate=VI_RATE,
+        scale_learning_rate=VI_SCALE_RATE,
     )
-    tensors = kept(specification, make, code=CODE["mean-field VI"])
-    means, scales = (
-        {
-            name: tensors[f"{kind} {name}"]
-            for name, _ in task.build(seed).named_parameters()
-        }
-        for kind in ("mean", "scale")
-    )
-    return MeanField(task.build(seed), means, scales)
 
 
 def convergence(

@@ -7,21 +7,18 @@ trained module).
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 
 import torch
-from torch import Generator, Tensor
 from torch.nn import Module, Sequential
 
 from robustbook.data import ImageSet, cifar10, digits, load, mnist
 from robustbook.models import Scale, build
-from robustbook.models.checkpoints import cached
 from robustbook.models.training import Recipe, Training, train
-from robustbook.perturb import gradient
-from robustbook.perturb.gradient import pgd
+from robustbook.studies import protocol
 from robustbook.studies.loss_metric.parameters import Parameters
-from robustbook.workers import map_in_workers
+from robustbook.studies.protocol import seeds, trained
 
 # Imported by name, so that a page's hash covers the code that reads its data.
 DATA_MODULES = (digits, mnist, cifar10)
@@ -148,12 +145,7 @@ def scaled(network: Network, factor: float) -> Network:
     """The same network with its logits multiplied by `factor`: the same predictions
     from other parameters.
     """
-    return Network(**{**asdict(network), "scale": factor})
-
-
-def seeds(parameters: Parameters) -> range:
-    """Seeds of the networks of each kind."""
-    return range(parameters.first_seed, parameters.first_seed + parameters.seeds)
+    return replace(network, scale=factor)
 
 
 @lru_cache(maxsize=8)
@@ -163,10 +155,8 @@ def images_of(
     """A class-balanced subset of a split; with `classes`, only their images, labelled
     by their place in `classes`.
     """
-    from dataclasses import replace
-
     if not classes:
-        return load(dataset, split, limit=limit)
+        return protocol.images_of(dataset, split, limit)
     whole = load(dataset, split)
     chosen = torch.isin(whole.labels, torch.tensor(classes))
     labels = (whole.labels[chosen, None] == torch.tensor(classes)).int().argmax(dim=1)
@@ -184,50 +174,25 @@ def load_network(network: Network) -> Module:
     is there.
     """
     if network.scale != 1:
-        unscaled = load_network(Network(**{**asdict(network), "scale": 1.0}))
+        unscaled = load_network(replace(network, scale=1.0))
         return Sequential(*unscaled.children(), Scale(network.scale)).eval()
     data = images_of(network.dataset, "train", network.train_images, network.classes)
     recipe = recipe_of(network)
-    identity = {**asdict(network), "recipe": asdict(recipe), "digest": data.digest}
-    model = build(network.architecture, data.image_shape, data.classes, network.seed)
-    code = (gradient,) if network.training in ("fgsm", "minmax") else ()
-    return cached(
-        identity,
-        model,
-        lambda untrained: _trained(untrained, data, network, recipe),
-        code=code,
-    )
 
+    def fresh() -> Module:
+        return build(network.architecture, data.image_shape, data.classes, network.seed)
 
-def _trained(model: Module, data: ImageSet, network: Network, recipe: Recipe) -> Module:
-    teacher = None
-    if network.training == "distilled":
-        softened = Recipe(
-            "natural",
-            recipe.epochs,
-            recipe.learning_rate,
-            temperature=recipe.temperature,
-        )
-        teacher = build(
-            network.architecture, data.image_shape, data.classes, network.seed
-        )
-        train(teacher, data.images, data.labels, softened, seed=network.seed)
-    attack = None
-    if network.training in ("fgsm", "minmax"):
+    def teacher() -> Module:
+        softened = replace(recipe, training="natural")
+        return train(fresh(), data.images, data.labels, softened, seed=network.seed)
 
-        def attack(
-            model: Module, images: Tensor, labels: Tensor, generator: Generator
-        ) -> Tensor:
-            return _training_attack(model, images, labels, recipe, generator)
-
-    return train(
-        model,
-        data.images,
-        data.labels,
+    return trained(
+        asdict(network),
+        fresh(),
+        data,
         recipe,
         seed=network.seed,
-        attack=attack,
-        teacher=teacher,
+        teacher=teacher if network.training == "distilled" else None,
     )
 
 
@@ -252,39 +217,9 @@ def recipe_of(network: Network) -> Recipe:
     return Recipe("natural", network.epochs)
 
 
-def _training_attack(
-    model: Module, images: Tensor, labels: Tensor, recipe: Recipe, generator: Generator
-) -> Tensor:
-    """FGSM from a random start (one step), or PGD-7 as in MinMax training; the step
-    covers the ball in either case.
-    """
-    if recipe.steps == 1:
-        return pgd(
-            model,
-            images,
-            labels,
-            epsilon=recipe.epsilon,
-            steps=1,
-            step_size=recipe.epsilon,
-            generator=generator,
-        )
-    step_size = 2.5 * recipe.epsilon / recipe.steps
-    return pgd(
-        model,
-        images,
-        labels,
-        epsilon=recipe.epsilon,
-        steps=recipe.steps,
-        step_size=step_size,
-        generator=generator,
-    )
-
-
 def train_all(networks: list[Network]) -> None:
-    """Train every network that is not in the cache yet, side by side; the largest ones
-    first, so that no worker idles.
-    """
-    cost = {"mlp": 1, "cnn": 3, "wide-cnn": 6}
+    """Train every network that is not in the cache yet; the largest ones first."""
+    size = {"mlp": 1, "cnn": 3, "wide-cnn": 6}
     passes = {
         "natural": 1,
         "distilled": 2,
@@ -292,13 +227,8 @@ def train_all(networks: list[Network]) -> None:
         "fgsm": 3,
         "minmax": MINMAX_STEPS + 1,
     }
-    unscaled = {network for network in networks if network.scale == 1}
-    order = sorted(
-        unscaled,
-        key=lambda each: (-cost[each.architecture] * passes[each.training], repr(each)),
+    protocol.train_all(
+        load_network,
+        [network for network in networks if network.scale == 1],
+        lambda each: size[each.architecture] * passes[each.training],
     )
-    map_in_workers(_train_one, order)
-
-
-def _train_one(network: Network) -> None:
-    load_network(network)

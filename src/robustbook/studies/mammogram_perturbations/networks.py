@@ -7,7 +7,7 @@ then `load_network`.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -26,8 +26,9 @@ from robustbook.models.four_view import FourViewNetwork, PatchNetwork, Recipe
 from robustbook.models.prunable import RESNET20_DIGEST, published_resnet20
 from robustbook.perturb import lowpass
 from robustbook.perturb.lowpass import low_pass, quantised
+from robustbook.studies import protocol
 from robustbook.studies.mammogram_perturbations.parameters import Parameters
-from robustbook.workers import map_in_workers
+from robustbook.studies.protocol import images_of, seeds, trained
 
 # Imported by name, so that a page's hash covers the code that reads its data.
 DATA_MODULES = (digits, mnist, cifar10, mini_mias, phantoms)
@@ -80,11 +81,6 @@ class Network:
             for name, value in asdict(self).items()
             if name != "architecture" or value
         }
-
-
-def seeds(parameters: Parameters) -> range:
-    """Seeds of the networks of each kind."""
-    return range(parameters.first_seed, parameters.first_seed + parameters.seeds)
 
 
 def retrained(parameters: Parameters) -> tuple[float, ...]:
@@ -188,12 +184,6 @@ def test_exams(parameters: Parameters) -> Exams:
     return exams_of("test", parameters.test_exams, parameters.height, parameters.pitch)
 
 
-@lru_cache(maxsize=4)
-def natural_images(dataset: str, split: str, count: int) -> ImageSet:
-    """A class-balanced subset of the natural images."""
-    return load(dataset, split, limit=count)
-
-
 @lru_cache(maxsize=1)
 def patches() -> tuple[Patches, Tensor]:
     """All mini-MIAS patches and the middle of each as images (N, 1, CROP, CROP) in [0,
@@ -250,7 +240,7 @@ def _phantom_network(network: Network) -> Module:
 
 
 def _natural_network(network: Network) -> Module:
-    data = natural_images(network.dataset, "train", network.examples)
+    data = images_of(network.dataset, "train", network.examples)
     images = data.images
     if network.training == "filtered":
         images = filtered(images, network.severity, network.pitch)
@@ -258,37 +248,28 @@ def _natural_network(network: Network) -> Module:
         images = _randomly_blurred(
             images, network.pitch, Generator().manual_seed(network.seed)
         )
+    data = replace(data, images=images)
     if network.architecture == "resnet20":
-        return _fine_tuned(network, data, images)
-    recipe = training.Recipe("natural", network.epochs)
+        return _fine_tuned(network, data)
     model = build_natural("cnn", data.image_shape, data.classes, network.seed)
-
-    def fit(untrained: Module) -> Module:
-        return training.train(untrained, images, data.labels, recipe, seed=network.seed)
-
-    identity = {**network.identity, "recipe": asdict(recipe), "digest": data.digest}
-    return cached(identity, model, fit, code=(lowpass,))
+    recipe = training.Recipe("natural", network.epochs)
+    return trained(
+        network.identity, model, data, recipe, seed=network.seed, code=(lowpass,)
+    )
 
 
-def _fine_tuned(network: Network, data: ImageSet, images: Tensor) -> Module:
+def _fine_tuned(network: Network, data: ImageSet) -> Module:
     """The published ResNet-20 trained on; the clean network too, so that two kinds
     differ in nothing but the filter.
     """
-    recipe = training.Recipe(
-        "natural", network.epochs, learning_rate=FINE_RATE, batch=64
+    return trained(
+        {**network.identity, "start": RESNET20_DIGEST},
+        published_resnet20().to(memory_format=torch.channels_last),
+        data,
+        training.Recipe("natural", network.epochs, learning_rate=FINE_RATE, batch=64),
+        seed=network.seed,
+        code=(lowpass, prunable),
     )
-
-    def fit(published: Module) -> Module:
-        return training.train(published, images, data.labels, recipe, seed=network.seed)
-
-    identity = {
-        **network.identity,
-        "recipe": asdict(recipe),
-        "digest": data.digest,
-        "start": RESNET20_DIGEST,
-    }
-    model = published_resnet20().to(memory_format=torch.channels_last)
-    return cached(identity, model, fit, code=(lowpass, prunable))
 
 
 def _patch_network(network: Network) -> Module:
@@ -337,8 +318,4 @@ def _randomly_blurred(images: Tensor, pitch: float, generator: Generator) -> Ten
 
 def train_all(networks: list[Network]) -> None:
     """Train every network that is not in the cache yet, side by side."""
-    map_in_workers(_train_one, networks)
-
-
-def _train_one(network: Network) -> None:
-    load_network(network)
+    protocol.train_all(load_network, networks)

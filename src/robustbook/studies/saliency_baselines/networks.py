@@ -7,7 +7,7 @@ Read `Task` (what identifies a piece of work), then `gather` (what it needs), th
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -24,11 +24,11 @@ from robustbook.data import (
     shapes,
 )
 from robustbook.models import build
-from robustbook.models.checkpoints import cached
 from robustbook.models.network import CHUNK, accuracy, compute_logits
-from robustbook.models.training import Recipe, train
+from robustbook.models.training import Recipe
 from robustbook.perturb import baselines
 from robustbook.perturb.masks import RiseMasks, draw_masks
+from robustbook.studies.protocol import SeededTask, trained
 from robustbook.studies.saliency_baselines.parameters import Parameters
 
 # Imported by name, so that a page's hash covers the code that reads its data.
@@ -62,13 +62,12 @@ CANDIDATES = 4
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(SeededTask):
     """One piece of work: the name of its data, the seed of its network, images and
     masks, and the run's parameters.
     """
 
     data: str
-    seed: int
     parameters: Parameters
 
     @property
@@ -80,10 +79,6 @@ class Task:
     def dtype(self) -> torch.dtype:
         """Number format of RISE's passes."""
         return torch.bfloat16 if self.data in ROUNDED else torch.float32
-
-    def generator(self, purpose: int) -> torch.Generator:
-        """Random numbers of this task for one purpose."""
-        return torch.Generator().manual_seed(1000 * self.seed + purpose)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,11 +104,11 @@ class Material:
 def tasks(parameters: Parameters) -> list[Task]:
     """All pieces of work of the main comparison, the longest first."""
     seeds = range(parameters.seeds)
-    found = [Task("photographs", 0, parameters)] if parameters.photographs else []
+    found = [Task(0, "photographs", parameters)] if parameters.photographs else []
     if parameters.cifar_images:
-        found += [Task("cifar10", seed, parameters) for seed in seeds]
+        found += [Task(seed, "cifar10", parameters) for seed in seeds]
     names = (parameters.dataset, "shapes", "planted")
-    return found + [Task(name, seed, parameters) for name in names for seed in seeds]
+    return found + [Task(seed, name, parameters) for name in names for seed in seeds]
 
 
 @lru_cache(maxsize=16)
@@ -194,20 +189,9 @@ def _trained(task: Task, training: ImageSet) -> Module:
     parameters = task.parameters
     part = training.take(min(parameters.train_images, len(training)))
     recipe = Recipe("natural", parameters.epochs, learning_rate=2e-3, batch=64)
-    identity = {
-        "data": part.digest,
-        "name": task.data,
-        "images": len(part),
-        "recipe": asdict(recipe),
-        "seed": task.seed,
-        "study": "saliency_baselines",
-    }
     model = build("cnn", part.image_shape, part.classes, task.seed)
-    return cached(
-        identity,
-        model,
-        lambda fresh: train(fresh, part.images, part.labels, recipe, seed=task.seed),
-    )
+    identity = {"data": task.data, "architecture": "cnn"}
+    return trained(identity, model, part, recipe, seed=task.seed)
 
 
 def _last_convolution(model: Module) -> Module:

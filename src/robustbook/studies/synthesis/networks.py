@@ -7,26 +7,27 @@ Read `KINDS` and `Network` first, then `load_point` (the trained network) and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
 from types import ModuleType
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
-from robustbook.bayes import mean_field, weight_noise
-from robustbook.bayes.mean_field import MeanField, train_mean_field
-from robustbook.bayes.weight_noise import train_map
-from robustbook.data import ImageSet, digits, load, mnist
+from robustbook.bayes.mean_field import MeanField
+from robustbook.data import ImageSet, digits, mnist
 from robustbook.measure import importance
 from robustbook.models import gated
-from robustbook.models.checkpoints import cached
-from robustbook.models.training import Recipe, train
-from robustbook.perturb import gradient, pruning
-from robustbook.perturb.gradient import pgd
+from robustbook.models.training import Recipe
+from robustbook.perturb import pruning
+from robustbook.studies import protocol
+from robustbook.studies.protocol import (
+    images_of,
+    most_probable,
+    seeds,
+    trained,
+    variational,
+)
 from robustbook.studies.synthesis.parameters import Parameters
-from robustbook.workers import map_in_workers
 
 # Imported by name, so that a page's hash covers the code that reads its data.
 DATA_MODULES = (digits, mnist)
@@ -89,20 +90,9 @@ class Network:
     seed: int
 
 
-def seeds(parameters: Parameters) -> range:
-    """Seeds of the networks of each kind."""
-    return range(parameters.first_seed, parameters.first_seed + parameters.seeds)
-
-
 def networks(parameters: Parameters, kinds: tuple[str, ...] = KINDS) -> list[Network]:
     """Every kind with every seed, kinds outermost."""
     return [Network(kind, seed) for kind in kinds for seed in seeds(parameters)]
-
-
-@lru_cache(maxsize=4)
-def images_of(dataset: str, split: str, limit: int) -> ImageSet:
-    """A class-balanced subset of a split, the same for every network."""
-    return load(dataset, split, limit=limit)
 
 
 def train_set(parameters: Parameters) -> ImageSet:
@@ -140,12 +130,11 @@ def load_point(network: Network, parameters: Parameters) -> nn.Sequential:
         return _tuned(network, parameters)
     if network.kind == PENALISED:
         return _penalised(network, parameters)
-    recipe = recipe_of(network.kind, parameters)
-    return _cached(
-        _identity(network, parameters, recipe=asdict(recipe)),
+    return _trained(
+        network,
+        parameters,
         _untrained(network, parameters),
-        lambda model: _fitted(model, recipe, network.seed, parameters),
-        code=_attacking(recipe),
+        recipe_of(network.kind, parameters),
     )
 
 
@@ -173,132 +162,60 @@ def build(shape: tuple[int, int, int], classes: int, seed: int) -> nn.Sequential
         )
 
 
-def _identity(
-    network: Network, parameters: Parameters, **numbers: object
-) -> dict[str, object]:
+def _identity(network: Network, **numbers: object) -> dict[str, object]:
     return {
         "study": "synthesis",
         "sizes": [CHANNELS, HIDDEN],
         **asdict(network),
-        "digest": train_set(parameters).digest,
         **numbers,
     }
 
 
-def _cached(
-    identity: dict[str, object],
-    model: nn.Module,
-    make: Callable[[nn.Module], nn.Module],
-    code: Sequence[ModuleType],
+def _trained(
+    network: Network,
+    parameters: Parameters,
+    model: nn.Sequential,
+    recipe: Recipe,
+    code: tuple[ModuleType, ...] = (),
+    **numbers: object,
 ) -> nn.Sequential:
-    """`code` names what this kind's training runs, besides what all trainings do: a
-    change of it trains the kind anew.
-    """
-    found = cached(identity, model, make, code=code)
-    assert isinstance(found, nn.Sequential)
-    return found.eval()
-
-
-def _attacking(recipe: Recipe) -> tuple[ModuleType, ...]:
-    return (gradient,) if recipe.steps else ()
-
-
-def _fitted(
-    model: nn.Module, recipe: Recipe, seed: int, parameters: Parameters
-) -> nn.Module:
-    """Train by a recipe; the attacks of FGSM training (one step) and MinMax (seven)
-    start at a random point.
-    """
-    data = train_set(parameters)
-
-    def attack(
-        model: nn.Module, images: Tensor, labels: Tensor, generator: Generator
-    ) -> Tensor:
-        step = (
-            recipe.epsilon if recipe.steps == 1 else 2.5 * recipe.epsilon / recipe.steps
-        )
-        return pgd(
-            model,
-            images,
-            labels,
-            epsilon=recipe.epsilon,
-            steps=recipe.steps,
-            step_size=step,
-            generator=generator,
-        )
-
-    return train(
+    found = trained(
+        _identity(network, **numbers),
         model,
-        data.images,
-        data.labels,
+        train_set(parameters),
         recipe,
-        seed=seed,
-        attack=attack if recipe.steps else None,
+        seed=network.seed,
+        code=code,
     )
+    assert isinstance(found, nn.Sequential)
+    return found
 
 
 def _penalised(network: Network, parameters: Parameters) -> nn.Sequential:
     """The most probable network under the prior of the Bayesian one: an L2 penalty and
     no spread.
     """
-    data = train_set(parameters)
-
-    def make(model: nn.Module) -> nn.Module:
-        assert isinstance(model, nn.Sequential)
-        return train_map(
-            model,
-            data.images,
-            data.labels,
-            prior_sd=parameters.prior_sd,
-            epochs=parameters.vi_epochs,
-            seed=network.seed,
-        )
-
-    identity = _identity(
-        network, parameters, prior_sd=parameters.prior_sd, epochs=parameters.vi_epochs
-    )
-    return _cached(
-        identity, _untrained(network, parameters), make, code=(weight_noise,)
+    return most_probable(
+        _identity(network),
+        _untrained(network, parameters),
+        train_set(parameters),
+        prior_sd=parameters.prior_sd,
+        epochs=parameters.vi_epochs,
+        seed=network.seed,
     )
 
 
 def load_posterior(network: Network, parameters: Parameters) -> MeanField:
     """The Bayesian network: independent Gaussian weights by variational inference."""
-    data, architecture = train_set(parameters), _untrained(network, parameters)
-
-    def make(holder: nn.Module) -> nn.Module:
-        found = train_mean_field(
-            architecture,
-            data.images,
-            data.labels,
-            prior_sd=parameters.prior_sd,
-            epochs=parameters.vi_epochs,
-            seed=network.seed,
-            scale_learning_rate=SCALE_RATE,
-        )
-        for part, values in zip(
-            holder.children(), (found.means, found.scales), strict=True
-        ):
-            part.load_state_dict(dict(values))
-        return holder
-
-    # Two networks side by side: the first has the means for weights, the second the
-    # deviations.
-    holder = nn.Sequential(
-        _untrained(network, parameters), _untrained(network, parameters)
-    )
-    identity = _identity(
-        network,
-        parameters,
+    return variational(
+        _identity(network),
+        _untrained(network, parameters),
+        train_set(parameters),
         prior_sd=parameters.prior_sd,
         epochs=parameters.vi_epochs,
-        scale_rate=SCALE_RATE,
+        seed=network.seed,
+        scale_learning_rate=SCALE_RATE,
     )
-    means, scales = (
-        {name: part.detach() for name, part in each.named_parameters()}
-        for each in _cached(identity, holder, make, code=(mean_field,)).children()
-    )
-    return MeanField(architecture, means, scales)
 
 
 def _tuned(network: Network, parameters: Parameters) -> nn.Sequential:
@@ -307,26 +224,20 @@ def _tuned(network: Network, parameters: Parameters) -> nn.Sequential:
     """
     parent = network.kind.rpartition(",")[0]
     _, share = PRUNED.get(network.kind, (parent, 0.0))
-    recipe = replace(
-        recipe_of(parent, parameters),
-        epochs=parameters.tune_epochs,
-        learning_rate=TUNING_RATE,
-    )
+    origin = recipe_of(parent, parameters)
     smaller = pruned(
         load_point(Network(parent, network.seed), parameters),
         share,
         train_set(parameters),
     )
-    origin = asdict(recipe_of(parent, parameters))
-    identity = _identity(
-        network, parameters, recipe=asdict(recipe), origin=origin, share=share
-    )
-    code = (*_attacking(recipe), gated, importance, pruning)
-    return _cached(
-        identity,
+    return _trained(
+        network,
+        parameters,
         smaller,
-        lambda model: _fitted(model, recipe, network.seed, parameters),
-        code=code,
+        replace(origin, epochs=parameters.tune_epochs, learning_rate=TUNING_RATE),
+        code=(gated, importance, pruning),
+        origin=asdict(origin),
+        share=share,
     )
 
 
@@ -366,9 +277,9 @@ def train_all(parameters: Parameters) -> None:
     second = networks(
         parameters, (TUNED[MINMAX], "MinMax, 50% pruned", TUNED[NATURAL], *PRUNED)
     )
-    for stage in (first, list(dict.fromkeys(second))):
-        map_in_workers(_train_one, [(network, parameters) for network in stage])
+    for stage in (first, second):
+        protocol.train_all(_load, [(network, parameters) for network in stage])
 
 
-def _train_one(item: tuple[Network, Parameters]) -> None:
-    load_point(*item)
+def _load(item: tuple[Network, Parameters]) -> nn.Sequential:
+    return load_point(*item)

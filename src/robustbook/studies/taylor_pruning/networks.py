@@ -4,18 +4,16 @@ trained once and kept.
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from robustbook.data import ImageSet, cifar10, digits, load, mnist
-from robustbook.models import checkpoints, prunable
+from robustbook.models import prunable
 from robustbook.models.prunable import Prunable
-from robustbook.models.training import Recipe, train
+from robustbook.models.training import Recipe
+from robustbook.studies.protocol import SeededTask, trained
 from robustbook.studies.taylor_pruning.parameters import Parameters
 
 # Imported by name, so that a page's hash covers the code that reads its data.
@@ -25,14 +23,13 @@ VGG_WIDTHS = (8, 8, 16, 16, 32, 32)
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(SeededTask):
     """One network's work: training and test images, the seed of its weights, and the
     run's parameters.
     """
 
     training: ImageSet
     test: ImageSet
-    seed: int
     parameters: Parameters
 
     def scored(self, count: int, part: int = 0) -> tuple[Tensor, Tensor]:
@@ -48,10 +45,6 @@ class Task:
         """
         images, labels = self.scored(count)
         return replace(self.training, images=images, labels=labels)
-
-    def generator(self, purpose: int) -> torch.Generator:
-        """Random numbers of this network for one purpose."""
-        return torch.Generator().manual_seed(1000 * self.seed + purpose)
 
 
 def load_images(name: str, parameters: Parameters) -> tuple[ImageSet, ImageSet]:
@@ -69,7 +62,7 @@ def tasks(
     images: tuple[ImageSet, ImageSet], parameters: Parameters, count: int
 ) -> list[Task]:
     """One task a seed 0 ... count - 1."""
-    return [Task(*images, seed, parameters) for seed in range(count)]
+    return [Task(seed, *images, parameters) for seed in range(count)]
 
 
 def lenet3(task: Task) -> Prunable:
@@ -120,28 +113,11 @@ def _trained(
     architecture: str, task: Task, count: int, epochs: int, learning_rate: float
 ) -> Prunable:
     recipe = Recipe("natural", epochs=epochs, learning_rate=learning_rate, batch=BATCH)
-    specification = {
+    identity = {
         "architecture": f"vgg {VGG_WIDTHS}" if architecture == "vgg" else architecture,
-        "data": task.training.digest,
-        "images": count,
         "of": len(task.training),
-        "recipe": repr(recipe),
-        "seed": task.seed,
-        "code": hashlib.sha256(
-            Path(inspect.getfile(prunable)).read_bytes()
-        ).hexdigest(),
     }
-    model = _built(architecture, task)
-    images, labels = task.scored(count)
-
-    def fit(network: torch.nn.Module) -> torch.nn.Module:
-        return train(
-            network.to(memory_format=torch.channels_last),
-            images,
-            labels,
-            recipe,
-            seed=task.seed,
-        )
-
-    checkpoints.cached(specification, model, fit)
-    return model.to(memory_format=torch.channels_last).eval()
+    model = _built(architecture, task).to(memory_format=torch.channels_last)
+    data = task.trained_on(count)
+    trained(identity, model, data, recipe, seed=task.seed, code=(prunable,))
+    return model.to(memory_format=torch.channels_last)

@@ -43,9 +43,9 @@ from robustbook.studies.bnn_attacks.networks import (
     Setting,
     convergence,
     fit,
-    images_of,
 )
 from robustbook.studies.bnn_attacks.parameters import Parameters
+from robustbook.studies.protocol import images_of
 from robustbook.workers import map_in_workers
 
 Array = npt.NDArray[np.float64]

@@ -25,6 +25,7 @@ from robustbook.measure.sequential import bounded_mean_interval
 from robustbook.measure.verification import ball
 from robustbook.results import Results
 from robustbook.stats import Interval, mean_interval_t, spearman
+from robustbook.studies import protocol
 from robustbook.studies.bnn_verification import networks
 from robustbook.studies.bnn_verification.measure.boxes import (
     record_convergence,
@@ -88,7 +89,7 @@ def test_images(task: networks.Task, parameters: Parameters) -> ImageSet:
 def measure_ten(parameters: Parameters) -> list[Measured]:
     """All methods and seeds on ten classes, side by side."""
     items = [("HMC", parameters.first_seed, parameters)]
-    seeds = range(parameters.first_seed, parameters.first_seed + parameters.seeds)
+    seeds = protocol.seeds(parameters)
     items += [
         (method, seed, parameters) for method in networks.METHODS[1:] for seed in seeds
     ]

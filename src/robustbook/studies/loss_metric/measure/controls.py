@@ -34,10 +34,10 @@ from robustbook.studies.loss_metric.networks import (
     load_network,
     main_network,
     masked_networks,
-    seeds,
 )
 from robustbook.studies.loss_metric.parameters import Parameters
 from robustbook.studies.loss_metric.rows import Rows, over_rows, psi_of
+from robustbook.studies.protocol import seeds
 from robustbook.workers import map_in_workers
 
 Array = NDArray[np.float64]

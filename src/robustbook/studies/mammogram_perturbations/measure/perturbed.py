@@ -28,6 +28,7 @@ from robustbook.results import Results
 from robustbook.studies.mammogram_perturbations import networks
 from robustbook.studies.mammogram_perturbations.networks import Network
 from robustbook.studies.mammogram_perturbations.parameters import Parameters
+from robustbook.studies.protocol import images_of
 from robustbook.workers import map_in_workers
 
 Array = NDArray[np.float64]
@@ -173,10 +174,8 @@ def task_of(network: Network, parameters: Parameters) -> Task:
             network.pitch,
             network.seed,
         )
-    test = networks.natural_images(
-        network.dataset, "test", parameters.natural_test_images
-    )
-    train = networks.natural_images(network.dataset, "train", network.examples)
+    test = images_of(network.dataset, "test", parameters.natural_test_images)
+    train = images_of(network.dataset, "train", network.examples)
     count = min(parameters.natural_attack_images, len(test), len(train))
     test, train = test.take(count), train.take(count)
     return Task(
@@ -421,9 +420,9 @@ def record_natural(
     """
     network = measured[0].network
     count = len(measured[0].clean)
-    test = networks.natural_images(
-        network.dataset, "test", parameters.natural_test_images
-    ).take(count)
+    test = images_of(network.dataset, "test", parameters.natural_test_images).take(
+        count
+    )
     labels = test.labels.numpy()
     _record_similarity(results, measured, "natural")
     resampling = draw_images(count, parameters)

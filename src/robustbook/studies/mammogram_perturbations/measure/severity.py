@@ -35,6 +35,7 @@ from robustbook.studies.mammogram_perturbations.measure.perturbed import (
 )
 from robustbook.studies.mammogram_perturbations.networks import Network
 from robustbook.studies.mammogram_perturbations.parameters import Parameters
+from robustbook.studies.protocol import images_of
 from robustbook.workers import map_in_workers
 
 Array = NDArray[np.float64]
@@ -113,9 +114,7 @@ def _measure_natural(
     network: Network, severities: Sequence[float], parameters: Parameters
 ) -> Curve:
     model = networks.load_network(network)
-    test = networks.natural_images(
-        network.dataset, "test", parameters.natural_test_images
-    )
+    test = images_of(network.dataset, "test", parameters.natural_test_images)
     scores = {
         severity: (
             compute_logits(
@@ -407,9 +406,7 @@ def record_published(results: Results, parameters: Parameters) -> None:
     """Accuracy of the published ResNet-20 as it comes, before it is trained on for the
     natural arm.
     """
-    test = networks.natural_images(
-        parameters.natural_dataset, "test", parameters.natural_test_images
-    )
+    test = images_of(parameters.natural_dataset, "test", parameters.natural_test_images)
     right = compute_logits(published_resnet20(), test.images).argmax(1) == test.labels
     results.add(
         "published network's accuracy",

@@ -64,7 +64,7 @@ def setting_tasks(parameters: Parameters) -> list[Task]:
     """The tasks on which settings vary."""
     small = parameters.model_copy(update={"images": parameters.setting_images})
     return [
-        Task(name, seed, small)
+        Task(seed, name, small)
         for name in (parameters.dataset, "shapes")
         for seed in range(parameters.seeds)
     ]
