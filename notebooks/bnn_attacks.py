@@ -443,7 +443,7 @@ for name, title in titles.items():
             ),
             caption=f"{title}: averaged over kinds and severities the BNN leads the "
             f"L2-regularised CNN by {page.interval(lead)} (share; images that "
-            f"both get right when clean, interval over {lead.n} images and "
+            "both get right when clean, interval over these images and "
             f"{seeds} seeds).",
         )
     )
@@ -539,8 +539,7 @@ page.table(
     rows.matching(results, titles),
     caption="The BNN's lead over the second CNN: clean, and under PGD (mean over "
     "budgets) on images that both get right and on all images. 95 % intervals "
-    "over images and seeds; images: how many are right for both in at least "
-    "one repetition.",
+    "over images and seeds.",
 )
 
 # %% [markdown]

@@ -344,13 +344,12 @@ said += (
     f"{hardest.factors['severity']:g} takes {page.interval(hardest)} of it. "
 )
 said += (
-    f"Clean accuracy on {natural_test.title}: {page.interval(base)} over {base.n:,} "
-    "images. "
+    f"Clean accuracy on {natural_test.title}: {page.interval(base)} over {base.over}. "
 )
 for row in results.select("clean AUC", leg="mias"):
     said += (
         f"Clean AUC on mini-MIAS, lesion against normal: {page.interval(row)} over "
-        f"{row.n} women. "
+        f"{row.over}. "
     )
 page.figure(
     figures.draw_losses(results),
@@ -501,7 +500,7 @@ page.figure(
     )
     + f". A blur-augmented network has {natural_at('blur-augmented', 0.0)} "
     f"unfiltered and {natural_at('blur-augmented', 2.0)} at 2 mm. "
-    f"Bands and brackets: 95 % over {base.over} (n = {base.n:,} images).",
+    f"Bands and brackets: 95 % over {base.over}.",
 )
 
 # %% [markdown]
@@ -531,10 +530,7 @@ page.figure(
         f"{page.interval(inside[kind, 'outside'])})"
         for kind in severity.SUBTASKS
     )
-    + (
-        f". 95 % over {inside['soft tissue', 'inside'].over} (n = "
-        f"{inside['soft tissue', 'inside'].n} exams)."
-    ),
+    + f". 95 % over {inside['soft tissue', 'inside'].over}.",
 )
 
 # %% [markdown]

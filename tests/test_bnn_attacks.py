@@ -255,7 +255,7 @@ def test_a_mask_leaves_images_out() -> None:
     mask = np.array([[0.0, 1, 1, 1], [0, 1, 1, 1]])
     lead_ = rows.paired_lead(first, second, mask)
     assert lead_.value == pytest.approx(1 / 6)
-    assert lead_.n == 3  # the first image is never right for both
+    assert lead_.n == 2  # the outermost level: seeds
 
 
 def test_networks_that_are_never_both_right_are_not_compared() -> None:

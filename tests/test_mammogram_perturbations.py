@@ -5,17 +5,17 @@ they say, its networks what they are.
 from __future__ import annotations
 
 import ast
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from robustbook import exercises
+from robustbook import exercises, stats
 from robustbook.data import nyu_predictions
 from robustbook.data.phantoms import Settings, generate, texture
 from robustbook.data.store import data_root
-from robustbook.measure import roc
 from robustbook.models.prunable import RESNET20_FILE, published_resnet20
 from robustbook.results import Results
 from robustbook.studies.mammogram_perturbations import (
@@ -679,22 +679,20 @@ def test_a_natural_loss_that_is_next_to_nothing_is_not_shared_out(
 
 
 def test_intervals_of_the_natural_arm_draw_images_and_seeds() -> None:
-    resampling = perturbed.draw_images(400, SMALL)
-    assert resampling.weights.shape == (SMALL.resamples, 400)
-    assert (resampling.weights.sum(axis=1) == 400).all()
+    (images,) = stats.draw(400, seed=0, resamples=SMALL.resamples)
+    assert images.counts.shape == (SMALL.resamples, 400)
+    assert (images.counts.sum(axis=1) == 400).all()
     right = (np.arange(400) < 300).astype(float)
-    alone = roc.resampled(
-        perturbed.share_right, np.zeros(400), right, resampling
-    ).interval()
+    alone = perturbed.mean_accuracy(right[None], images).interval()
     assert alone.value == pytest.approx(0.75)
     assert (alone.high - alone.low) / 2 == pytest.approx(
         1.96 * np.sqrt(0.75 * 0.25 / 400), rel=0.4
     )
+    assert alone.n == 400
     unlike = np.stack([right, 1 - right])
-    both = roc.resampled(
-        perturbed.share_right, np.zeros(400), unlike, resampling
-    ).interval()
+    both = perturbed.mean_accuracy(unlike, images).interval()
     assert both.high - both.low > 3 * (alone.high - alone.low)
+    assert both.n == 2
     assert perturbed.over_images(2) == "seeds and images"
 
 
@@ -867,12 +865,12 @@ def test_published_losses_agree_with_the_notes(
     network, subgroup, level = key
     chosen, positive = predictions.task(subgroup)
     ensemble = predictions.networks[network, "unperturbed"].mean(axis=0)[:, chosen]
-    resampling = roc.draw(
-        positive[chosen], predictions.exams[chosen], seed=0, resamples=500
+    (exams,) = stats.draw(
+        predictions.exams[chosen], seed=0, resamples=500, positive=positive[chosen]
     )
     place = nyu_predictions.SEVERITIES.index(level)
     clean, blurred = (
-        roc.resampled(roc.auc, positive[chosen], ensemble[row], resampling)
+        stats.crossed(partial(stats.auc, positive[chosen], ensemble[row]), exams)
         for row in (0, place)
     )
     found, (value, low, high) = (blurred - clean).interval(), CHANGES[key]

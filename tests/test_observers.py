@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.stats import ks_2samp, norm
 from sklearn.metrics import roc_auc_score
 
+from robustbook import stats
 from robustbook.errors import ParameterError
-from robustbook.measure import roc
 from robustbook.measure.observers import (
     auc_of,
     channelised_hotelling,
@@ -29,10 +31,8 @@ def test_auc_and_ks_equal_scikit_learns_and_scipys(seed: int, digits: int) -> No
     rng = np.random.default_rng(seed)
     positive, scores = rng.random(50) < 0.3, np.round(rng.normal(size=50), digits)
     positive[:2] = True, False
-    assert roc.auc(positive, scores)[0] == pytest.approx(
-        roc_auc_score(positive, scores)
-    )
-    assert roc.ks(positive, scores)[0] == pytest.approx(
+    assert stats.auc(positive, scores) == pytest.approx(roc_auc_score(positive, scores))
+    assert stats.ks(positive, scores) == pytest.approx(
         ks_2samp(scores[positive], scores[~positive]).statistic
     )
 
@@ -43,15 +43,15 @@ def test_weights_count_rows_as_often_as_they_say() -> None:
     weights[:, :2], positive[:2] = 1, (True, False)
     for row, area, gap in zip(
         weights,
-        roc.auc(positive, scores, weights),
-        roc.ks(positive, scores, weights),
+        stats.auc(positive, scores, weights),
+        stats.ks(positive, scores, weights),
         strict=True,
     ):
         repeated = np.repeat(np.arange(40), row.astype(int))
         assert area == pytest.approx(
             roc_auc_score(positive[repeated], scores[repeated])
         )
-        assert gap == pytest.approx(roc.ks(positive[repeated], scores[repeated])[0])
+        assert gap == pytest.approx(stats.ks(positive[repeated], scores[repeated]))
 
 
 def test_clustered_interval_covers_the_truth_and_a_naive_one_does_not() -> None:
@@ -72,11 +72,9 @@ def test_clustered_interval_covers_the_truth_and_a_naive_one_does_not() -> None:
             ("women", np.repeat(np.arange(women), 6)),
             ("breasts", np.arange(6 * women)),
         ):
-            drawn = roc.resampled(
-                roc.auc,
-                positive,
-                scores,
-                roc.draw(positive, groups, seed=0, resamples=200),
+            drawn = stats.crossed(
+                partial(stats.auc, positive, scores),
+                *stats.draw(groups, seed=0, resamples=200, positive=positive),
             )
             low, high = drawn.interval().bounds
             covered[name] += low <= truth <= high
@@ -87,22 +85,24 @@ def test_clustered_interval_covers_the_truth_and_a_naive_one_does_not() -> None:
 def test_differences_of_statistics_are_paired() -> None:
     positive = RNG.random(80) < 0.4
     scores = RNG.normal(size=(3, 80)) + positive
-    resampling = roc.draw(positive, np.arange(80), seed=1, resamples=100)
-    first = roc.resampled(roc.auc, positive, scores, resampling)
-    same = roc.resampled(roc.auc, positive, 3 * scores + 1, resampling)
+    draws = stats.draw(3, 80, seed=1, resamples=100, positive=positive)
+    first, same = (
+        stats.mean_over_seeds(partial(stats.auc, positive), table, *draws)
+        for table in (scores, 3 * scores + 1)
+    )
     assert (first - same).interval().bounds == (0, 0)
-    assert first.units == 80
+    assert first.n == 3
 
 
 def test_impossible_rankings_are_refused() -> None:
     with pytest.raises(ValueError, match="both classes"):
-        roc.auc(np.zeros(4), np.arange(4))
+        stats.auc(np.zeros(4), np.arange(4))
     with pytest.raises(ValueError, match="finite"):
-        roc.auc([1, 0], [np.nan, 0])
-    with pytest.raises(ValueError, match="entries"):
-        roc.auc([1, 0], [1, 2, 3])
-    with pytest.raises(ValueError, match="two groups"):
-        roc.draw([1, 0], [3, 3], seed=0, resamples=10)
+        stats.auc([1, 0], [np.nan, 0])
+    with pytest.raises(ValueError, match="one length"):
+        stats.auc([1, 0], [1, 2, 3])
+    with pytest.raises(ValueError, match="two independent units"):
+        stats.draw([3, 3], seed=0, resamples=10, positive=[1, 0])
 
 
 # Observers
@@ -185,7 +185,7 @@ def test_the_hotelling_index_is_what_a_simulated_observer_reaches() -> None:
         for patches in (noise[:4000] + signal, noise[4000:])
     ]
     expected = auc_of(detectability(signal, power, observer="hotelling"))
-    area = roc.auc(np.repeat([1, 0], 4000), np.concatenate(answers))[0]
+    area = stats.auc(np.repeat([1, 0], 4000), np.concatenate(answers))
     assert area == pytest.approx(expected, abs=0.015)
 
 

@@ -82,7 +82,7 @@ def test_shares_have_the_exact_interval() -> None:
 def test_a_rank_correlation_is_that_of_scipy(pairs: list[tuple[int, int]]) -> None:
     first, second = np.array(pairs, dtype=float).T
     if np.ptp(first) == 0 or np.ptp(second) == 0:
-        with pytest.raises(ValueError, match="not defined"):
+        with pytest.raises(ValueError, match="must be defined"):
             spearman(first, second, seed=0, resamples=10)
         assert rank_correlation(first, second) == 0
         return
@@ -114,18 +114,18 @@ def test_a_constant_sample_has_no_width() -> None:
 def test_what_has_no_interval_is_refused() -> None:
     for impossible in ([1.0], [], [1.0, float("nan")], [1.0, float("inf")]):
         with pytest.raises(
-            ValueError, match=r"two independent units|finite|not defined"
+            ValueError, match=r"two independent units|finite|at least 1"
         ):
             bootstrap_mean(impossible, seed=0)
     with pytest.raises(ValueError, match="two independent"):
         mean_interval_t([1.0])
     with pytest.raises(ValueError, match="two independent"):
         bootstrap_mean([1.0, 2.0], seed=0, groups=["a", "a"])
-    with pytest.raises(ValueError, match="same length"):
+    with pytest.raises(ValueError, match="one length"):
         spearman([1.0, 2.0], [1.0], seed=0)
-    with pytest.raises(ValueError, match="each of 3 rows"):
+    with pytest.raises(ValueError, match="one length"):
         bootstrap_mean([1.0, 2.0, 3.0], seed=0, groups=["a", "b"])
-    with pytest.raises(ValueError, match="not defined"):
+    with pytest.raises(ValueError, match="must be defined"):
         spearman([1, 1], [0.1, 0.2], seed=0)
     for successes, trials in ((1, 0), (3, 2), (-1, 2)):
         with pytest.raises(ValueError, match="successes"):

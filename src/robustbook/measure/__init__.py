@@ -5,5 +5,5 @@ with `box_divergence`. How probable over a posterior: `sequential` and `verifica
 whose oracles are `region_attack`, `certificate` and `branch_and_bound`; how unsure:
 `uncertainty`. Which pixels: `saliency`, `windowed_occlusion`, `saliency_metrics` and
 `similarity`. Which units: `importance` and `oracle`. How visible, how separable:
-`observers` and `roc`.
+`observers`.
 """

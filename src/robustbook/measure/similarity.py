@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from scipy.stats import rankdata
 from torch import Tensor
 
+from robustbook.stats import rank_correlation
+
 SSIM_WINDOW = 7
 TOP_SHARE = 0.1
 
@@ -24,21 +26,12 @@ def ranks(maps: Tensor) -> Tensor:
     return torch.from_numpy(rankdata(flat, axis=1))
 
 
-def correlate(first: Tensor, second: Tensor) -> Tensor:
-    """Pearson's correlation of rows (N, P); 0 where a row is constant, since a constant
-    says nothing. (N,)
-    """
-    first = first.double() - first.double().mean(1, keepdim=True)
-    second = second.double() - second.double().mean(1, keepdim=True)
-    length = first.norm(dim=1) * second.norm(dim=1)
-    return torch.where(
-        length > 0, (first * second).sum(1) / length.clamp_min(1e-300), 0.0
-    )
-
-
 def spearman(first: Tensor, second: Tensor) -> Tensor:
-    """Spearman's rank correlation of the pixels of two maps."""
-    return correlate(ranks(first), ranks(second))
+    """Spearman's rank correlation of the pixels of two maps; 0 where a map is constant,
+    since a constant says nothing.
+    """
+    flat = (maps.flatten(1).cpu().numpy() for maps in (first, second))
+    return torch.from_numpy(rank_correlation(*flat)).to(first.device)
 
 
 def stretch(maps: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 from clean inputs.
 
 Read `Uncertainty` and `uncertainty` first (scores of one image), then `relative_spread`
-(a collapsed posterior), then `ranking_kernel` and `auroc` (a score as an alarm).
+(a collapsed posterior), then `auroc` (a score as an alarm).
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from robustbook import checks, stats
 from robustbook.bayes.weights import WeightSamples
-
-Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,24 +90,12 @@ def relative_spread(samples: WeightSamples) -> dict[str, float]:
     return found
 
 
-def ranking_kernel(clean: npt.ArrayLike, attacked: npt.ArrayLike) -> Array:
-    """Matrix (N, M): 1 where the attacked score is above the clean one, 1/2 where they
-    are equal, else 0.
-    """
-    low, high = (
-        np.asarray(clean, dtype=float)[:, None],
-        np.asarray(attacked, dtype=float)[None],
-    )
-    return (high > low) + 0.5 * (high == low)
-
-
 def auroc(clean: npt.ArrayLike, attacked: npt.ArrayLike) -> float:
     """Probability that an attacked input scores above a clean one (ties count half):
     the area under the ROC curve.
 
-    Raises ValueError if either of them is empty.
+    Raises ArgumentError if either of them is empty or not finite.
     """
-    kernel = ranking_kernel(clean, attacked)
-    if not kernel.size:
-        raise ValueError("AUROC needs clean and attacked scores, got none of one kind")
-    return float(kernel.mean())
+    columns = checks.values(clean, "clean"), checks.values(attacked, "attacked")
+    positive = np.repeat([0, 1], [len(column) for column in columns])
+    return float(stats.auc(positive, np.concatenate(columns)))

@@ -40,15 +40,10 @@ def rounded(number: float, digits: int = 3) -> str:
     return f"{round(number, digits) + 0.0:.{digits}f}"
 
 
-def _over(*metrics: Metric) -> str:
-    """What the intervals of a sentence are over, and how many images stand
-    behind them.
-    """
-    counts = sorted({metric.n for metric in metrics if metric.n is not None})
-    if not counts:
-        return ""
-    images = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    return f" Intervals: 95 % over seeds and {images} images."
+def _over(results: Results, dataset: str) -> str:
+    """What the intervals of a sentence are over."""
+    images = results.one("images", dataset=dataset).value
+    return f" Intervals: 95 % over seeds and {images:.0f} images."
 
 
 def _by_dataset(
@@ -111,8 +106,7 @@ def _transfer_and_white_box(results: Results, dataset: str) -> Judgement:
         f"{_within(noise)}. Attacked itself with averaged gradients the BNN leads the "
         f"second CNN by {_within(white_box)}. Check: accuracy under EOT less that "
         f"under transfer is {_within(weak)}, from a random start alone "
-        f"{_within(alone)}."
-        + _over(transfer, penalised, ensemble, noise, white_box, weak, alone)
+        f"{_within(alone)}." + _over(results, dataset)
     )
     if not _above(transfer):
         return Judgement("not reproduced", evidence)
@@ -140,7 +134,7 @@ def _interference(results: Results, dataset: str) -> Judgement:
         "mean accuracy over five kinds of interference at five severities: the BNN "
         f"leads the CNN by {_within(lead[CNN])}, a second CNN by "
         f"{_within(lead[SECOND])}, the L2-regularised CNN by "
-        f"{_within(lead[PENALISED])}." + _over(*lead.values())
+        f"{_within(lead[PENALISED])}." + _over(results, dataset)
     )
     if not _above(lead[CNN]):
         return Judgement("not reproduced", evidence)
@@ -170,8 +164,7 @@ def _alarm(results: Results, dataset: str) -> Judgement:
         f"{_within(area('uncertainty-aware'))} where the attack also lowers it; "
         f"predictive entropy: {area('transfer', 'entropy').value:.3f}, "
         f"{area('EOT', 'entropy').value:.3f}, "
-        f"{area('uncertainty-aware', 'entropy').value:.3f}."
-        + _over(area("transfer"), ahead)
+        f"{area('uncertainty-aware', 'entropy').value:.3f}." + _over(results, dataset)
     )
     if area("uncertainty-aware").value <= ALARM or not ahead.value > AHEAD:
         return Judgement("not reproduced", evidence)
@@ -207,10 +200,9 @@ def _designs(results: Results, dataset: str) -> Judgement:
         )
         if row.value > 0
     )
-    sentences, holds, used = [], {}, []
+    sentences, holds = [], {}
     for way in ("transfer", "EOT"):
         against = {over: lead(way, over) for over in (BNN, "stoch+det", SECOND)}
-        used += list(against.values())
         holds[way] = [
             (against[BNN].high or 0) >= 0,
             _above(against[SECOND]),
@@ -227,7 +219,7 @@ def _designs(results: Results, dataset: str) -> Judgement:
             ". Smallest mean deviation over mean weight of its stochastic layers: "
             f"{spread:.2f}."
         )
-        + _over(*used)
+        + _over(results, dataset)
     )
     if spread < COLLAPSED:
         return Judgement(

@@ -8,15 +8,15 @@ Read `resample` and `paired_lead` first (what the intervals are over), then the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from robustbook import stats
 from robustbook.errors import ParameterError
-from robustbook.measure.uncertainty import ranking_kernel
 from robustbook.perturb.interference import KINDS as INTERFERENCES
 from robustbook.perturb.interference import SEVERITIES
 from robustbook.results import Metric, Results
@@ -89,40 +89,24 @@ def tables(measured: Sequence[Measured]) -> list[Table]:
 
 
 @lru_cache(maxsize=8)
-def resample(seeds: int, images: int) -> tuple[Array, Array]:
-    """How often each seed (R, seeds) and each image (R, images) is drawn in R bootstrap
-    samples; the same every time.
-    """
-    generator = np.random.default_rng(0)
-    seed_counts = generator.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES)
-    image_counts = generator.multinomial(images, np.full(images, 1 / images), RESAMPLES)
-    return seed_counts.astype(float), image_counts.astype(float)
+def resample(seeds: int, images: int) -> tuple[stats.Resampling, ...]:
+    """Draws of seeds and of images, the same every time."""
+    return stats.draw(seeds, images, seed=0, resamples=RESAMPLES)
 
 
 def crossed_mean(values: Array, weights: Array | None = None) -> Interval:
     """Weighted mean of `values` (seeds, images) with a bootstrap interval that draws
     seeds and images independently.
 
-    The interval's n counts the images with a weight in at least one repetition.
-
     Raises ParameterError if all weights are 0.
     """
-    weights = np.ones_like(values) if weights is None else weights
-    if not weights.any():
+    if weights is not None and not weights.any():
         raise ParameterError(
             "no image is right for both networks: more training images or epochs "
             "are needed"
         )
-    by_seed, by_image = resample(*values.shape)
-    total = np.einsum("rs,si,ri->r", by_seed, values * weights, by_image)
-    count = np.einsum("rs,si,ri->r", by_seed, weights, by_image)
-    low, high = np.quantile(total[count > 0] / count[count > 0], [0.025, 0.975])
-    return Interval(
-        float((values * weights).sum() / weights.sum()),
-        float(low),
-        float(high),
-        int(weights.any(0).sum()),
-    )
+    draws = resample(*values.shape)
+    return stats.crossed_mean(values, *draws, weights=weights).interval()
 
 
 def paired_lead(first: Array, second: Array, both_right: Array) -> Interval:
@@ -136,21 +120,16 @@ def crossed_auroc(
     """AUROC of scores (seeds, images), mean over seeds; less that of the scores `less`
     on the same images.
     """
-    kernels = np.stack(
-        [ranking_kernel(low, high) for low, high in zip(clean, attacked, strict=True)]
-    )
-    if less is not None:
-        kernels -= np.stack(
-            [ranking_kernel(low, high) for low, high in zip(*less, strict=True)]
+    images = clean.shape[1]
+    seeds, pairs = resample(*clean.shape)
+    both = stats.Resampling(np.tile(pairs.counts, 2), pairs.n)
+    found, *rivals = (
+        stats.mean_over_seeds(
+            partial(stats.auc, np.repeat([0, 1], images)), np.hstack(pair), seeds, both
         )
-    by_seed, by_image = resample(len(clean), clean.shape[1])
-    by_kernel = (
-        np.stack([((by_image @ kernel) * by_image).sum(1) for kernel in kernels])
-        / clean.shape[1] ** 2
+        for pair in ((clean, attacked), *([less] if less else []))
     )
-    drawn = (by_seed * by_kernel.T).sum(1) / len(clean)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Interval(float(kernels.mean()), float(low), float(high), clean.shape[1])
+    return (found - rivals[0] if rivals else found).interval()
 
 
 def record_all(
@@ -776,7 +755,6 @@ def matching(results: Results, titles: dict[str, str]) -> pd.DataFrame:
                 "clean": clean,
                 "crafted": way,
                 "both right": within(pair[0]),
-                "images": str(pair[0].n),
                 "all": within(pair[1]),
             }
             lines.append(line)

@@ -108,6 +108,7 @@ def judge_methods(results: Results) -> Judgement:
     gaps = {
         name: results.one("accuracy difference", posterior=name) for name in differences
     }
+    images = results.select("robustness of an image", posterior="HMC")
     mixed = results.one("worst R-hat", task="ten classes", quantity="predictions")
     if any((row.n or 0) < MINIMAL_SEEDS for row in gaps.values()):
         return Judgement(
@@ -116,7 +117,7 @@ def judge_methods(results: Results) -> Judgement:
         )
     evidence = " ".join(
         f"{name} minus MC dropout: robustness {_within(differences[name])}, of right "
-        f"answers {_within(right[name])} (both over {differences[name].n} images and "
+        f"answers {_within(right[name])} (both over {len(images)} images and "
         f"{gaps[name].n} seeds), accuracy {_counted(gaps[name])}."
         for name in differences
     )

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from robustbook.measure.surfaces import Surface
 from robustbook.plots import ranking, style, surfaces
 from robustbook.results import Results
+from robustbook.stats import kendall
 from robustbook.studies.loss_metric.measure.evaluation import Evaluation
 from robustbook.studies.loss_metric.measure.landscape import LINE_POINTS, REACH
 from robustbook.studies.loss_metric.networks import ARCHITECTURES, TRAININGS
-from robustbook.studies.loss_metric.rows import kendall_table
 
 Array = NDArray[np.float64]
 QUANTITIES: tuple[surfaces.Quantity, ...] = ("cross_entropy", "decision")
@@ -206,9 +206,7 @@ def draw_stability(scores: dict[str, Array], strengths: int) -> Figure:
     """
     figure, axes = pyplot.subplots(1, len(scores), figsize=(style.FIGURE_WIDTH, 3.1))
     for ax, (name, table) in zip(axes, scores.items(), strict=True):
-        mesh = ax.imshow(
-            kendall_table(table), vmin=-1, vmax=1, cmap="PuOr", rasterized=True
-        )
+        mesh = ax.imshow(kendall(table), vmin=-1, vmax=1, cmap="PuOr", rasterized=True)
         edges = np.arange(1, 3) * strengths - 0.5
         ax.hlines(edges, -0.5, len(table) - 0.5, color="white", linewidth=1.5)
         ax.vlines(edges, -0.5, len(table) - 0.5, color="white", linewidth=1.5)

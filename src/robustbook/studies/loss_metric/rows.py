@@ -21,9 +21,12 @@ from robustbook.plots import style
 from robustbook.results import Results
 from robustbook.stats import (
     Interval,
+    bootstrap,
     bootstrap_mean,
     bootstrap_median,
-    bootstrap_rows,
+    crossed,
+    draw,
+    kendall,
     rank_correlation,
 )
 from robustbook.studies.loss_metric.claims import RANK_QUALITY
@@ -251,13 +254,8 @@ def over_rows(
     """`statistic(rows)` on rows 0..count-1 with its 95 % bootstrap interval; with
     `groups` whole groups are drawn.
     """
-    return bootstrap_rows(
-        lambda rows: statistic(rows.astype(np.int64)),
-        np.arange(count),
-        seed=0,
-        groups=groups,
-        resamples=RESAMPLES,
-    )
+    level = count if groups is None else groups
+    return bootstrap(statistic, level, seed=0, resamples=RESAMPLES).interval()
 
 
 def overview(results: Results) -> pd.DataFrame:
@@ -364,24 +362,11 @@ def spread_over_seeds(results: Results, dataset: str) -> pd.DataFrame:
 # --------------------------------------------------------------------------------------
 
 
-def kendall_table(scores: Array) -> Array:
-    """Kendall's tau-b (S, S) between the rows of `scores` (settings S, networks): how
-    alike the settings rank.
-
-    A pair of settings of which one does not tell any two networks apart agrees on
-    nothing: tau 0.
-    """
-    first, second = np.triu_indices(scores.shape[1], 1)
-    order = np.sign(scores[:, first] - scores[:, second])
-    norm = np.sqrt(np.abs(order).sum(axis=1))
-    order = order / np.where(norm > 0, norm, 1)[:, None]
-    result: Array = order @ order.T
-    return result
-
-
 def mean_kendall(scores: Array) -> float:
-    """Mean of `kendall_table` over all pairs of different settings."""
-    return float(kendall_table(scores)[np.triu_indices(len(scores), 1)].mean())
+    """Kendall's tau between rows of `scores` (settings, networks), mean over all pairs
+    of different settings.
+    """
+    return float(kendall(scores)[np.triu_indices(len(scores), 1)].mean())
 
 
 def setting_scores(
@@ -559,13 +544,13 @@ def stability_parts(settings: int) -> dict[str, NDArray[np.bool_]]:
 
 
 def _remembered_kendall(table: Array) -> Callable[[Rows], Array]:
-    """`kendall_table` of drawn networks; every statistic draws the same ones, so each
+    """`kendall` of drawn networks; every statistic draws the same ones, so each
     draw is worked out once.
     """
 
     @cache
     def of_bytes(rows: bytes) -> Array:
-        return kendall_table(table[:, np.frombuffer(rows, dtype=np.int64)])
+        return kendall(table[:, np.frombuffer(rows, dtype=np.int64)])
 
     return lambda rows: of_bytes(rows.tobytes())
 
@@ -752,7 +737,7 @@ def record_slices(results: Results, slices: Sequence[Slice], classes: str) -> No
     results.add(
         "smallest cross-entropy threshold error",
         over_two_ways(errors, networks, images),
-        over="networks and images, both drawn; n is the fewer",
+        over="networks and images, both drawn",
         unit="share of cells",
         classes=classes,
         networks=len(set(networks)),
@@ -775,23 +760,16 @@ def over_two_ways(
     factors, each on its own.
 
     Planes of one image are alike and so are planes of one network, so neither planes
-    nor one of the two may be drawn alone
-    (the pigeonhole bootstrap, Owen 2007). `n` is the smaller number of units.
+    nor one of the two may be drawn alone.
     """
-    generator = np.random.default_rng(0)
-    weights = np.ones((RESAMPLES, len(values)))
-    counts = []
-    for factor in (first, second):
-        units, unit = np.unique([str(each) for each in factor], return_inverse=True)
-        drawn = generator.multinomial(
-            len(units), np.full(len(units), 1 / len(units)), size=RESAMPLES
-        )
-        weights *= drawn[:, unit]
-        counts.append(len(units))
-    total = weights.sum(axis=1)
-    means = (weights @ values)[total > 0] / total[total > 0]
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Interval(float(values.mean()), float(low), float(high), min(counts))
+    names = ([str(each) for each in factor] for factor in (first, second))
+
+    def mean(one: Array, other: Array) -> Array:
+        weights = one * other
+        result: Array = weights @ values / weights.sum(axis=1)
+        return result
+
+    return crossed(mean, *draw(*names, seed=0, resamples=RESAMPLES)).interval()
 
 
 def record_lines(results: Results, evaluations: Sequence[Evaluation]) -> None:

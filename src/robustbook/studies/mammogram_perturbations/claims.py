@@ -110,8 +110,8 @@ def _natural_control(results: Results, decided: list[tuple[str, float]]) -> str:
         for row in rows
     )
     found = (
-        " Control, loss of accuracy of natural images at the same severities (n = "
-        f"{rows[0].n} images): {said}."
+        " Control, loss of accuracy of natural images at the same severities (over "
+        f"{rows[0].over}): {said}."
     )
     if not silent:
         return f"{found} Natural images are sensitive to all {len(rows)} as well."

@@ -12,7 +12,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from robustbook.measure.rank_agreement import agreement, rank_matrix
+from robustbook.measure.rank_agreement import agreement
+from robustbook.stats import rank_matrix
 
 Array = NDArray[np.float64]
 
@@ -85,7 +86,7 @@ def check_interval(answer: Callable[[Array, int], tuple[float, float]] | None) -
     ):
         low, high = answer(values, 400)
         low_book, high_book = (
-            end[0, 1] for end in agreement(values, seed=0, resamples=400).interval()
+            end[0, 1] for end in agreement(values, seed=0, resamples=400).bounds()
         )
         assert low <= rank_matrix(values.reshape(-1, 2))[0, 1] <= high, (
             "The correlation itself must lie inside the interval."

@@ -71,15 +71,8 @@ TRAINED = (
     POSTERIOR,
 )
 KINDS = (*TRAINED, *PRUNED)
-FAMILIES = tuple(
-    tuple(
-        place
-        for place, kind in enumerate(KINDS)
-        if kind == head or PRUNED.get(kind, ("",))[0] == head
-    )
-    for head in TRAINED
-)
-"""A trained kind together with those that were pruned from it, as places in `KINDS`."""
+FAMILIES = tuple(TRAINED.index(PRUNED.get(kind, (kind,))[0]) for kind in KINDS)
+"""By place in `KINDS` the family: a trained kind with those pruned from it."""
 
 
 @dataclass(frozen=True)

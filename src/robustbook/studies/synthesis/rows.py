@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 
 from robustbook import stats
 from robustbook.measure import rank_agreement
-from robustbook.measure.rank_agreement import Drawn
 from robustbook.measure.uncertainty import auroc
 from robustbook.results import Metric, Results
-from robustbook.stats import Interval
+from robustbook.stats import Drawn, Interval
 from robustbook.studies.synthesis import networks
 from robustbook.studies.synthesis.claims import (
     CERTIFIED,
@@ -113,21 +112,13 @@ def _prunable(each: Measured, resamples: int) -> Interval:
     """The prunable share, its interval by drawing the images on which accuracy is
     counted.
     """
-    count = each.curve.shape[1]
-    weights = (
-        np.random.default_rng(0).multinomial(
-            count, np.full(count, 1 / count), size=resamples
-        )
-        / count
-    )
-    drawn = prunable_share(each.shares, weights @ each.curve.T)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Interval(
-        float(prunable_share(each.shares, each.curve.mean(1))),
-        float(low),
-        float(high),
-        count,
-    )
+    images = stats.draw(each.curve.shape[1], seed=0, resamples=resamples)
+
+    def share(counts: Array) -> Array:
+        kept = counts @ each.curve.T / counts.sum(axis=1, keepdims=True)
+        return prunable_share(each.shares, kept)
+
+    return stats.crossed(share, *images).interval()
 
 
 def _record_brackets(
@@ -219,7 +210,7 @@ def record_correlations(results: Results, parameters: Parameters) -> None:
         values, seed=seed, resamples=resamples, families=networks.FAMILIES
     )
     for place, lens in enumerate(LENSES):
-        low, high = ceiling.interval()
+        low, high = ceiling.bounds()
         if np.isfinite(ceiling.value[place]):
             interval = (float(low[place]), float(high[place]))
             results.add(
@@ -242,7 +233,7 @@ def _record_pairs(
     """One row for each pair of lenses that has a correlation, the first of them the
     earlier in `LENSES`.
     """
-    low, high = drawn.interval()
+    low, high = drawn.bounds()
     for first, second in zip(*np.triu_indices(len(LENSES), k=1), strict=True):
         if np.isfinite(
             [drawn.value[first, second], low[first, second], high[first, second]]
@@ -343,45 +334,20 @@ def psi_ratio(after: Array, before: Array, resamples: int) -> Interval:
         later, earlier = pair
         return float(np.log(later / earlier).mean())
 
-    found = _crossed(logarithm, after.shape, resamples)
-    value, low, high = (
-        float(np.exp(each)) for each in (found.value, found.low, found.high)
-    )
-    return Interval(value, low, high, found.n)
+    found = stats.bootstrap(logarithm, *after.shape, seed=0, resamples=resamples)
+    return found.map(np.exp).interval()
 
 
 def mean_difference(first: Array, second: Array, resamples: int) -> Interval:
     """Mean of `first` less that of `second` (seeds, images), with seeds and images
     drawn with replacement.
     """
-    return _crossed(
-        lambda seeds, images: float((first - second)[seeds][:, images].mean()),
-        first.shape,
-        resamples,
-    )
-
-
-def _crossed(
-    statistic: Callable[[Places, Places], float], shape: tuple[int, ...], resamples: int
-) -> Interval:
-    """A statistic of rows and columns with its interval by drawing both; `n` counts
-    rows, the fewer of the two.
-    """
-    generator = np.random.default_rng(0)
-    drawn = [
-        statistic(
-            generator.integers(shape[0], size=shape[0]),
-            generator.integers(shape[1], size=shape[1]),
-        )
-        for _ in range(resamples)
-    ]
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Interval(
-        statistic(np.arange(shape[0]), np.arange(shape[1])),
-        float(low),
-        float(high),
-        shape[0],
-    )
+    return stats.bootstrap(
+        lambda seeds, images: (first - second)[seeds][:, images].mean(),
+        *first.shape,
+        seed=0,
+        resamples=resamples,
+    ).interval()
 
 
 # Tables

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Generator
 
+from robustbook import stats
 from robustbook.bayes.mean_field import Convergence
 from robustbook.bayes.protocol import Posterior, decisions
 from robustbook.bayes.weights import WeightSamples
@@ -328,25 +329,20 @@ def crossed(signed: list[Shares]) -> Interval:
     of the share kept of what counts.
 
     The percentile bootstrap draws seeds and images, independently of each other; all
-    methods have the same images, and so get the same draw of them. `n` counts the
-    images. A seed in which nothing counts has the share 0.
+    methods have the same images, and so get the same draw of them. A seed in which
+    nothing counts has the share 0.
     """
-    seeds, images = signed[0].kept.shape
-    generator = np.random.default_rng(0)
-    by_seed = generator.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES) / seeds
-    by_image = generator.multinomial(
-        images, np.full(images, 1 / images), RESAMPLES
-    ).astype(float)
-    value = sum(
-        sign * _rates(each, np.ones((1, images))).mean()
-        for sign, each in zip((1, -1), signed, strict=False)
-    )
-    drawn = sum(
-        sign * (by_seed * _rates(each, by_image)).sum(1)
-        for sign, each in zip((1, -1), signed, strict=False)
-    )
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Interval(float(value), float(low), float(high), images)
+
+    def robustness(by_seed: Table, by_image: Table) -> Table:
+        rates = sum(
+            sign * _rates(each, by_image)
+            for sign, each in zip((1, -1), signed, strict=False)
+        )
+        result: Table = (by_seed * rates).mean(axis=1)
+        return result
+
+    draws = stats.draw(*signed[0].kept.shape, seed=0, resamples=RESAMPLES)
+    return stats.crossed(robustness, *draws).interval()
 
 
 def _rates(shares: Shares, by_image: Table) -> Table:

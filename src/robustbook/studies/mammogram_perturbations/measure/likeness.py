@@ -14,7 +14,7 @@ from scipy.ndimage import uniform_filter
 from robustbook.data import mini_mias
 from robustbook.data.phantoms import WHITE, Settings, generate
 from robustbook.results import Results
-from robustbook.stats import Interval, bootstrap_mean
+from robustbook.stats import Interval, bootstrap, bootstrap_mean
 from robustbook.studies.mammogram_perturbations import networks
 
 Array = NDArray[np.float64]
@@ -75,20 +75,12 @@ def slope_interval(
     """`power_slope` over a band of `BANDS` with its bootstrap interval over `groups`
     (n,).
     """
-    generator, names = np.random.default_rng(0), np.unique(groups)
-    members = [np.flatnonzero(groups == name) for name in names]
-    drawn = [
-        power_slope(
-            power[np.concatenate([members[unit] for unit in chosen])],
-            pitch,
-            *BANDS[band],
-        )
-        for chosen in generator.integers(len(names), size=(resamples, len(names)))
-    ]
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    return Interval(
-        power_slope(power, pitch, *BANDS[band]), float(low), float(high), len(names)
-    )
+    return bootstrap(
+        lambda rows: power_slope(power[rows], pitch, *BANDS[band]),
+        groups,
+        seed=0,
+        resamples=resamples,
+    ).interval()
 
 
 def grain(pieces: Array) -> Array:

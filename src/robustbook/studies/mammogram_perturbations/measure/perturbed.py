@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from torch import Generator, Tensor
 from torch.nn import Module
 
+from robustbook import stats
 from robustbook.data import mini_mias
 from robustbook.data.phantoms import SUBGROUPS, Exams, unit_images
-from robustbook.measure import roc
 from robustbook.models.network import compute_logits
 from robustbook.perturb.gradient import Objective, cross_entropy, pgd
 from robustbook.perturb.universal import apply, universal_perturbation
@@ -382,15 +382,16 @@ def _record_leg(
     parameters: Parameters,
 ) -> None:
     """Clean AUC and its loss under every perturbation for one sub-task."""
-    resampling = roc.draw(
-        positive[chosen], groups[chosen], seed=0, resamples=parameters.resamples
+    wanted = positive[chosen]
+    (rows,) = stats.draw(
+        groups[chosen], seed=0, resamples=parameters.resamples, positive=wanted
     )
     over = "seeds and exams" if leg == "phantoms" else "seeds and women"
 
-    def drawn(key: Key | None) -> roc.Drawn:
+    def drawn(key: Key | None) -> stats.Drawn:
         flat = malignant_scores if leg == "phantoms" else np.ravel
         scores = np.stack([flat(each.at(key))[chosen] for each in measured])
-        return roc.resampled(roc.auc, positive[chosen], scores, resampling)
+        return mean_auc(wanted, scores, rows)
 
     clean = drawn(None)
     common: dict[str, Any] = {"leg": leg, "subgroup": subgroup}
@@ -425,13 +426,13 @@ def record_natural(
     )
     labels = test.labels.numpy()
     _record_similarity(results, measured, "natural")
-    resampling = draw_images(count, parameters)
+    (images,) = stats.draw(count, seed=0, resamples=parameters.resamples)
 
-    def drawn(key: Key | None) -> roc.Drawn:
+    def drawn(key: Key | None) -> stats.Drawn:
         right = np.stack(
             [(each.at(key).argmax(1) == labels) for each in measured]
         ).astype(float)
-        return roc.resampled(share_right, labels, right, resampling)
+        return mean_accuracy(right, images)
 
     clean = drawn(None)
     for key in measured[0].logits:
@@ -446,26 +447,25 @@ def record_natural(
         )
 
 
-def share_right(
-    _: ArrayLike, right: ArrayLike, weights: ArrayLike | None = None
-) -> Array:
-    """Accuracy (R,) from `right` (n,), 1 where the answer is right, by the `weights`
-    (R, n) of resamples; for `roc.resampled`.
+def mean_auc(
+    positive: NDArray[np.bool_], scores: Array, rows: stats.Resampling
+) -> stats.Drawn:
+    """AUC of `scores` (seeds, n), mean over seeds, where seeds and `rows` are drawn."""
+    return stats.mean_over_seeds(
+        partial(stats.auc, positive), scores, _seeds(scores, rows), rows
+    )
+
+
+def mean_accuracy(right: Array, rows: stats.Resampling) -> stats.Drawn:
+    """Mean of `right` (seeds, n), where seeds and `rows` are drawn."""
+    return stats.crossed_mean(right, _seeds(right, rows), rows)
+
+
+def _seeds(table: Array, rows: stats.Resampling) -> stats.Resampling:
+    """Draws of seeds, from numbers of their own: tables of more or fewer seeds share
+    the draws of rows, and their differences are paired.
     """
-    row = np.asarray(right, dtype=np.float64)
-    return (
-        row.mean(keepdims=True)
-        if weights is None
-        else np.asarray(weights) @ row / np.sum(weights, axis=1)
-    )
-
-
-def draw_images(count: int, parameters: Parameters) -> roc.Resampling:
-    """How often each of `count` images is drawn in each resample."""
-    drawn = np.random.default_rng(0).multinomial(
-        count, np.full(count, 1 / count), size=parameters.resamples
-    )
-    return roc.Resampling(drawn.astype(float), count)
+    return stats.draw(len(table), seed=1, resamples=len(rows.counts))[0]
 
 
 def over_images(seeds: int) -> str:

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from robustbook import stats
 from robustbook.data.nyu_predictions import NETWORKS, SEVERITIES, Predictions
-from robustbook.measure import roc
 from robustbook.results import Results
 from robustbook.stats import binomial_interval
+from robustbook.studies.mammogram_perturbations.measure.perturbed import mean_auc
 from robustbook.studies.mammogram_perturbations.measure.severity import (
     record_curves,
     record_excess,
@@ -58,12 +59,14 @@ def _record_subgroup(
     network: str,
     subgroup: str,
     parameters: Parameters,
-) -> dict[float, roc.Drawn]:
+) -> dict[float, stats.Drawn]:
     chosen, positive = predictions.task(SUBGROUPS[subgroup])
-    whole = roc.draw(
-        positive, predictions.exams, seed=0, resamples=parameters.resamples
+    (exams,) = stats.draw(
+        predictions.exams,
+        seed=0,
+        resamples=parameters.resamples,
+        positive=positive,
     )
-    kept = roc.Resampling(whole.weights[:, chosen], whole.units)
     common: dict[str, Any] = {
         "leg": "predictions",
         "network": network,
@@ -73,11 +76,11 @@ def _record_subgroup(
     for training, file in TRAININGS.items():
         scores = predictions.networks[network, file][..., chosen]
         for place, severity in enumerate(SEVERITIES):
-            found[training, severity] = roc.resampled(
-                roc.auc, positive[chosen], scores[:, place], kept
+            found[training, severity] = mean_auc(
+                positive[chosen], scores[:, place], exams.at(chosen)
             )
             separation = np.mean(
-                [roc.ks(positive[chosen], row)[0] for row in scores[:, place]]
+                [stats.ks(positive[chosen], row) for row in scores[:, place]]
             )
             results.add(
                 "KS",
@@ -115,7 +118,7 @@ def record_regions(results: Results, predictions: Predictions) -> None:
                 for place, severity in enumerate(SEVERITIES):
                     rows = table[:, place][:, chosen]
                     value = float(
-                        np.mean([roc.ks(positive[chosen], row)[0] for row in rows])
+                        np.mean([stats.ks(positive[chosen], row) for row in rows])
                     )
                     results.add(
                         "region KS",

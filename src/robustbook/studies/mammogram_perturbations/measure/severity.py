@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from robustbook import stats
 from robustbook.data.phantoms import SUBGROUPS, Exams, unit_images
-from robustbook.measure import roc
 from robustbook.models.network import compute_logits
 from robustbook.models.prunable import published_resnet20
 from robustbook.perturb.lowpass import Where, dilated, low_pass, quantised
@@ -27,10 +27,10 @@ from robustbook.stats import Interval, binomial_interval
 from robustbook.studies.mammogram_perturbations import networks
 from robustbook.studies.mammogram_perturbations.claims import SMALL_LOSS
 from robustbook.studies.mammogram_perturbations.measure.perturbed import (
-    draw_images,
     malignant_scores,
+    mean_accuracy,
+    mean_auc,
     over_images,
-    share_right,
     task_rows,
 )
 from robustbook.studies.mammogram_perturbations.networks import Network
@@ -185,29 +185,30 @@ def _record_subgroup(
     positive: NDArray[np.bool_],
     groups: NDArray[np.integer],
     parameters: Parameters,
-) -> dict[float, roc.Drawn]:
+) -> dict[float, stats.Drawn]:
     """Rows of one subgroup; returns the loss of the clean network by severity."""
-    resampling = draw_exams(positive, groups, parameters)
+    # All breasts are drawn, those outside the sub-task too, so that subgroups are drawn
+    # alike as long as none loses its positives.
+    (exams,) = stats.draw(
+        groups, seed=0, resamples=parameters.resamples, positive=positive
+    )
     common: dict[str, Any] = {
         "leg": "phantoms",
         "network": "four-view",
         "subgroup": subgroup,
     }
 
-    def drawn(scores: Array) -> roc.Drawn:
-        # All breasts are drawn; those outside the sub-task have no weight, so that
-        # subgroups are drawn alike.
-        kept = roc.Resampling(resampling.weights[:, chosen], resampling.units)
-        return roc.resampled(roc.auc, positive[chosen], scores[:, chosen], kept)
+    def drawn(scores: Array) -> stats.Drawn:
+        return mean_auc(positive[chosen], scores[:, chosen], exams.at(chosen))
 
-    found: dict[tuple[str, float], roc.Drawn] = {}
+    found: dict[tuple[str, float], stats.Drawn] = {}
     for training in ("clean", "filtered", "blur-augmented"):
         for severity in (0.0, *networks.SEVERITIES):
             scores = _stacked(curves, training, severity)
             if scores is not None:
                 found[training, severity] = drawn(scores)
                 separation = np.mean(
-                    [roc.ks(positive[chosen], row[chosen])[0] for row in scores]
+                    [stats.ks(positive[chosen], row[chosen]) for row in scores]
                 )
                 results.add(
                     "KS",
@@ -263,10 +264,10 @@ def _record_seeds(
         if curve.network.training == "clean":
             for severity, scores in curve.scores.items():
                 for name, statistic in (
-                    ("AUC of one seed", roc.auc),
-                    ("KS of one seed", roc.ks),
+                    ("AUC of one seed", stats.auc),
+                    ("KS of one seed", stats.ks),
                 ):
-                    value = float(statistic(positive[chosen], scores[chosen])[0])
+                    value = float(statistic(positive[chosen], scores[chosen]))
                     results.add(
                         name,
                         value,
@@ -276,19 +277,10 @@ def _record_seeds(
                     )
 
 
-def draw_exams(
-    positive: NDArray[np.bool_], groups: NDArray[np.integer], parameters: Parameters
-) -> roc.Resampling:
-    """Resamples of exams, the same for every subgroup as long as none loses its
-    positives.
-    """
-    return roc.draw(positive, groups, seed=0, resamples=parameters.resamples)
-
-
 def record_curves(
     results: Results,
-    found: dict[tuple[str, float], roc.Drawn],
-    clean: roc.Drawn,
+    found: dict[tuple[str, float], stats.Drawn],
+    clean: stats.Drawn,
     common: dict[str, Any],
 ) -> None:
     """AUC and loss of AUC by training and severity; where a filtered training exists,
@@ -312,8 +304,8 @@ def record_curves(
 
 def record_excess(
     results: Results,
-    calcifications: dict[float, roc.Drawn],
-    tissue: dict[float, roc.Drawn],
+    calcifications: dict[float, stats.Drawn],
+    tissue: dict[float, stats.Drawn],
     leg: str,
     network: str,
 ) -> None:
@@ -353,12 +345,9 @@ def record_natural(
         kind: table for kind in kinds if (table := _stacked(curves, *kind)) is not None
     }
     clean = tables["clean", 0.0]
-    resampling, over = draw_images(clean.shape[1], parameters), over_images(len(clean))
-    labels = np.zeros(clean.shape[1])
-    found = {
-        kind: roc.resampled(share_right, labels, table, resampling)
-        for kind, table in tables.items()
-    }
+    over = over_images(len(clean))
+    (images,) = stats.draw(clean.shape[1], seed=0, resamples=parameters.resamples)
+    found = {kind: mean_accuracy(table, images) for kind, table in tables.items()}
     base = found["clean", 0.0]
     results.add("natural accuracy", base.interval(), over=over)
     for (training, severity), each in found.items():
@@ -388,7 +377,7 @@ def worth_sharing(lost: Interval) -> bool:
     return lost.low > 0 and lost.value >= SMALL_LOSS
 
 
-def share_left(left: roc.Drawn, lost: roc.Drawn) -> Interval:
+def share_left(left: stats.Drawn, lost: stats.Drawn) -> Interval:
     """The ratio of two losses of the same resamples; one in which nothing was lost
     counts as infinitely much left.
     """
@@ -398,8 +387,8 @@ def share_left(left: roc.Drawn, lost: roc.Drawn) -> Interval:
         out=np.full_like(lost.resamples, np.inf),
         where=lost.resamples > 0,
     )
-    low, high = np.quantile(ratios, (0.025, 0.975), method="nearest")
-    return Interval(left.value / lost.value, float(low), float(high), lost.units)
+    found = stats.Drawn(left.value / lost.value, ratios, lost.n)
+    return found.interval(method="nearest")
 
 
 def record_published(results: Results, parameters: Parameters) -> None:

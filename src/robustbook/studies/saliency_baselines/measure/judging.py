@@ -19,9 +19,15 @@ from torch import Tensor
 
 from robustbook.measure import saliency
 from robustbook.measure.saliency_metrics import area, removal_curves, steps_of
-from robustbook.measure.similarity import correlate, ranks
 from robustbook.results import Results
-from robustbook.stats import Interval, bootstrap_mean
+from robustbook.stats import (
+    Drawn,
+    Interval,
+    bootstrap_mean,
+    draw,
+    kendall,
+    rank_correlation,
+)
 from robustbook.studies.saliency_baselines.measure.maps import Maps
 from robustbook.studies.saliency_baselines.measure.units import DIFFERENCE, add_mean
 from robustbook.studies.saliency_baselines.networks import (
@@ -272,9 +278,7 @@ def _add_agreement(
         **factors,
     )
     means = scores.mean(-1)
-    tau = float(
-        np.mean([kendall(means[:, one], means[:, other]) for one, other in pairs])
-    )
+    tau = float(kendall(means.T)[first, second].mean())
     results.add("ranking tau", tau, pairs=pairs_kind, **factors)
     best = means.argmax(0)
     share = float(np.mean([best[one] != best[other] for one, other in pairs]))
@@ -294,32 +298,14 @@ def resampled_agreement(scores: Numbers, resamples: int = RESAMPLES) -> Numbers:
     """Kendall's tau (resamples, B, B) of the rankings of methods by mean `scores` (M,
     B, n): rows rank one bootstrap sample of the images, columns an independent one.
     """
-    generator = np.random.default_rng(0)
-    first, second = np.triu_indices(len(scores), 1)
-
-    def signs() -> Numbers:
-        weights = generator.multinomial(
-            scores.shape[-1], np.full(scores.shape[-1], 1 / scores.shape[-1]), resamples
-        )
-        means = np.einsum("mbn,rn->rmb", scores, weights / scores.shape[-1])
-        return np.sign(means[:, first] - means[:, second])
-
-    return np.einsum("rpb,rpc->rbc", signs(), signs()) / len(first)
-
-
-def kendall(first: Numbers, second: Numbers) -> float:
-    """Kendall's tau of two scores (M,) of the same methods."""
-    one, other = np.triu_indices(len(first), 1)
-    return float(
-        np.mean(
-            np.sign(first[one] - first[other]) * np.sign(second[one] - second[other])
-        )
-    )
+    images = scores.shape[-1]
+    draws = draw(images, images, seed=0, resamples=resamples)
+    means = [np.einsum("mbn,rn->rbm", scores, each.counts / images) for each in draws]
+    return kendall(*means)
 
 
 def _of_resamples(draws: Numbers, count: int) -> Interval:
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return Interval(float(draws.mean()), float(low), float(high), count)
+    return Drawn(draws.mean(axis=0), draws, count).interval()
 
 
 def _flips(scores: Numbers, pairs: list[tuple[int, int]]) -> Numbers:
@@ -423,11 +409,7 @@ def _agreements(judged: Judged) -> dict[str, Numbers]:
 
 def agreement(first: Numbers, second: Numbers) -> Numbers:
     """Spearman's correlation over methods (n,) of scores (M, n)."""
-    pair = [
-        ranks(torch.from_numpy(scores.T.copy())[:, :, None])
-        for scores in (first, second)
-    ]
-    return correlate(pair[0], pair[1]).numpy()
+    return np.asarray(rank_correlation(first.T, second.T))
 
 
 def _mean_agreement(variants: Sequence[Numbers]) -> Numbers:

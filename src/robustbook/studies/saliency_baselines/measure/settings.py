@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustbook.measure import saliency
-from robustbook.measure.similarity import correlate, ranks
+from robustbook.measure.similarity import ranks
 from robustbook.perturb.masks import draw_masks
 from robustbook.results import Results
-from robustbook.stats import Interval
+from robustbook.stats import Interval, correlation
 from robustbook.studies.saliency_baselines.measure.judging import REFERENCE
 from robustbook.studies.saliency_baselines.measure.units import (
     CORRELATION,
@@ -156,13 +156,9 @@ def _crossed(first: Tensor, second: Tensor) -> Numbers:
     """Correlations (counts, n) of ranks (2 draws, counts, n, pixels), each draw of the
     one with the other draw of the other.
     """
-    shape = first.shape[1:3]
     pairs = [(first[0], second[1]), (first[1], second[0])]
-    values = [
-        correlate(one.flatten(0, 1), other.flatten(0, 1)).reshape(shape)
-        for one, other in pairs
-    ]
-    return ((values[0] + values[1]) / 2).numpy()
+    values = [correlation(one.numpy(), other.numpy()) for one, other in pairs]
+    return np.asarray((values[0] + values[1]) / 2)
 
 
 def fit_plateau(

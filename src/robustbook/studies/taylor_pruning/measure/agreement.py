@@ -4,13 +4,11 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.stats import pearsonr
 from torch import Tensor
 
 from robustbook.measure.importance import CRITERIA, Evidence, score
@@ -18,7 +16,12 @@ from robustbook.measure.oracle import removal_losses
 from robustbook.models.network import accuracy
 from robustbook.models.prunable import Prunable, published_resnet20
 from robustbook.results import Results
-from robustbook.stats import bootstrap_rows, mean_interval_t, rank_correlation
+from robustbook.stats import (
+    bootstrap_rows,
+    correlation,
+    mean_interval_t,
+    rank_correlation,
+)
 from robustbook.studies.taylor_pruning.networks import Task, lenet3, preact_resnet, vgg
 
 RESIDUAL_CRITERIA = (
@@ -138,22 +141,8 @@ def measure(
     return Agreement(test, layers, scores, removal_losses(model, *images).importance)
 
 
-def pearson(first: Tensor, second: Tensor) -> float:
-    """Pearson's correlation of two scores; 0 if one of them is constant, since a
-    constant tells nothing.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        value = float(pearsonr(first.double().numpy(), second.double().numpy())[0])
-    return value if np.isfinite(value) else 0.0
-
-
-def spearman(first: Tensor, second: Tensor) -> float:
-    """Spearman's rank correlation of two scores; 0 if one of them is constant."""
-    return rank_correlation(first.double().numpy(), second.double().numpy())
-
-
-COEFFICIENTS = {"pearson": pearson, "spearman": spearman}
+COEFFICIENTS = {"pearson": correlation, "spearman": rank_correlation}
+"""Correlations of two scores; 0 if one of them is constant."""
 
 
 def correlations(
@@ -269,17 +258,9 @@ def add_single_network(
         "accuracy", agreement.accuracy, unit="share", network=network, data=data
     )
     for coefficient, correlate in COEFFICIENTS.items():
-
-        def statistic(
-            first: np.ndarray,
-            second: np.ndarray,
-            correlate: Callable[..., float] = correlate,
-        ) -> float:
-            return correlate(torch.from_numpy(first), torch.from_numpy(second))
-
         for name, values in agreement.scores.items():
             found = bootstrap_rows(
-                statistic,
+                correlate,
                 values.numpy(),
                 agreement.oracle.numpy(),
                 seed=0,

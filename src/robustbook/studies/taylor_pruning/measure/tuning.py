@@ -30,8 +30,7 @@ from robustbook.perturb.pruning import (
     removed,
 )
 from robustbook.results import Results
-from robustbook.stats import mean_interval_t
-from robustbook.studies.taylor_pruning.measure.agreement import spearman
+from robustbook.stats import mean_interval_t, rank_correlation
 from robustbook.studies.taylor_pruning.measure.curves import mean_loss
 from robustbook.studies.taylor_pruning.networks import (
     BATCH,
@@ -305,10 +304,7 @@ def add_sanity(
     """Row `oracle sanity`: Spearman of minus the loss before fine-tuning with the
     accuracy after it, over networks.
     """
-    found = [
-        spearman(-torch.tensor(before), torch.tensor(after))
-        for before, after in networks
-    ]
+    found = [rank_correlation(-np.array(before), after) for before, after in networks]
     _add(results, "oracle sanity", found, "")
 
 
