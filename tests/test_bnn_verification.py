@@ -400,7 +400,7 @@ def test_crossed_intervals_draw_images_and_seeds():
     alone = balls.crossed([whole])
     assert alone.value == pytest.approx(0.5)
     assert 0 <= alone.low < 0.3 < 0.7 < alone.high <= 1
-    assert alone.n == 4
+    assert alone.n == 2  # the outermost level: seeds
     shifted = balls.crossed([balls.Shares(kept + 0.1, whole.counted), whole])
     assert shifted.bounds == pytest.approx((0.1, 0.1))
     half = balls.Shares(kept / 2, whole.counted / 2)
@@ -437,7 +437,7 @@ def test_brackets_hold_and_differences_are_over_images_and_seeds():
         for name in ("mean-field VI", "MC dropout")
     ]
     assert difference.value == pytest.approx(means[0] - means[1])
-    assert (difference.n, difference.over) == (SMALL.ten_images, "images and seeds")
+    assert (difference.n, difference.over) == (3, "images and seeds")
     assert results.one("accuracy difference", posterior="mean-field VI").n == 3
     assert all(row.low >= 0 and row.high <= 1 for row in results.select("robustness"))
 

@@ -126,12 +126,13 @@ def test_o1_says_for_how_many_perturbations_natural_images_show_nothing() -> Non
                 sum(bounds) / 2,
                 bounds,
                 n=200,
+                over="images",
                 perturbation=name,
                 severity=level,
             )
     judgement = JUDGES["O1-mias"].verdict(results)
     assert judgement.verdict == "reproduced"  # the rule is about mammograms alone
-    assert "n = 200 images" in judgement.evidence
+    assert "(over images)" in judgement.evidence
     assert "For 2 of the 4 (universal, noise)" in judgement.evidence
 
 

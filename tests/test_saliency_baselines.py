@@ -164,10 +164,16 @@ def test_rounded_maps_are_close_to_exact_ones_and_not_the_same(
 ) -> None:
     monkeypatch.setattr(networks, "ROUNDED", ("digits",))
     small = study.Parameters(train_images=300, epochs=2, images=3, masks=200, cells=3)
-    measured = maps.measure_maps(networks.Task(0, "digits", small))
+    task = networks.Task(0, "digits", small)
+    measured = maps.measure_maps(task)
     assert measured.rounded is not None
     assert measured.rounded.shape == (2,)
-    assert 0.95 < measured.rounded.min() < 1
+    assert 0.95 < measured.rounded.min() <= 1
+    made = networks.baseline_images(task)[:1]
+    rounded, exact = (
+        maps._rise(task, made, 0, each) for each in (torch.bfloat16, torch.float32)
+    )
+    assert not torch.equal(rounded, exact)
     results = Results()
     maps.add_networks(results, [measured])
     maps.add_similarity(results, [measured])
