@@ -128,7 +128,7 @@ def test_what_has_no_interval_is_refused() -> None:
     with pytest.raises(ValueError, match="must be defined"):
         spearman([1, 1], [0.1, 0.2], seed=0)
     for successes, trials in ((1, 0), (3, 2), (-1, 2)):
-        with pytest.raises(ValueError, match="successes|trials"):
+        with pytest.raises(ValueError, match=r"successes|trials"):
             binomial_interval(successes, trials)
 
 
