@@ -61,39 +61,35 @@ results = Results()
 # settings are not known, so every one of these is ours.
 
 # %% tags=["parameters"]
-dataset: str = "digits"  # data set of the main networks: digits or mnist
-# perturbation budget, L-infinity, pixel units of [0, 1] (the paper's: not known)
+dataset: str = "digits"
 epsilon: float = 0.1
-train_images: int = 800  # training images, equal shares of the classes
-epochs: int = 12  # training epochs of networks without a posterior, and of dropout
-vi_epochs: int = 20  # training epochs of variational inference
-second_dataset: str = "none"  # a second data set: none, cifar10 or cifar10-jpeg
-second_epsilon: float = 0.03  # perturbation budget of the second data set
-second_train_images: int = 3000  # training images of the second data set
-second_epochs: int = 8  # training epochs on the second data set
-second_vi_epochs: int = 12  # epochs of variational inference on the second data set
-prior_sd: float = 0.3  # standard deviation of the prior of every weight
-temperature: float = (
-    0.1  # weight of the KL divergence (1: variational Bayes), main data set
-)
-second_temperature: float = 1.0  # the same for the second data set
-dropout_rate: float = 0.3  # share of inputs that dropout removes before linear layers
-members: int = 5  # networks of the deep ensemble
-noise: float = 0.3  # weight noise, in root mean squares of each layer's weights
-seeds: int = 3  # repetitions with networks of other seeds
-images: int = 40  # test images that are attacked
-samples: int = 10  # posterior samples in each gradient of an averaged attack
-test_samples: int = 20  # posterior samples that predict
-weight_images: int = (
-    20  # training images on which the weight of the uncertainty-aware attack is chosen
-)
-steps: int = 6  # steps of every iterative attack
-first_seed: int = 0  # seed of the first repetition
+train_images: int = 800
+epochs: int = 12
+vi_epochs: int = 20
+second_dataset: str = "none"
+second_epsilon: float = 0.03
+second_train_images: int = 3000
+second_epochs: int = 8
+second_vi_epochs: int = 12
+prior_sd: float = 0.3
+temperature: float = 0.1
+second_temperature: float = 1.0
+dropout_rate: float = 0.3
+members: int = 5
+noise: float = 0.3
+seeds: int = 3
+images: int = 40
+samples: int = 10
+test_samples: int = 20
+weight_images: int = 20
+steps: int = 6
+first_seed: int = 0
 
-# %% tags=["remove-cell"]
+# %% tags=["remove-input"]
 parameters = study.Parameters(
     **{name: globals()[name] for name in study.Parameters.model_fields}
 )
+page.parameters(parameters)
 
 # %% [markdown]
 # ## Data and networks

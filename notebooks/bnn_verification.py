@@ -72,53 +72,54 @@ results = Results()
 # ranges and meanings. Budgets and thresholds of the five-pixel boxes are the paper's.
 
 # %% tags=["parameters"]
-dataset: str = "digits"  # data set of the ones, sevens and ten classes: digits or mnist
-two_hidden: int = 32  # hidden units for 1 against 7 (the paper's: 512)
-two_train_images: int = 100  # training images of 1 against 7, for all methods
-ten_hidden: int = 32  # hidden units for ten classes (the paper's: 512)
-ten_train_images: int = 300  # training images of ten classes, for all methods
-sign_dataset: str = "signs"  # traffic signs: signs (drawn), gtsrb, or none
-sign_filters: int = 4  # 3 x 3 filters of the sign network (the paper's: 25)
-sign_hidden: int = 16  # hidden units of the sign network (the paper's: 256)
-sign_train_images: int = 200  # training images of the sign network
-sign_epochs: int = 12  # training epochs of the sign networks
-sign_vi_epochs: int = 40  # epochs of variational training on signs
-sign_samples: int = 12  # posterior samples per sign posterior
-sign_hmc_images: int = 30  # of these, the training images that HMC sees in full batches
-sign_chains: int = 2  # HMC chains on the sign network
-sign_warmup: int = 24  # HMC transitions of warm-up on the sign network
-sign_draws: int = 12  # HMC draws kept per chain on the sign network, of twice as many
-sign_leapfrog: int = 20  # leapfrog steps there (the paper's: 3)
-prior_sd: float = 1.0  # standard deviation of the weights' prior (the paper's: 1)
-dropout: float = 0.5  # dropout rate before the last layer (the paper's: 0.5)
-chains: int = 4  # HMC chains on 1 against 7
-warmup: int = 50  # HMC transitions that adapt the step size
-draws: int = 32  # HMC transitions that are kept, per chain
-leapfrog: int = 20  # leapfrog steps per HMC transition (the paper's: 10)
-vi_epochs: int = 90  # epochs of variational training
-epochs: int = 40  # epochs of dropout, deterministic and ensemble training
-members: int = 5  # networks of an ensemble
-seeds: int = 3  # trainings (for HMC: chains) of each posterior on ten classes
-samples: int = 40  # posterior samples per posterior where no rule stops
-images: int = 6  # test images of the five-pixel boxes
-ten_images: int = 24  # test images of the ten-class task
-epsilon: float = 0.1  # budget of the comparison on ten classes, L-infinity, pixel units
-steps: int = 10  # steps of PGD (the paper's: 10)
-restarts: int = 2  # random starts of PGD
-theta: float = 0.075  # half-width of the guarantee (the paper's: 0.075)
-gamma: float = 0.075  # failure probability of the guarantee (the paper's: 0.075)
-alpha: float = 0.05  # share of it for the Clopper-Pearson interval (the paper's: 0.05)
-tight_theta: float = 0.05  # half-width of the second, tighter guarantee
-tight_gamma: float = 0.01  # failure probability of the tighter guarantee
-tight_alpha: float = 0.0067  # share for the interval in the tighter guarantee
-runs: int = 4000  # simulated runs per rule and p
-reference_samples: int = 5000  # posterior samples behind a reference p
-first_seed: int = 0  # seed of the first training of each kind
+dataset: str = "digits"
+two_hidden: int = 32
+two_train_images: int = 100
+ten_hidden: int = 32
+ten_train_images: int = 300
+sign_dataset: str = "signs"
+sign_filters: int = 4
+sign_hidden: int = 16
+sign_train_images: int = 200
+sign_epochs: int = 12
+sign_vi_epochs: int = 40
+sign_samples: int = 12
+sign_hmc_images: int = 30
+sign_chains: int = 2
+sign_warmup: int = 24
+sign_draws: int = 12
+sign_leapfrog: int = 20
+prior_sd: float = 1.0
+dropout: float = 0.5
+chains: int = 4
+warmup: int = 50
+draws: int = 32
+leapfrog: int = 20
+vi_epochs: int = 90
+epochs: int = 40
+members: int = 5
+seeds: int = 3
+samples: int = 40
+images: int = 6
+ten_images: int = 24
+epsilon: float = 0.1
+steps: int = 10
+restarts: int = 2
+theta: float = 0.075
+gamma: float = 0.075
+alpha: float = 0.05
+tight_theta: float = 0.05
+tight_gamma: float = 0.01
+tight_alpha: float = 0.0067
+runs: int = 4000
+reference_samples: int = 5000
+first_seed: int = 0
 
-# %% tags=["remove-cell"]
+# %% tags=["remove-input"]
 parameters = study.Parameters(
     **{name: globals()[name] for name in study.Parameters.model_fields}
 )
+page.parameters(parameters)
 
 # %% [markdown]
 # ## Data and posteriors

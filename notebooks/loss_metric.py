@@ -71,33 +71,31 @@ results = Results()
 # are not known, so every one of these is ours.
 
 # %% tags=["parameters"]
-dataset: str = (
-    "digits"  # data set of the main zoo: digits, mnist, cifar10 or cifar10-jpeg
-)
-# perturbation budget, L-infinity, pixel units of [0, 1] (the paper's: not known)
+dataset: str = "digits"
 epsilon: float = 0.1
-train_images: int = 1000  # training images, equal shares of the classes
-epochs: int = 10  # training epochs of every network of the main zoo
-colour_dataset: str = "none"  # data set of a second zoo: none, cifar10 or cifar10-jpeg
-colour_epsilon: float = 0.03  # perturbation budget of the second zoo, pixel units
-colour_train_images: int = 5000  # training images of the second zoo
-colour_epochs: int = 5  # training epochs of the second zoo
-seeds: int = 2  # networks of each kind, trained from different seeds
-images: int = 32  # test images on which every network is measured
-bound_images: int = 4  # of these, images whose sound bounds are computed (first seed)
-clever_images: int = 1  # of these, images whose CLEVER score is estimated
-steps: int = 15  # ascent steps of psi and of PGD where nothing else is said
-restarts: int = 3  # random starts of the strong attack and of the converged psi
-strong_steps: int = 20  # steps of the strong reference attack
-queries: int = 100  # queries of the black-box random search
-grid: int = 21  # cells along each side of a loss surface
-slices: int = 3  # images whose surfaces decide claim Y1, per network
-first_seed: int = 0  # seed of the first network of each kind
+train_images: int = 1000
+epochs: int = 10
+colour_dataset: str = "none"
+colour_epsilon: float = 0.03
+colour_train_images: int = 5000
+colour_epochs: int = 5
+seeds: int = 2
+images: int = 32
+bound_images: int = 4
+clever_images: int = 1
+steps: int = 15
+restarts: int = 3
+strong_steps: int = 20
+queries: int = 100
+grid: int = 21
+slices: int = 3
+first_seed: int = 0
 
-# %% tags=["remove-cell"]
+# %% tags=["remove-input"]
 parameters = study.Parameters(
     **{name: globals()[name] for name in study.Parameters.model_fields}
 )
+page.parameters(parameters)
 
 # %% [markdown]
 # ## Data and networks

@@ -85,45 +85,34 @@ results = Results()
 # ranges and meanings.
 
 # %% tags=["parameters"]
-height: int = 64  # height of a phantom view in pixels; its width is three quarters
-pitch: float = 0.2  # side of a phantom's pixel in mm
-train_exams: int = 400  # four-view phantom exams for training
-test_exams: int = 120  # four-view phantom exams for testing
-epochs: int = 3  # training epochs of every phantom network
-seeds: int = 1  # networks of each kind, trained from different seeds
-first_seed: int = 0  # seed of the first network of each kind
-retrained_severities: int = (
-    2  # how many of 4, 2, 1, 0.5, 0.67, 0.33 mm networks are trained again at
-)
-# test exams that are perturbed; universal perturbations are made from as many training
-# exams
+height: int = 64
+pitch: float = 0.2
+train_exams: int = 400
+test_exams: int = 120
+epochs: int = 3
+seeds: int = 1
+first_seed: int = 0
+retrained_severities: int = 2
 attack_exams: int = 40
-steps: int = 5  # steps of PGD
-universal_epochs: int = 2  # passes of the universal perturbation over its exams
-observer_exams: int = 100  # phantom exams whose lesions the model observers look at
-# data set of the natural-image arm: digits, mnist, cifar10 or cifar10-jpeg
+steps: int = 5
+universal_epochs: int = 2
+observer_exams: int = 100
 natural_dataset: str = "digits"
-# network of the natural arm: cnn, or resnet20 with published weights, trained on
 natural_network: str = "cnn"
-natural_retrained: int = (
-    2  # how many of these severities networks of the natural arm are trained again at
-)
-natural_train_images: int = 1200  # training images of the natural arm
-natural_test_images: int = 200  # test images of the natural arm
-natural_attack_images: int = (
-    100  # test images of the natural arm that are put under the four perturbations
-)
-natural_epochs: int = 20  # training epochs of the natural arm
-mini_mias_epochs: int = 0  # training epochs on mini-MIAS patches; 0 leaves this leg out
-published_predictions: bool = (
-    False  # analyse the published predictions of Makino et al. (2022)
-)
-resamples: int = 200  # bootstrap resamples of every interval
+natural_retrained: int = 2
+natural_train_images: int = 1200
+natural_test_images: int = 200
+natural_attack_images: int = 100
+natural_epochs: int = 20
+mini_mias_epochs: int = 0
+published_predictions: bool = False
+resamples: int = 200
 
-# %% tags=["remove-cell"]
+# %% tags=["remove-input"]
 parameters = study.Parameters(
     **{name: globals()[name] for name in study.Parameters.model_fields}
 )
+page.parameters(parameters)
 
 # %% [markdown]
 # ## Data: exams whose truth is known

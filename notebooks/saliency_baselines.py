@@ -97,26 +97,27 @@ results, timing = Results(), {}
 # so these are ours.
 
 # %% tags=["parameters"]
-dataset: str = "digits"  # handwritten digits beside the shapes: digits or mnist
-seeds: int = 3  # networks per data set, each with its own images and masks
-train_images: int = 1500  # training images of a network
-epochs: int = 10  # epochs of training
-images: int = 6  # correctly classified test images per network
-masks: int = 200  # RISE masks per map, N (official examples: 2,000 to 6,000)
-cells: int = 7  # cells of RISE's grid along a side, s
-probability: float = 0.5  # share of a mask that shows the image, p
-setting_images: int = 4  # images per network on which p, s and N vary
-setting_masks: int = 640  # largest number of masks when p and s vary
-learned_steps: int = 60  # steps of the learned masks
-cifar_images: int = 0  # CIFAR-10 images per mask seed for ResNet-20
-cifar_masks: int = 300  # RISE masks per map on ResNet-20
-photographs: int = 0  # ImageNet photographs for SqueezeNet
-photograph_masks: int = 100  # RISE masks per map on SqueezeNet
+dataset: str = "digits"
+seeds: int = 3
+train_images: int = 1500
+epochs: int = 10
+images: int = 6
+masks: int = 200
+cells: int = 7
+probability: float = 0.5
+setting_images: int = 4
+setting_masks: int = 640
+learned_steps: int = 60
+cifar_images: int = 0
+cifar_masks: int = 300
+photographs: int = 0
+photograph_masks: int = 100
 
-# %% tags=["remove-cell"]
+# %% tags=["remove-input"]
 parameters = study.Parameters(
     **{name: globals()[name] for name in study.Parameters.model_fields}
 )
+page.parameters(parameters)
 
 # %% [markdown]
 # ## Data, networks and baselines

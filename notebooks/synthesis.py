@@ -65,29 +65,30 @@ results = Results()
 # end. `robustbook describe synthesis` lists ranges and meanings.
 
 # %% tags=["parameters"]
-dataset: str = "digits"  # data set of all networks: digits or mnist
-epsilon: float = 0.1  # perturbation budget, L-infinity, pixel units of [0, 1]
-train_images: int = 1000  # training images, equal shares of the classes
-epochs: int = 20  # training epochs of networks without a posterior
-vi_epochs: int = 25  # training epochs of variational inference and of its control
-tune_epochs: int = 8  # training epochs after a pruning
-prior_sd: float = 0.3  # standard deviation of the prior of every weight
-seeds: int = 3  # networks of each kind, trained from different seeds
-accuracy_images: int = 300  # test images of accuracies, filtered or pruned
-images: int = 60  # of these, images that are attacked
-bound_images: int = 12  # of these, images whose sound bounds are computed
-map_images: int = 16  # of the attacked images, those with saliency maps
-steps: int = 20  # steps of every attack and of psi's ascent
-restarts: int = 2  # random starts of every attack and of psi's ascent
-posterior_samples: int = 5  # posterior samples that predict, and in each gradient
-bound_samples: int = 2  # of these, posterior samples that are certified
-resamples: int = 1000  # bootstrap resamples of every interval
-first_seed: int = 0  # seed of the first network of each kind
+dataset: str = "digits"
+epsilon: float = 0.1
+train_images: int = 1000
+epochs: int = 20
+vi_epochs: int = 25
+tune_epochs: int = 8
+prior_sd: float = 0.3
+seeds: int = 3
+accuracy_images: int = 300
+images: int = 60
+bound_images: int = 12
+map_images: int = 16
+steps: int = 20
+restarts: int = 2
+posterior_samples: int = 5
+bound_samples: int = 2
+resamples: int = 1000
+first_seed: int = 0
 
-# %% tags=["remove-cell"]
+# %% tags=["remove-input"]
 parameters = study.Parameters(
     **{name: globals()[name] for name in study.Parameters.model_fields}
 )
+page.parameters(parameters)
 
 # %% [markdown]
 # ## Data and networks

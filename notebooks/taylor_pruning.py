@@ -96,39 +96,33 @@ results, timing = Results(), {}
 # were never published, so these are ours.
 
 # %% tags=["parameters"]
-# images of all experiments: digits, mnist or cifar10 (the paper's: cifar10)
 data: str = "digits"
-second_data: str = (
-    "none"  # images on which LeNet3's correlations are measured once more, or none
-)
-seeds: int = 3  # LeNet3 networks of the correlations
-few_seeds: int = 3  # networks of every other experiment
-train_images: int = 1000  # training images of a network
-epochs: int = 20  # epochs of training of LeNet3
-score_images: int = 400  # training images for scores and oracle
-score_batch: int = 256  # mini-batch of the first-order score (the paper's: 256)
-curve_images: int = 128  # training images of the pruning curves
-curve_units: int = 126  # units removed by the end of a pruning curve, of 252
-curve_step: int = 9  # units removed between two evaluations of a curve
-subset_images: int = 8  # training images of the oracle over all 65,536 subsets
-subset_seeds: int = 1  # networks of the oracle over all subsets
-tuned_units: int = 189  # units of LeNet3 removed with fine-tuning, of 252
-tune_batches: int = 60  # mini-batches of pruning and fine-tuning together
-batches_per_step: int = 4  # mini-batches per pruning step (the paper's: 30)
-sanity_masks: int = 8  # prunings a network on which the oracle itself is tested
-residual_images: int = (
-    600  # training images of the PreAct-ResNet and the VGG-like net, tuning included
-)
-residual_epochs: int = 6  # epochs of training of the PreAct-ResNet and the VGG-like net
-residual_scores: int = 128  # images for scores and oracle of networks with batch-norm
-published_resnet: bool = (
-    False  # whether the published ResNet-20 for CIFAR-10 is measured as well
-)
+second_data: str = "none"
+seeds: int = 3
+few_seeds: int = 3
+train_images: int = 1000
+epochs: int = 20
+score_images: int = 400
+score_batch: int = 256
+curve_images: int = 128
+curve_units: int = 126
+curve_step: int = 9
+subset_images: int = 8
+subset_seeds: int = 1
+tuned_units: int = 189
+tune_batches: int = 60
+batches_per_step: int = 4
+sanity_masks: int = 8
+residual_images: int = 600
+residual_epochs: int = 6
+residual_scores: int = 128
+published_resnet: bool = False
 
-# %% tags=["remove-cell"]
+# %% tags=["remove-input"]
 parameters = study.Parameters(
     **{name: globals()[name] for name in study.Parameters.model_fields}
 )
+page.parameters(parameters)
 
 # %% [markdown]
 # ## Data and networks

@@ -18,7 +18,7 @@ from robustbook.bayes.protocol import sampled_probabilities
 from robustbook.data import gtsrb
 from robustbook.data import signs as drawn_signs
 from robustbook.results import Results
-from robustbook.studies import protocol
+from robustbook.studies import shared
 from robustbook.studies.bnn_verification import CLAIMS, Parameters, networks
 from robustbook.studies.bnn_verification import exercises as checks
 from robustbook.studies.bnn_verification.measure import balls, boxes, guarantees
@@ -337,7 +337,7 @@ def test_a_kept_posterior_is_the_one_that_was_fitted(monkeypatch):
     fitted = {
         method: networks.fit(method, task, SMALL, 0) for method in networks.METHODS[1:]
     }
-    monkeypatch.setattr(protocol, "train_mean_field", None)
+    monkeypatch.setattr(shared, "train_mean_field", None)
     for name in ("train_dropout", "train_ensemble", "_chains"):
         monkeypatch.setattr(networks, name, None)
     pairs = [(first.posterior, networks.fit_hmc(task, SMALL, length, 0).posterior)]

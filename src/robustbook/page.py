@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from IPython.display import HTML, Markdown
     from markdown_it import MarkdownIt
     from matplotlib.figure import Figure
+    from pydantic import BaseModel
 
 Kind = Literal["plot", "picture"]
 RASTER_DPI = 150
@@ -368,6 +369,34 @@ def verdicts(claims: Iterable[Claim], results: Results, *, own: bool = False) ->
         '<section class="pm-box pm-verdicts" aria-label="Verdicts">\n'
         f'<p class="pm-box-title">Did it hold?</p>\n<p class="pm-counts">{counts}</p>\n'
         f"<ol>\n{items}\n</ol>\n</section>"
+    )
+
+
+# Parameters
+# --------------------------------------------------------------------------------------
+
+
+def parameters(values: BaseModel) -> HTML:
+    """What each parameter of a run means, which values it can take and which it has
+    here, folded away.
+    """
+    import pandas as pd
+
+    from robustbook.run.parameters import describe, to_text
+
+    rows = [
+        {
+            "Parameter": f"`{entry.name}`",
+            "Here": f"`{to_text(getattr(values, entry.name))}`",
+            "Values": ", ".join(part for part in (entry.kind, entry.range) if part),
+            "Meaning": entry.help,
+        }
+        for entry in describe(type(values))
+    ]
+    listed = table(pd.DataFrame(rows), caption="Parameters of this run")
+    return _html(
+        '<details class="pm-parameters"><summary>What the parameters mean</summary>\n'
+        f"{listed.data}</details>"
     )
 
 

@@ -137,7 +137,7 @@ def _computes(name: str, study: str) -> bool:
     if parts[0] != PACKAGE or len(parts) < 2:
         return False
     return parts[1] in ROOMS or (
-        parts[1] == "studies" and parts[2:3] in (["protocol"], [study])
+        parts[1] == "studies" and parts[2:3] in (["protocol"], ["shared"], [study])
     )
 
 

@@ -17,7 +17,7 @@ def names() -> tuple[str, ...]:
         sorted(
             module.name
             for module in pkgutil.iter_modules(__path__)
-            if module.name != "protocol"
+            if module.name not in ("protocol", "shared")
         )
     )
 

@@ -28,10 +28,10 @@ from robustbook.models.checkpoints import cached
 from robustbook.models.training import Recipe, TrainingDiverged
 from robustbook.studies.bnn_attacks.claims import BNN, CNN, PENALISED, SECOND
 from robustbook.studies.bnn_attacks.parameters import Parameters
-from robustbook.studies.protocol import (
+from robustbook.studies.protocol import seeds
+from robustbook.studies.shared import (
     images_of,
     most_probable,
-    seeds,
     train_all,
     trained,
     variational,

@@ -1,113 +1,69 @@
-"""What can be varied in the study `bnn_attacks`; the notebook's parameters cell says
-the same, and a test compares them.
-"""
+"""What a run of the study can vary: type, range and meaning of each parameter."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from robustbook.studies.protocol import (
+    BaseParameters,
+    Epsilon,
+    FirstSeed,
+    PriorSd,
+    TrainImages,
+    parameter,
+)
 
 
-class Parameters(BaseModel):
+class Parameters(BaseParameters):
     """Parameters of a run; every default is the quick run's. Budgets are in pixel units
     of [0, 1]; the paper's are not known.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    dataset: Literal["digits", "mnist"] = Field(
-        "digits", description="data set of the main networks"
+    dataset: Literal["digits", "mnist"] = parameter(
+        "digits", "data set of the main networks"
     )
-    epsilon: float = Field(
-        0.1,
-        gt=0,
-        le=0.5,
-        description="perturbation budget, L-infinity, pixel units of [0, 1]",
+    epsilon: Epsilon = 0.1
+    train_images: TrainImages = 800
+    epochs: int = parameter(
+        12, "training epochs of networks without a posterior, and of dropout", 1, 200
     )
-    train_images: int = Field(
-        800,
-        ge=100,
-        le=60000,
-        description="training images, equal shares of the classes",
+    vi_epochs: int = parameter(20, "training epochs of variational inference", 1, 500)
+    second_dataset: Literal["none", "cifar10", "cifar10-jpeg"] = parameter(
+        "none", "a second data set; none leaves it out"
     )
-    epochs: int = Field(
-        12,
-        ge=1,
-        le=200,
-        description="training epochs of networks without a posterior, and of dropout",
+    second_epsilon: float = parameter(
+        0.03, "perturbation budget of the second data set", high=0.5, above=0
     )
-    vi_epochs: int = Field(
-        20, ge=1, le=500, description="training epochs of variational inference"
+    second_train_images: int = parameter(
+        3000, "training images of the second data set", 100, 50000
     )
-    second_dataset: Literal["none", "cifar10", "cifar10-jpeg"] = Field(
-        "none", description="a second data set; none leaves it out"
+    second_epochs: int = parameter(8, "training epochs on the second data set", 1, 200)
+    second_vi_epochs: int = parameter(
+        12, "epochs of variational inference on the second data set", 1, 500
     )
-    second_epsilon: float = Field(
-        0.03, gt=0, le=0.5, description="perturbation budget of the second data set"
+    prior_sd: PriorSd = 0.3
+    temperature: float = parameter(
+        0.1, "weight of the KL divergence (1: variational Bayes), main data set", 0, 1
     )
-    second_train_images: int = Field(
-        3000, ge=100, le=50000, description="training images of the second data set"
+    second_temperature: float = parameter(1.0, "the same for the second data set", 0, 1)
+    dropout_rate: float = parameter(
+        0.3, "share of inputs that dropout removes before linear layers", 0, below=1
     )
-    second_epochs: int = Field(
-        8, ge=1, le=200, description="training epochs on the second data set"
+    members: int = parameter(5, "networks of the deep ensemble", 1, 50)
+    noise: float = parameter(
+        0.3, "weight noise, in root mean squares of each layer's weights", 0, 2
     )
-    second_vi_epochs: int = Field(
-        12,
-        ge=1,
-        le=500,
-        description="epochs of variational inference on the second data set",
+    seeds: int = parameter(3, "repetitions with networks of other seeds", 1, 20)
+    images: int = parameter(40, "test images that are attacked", 10, 10000)
+    samples: int = parameter(
+        10, "posterior samples in each gradient of an averaged attack", 1, 500
     )
-    prior_sd: float = Field(
-        0.3, gt=0, le=10, description="standard deviation of the prior of every weight"
-    )
-    temperature: float = Field(
-        0.1,
-        ge=0,
-        le=1,
-        description="weight of the KL divergence (1: variational Bayes), main data set",
-    )
-    second_temperature: float = Field(
-        1.0, ge=0, le=1, description="the same for the second data set"
-    )
-    dropout_rate: float = Field(
-        0.3,
-        ge=0,
-        lt=1,
-        description="share of inputs that dropout removes before linear layers",
-    )
-    members: int = Field(5, ge=1, le=50, description="networks of the deep ensemble")
-    noise: float = Field(
-        0.3,
-        ge=0,
-        le=2,
-        description="weight noise, in root mean squares of each layer's weights",
-    )
-    seeds: int = Field(
-        3, ge=1, le=20, description="repetitions with networks of other seeds"
-    )
-    images: int = Field(
-        40, ge=10, le=10000, description="test images that are attacked"
-    )
-    samples: int = Field(
-        10,
-        ge=1,
-        le=500,
-        description="posterior samples in each gradient of an averaged attack",
-    )
-    test_samples: int = Field(
-        20, ge=2, le=1000, description="posterior samples that predict"
-    )
-    weight_images: int = Field(
+    test_samples: int = parameter(20, "posterior samples that predict", 2, 1000)
+    weight_images: int = parameter(
         20,
-        ge=5,
-        le=100,
-        description=(
-            "training images on which the weight of the uncertainty-aware attack is "
-            "chosen"
-        ),
+        "training images on which the weight of the uncertainty-aware attack is chosen",
+        5,
+        100,
     )
-    steps: int = Field(6, ge=1, le=1000, description="steps of every iterative attack")
-    first_seed: int = Field(
-        0, ge=0, le=10**6, description="seed of the first repetition"
-    )
+    steps: int = parameter(6, "steps of every iterative attack", 1, 1000)
+    first_seed: FirstSeed = 0

@@ -26,7 +26,7 @@ from robustbook.data import signs as drawn_signs
 from robustbook.models.checkpoints import kept
 from robustbook.models.training import Recipe
 from robustbook.studies.bnn_verification.parameters import Parameters
-from robustbook.studies.protocol import variational
+from robustbook.studies.shared import variational
 
 # Imported by name, so that a page's hash covers the code that reads its data.
 DATA_MODULES = (digits, drawn_signs, gtsrb, mnist)

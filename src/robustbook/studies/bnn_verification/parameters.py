@@ -1,12 +1,10 @@
-"""What can be varied in the study `bnn_verification`; the notebook's parameters cell
-says the same.
-"""
+"""What a run of the study can vary: type, range and meaning of each parameter."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from robustbook.studies.protocol import BaseParameters, FirstSeed, parameter
 
 EPSILONS = (0.25, 0.35, 0.45, 0.55, 0.65, 0.75)
 """Budgets of the five-pixel boxes, as published."""
@@ -14,179 +12,110 @@ DELTAS = (1e-4, 5e-4, 1e-3, 5e-3, 1e-2, 5e-2)
 """Thresholds of Problem 1 on the two-class task, as published."""
 
 
-class Parameters(BaseModel):
+class Parameters(BaseParameters):
     """Parameters of a run; every default is the quick run's. Budgets are in pixel units
     of [0, 1].
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    dataset: Literal["digits", "mnist"] = Field(
-        "digits", description="data set of the ones, sevens and ten classes"
+    dataset: Literal["digits", "mnist"] = parameter(
+        "digits", "data set of the ones, sevens and ten classes"
     )
-    two_hidden: int = Field(
-        32, ge=2, le=2048, description="hidden units for 1 against 7 (the paper's: 512)"
+    two_hidden: int = parameter(
+        32, "hidden units for 1 against 7 (the paper's: 512)", 2, 2048
     )
-    two_train_images: int = Field(
-        100,
-        ge=20,
-        le=10000,
-        description="training images of 1 against 7, for all methods",
+    two_train_images: int = parameter(
+        100, "training images of 1 against 7, for all methods", 20, 10000
     )
-    ten_hidden: int = Field(
-        32, ge=2, le=2048, description="hidden units for ten classes (the paper's: 512)"
+    ten_hidden: int = parameter(
+        32, "hidden units for ten classes (the paper's: 512)", 2, 2048
     )
-    ten_train_images: int = Field(
-        300,
-        ge=50,
-        le=20000,
-        description="training images of ten classes, for all methods",
+    ten_train_images: int = parameter(
+        300, "training images of ten classes, for all methods", 50, 20000
     )
-    sign_dataset: Literal["none", "signs", "gtsrb"] = Field(
-        "signs", description="traffic signs; none leaves them out"
+    sign_dataset: Literal["none", "signs", "gtsrb"] = parameter(
+        "signs", "traffic signs; none leaves them out"
     )
-    sign_filters: int = Field(
-        4,
-        ge=1,
-        le=64,
-        description="3 x 3 filters of the sign network (the paper's: 25)",
+    sign_filters: int = parameter(
+        4, "3 x 3 filters of the sign network (the paper's: 25)", 1, 64
     )
-    sign_hidden: int = Field(
-        16,
-        ge=2,
-        le=512,
-        description="hidden units of the sign network (the paper's: 256)",
+    sign_hidden: int = parameter(
+        16, "hidden units of the sign network (the paper's: 256)", 2, 512
     )
-    sign_train_images: int = Field(
-        200, ge=50, le=3000, description="training images of the sign network"
+    sign_train_images: int = parameter(
+        200, "training images of the sign network", 50, 3000
     )
-    sign_epochs: int = Field(
-        12, ge=1, le=500, description="training epochs of the sign networks"
+    sign_epochs: int = parameter(12, "training epochs of the sign networks", 1, 500)
+    sign_vi_epochs: int = parameter(
+        40, "epochs of variational training on signs", 1, 2000
     )
-    sign_vi_epochs: int = Field(
-        40, ge=1, le=2000, description="epochs of variational training on signs"
+    sign_samples: int = parameter(12, "posterior samples per sign posterior", 4, 400)
+    sign_hmc_images: int = parameter(
+        30, "of these, the training images that HMC sees in full batches", 4, 3000
     )
-    sign_samples: int = Field(
-        12, ge=4, le=400, description="posterior samples per sign posterior"
+    sign_chains: int = parameter(2, "HMC chains on the sign network", 2, 16)
+    sign_warmup: int = parameter(
+        24, "HMC transitions of warm-up on the sign network", 3, 1000
     )
-    sign_hmc_images: int = Field(
-        30,
-        ge=4,
-        le=3000,
-        description="of these, the training images that HMC sees in full batches",
+    sign_draws: int = parameter(
+        12, "HMC draws kept per chain on the sign network, of twice as many", 4, 1000
     )
-    sign_chains: int = Field(
-        2, ge=2, le=16, description="HMC chains on the sign network"
-    )
-    sign_warmup: int = Field(
-        24, ge=3, le=1000, description="HMC transitions of warm-up on the sign network"
-    )
-    sign_draws: int = Field(
-        12,
-        ge=4,
-        le=1000,
-        description="HMC draws kept per chain on the sign network, of twice as many",
-    )
-    sign_leapfrog: int = Field(
-        20, ge=1, le=1000, description="leapfrog steps there (the paper's: 3)"
-    )
-    prior_sd: float = Field(
+    sign_leapfrog: int = parameter(20, "leapfrog steps there (the paper's: 3)", 1, 1000)
+    prior_sd: float = parameter(
         1.0,
-        gt=0,
-        le=100,
-        description="standard deviation of the weights' prior (the paper's: 1)",
+        "standard deviation of the weights' prior (the paper's: 1)",
+        high=100,
+        above=0,
     )
-    dropout: float = Field(
-        0.5,
-        gt=0,
-        lt=1,
-        description="dropout rate before the last layer (the paper's: 0.5)",
+    dropout: float = parameter(
+        0.5, "dropout rate before the last layer (the paper's: 0.5)", above=0, below=1
     )
-    chains: int = Field(4, ge=2, le=16, description="HMC chains on 1 against 7")
-    warmup: int = Field(
-        50, ge=10, le=10000, description="HMC transitions that adapt the step size"
+    chains: int = parameter(4, "HMC chains on 1 against 7", 2, 16)
+    warmup: int = parameter(50, "HMC transitions that adapt the step size", 10, 10000)
+    draws: int = parameter(32, "HMC transitions that are kept, per chain", 10, 10000)
+    leapfrog: int = parameter(
+        20, "leapfrog steps per HMC transition (the paper's: 10)", 1, 1000
     )
-    draws: int = Field(
-        32, ge=10, le=10000, description="HMC transitions that are kept, per chain"
+    vi_epochs: int = parameter(90, "epochs of variational training", 1, 10000)
+    epochs: int = parameter(
+        40, "epochs of dropout, deterministic and ensemble training", 1, 1000
     )
-    leapfrog: int = Field(
-        20,
-        ge=1,
-        le=1000,
-        description="leapfrog steps per HMC transition (the paper's: 10)",
+    members: int = parameter(5, "networks of an ensemble", 2, 50)
+    seeds: int = parameter(
+        3, "trainings (for HMC: chains) of each posterior on ten classes", 3, 20
     )
-    vi_epochs: int = Field(
-        90, ge=1, le=10000, description="epochs of variational training"
+    samples: int = parameter(
+        40, "posterior samples per posterior where no rule stops", 10, 1000
     )
-    epochs: int = Field(
-        40,
-        ge=1,
-        le=1000,
-        description="epochs of dropout, deterministic and ensemble training",
+    images: int = parameter(6, "test images of the five-pixel boxes", 2, 1000)
+    ten_images: int = parameter(24, "test images of the ten-class task", 4, 1000)
+    epsilon: float = parameter(
+        0.1, "budget of the comparison on ten classes, L-infinity", high=1, above=0
     )
-    members: int = Field(5, ge=2, le=50, description="networks of an ensemble")
-    seeds: int = Field(
-        3,
-        ge=3,
-        le=20,
-        description="trainings (for HMC: chains) of each posterior on ten classes",
+    steps: int = parameter(10, "steps of PGD (the paper's: 10)", 1, 500)
+    restarts: int = parameter(2, "random starts of PGD", 1, 50)
+    theta: float = parameter(
+        0.075, "half-width of the guarantee (the paper's: 0.075)", above=0, below=0.5
     )
-    samples: int = Field(
-        40,
-        ge=10,
-        le=1000,
-        description="posterior samples per posterior where no rule stops",
-    )
-    images: int = Field(
-        6, ge=2, le=1000, description="test images of the five-pixel boxes"
-    )
-    ten_images: int = Field(
-        24, ge=4, le=1000, description="test images of the ten-class task"
-    )
-    epsilon: float = Field(
-        0.1,
-        gt=0,
-        le=1,
-        description="budget of the comparison on ten classes, L-infinity",
-    )
-    steps: int = Field(10, ge=1, le=500, description="steps of PGD (the paper's: 10)")
-    restarts: int = Field(2, ge=1, le=50, description="random starts of PGD")
-    theta: float = Field(
+    gamma: float = parameter(
         0.075,
-        gt=0,
-        lt=0.5,
-        description="half-width of the guarantee (the paper's: 0.075)",
+        "failure probability of the guarantee (the paper's: 0.075)",
+        above=0,
+        below=0.5,
     )
-    gamma: float = Field(
-        0.075,
-        gt=0,
-        lt=0.5,
-        description="failure probability of the guarantee (the paper's: 0.075)",
+    alpha: float = parameter(
+        0.05, "share of it for the Clopper-Pearson interval (0.05)", above=0, below=0.5
     )
-    alpha: float = Field(
-        0.05,
-        gt=0,
-        lt=0.5,
-        description="share of it for the Clopper-Pearson interval (0.05)",
+    tight_theta: float = parameter(
+        0.05, "half-width of the second, tighter guarantee", above=0, below=0.5
     )
-    tight_theta: float = Field(
-        0.05, gt=0, lt=0.5, description="half-width of the second, tighter guarantee"
+    tight_gamma: float = parameter(
+        0.01, "failure probability of the tighter guarantee", above=0, below=0.5
     )
-    tight_gamma: float = Field(
-        0.01, gt=0, lt=0.5, description="failure probability of the tighter guarantee"
+    tight_alpha: float = parameter(
+        0.0067, "share for the interval in the tighter guarantee", above=0, below=0.5
     )
-    tight_alpha: float = Field(
-        0.0067,
-        gt=0,
-        lt=0.5,
-        description="share for the interval in the tighter guarantee",
+    runs: int = parameter(4000, "simulated runs per rule and p", 100, 10**6)
+    reference_samples: int = parameter(
+        5000, "posterior samples behind a reference p", 1000, 10**6
     )
-    runs: int = Field(
-        4000, ge=100, le=10**6, description="simulated runs per rule and p"
-    )
-    reference_samples: int = Field(
-        5000, ge=1000, le=10**6, description="posterior samples behind a reference p"
-    )
-    first_seed: int = Field(
-        0, ge=0, le=10**6, description="seed of the first training of each kind"
-    )
+    first_seed: FirstSeed = 0

@@ -16,9 +16,10 @@ from torch.nn import Module, Sequential
 from robustbook.data import ImageSet, cifar10, digits, load, mnist
 from robustbook.models import Scale, build
 from robustbook.models.training import Recipe, Training, train
-from robustbook.studies import protocol
+from robustbook.studies import shared
 from robustbook.studies.loss_metric.parameters import Parameters
-from robustbook.studies.protocol import seeds, trained
+from robustbook.studies.protocol import seeds
+from robustbook.studies.shared import trained
 
 # Imported by name, so that a page's hash covers the code that reads its data.
 DATA_MODULES = (digits, mnist, cifar10)
@@ -156,7 +157,7 @@ def images_of(
     by their place in `classes`.
     """
     if not classes:
-        return protocol.images_of(dataset, split, limit)
+        return shared.images_of(dataset, split, limit)
     whole = load(dataset, split)
     chosen = torch.isin(whole.labels, torch.tensor(classes))
     labels = (whole.labels[chosen, None] == torch.tensor(classes)).int().argmax(dim=1)
@@ -227,7 +228,7 @@ def train_all(networks: list[Network]) -> None:
         "fgsm": 3,
         "minmax": MINMAX_STEPS + 1,
     }
-    protocol.train_all(
+    shared.train_all(
         load_network,
         [network for network in networks if network.scale == 1],
         lambda each: size[each.architecture] * passes[each.training],

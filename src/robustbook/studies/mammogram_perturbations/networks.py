@@ -26,9 +26,10 @@ from robustbook.models.four_view import FourViewNetwork, PatchNetwork, Recipe
 from robustbook.models.prunable import RESNET20_DIGEST, published_resnet20
 from robustbook.perturb import lowpass
 from robustbook.perturb.lowpass import low_pass, quantised
-from robustbook.studies import protocol
+from robustbook.studies import shared
 from robustbook.studies.mammogram_perturbations.parameters import Parameters
-from robustbook.studies.protocol import images_of, seeds, trained
+from robustbook.studies.protocol import seeds
+from robustbook.studies.shared import images_of, trained
 
 # Imported by name, so that a page's hash covers the code that reads its data.
 DATA_MODULES = (digits, mnist, cifar10, mini_mias, phantoms)
@@ -318,4 +319,4 @@ def _randomly_blurred(images: Tensor, pitch: float, generator: Generator) -> Ten
 
 def train_all(networks: list[Network]) -> None:
     """Train every network that is not in the cache yet, side by side."""
-    protocol.train_all(load_network, networks)
+    shared.train_all(load_network, networks)

@@ -1,125 +1,88 @@
-"""What can be varied in the study `mammogram_perturbations`; the notebook's parameters
-cell says the same.
-"""
+"""What a run of the study can vary: type, range and meaning of each parameter."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import model_validator
+
+from robustbook.studies.protocol import BaseParameters, FirstSeed, parameter
 
 
-class Parameters(BaseModel):
+class Parameters(BaseParameters):
     """Parameters of a run; every default is the quick run's. Strengths are in pixel
     units of [0, 1], cut-offs in mm.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    height: int = Field(
-        64,
-        ge=32,
-        le=256,
-        description="height of a phantom view in pixels; its width is three quarters",
+    height: int = parameter(
+        64, "height of a phantom view in pixels; its width is three quarters", 32, 256
     )
-    pitch: float = Field(0.2, gt=0, le=1, description="side of a phantom's pixel in mm")
-    train_exams: int = Field(
-        400, ge=20, le=100000, description="four-view phantom exams for training"
+    pitch: float = parameter(0.2, "side of a phantom's pixel in mm", high=1, above=0)
+    train_exams: int = parameter(
+        400, "four-view phantom exams for training", 20, 100000
     )
-    test_exams: int = Field(
-        120, ge=20, le=100000, description="four-view phantom exams for testing"
+    test_exams: int = parameter(120, "four-view phantom exams for testing", 20, 100000)
+    epochs: int = parameter(3, "training epochs of every phantom network", 1, 200)
+    seeds: int = parameter(
+        1, "networks of each kind, trained from different seeds", 1, 20
     )
-    epochs: int = Field(
-        3, ge=1, le=200, description="training epochs of every phantom network"
-    )
-    seeds: int = Field(
+    first_seed: FirstSeed = 0
+    retrained_severities: int = parameter(
+        2,
+        "severities (of 4, 2, 1, 0.5, 0.67, 0.33 mm, in this order) at which networks "
+        "are trained again",
         1,
-        ge=1,
-        le=20,
-        description="networks of each kind, trained from different seeds",
+        6,
     )
-    first_seed: int = Field(
-        0, ge=0, le=10**6, description="seed of the first network of each kind"
-    )
-    retrained_severities: int = Field(
-        2,
-        ge=1,
-        le=6,
-        description=(
-            "severities (of 4, 2, 1, 0.5, 0.67, 0.33 mm, in this order) at which "
-            "networks are trained again"
-        ),
-    )
-    attack_exams: int = Field(
+    attack_exams: int = parameter(
         40,
-        ge=10,
-        le=100000,
-        description=(
-            "test exams that are perturbed; universal ones are made from as many "
-            "training exams"
-        ),
+        "test exams that are perturbed; universal ones are made from as many training "
+        "exams",
+        10,
+        100000,
     )
-    steps: int = Field(5, ge=1, le=1000, description="steps of PGD")
-    universal_epochs: int = Field(
-        2,
-        ge=1,
-        le=100,
-        description="passes of the universal perturbation over its exams",
+    steps: int = parameter(5, "steps of PGD", 1, 1000)
+    universal_epochs: int = parameter(
+        2, "passes of the universal perturbation over its exams", 1, 100
     )
-    observer_exams: int = Field(
-        100,
-        ge=60,
-        le=10000,
-        description="phantom exams whose lesions the model observers look at",
+    observer_exams: int = parameter(
+        100, "phantom exams whose lesions the model observers look at", 60, 10000
     )
-    natural_dataset: Literal["digits", "mnist", "cifar10", "cifar10-jpeg"] = Field(
-        "digits", description="data set of the natural-image arm"
+    natural_dataset: Literal["digits", "mnist", "cifar10", "cifar10-jpeg"] = parameter(
+        "digits", "data set of the natural-image arm"
     )
-    natural_network: Literal["cnn", "resnet20"] = Field(
+    natural_network: Literal["cnn", "resnet20"] = parameter(
         "cnn",
-        description=(
-            "network of the natural arm: a small one from nothing, or the published "
-            "ResNet-20, trained on"
-        ),
+        "network of the natural arm: a small one from nothing, or the published "
+        "ResNet-20, trained on",
     )
-    natural_retrained: int = Field(
+    natural_retrained: int = parameter(
         2,
-        ge=1,
-        le=6,
-        description=(
-            "severities (in the same order) at which networks of the natural arm "
-            "are trained again"
-        ),
+        "severities (in the same order) at which networks of the natural arm are "
+        "trained again",
+        1,
+        6,
     )
-    natural_train_images: int = Field(
-        1200, ge=100, le=60000, description="training images of the natural arm"
+    natural_train_images: int = parameter(
+        1200, "training images of the natural arm", 100, 60000
     )
-    natural_test_images: int = Field(
-        200, ge=50, le=10000, description="test images of the natural arm"
+    natural_test_images: int = parameter(
+        200, "test images of the natural arm", 50, 10000
     )
-    natural_attack_images: int = Field(
+    natural_attack_images: int = parameter(
         100,
-        ge=50,
-        le=10000,
-        description=(
-            "test images of the natural arm that are put under the four perturbations"
-        ),
+        "test images of the natural arm that are put under the four perturbations",
+        50,
+        10000,
     )
-    natural_epochs: int = Field(
-        20, ge=1, le=200, description="training epochs of the natural arm"
+    natural_epochs: int = parameter(20, "training epochs of the natural arm", 1, 200)
+    mini_mias_epochs: int = parameter(
+        0, "training epochs on mini-MIAS patches; 0 leaves it out", 0, 200
     )
-    mini_mias_epochs: int = Field(
-        0,
-        ge=0,
-        le=200,
-        description="training epochs on mini-MIAS patches; 0 leaves it out",
+    published_predictions: bool = parameter(
+        False, "analyse the published predictions of Makino et al. (2022)"
     )
-    published_predictions: bool = Field(
-        False, description="analyse the published predictions of Makino et al. (2022)"
-    )
-    resamples: int = Field(
-        200, ge=50, le=10000, description="bootstrap resamples of every interval"
-    )
+    resamples: int = parameter(200, "bootstrap resamples of every interval", 50, 10000)
 
     @model_validator(mode="after")
     def _network_fits_data(self) -> Parameters:

@@ -28,8 +28,8 @@ from robustbook.models.network import CHUNK, accuracy, compute_logits
 from robustbook.models.training import Recipe
 from robustbook.perturb import baselines
 from robustbook.perturb.masks import RiseMasks, draw_masks
-from robustbook.studies.protocol import SeededTask, trained
 from robustbook.studies.saliency_baselines.parameters import Parameters
+from robustbook.studies.shared import SeededTask, trained
 
 # Imported by name, so that a page's hash covers the code that reads its data.
 DATA_MODULES = (cifar10, digits, imagenet_samples, mnist, shapes)

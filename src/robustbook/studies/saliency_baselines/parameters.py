@@ -1,72 +1,39 @@
-"""The parameters of the study, their ranges and their meaning."""
+"""What a run of the study can vary: type, range and meaning of each parameter."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from robustbook.studies.protocol import BaseParameters, parameter
 
 
-class Parameters(BaseModel):
+class Parameters(BaseParameters):
     """What a run of the study may change; the defaults are the quick run."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    dataset: Literal["digits", "mnist"] = Field(
-        default="digits", description="handwritten digits beside the shapes"
+    dataset: Literal["digits", "mnist"] = parameter(
+        "digits", "handwritten digits beside the shapes"
     )
-    seeds: int = Field(
-        default=3,
-        ge=2,
-        le=20,
-        description="networks per data set, each with its own images and masks",
+    seeds: int = parameter(
+        3, "networks per data set, each with its own images and masks", 2, 20
     )
-    train_images: int = Field(
-        default=1500, ge=100, le=60000, description="training images of a network"
+    train_images: int = parameter(1500, "training images of a network", 100, 60000)
+    epochs: int = parameter(10, "epochs of training", 1, 100)
+    images: int = parameter(6, "correctly classified test images per network", 3, 400)
+    masks: int = parameter(200, "RISE masks per map, N", 50, 20000)
+    cells: int = parameter(7, "cells of RISE's grid along a side, s", 2, 8)
+    probability: float = parameter(
+        0.5, "share of a mask that shows the image, p", above=0, below=1
     )
-    epochs: int = Field(default=10, ge=1, le=100, description="epochs of training")
-    images: int = Field(
-        default=6,
-        ge=3,
-        le=400,
-        description="correctly classified test images per network",
+    setting_images: int = parameter(
+        4, "images per network on which p, s and N vary", 3, 200
     )
-    masks: int = Field(
-        default=200, ge=50, le=20000, description="RISE masks per map, N"
+    setting_masks: int = parameter(
+        640, "largest number of masks N when p and s vary", 200, 50000
     )
-    cells: int = Field(
-        default=7, ge=2, le=8, description="cells of RISE's grid along a side, s"
+    learned_steps: int = parameter(60, "steps of the learned masks", 5, 1000)
+    cifar_images: int = parameter(
+        0, "CIFAR-10 images per mask seed for ResNet-20", 0, 200
     )
-    probability: float = Field(
-        default=0.5, gt=0, lt=1, description="share of a mask that shows the image, p"
-    )
-    setting_images: int = Field(
-        default=4,
-        ge=3,
-        le=200,
-        description="images per network on which p, s and N vary",
-    )
-    setting_masks: int = Field(
-        default=640,
-        ge=200,
-        le=50000,
-        description="largest number of masks N when p and s vary",
-    )
-    learned_steps: int = Field(
-        default=60, ge=5, le=1000, description="steps of the learned masks"
-    )
-    cifar_images: int = Field(
-        default=0,
-        ge=0,
-        le=200,
-        description="CIFAR-10 images per mask seed for ResNet-20",
-    )
-    cifar_masks: int = Field(
-        default=300, ge=50, le=8000, description="RISE masks per map on ResNet-20"
-    )
-    photographs: int = Field(
-        default=0, ge=0, le=59, description="ImageNet photographs for SqueezeNet"
-    )
-    photograph_masks: int = Field(
-        default=100, ge=50, le=8000, description="RISE masks per map on SqueezeNet"
-    )
+    cifar_masks: int = parameter(300, "RISE masks per map on ResNet-20", 50, 8000)
+    photographs: int = parameter(0, "ImageNet photographs for SqueezeNet", 0, 59)
+    photograph_masks: int = parameter(100, "RISE masks per map on SqueezeNet", 50, 8000)

@@ -36,7 +36,7 @@ from robustbook.perturb import baselines, pruning
 from robustbook.perturb.gradient import margin_pgd, pgd
 from robustbook.perturb.lowpass import low_pass
 from robustbook.perturb.posterior import Predictive, eot_pgd
-from robustbook.studies.protocol import images_of
+from robustbook.studies.shared import images_of
 from robustbook.studies.synthesis.claims import ACCURACY_KEPT
 from robustbook.studies.synthesis.networks import (
     POSTERIOR,

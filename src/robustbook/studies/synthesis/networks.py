@@ -19,14 +19,9 @@ from robustbook.measure import importance
 from robustbook.models import gated
 from robustbook.models.training import Recipe
 from robustbook.perturb import pruning
-from robustbook.studies import protocol
-from robustbook.studies.protocol import (
-    images_of,
-    most_probable,
-    seeds,
-    trained,
-    variational,
-)
+from robustbook.studies import shared
+from robustbook.studies.protocol import seeds
+from robustbook.studies.shared import images_of, most_probable, trained, variational
 from robustbook.studies.synthesis.parameters import Parameters
 
 # Imported by name, so that a page's hash covers the code that reads its data.
@@ -271,7 +266,7 @@ def train_all(parameters: Parameters) -> None:
         parameters, (TUNED[MINMAX], "MinMax, 50% pruned", TUNED[NATURAL], *PRUNED)
     )
     for stage in (first, second):
-        protocol.train_all(_load, [(network, parameters) for network in stage])
+        shared.train_all(_load, [(network, parameters) for network in stage])
 
 
 def _load(item: tuple[Network, Parameters]) -> nn.Sequential:

@@ -1,96 +1,61 @@
-"""What can be varied in the study `synthesis`; the notebook's parameters cell says the
-same, and a test compares them.
-"""
+"""What a run of the study can vary: type, range and meaning of each parameter."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from robustbook.studies.protocol import (
+    BaseParameters,
+    Epsilon,
+    FirstSeed,
+    PriorSd,
+    TrainImages,
+    parameter,
+)
 
 
-class Parameters(BaseModel):
+class Parameters(BaseParameters):
     """Parameters of a run; every default is the quick run's. Budgets are in pixel units
     of [0, 1].
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    dataset: Literal["digits", "mnist"] = Field(
-        "digits", description="data set of all networks: digits or mnist"
+    dataset: Literal["digits", "mnist"] = parameter(
+        "digits", "data set of all networks: digits or mnist"
     )
-    epsilon: float = Field(
-        0.1,
-        gt=0,
-        le=0.5,
-        description="perturbation budget, L-infinity, pixel units of [0, 1]",
+    epsilon: Epsilon = 0.1
+    train_images: TrainImages = 1000
+    epochs: int = parameter(
+        20, "training epochs of networks without a posterior", 2, 200
     )
-    train_images: int = Field(
-        1000,
-        ge=100,
-        le=60000,
-        description="training images, equal shares of the classes",
+    vi_epochs: int = parameter(
+        25, "training epochs of variational inference and of its control", 1, 500
     )
-    epochs: int = Field(
-        20, ge=2, le=200, description="training epochs of networks without a posterior"
+    tune_epochs: int = parameter(8, "training epochs after a pruning", 1, 50)
+    prior_sd: PriorSd = 0.3
+    seeds: int = parameter(
+        3, "networks of each kind, trained from different seeds", 2, 20
     )
-    vi_epochs: int = Field(
-        25,
-        ge=1,
-        le=500,
-        description="training epochs of variational inference and of its control",
+    accuracy_images: int = parameter(
+        300, "test images of accuracies, filtered or pruned", 50, 10000
     )
-    tune_epochs: int = Field(
-        8, ge=1, le=50, description="training epochs after a pruning"
+    images: int = parameter(60, "of these, images that are attacked", 10, 10000)
+    bound_images: int = parameter(
+        12, "of these, images whose sound bounds are computed", 4, 1000
     )
-    prior_sd: float = Field(
-        0.3, gt=0, le=10, description="standard deviation of the prior of every weight"
+    map_images: int = parameter(
+        16, "of the attacked images, those with saliency maps", 4, 1000
     )
-    seeds: int = Field(
-        3,
-        ge=2,
-        le=20,
-        description="networks of each kind, trained from different seeds",
+    steps: int = parameter(20, "steps of every attack and of psi's ascent", 2, 1000)
+    restarts: int = parameter(
+        2, "random starts of every attack and of psi's ascent", 1, 50
     )
-    accuracy_images: int = Field(
-        300,
-        ge=50,
-        le=10000,
-        description="test images of accuracies, filtered or pruned",
+    posterior_samples: int = parameter(
+        5, "posterior samples that predict, and in each gradient", 2, 200
     )
-    images: int = Field(
-        60, ge=10, le=10000, description="of these, images that are attacked"
+    bound_samples: int = parameter(
+        2, "of these, posterior samples that are certified", 1, 200
     )
-    bound_images: int = Field(
-        12,
-        ge=4,
-        le=1000,
-        description="of these, images whose sound bounds are computed",
+    resamples: int = parameter(
+        1000, "bootstrap resamples of every interval", 200, 20000
     )
-    map_images: int = Field(
-        16,
-        ge=4,
-        le=1000,
-        description="of the attacked images, those with saliency maps",
-    )
-    steps: int = Field(
-        20, ge=2, le=1000, description="steps of every attack and of psi's ascent"
-    )
-    restarts: int = Field(
-        2, ge=1, le=50, description="random starts of every attack and of psi's ascent"
-    )
-    posterior_samples: int = Field(
-        5,
-        ge=2,
-        le=200,
-        description="posterior samples that predict, and in each gradient",
-    )
-    bound_samples: int = Field(
-        2, ge=1, le=200, description="of these, posterior samples that are certified"
-    )
-    resamples: int = Field(
-        1000, ge=200, le=20000, description="bootstrap resamples of every interval"
-    )
-    first_seed: int = Field(
-        0, ge=0, le=10**6, description="seed of the first network of each kind"
-    )
+    first_seed: FirstSeed = 0

@@ -13,7 +13,7 @@ from robustbook.data import ImageSet, cifar10, digits, load, mnist
 from robustbook.models import prunable
 from robustbook.models.prunable import Prunable
 from robustbook.models.training import Recipe
-from robustbook.studies.protocol import SeededTask, trained
+from robustbook.studies.shared import SeededTask, trained
 from robustbook.studies.taylor_pruning.parameters import Parameters
 
 # Imported by name, so that a page's hash covers the code that reads its data.

@@ -1,115 +1,65 @@
-"""The parameters of the study, their ranges and their meaning."""
+"""What a run of the study can vary: type, range and meaning of each parameter."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from robustbook.studies.protocol import BaseParameters, parameter
 
 DataName = Literal["digits", "mnist", "cifar10"]
 
 
-class Parameters(BaseModel):
+class Parameters(BaseParameters):
     """What a run of the study may change; the defaults are the quick run."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    data: DataName = Field(default="digits", description="images of all experiments")
-    second_data: Literal["none", "digits", "mnist", "cifar10"] = Field(
-        default="none",
-        description="images on which the correlations of LeNet3 are measured once more",
+    data: DataName = parameter("digits", "images of all experiments")
+    second_data: Literal["none", "digits", "mnist", "cifar10"] = parameter(
+        "none", "images on which the correlations of LeNet3 are measured once more"
     )
-    seeds: int = Field(
-        default=3, ge=3, le=50, description="LeNet3 networks of the correlations"
+    seeds: int = parameter(3, "LeNet3 networks of the correlations", 3, 50)
+    few_seeds: int = parameter(3, "networks of every other experiment", 3, 20)
+    train_images: int = parameter(1000, "training images of a network", 100, 50000)
+    epochs: int = parameter(20, "epochs of training of LeNet3", 1, 100)
+    score_images: int = parameter(
+        400, "training images for scores and oracle", 32, 50000
     )
-    few_seeds: int = Field(
-        default=3, ge=3, le=20, description="networks of every other experiment"
+    score_batch: int = parameter(
+        256, "mini-batch of the first-order score (paper: 256)", 1, 50000
     )
-    train_images: int = Field(
-        default=1000, ge=100, le=50000, description="training images of a network"
+    curve_images: int = parameter(
+        128, "training images of the pruning curves", 32, 10000
     )
-    epochs: int = Field(
-        default=20, ge=1, le=100, description="epochs of training of LeNet3"
+    curve_units: int = parameter(
+        126, "units removed by the end of a pruning curve, of 252", 2, 240
     )
-    score_images: int = Field(
-        default=400,
-        ge=32,
-        le=50000,
-        description="training images for scores and oracle",
+    curve_step: int = parameter(
+        9, "units removed between two evaluations of a curve", 1, 63
     )
-    score_batch: int = Field(
-        default=256,
-        ge=1,
-        le=50000,
-        description="mini-batch of the first-order score (paper: 256)",
+    subset_images: int = parameter(
+        8, "training images of the oracle over all 2^16 subsets", 8, 1024
     )
-    curve_images: int = Field(
-        default=128,
-        ge=32,
-        le=10000,
-        description="training images of the pruning curves",
+    subset_seeds: int = parameter(1, "networks of the oracle over all subsets", 1, 10)
+    tuned_units: int = parameter(
+        189, "units of LeNet3 removed with fine-tuning, of 252", 2, 240
     )
-    curve_units: int = Field(
-        default=126,
-        ge=2,
-        le=240,
-        description="units removed by the end of a pruning curve, of 252",
+    tune_batches: int = parameter(
+        60, "mini-batches of pruning and fine-tuning together", 10, 5000
     )
-    curve_step: int = Field(
-        default=9,
-        ge=1,
-        le=63,
-        description="units removed between two evaluations of a curve",
+    batches_per_step: int = parameter(
+        4, "mini-batches per pruning step (paper: 30)", 1, 100
     )
-    subset_images: int = Field(
-        default=8,
-        ge=8,
-        le=1024,
-        description="training images of the oracle over all 2^16 subsets",
+    sanity_masks: int = parameter(
+        8, "prunings a network on which the oracle itself is tested", 5, 50
     )
-    subset_seeds: int = Field(
-        default=1, ge=1, le=10, description="networks of the oracle over all subsets"
+    residual_images: int = parameter(
+        600, "training images of nets with batch-norm, tuning included", 100, 50000
     )
-    tuned_units: int = Field(
-        default=189,
-        ge=2,
-        le=240,
-        description="units of LeNet3 removed with fine-tuning, of 252",
+    residual_epochs: int = parameter(
+        6, "epochs of training of nets with batch-norm", 1, 100
     )
-    tune_batches: int = Field(
-        default=60,
-        ge=10,
-        le=5000,
-        description="mini-batches of pruning and fine-tuning together",
+    residual_scores: int = parameter(
+        128, "images for scores and oracle of nets with batch-norm", 32, 10000
     )
-    batches_per_step: int = Field(
-        default=4, ge=1, le=100, description="mini-batches per pruning step (paper: 30)"
-    )
-    sanity_masks: int = Field(
-        default=8,
-        ge=5,
-        le=50,
-        description="prunings a network on which the oracle itself is tested",
-    )
-    residual_images: int = Field(
-        default=600,
-        ge=100,
-        le=50000,
-        description="training images of nets with batch-norm, tuning included",
-    )
-    residual_epochs: int = Field(
-        default=6,
-        ge=1,
-        le=100,
-        description="epochs of training of nets with batch-norm",
-    )
-    residual_scores: int = Field(
-        default=128,
-        ge=32,
-        le=10000,
-        description="images for scores and oracle of nets with batch-norm",
-    )
-    published_resnet: bool = Field(
-        default=False,
-        description="measure the published ResNet-20 for CIFAR-10 as well",
+    published_resnet: bool = parameter(
+        False, "measure the published ResNet-20 for CIFAR-10 as well"
     )

@@ -45,7 +45,7 @@ from robustbook.studies.bnn_attacks.networks import (
     fit,
 )
 from robustbook.studies.bnn_attacks.parameters import Parameters
-from robustbook.studies.protocol import images_of
+from robustbook.studies.shared import images_of
 from robustbook.workers import map_in_workers
 
 Array = npt.NDArray[np.float64]

@@ -35,7 +35,7 @@ from robustbook.studies.mammogram_perturbations.measure.perturbed import (
 )
 from robustbook.studies.mammogram_perturbations.networks import Network
 from robustbook.studies.mammogram_perturbations.parameters import Parameters
-from robustbook.studies.protocol import images_of
+from robustbook.studies.shared import images_of
 from robustbook.workers import map_in_workers
 
 Array = NDArray[np.float64]
