@@ -1,6 +1,7 @@
 """What is done to a network's input or to its units: read `gradient` (the attacks).
 
-Further attacks: `carlini_wagner`, `momentum`, `random_search`, `universal`, and
-`posterior` (on Bayesian networks). What is no attack: `interference`, `lowpass`,
-`masks` with the `baselines` that they show, and `pruning` (units removed).
+Further attacks: `auto_attack` (the strong reference, made of `apgd` and `square`),
+`carlini_wagner`, `momentum`, `random_search`, `universal`, and `posterior` (on Bayesian
+networks). What is no attack: `interference`, `lowpass`, `masks` with the `baselines`
+that they show, and `pruning` (units removed).
 """
