@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export OMP_WAIT_POLICY = PASSIVE
 export PYTHONHASHSEED = 0
 
-.PHONY: book test lint types benchmark faults clean
+.PHONY: book test lint types benchmark faults mutants clean
 
 book: $(VENV)/.installed
 	$(BIN)/robustbook book
@@ -41,6 +41,10 @@ $(VENV)/.peers: $(VENV)/.installed tests/peers.lock
 faults: $(VENV)/.peers
 	rm -f book/measured/faults.json
 	ROBUSTBOOK_FAULTS=$(CURDIR)/book/measured/faults.json ROBUSTBOOK_KILLS=20 OMP_NUM_THREADS=1 $(BIN)/pytest tests/run/test_faults.py
+
+# Changes one sign, comparison or constant of the library at a time: do the tests notice?
+mutants: $(VENV)/.peers
+	$(BIN)/python tests/mutants.py
 
 clean:
 	rm -rf book/_build book/runs .robustbook
