@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from robustbook.measure import observers, similarity
-from robustbook.models import four_view, training
+from robustbook.measure import observers, sequential, similarity
+from robustbook.models import architectures, four_view, prunable, training
 from robustbook.models.pretrained import CHANNEL_MEANS, BlueFirst
 from robustbook.models.training import Recipe
 from robustbook.perturb.interference import interfere
-from robustbook.perturb.universal import universal_perturbation
+from robustbook.perturb.universal import apply, universal_perturbation
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -136,3 +136,58 @@ def test_overlap_counts_the_share_of_the_pixels() -> None:
     # The top quarter of the first: its last row; of the second: its first half of that
     # row, and the two pixels before it.
     assert similarity.top_overlap(first, second, 0.25).item() == 0.5
+
+
+def test_a_pattern_is_added_and_cut_at_both_ends() -> None:
+    images = torch.tensor([0.1, 0.5, 0.9]).view(1, 1, 1, 3)
+    pattern = torch.tensor([-0.2, 0.2, 0.2]).view(1, 1, 3)
+    expected = torch.tensor([0.0, 0.7, 1.0])
+    torch.testing.assert_close(apply(images, pattern).flatten(), expected)
+
+
+def test_standardising_takes_off_the_mean_and_divides_by_the_deviation() -> None:
+    image = torch.tensor([0.1, 0.7]).view(1, 2, 1, 1)
+    found = prunable.Standardise([0.5, 0.1], [0.25, 0.3])(image)
+    torch.testing.assert_close(found.flatten(), torch.tensor([-1.6, 2.0]))
+
+
+SHAPES = {
+    "mlp": [(256, 784), 256, (128, 256), 128, (10, 128), 10],
+    "cnn": [(16, 1, 4, 4), 16, (32, 16, 4, 4), 32, (100, 1568), 100, (10, 100), 10],
+    "wide-cnn": [
+        *[(32, 1, 4, 4), 32, (64, 32, 4, 4), 64],
+        *[(128, 3136), 128, (10, 128), 10],
+    ],
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_layers_of_a_network_are_those_of_its_name(name: str) -> None:
+    model = architectures.build(name, (1, 28, 28), 10, 0)
+    found = [tuple(tensor.shape) for tensor in model.parameters()]
+    wanted = [size if isinstance(size, tuple) else (size,) for size in SHAPES[name]]
+    assert found == wanted
+
+
+def test_walds_bound_by_hand() -> None:
+    def entropy(p: float, q: float) -> float:
+        return p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q))
+
+    told_apart = 0.8 * math.log(0.8 / 0.2) + 0.2 * math.log(0.2 / 0.8)
+    found = sequential.fewest_outcomes(0.1, 0.2, [0.05, 0.3, 0.8])
+    expected = [told_apart / entropy(0.05, 0.25), told_apart / entropy(0.3, 0.5)]
+    expected += [told_apart / entropy(0.8, 1 - 0.4)]
+    np.testing.assert_allclose(found[:2], expected[:2])
+    assert found[2] == pytest.approx(expected[2])
+    assert found[2] == pytest.approx(sequential.fewest_outcomes(0.1, 0.2, [0.2])[0])
+
+
+def test_evidence_is_the_smaller_of_both_sides_and_mirrors() -> None:
+    n, k = np.array([50]), np.array([20])
+    found = sequential._evidence(n, k, np.array([0.42]), 0.1)
+    ratios = [50 * sequential.relative_entropy(0.4, q) for q in (0.32, 0.52)]
+    assert found[0] == pytest.approx(min(ratios))
+    mirrored = sequential._evidence(n, n - k, np.array([0.58]), 0.1)
+    assert mirrored[0] == pytest.approx(found[0])
+    low = sequential._evidence(n, k, np.array([0.38]), 0.1)
+    assert low[0] == pytest.approx(50 * sequential.relative_entropy(0.4, 0.48))
