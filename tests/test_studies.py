@@ -1,11 +1,13 @@
 """Every study has the shape that `studies.protocol` describes, and says things once."""
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from robustbook import page, studies
-from robustbook.run import notebook
+from robustbook.results import Results, UndeclaredRowError
+from robustbook.run import notebook, records
 from robustbook.run.parameters import describe
 from robustbook.studies import protocol
 
@@ -42,3 +44,29 @@ def test_the_page_explains_every_parameter_of_the_run(study: str) -> None:
         assert f"<code>{entry.name}</code>" in shown
         assert page.inline(entry.help) in shown
         assert f"<code>{entry.default}</code>" in shown
+
+
+@pytest.mark.parametrize("study", NAMES)
+def test_every_study_has_the_same_rooms_and_no_other(study: str) -> None:
+    folder = Path(studies.get(study).__file__ or "").parent
+    found = {
+        path.stem
+        for path in folder.iterdir()
+        if path.stem not in ("__init__", "__pycache__")
+    }
+    assert found == set(protocol.ROOMS)
+    for name in ("TITLE", "CLAIMS", "Parameters"):
+        assert hasattr(studies.get(study), name)
+
+
+@pytest.mark.parametrize("study", NAMES)
+def test_a_record_holds_declared_rows_alone(study: str) -> None:
+    rows = import_module(f"robustbook.studies.{study}.rows").ROWS
+    assert len({row.name for row in rows}) == len(rows)
+    metrics = records.load(ROOT / "book" / "studies" / f"{study}.json").metrics
+    assert len(Results(metrics, rows=rows)) == len(metrics)
+    renamed = metrics[0].model_copy(update={"name": f"{metrics[0].name} renamed"})
+    with pytest.raises(UndeclaredRowError, match="renamed"):
+        Results([renamed, *metrics[1:]], rows=rows)
+    with pytest.raises(UndeclaredRowError, match="no factor"):
+        Results(rows=rows).select(metrics[0].name, colour="red")

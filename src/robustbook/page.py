@@ -38,7 +38,9 @@ SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 BADGES: dict[Verdict, tuple[str, str]] = {
     "reproduced": ("✓", "pm-reproduced"),
     "partly": ("◐", "pm-partly"),
+    "mixed": ("◑", "pm-partly"),
     "not reproduced": ("✗", "pm-not-reproduced"),
+    "inconclusive": ("?", "pm-not-tested"),
     "not tested at this scale": ("–", "pm-not-tested"),
 }
 """Sign and CSS class of each verdict; the words are always written beside the sign."""
@@ -46,7 +48,9 @@ BADGES: dict[Verdict, tuple[str, str]] = {
 OWN_WORDS: dict[Verdict, str] = {
     "reproduced": "held",
     "partly": "partly held",
+    "mixed": "held on some",
     "not reproduced": "did not hold",
+    "inconclusive": "inconclusive",
     "not tested at this scale": "not tested at this scale",
 }
 """The verdicts in the words of a question of our own, where there is no paper to

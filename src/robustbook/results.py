@@ -18,17 +18,41 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from robustbook.stats import Interval
 
 Factor = str | int | float | bool
-Verdict = Literal["reproduced", "partly", "not reproduced", "not tested at this scale"]
+Verdict = Literal[
+    "reproduced",
+    "partly",
+    "mixed",
+    "not reproduced",
+    "inconclusive",
+    "not tested at this scale",
+]
 VERDICTS: tuple[Verdict, ...] = (
     "reproduced",
     "partly",
+    "mixed",
     "not reproduced",
+    "inconclusive",
     "not tested at this scale",
 )
 
 
 class UnmeasuredError(KeyError):
     """A rule needs rows that the run did not measure; the message says which."""
+
+
+class UndeclaredRowError(ValueError):
+    """A row is added, asked for or recorded that the study does not declare."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """The declaration of a row: its name, its unit and the names of the factors that it
+    can vary over, with spaces between them.
+    """
+
+    name: str
+    unit: str = ""
+    factors: str = ""
 
 
 class Metric(BaseModel):
@@ -66,9 +90,16 @@ class Metric(BaseModel):
 
 
 class Results:
-    """A study's metric rows, in the order in which they were measured."""
+    """A study's metric rows, in the order in which they were measured.
 
-    def __init__(self, metrics: Iterable[Metric] = ()) -> None:
+    With `rows`, the study's declarations, UndeclaredRowError is raised where a row is
+    added or asked for that has another name, unit or factor than one of them.
+    """
+
+    def __init__(
+        self, metrics: Iterable[Metric] = (), *, rows: Iterable[Row] | None = None
+    ) -> None:
+        self.rows = None if rows is None else {row.name: row for row in rows}
         self.metrics: list[Metric] = []
         self._keys: set[tuple[str, frozenset[tuple[str, Factor]]]] = set()
         for metric in metrics:
@@ -113,7 +144,22 @@ class Results:
         self._append(metric)
         return metric
 
+    def _check(self, name: str, factors: Iterable[str], unit: str | None) -> None:
+        if self.rows is None:
+            return
+        row = self.rows.get(name)
+        if row is None:
+            raise UndeclaredRowError(f"the study declares no row {name!r}")
+        for factor in factors:
+            if factor not in row.factors.split():
+                raise UndeclaredRowError(f"row {name!r} declares no factor {factor!r}")
+        if unit is not None and unit != row.unit:
+            raise UndeclaredRowError(
+                f"row {name!r} is declared in {row.unit!r}, got {unit!r}"
+            )
+
     def _append(self, metric: Metric) -> None:
+        self._check(metric.name, metric.factors, metric.unit)
         key = (metric.name, frozenset(metric.factors.items()))
         if key in self._keys:
             raise ValueError(
@@ -125,6 +171,7 @@ class Results:
 
     def select(self, name: str, **factors: Factor) -> list[Metric]:
         """All rows with this name whose factors include the given values."""
+        self._check(name, factors, None)
         return [metric for metric in self.metrics if metric.matches(name, factors)]
 
     def one(self, name: str, **factors: Factor) -> Metric:
@@ -143,6 +190,8 @@ class Results:
         """Tidy table: one line a row, one column a factor, and name, value, low, high,
         n, over, unit.
         """
+        if name is not None:
+            self._check(name, factors, None)
         rows = [
             metric
             for metric in self.metrics
