@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from attack_networks import generator, random_network, trained
+from robustbook.checks import ArgumentError
 from robustbook.measure import box_divergence
 from robustbook.measure.bounds import (
     Method,
@@ -105,27 +106,27 @@ def test_a_network_without_relu_is_bounded_exactly(method: Method) -> None:
 
 
 def test_a_relu_that_never_switches_is_exact_by_lines_but_not_by_intervals() -> None:
-    model = nn.Sequential(nn.Flatten(), nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 1))
+    model = nn.Sequential(nn.Flatten(), nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2))
     model[1].weight.data, model[1].bias.data = (
         torch.tensor([[1.0, 1.0], [1.0, -1.0]]),
         torch.tensor([5.0, 5.0]),
     )
     model[3].weight.data, model[3].bias.data = (
-        torch.tensor([[1.0, -1.0]]),
-        torch.tensor([0.0]),
+        torch.tensor([[1.0, -1.0], [0.0, 0.0]]),
+        torch.tensor([0.0, 0.0]),
     )
     images = torch.full((1, 1, 1, 2), 0.5)
-    exact = linear_bounds(model, images, epsilon=0.1, forms=torch.eye(1))
+    exact = linear_bounds(model, images, epsilon=0.1, forms=torch.eye(2)[:1])
     assert exact.upper.item() - exact.lower.item() == pytest.approx(0.4, abs=1e-3)
-    loose = interval_bounds(model, images, epsilon=0.1, forms=torch.eye(1))
+    loose = interval_bounds(model, images, epsilon=0.1, forms=torch.eye(2)[:1])
     assert loose.upper.item() - loose.lower.item() == pytest.approx(0.8, abs=1e-3)
 
 
 def test_the_box_is_cut_to_the_pixel_range() -> None:
-    model = nn.Sequential(nn.Flatten(), nn.Linear(2, 1, bias=False))
-    model[1].weight.data = torch.tensor([[1.0, 1.0]])
+    model = nn.Sequential(nn.Flatten(), nn.Linear(2, 2, bias=False))
+    model[1].weight.data = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
     box = interval_bounds(
-        model, torch.tensor([[[[0.0, 1.0]]]]), epsilon=0.25, forms=torch.eye(1)
+        model, torch.tensor([[[[0.0, 1.0]]]]), epsilon=0.25, forms=torch.eye(2)[:1]
     )
     assert box.upper.item() == pytest.approx(1.25, abs=1e-4)
     assert box.lower.item() == pytest.approx(0.75, abs=1e-4)
@@ -299,6 +300,140 @@ def test_differences_leave_out_the_class_itself() -> None:
     forms = differences(torch.tensor([2, 0]), 3)
     logits = torch.tensor([1.0, 2.0, 5.0])
     assert (forms @ logits).tolist() == [[4.0, 3.0], [-1.0, -4.0]]
+
+
+def _adversarial(seed: int, dead: float, common: float, far: float) -> nn.Sequential:
+    """ReLUs that are dead near most images, logits that share a bias, one far away."""
+    model = random_network(seed, classes=4)
+    first, last = model[0 if seed % 2 else 1], model[-1]
+    first.bias.data -= dead
+    last.bias.data += common
+    last.bias.data[0] += far
+    return model
+
+
+@METHODS
+@settings(max_examples=60)
+@given(
+    seed=st.integers(0, 10_000),
+    dead=st.sampled_from([0.0, 1.0, 3.0, 100.0]),
+    common=st.sampled_from([0.0, 1e-6, 1e2, 1e4, 1e6, -1e6]),
+    far=st.sampled_from([0.0, 1e-7, 30.0]),
+    constant=st.booleans(),
+    epsilon=EPSILONS,
+)
+def test_no_network_is_found_beyond_its_bounds(
+    method: Method,
+    seed: int,
+    dead: float,
+    common: float,
+    far: float,
+    constant: bool,
+    epsilon: float,
+) -> None:
+    """Also where float32 takes most of what the logits differ by."""
+    model = _adversarial(seed, dead, common, far)
+    if constant:
+        model[-1].weight.data.mul_(1e-30)
+    images = torch.rand(3, 1, 4, 4, generator=generator(seed))
+    points = _sampled(images, epsilon, 40, seed)
+    logits = compute_logits(model, points.flatten(0, 1)).view(40, 3, 4)
+    clean = compute_logits(model, images)
+    proved = certified(
+        model, images, clean.argmax(dim=1), epsilon=epsilon, method=method
+    )
+    fooled = (logits.argmax(dim=2) != clean.argmax(dim=1)).any(dim=0)
+    assert not bool((fooled & proved).any())
+    for normalise in (True, False):
+        bound = divergence_bound(
+            model, images, epsilon=epsilon, method=method, normalise=normalise
+        ).double()
+        attained = worst_divergence(
+            model,
+            images,
+            epsilon=epsilon,
+            steps=8,
+            step_size=epsilon / 4,
+            restarts=2,
+            generator=generator(seed),
+            normalise=normalise,
+        ).kl.double()
+        at, moved = clean.double(), logits.double()
+        if normalise:
+            at, moved = normalise_logits(at), normalise_logits(moved)
+        attained = torch.maximum(attained, kl_divergence(at, moved).amax(dim=0))
+        assert bool((attained <= bound * (1 + 1e-6) + ROUNDING).all())
+
+
+@METHODS
+def test_every_known_layer_is_bounded_as_it_computes(method: Method) -> None:
+    shared = nn.ReLU()
+    model = nn.Sequential(
+        nn.Sequential(nn.Conv2d(1, 4, 3, padding=1, padding_mode="circular"), shared),
+        nn.Conv2d(4, 4, 3, padding="same", dilation=2, groups=2, bias=False),
+        nn.BatchNorm2d(4),
+        shared,
+        nn.Dropout(0.5),
+        nn.AvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(36, 8),
+        nn.BatchNorm1d(8),
+        shared,
+        nn.Identity(),
+        nn.Linear(8, 3),
+    )
+    with torch.no_grad():
+        for _ in range(3):
+            model(torch.rand(16, 1, 6, 6))
+    for dtype, tolerance in ((torch.float32, 1e-3), (torch.float64, 1e-9)):
+        model.to(dtype)
+        images = torch.rand(2, 1, 6, 6, dtype=dtype)
+        exact = compute_logits(model, images)
+        forms = torch.eye(3)
+        point = logit_bounds(model, images, epsilon=0, forms=forms, method=method)
+        torch.testing.assert_close(point.upper, exact, atol=tolerance, rtol=0)
+        torch.testing.assert_close(point.lower, exact, atol=tolerance, rtol=0)
+        box = logit_bounds(model, images, epsilon=0.1, forms=forms, method=method)
+        values = compute_logits(
+            model, _sampled(images, 0.1, 50, 0).flatten(0, 1).to(dtype)
+        ).view(50, 2, 3)
+        assert bool(((box.lower <= values) & (values <= box.upper)).all())
+
+
+def _hooked() -> nn.Module:
+    layer = nn.Conv2d(1, 1, 1)
+    layer.register_forward_hook(lambda *_: None)
+    return layer
+
+
+class _Halved(nn.Conv2d):
+    def forward(self, values: Tensor) -> Tensor:
+        return super().forward(values) / 2
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [_hooked(), _Halved(1, 1, 1), nn.MaxPool2d(1), nn.Tanh(), nn.LayerNorm((4, 4))],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_a_layer_without_a_bound_is_named(layer: nn.Module) -> None:
+    model = nn.Sequential(layer, nn.Flatten(), nn.Linear(16, 2))
+    images, labels = torch.rand(1, 1, 4, 4), torch.tensor([0])
+    with pytest.raises(ArgumentError, match=type(layer).__name__):
+        certified(model, images, labels, epsilon=0.1)
+    with pytest.raises(ArgumentError, match=type(layer).__name__):
+        divergence_bound(model, images, epsilon=0.1)
+
+
+def test_images_outside_the_pixel_range_have_no_box() -> None:
+    images, labels = torch.full((1, 1, 4, 4), 2.0), torch.tensor([0])
+    with pytest.raises(ArgumentError, match=r"images must be in \[0, 1\]"):
+        certified(random_network(0), images, labels, epsilon=0.1)
+    with pytest.raises(ArgumentError, match="labels"):
+        certified(random_network(0), images / 2, labels[:, None], epsilon=0.1)
+    single = nn.Sequential(nn.Flatten(), nn.Linear(16, 1))
+    with pytest.raises(ArgumentError, match="the output of model"):
+        divergence_bound(single, images / 2, epsilon=0.1)
 
 
 def test_what_has_no_bound_is_refused() -> None:

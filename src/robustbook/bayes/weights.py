@@ -147,7 +147,7 @@ def apply_layer(
     if isinstance(layer, nn.Linear):
         return multiply(values, weight) + (0 if bias is None else bias[:, None])
     if isinstance(layer, nn.Conv2d):
-        return _convolve(layer, values, weight, bias)
+        return convolve(layer, values, weight, bias)
     raise TypeError(
         "only Linear, Conv2d, ReLU and Flatten are known here, got "
         f"{type(layer).__name__}"
@@ -174,13 +174,12 @@ def multiply(values: Tensor, weight: Tensor) -> Tensor:
     return torch.bmm(values, weight.transpose(1, 2))
 
 
-def _convolve(
-    layer: nn.Conv2d, values: Tensor, weight: Tensor, bias: Tensor | None
+def convolve(
+    layer: nn.Conv2d, values: Tensor, weight: Tensor, bias: Tensor | None = None
 ) -> Tensor:
-    """Convolve sample by sample: on a CPU that is faster than one grouped
-    convolution.
+    """Convolve `values` (S or 1, N, ...) sample by sample: on a CPU that is faster than
+    one grouped convolution.
     """
-    count = max(len(values), len(weight))
     outputs = [
         F.conv2d(
             values[_own(values, index)],
@@ -191,7 +190,7 @@ def _convolve(
             layer.dilation,
             layer.groups,
         )
-        for index in range(count)
+        for index in range(max(len(values), len(weight)))
     ]
     return torch.stack(outputs)
 
@@ -231,28 +230,29 @@ def transpose_layer(
     if isinstance(layer, nn.Linear):
         return gradient @ weight[0] if len(weight) == 1 else torch.bmm(gradient, weight)
     if isinstance(layer, nn.Conv2d):
-        return torch.stack(
-            [
-                _unconvolve(layer, part, weight[_own(weight, s)], shape)
-                for s, part in enumerate(gradient)
-            ]
-        )
+        return unconvolve(layer, gradient, shape[2:], weight)
     raise TypeError(
         "only Linear, Conv2d, ReLU and Flatten are known here, got "
         f"{type(layer).__name__}"
     )
 
 
-def _unconvolve(
-    layer: nn.Conv2d, gradient: Tensor, weight: Tensor, shape: torch.Size
+def unconvolve(
+    layer: nn.Conv2d, gradient: Tensor, shape: torch.Size, weight: Tensor
 ) -> Tensor:
-    size = (len(gradient), *shape[2:])
-    return conv2d_input(
-        size,
-        weight,
-        gradient.contiguous(),
-        layer.stride,
-        layer.padding,
-        layer.dilation,
-        layer.groups,
-    )
+    """The convolution transposed, of `gradient` (S or 1, M, ...); `shape` is that of
+    one input.
+    """
+    outputs = [
+        conv2d_input(
+            (gradient.shape[1], *shape),
+            weight[_own(weight, index)],
+            gradient[_own(gradient, index)].contiguous(),
+            layer.stride,
+            layer.padding,
+            layer.dilation,
+            layer.groups,
+        )
+        for index in range(max(len(gradient), len(weight)))
+    ]
+    return torch.stack(outputs)

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from robustbook import checks
 from robustbook.bayes.weights import WeightSamples, layer_weights
-from robustbook.errors import ParameterError
-from robustbook.measure.certificate import is_single, pairs
+from robustbook.checks import ArgumentError
 from robustbook.measure.verification import Answer, Reach, Region, answer
+from robustbook.models.input_convolution import plain
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,35 +45,36 @@ def exact(
     has its largest and its smallest value searched. At most `limit` boxes are looked
     at; then the bounds are still bounds, but farther apart.
 
-    Raises ParameterError if the network is another one or `tolerance` is not positive.
+    Raises ArgumentError if the network is another one or `tolerance` is not positive.
     """
     _check_shallow(samples.architecture)
-    if tolerance <= 0:
-        raise ParameterError(f"tolerance must be positive, got {tolerance}")
+    tolerance = checks.real(tolerance, "tolerance", above=0)
+    limit = checks.whole(limit, "limit", at_least=1)
     function = _on_free_pixels(samples, region)
     top = maximum(function, tolerance, limit)
     bottom = maximum(function.negative(), tolerance, limit)
     shape = (len(samples), len(region.images))
     at = answer(samples.logits(region.images).double())
-    inner = _reach_between(
-        at, -bottom.low.view(shape), top.low.view(shape), is_single(samples)
-    )
-    outer = _reach_between(
-        at, -bottom.high.view(shape), top.high.view(shape), is_single(samples)
+    single = samples.logits(region.images[:1]).shape[-1] == 1
+    inner, outer = (
+        _reach_between(at, -least.view(shape), most.view(shape), single)
+        for least, most in ((bottom.low, top.low), (bottom.high, top.high))
     )
     return Exact(inner, outer, top.boxes + bottom.boxes)
 
 
 def _check_shallow(architecture: nn.Sequential) -> None:
-    kinds = [type(layer) for layer in architecture]
-    last = architecture[-1]
+    chain = [nn.Flatten, nn.Linear, nn.ReLU, nn.Linear]
+    found = list(architecture)
     if (
-        kinds != [nn.Flatten, nn.Linear, nn.ReLU, nn.Linear]
-        or not isinstance(last, nn.Linear)
-        or last.out_features > 2
+        [type(layer) for layer in found] != chain
+        or not all(plain(layer, *chain) for layer in found)
+        or found[-1].out_features not in (1, 2)
     ):
-        raise ParameterError(
-            "exact search needs Flatten, Linear, ReLU, Linear with one or two logits"
+        raise ArgumentError(
+            "samples",
+            "of Flatten, Linear, ReLU, Linear with one or two logits for exact search",
+            ", ".join(type(layer).__name__ for layer in found),
         )
 
 
@@ -126,8 +128,10 @@ def _on_free_pixels(samples: WeightSamples, region: Region) -> Shallow:
     """The logit difference of each sample on each box, as a function of the pixels that
     are free there.
     """
-    _, _, outer, offset = pairs(samples)
-    weight, bias = (each.double() for each in _hidden(samples))
+    weight, bias = (each.double() for each in _affine(samples, 1))
+    outer, offset = (each.double() for each in _affine(samples, 3))
+    if outer.shape[1] == 2:
+        outer, offset = outer.diff(dim=1), offset.diff(dim=1)
     middle, radius = (
         ((region.high + region.low) / 2).flatten(1),
         ((region.high - region.low) / 2).flatten(1),
@@ -139,16 +143,16 @@ def _on_free_pixels(samples: WeightSamples, region: Region) -> Shallow:
     whole = Shallow(
         inner.expand(count, -1, -1, -1).flatten(0, 1),
         at_middle.expand(count, -1, -1).flatten(0, 1),
-        outer.double().expand(count, -1, -1).repeat_interleave(images, 0).squeeze(1),
-        torch.zeros(count * images, int(free.sum()), dtype=torch.float64),
-        offset.double().expand(count, -1).repeat_interleave(images, 0).squeeze(1),
+        outer.expand(count, -1, -1).repeat_interleave(images, 0).squeeze(1),
+        weight.new_zeros(count * images, int(free.sum())),
+        offset.expand(count, -1).repeat_interleave(images, 0).squeeze(1),
     )
     return _without_stable(whole)
 
 
-def _hidden(samples: WeightSamples) -> tuple[Tensor, Tensor]:
-    weight, bias = layer_weights(samples, 1)
-    return weight, torch.zeros(weight.shape[:2]) if bias is None else bias
+def _affine(samples: WeightSamples, index: int) -> tuple[Tensor, Tensor]:
+    weight, bias = layer_weights(samples, index)
+    return weight, weight.new_zeros(weight.shape[:2]) if bias is None else bias
 
 
 def _without_stable(function: Shallow) -> Shallow:
@@ -206,11 +210,11 @@ def maximum(
     tolerance. Deepest boxes first, `batch` at a time, at most `limit` in all.
     """
     count = len(function.offset)
-    best = torch.full((count,), -torch.inf, dtype=function.offset.dtype)
+    best = torch.full_like(function.offset, -torch.inf)
     closed = best.clone()
     waiting = [
         Boxes(
-            torch.arange(count),
+            torch.arange(count, device=best.device),
             torch.zeros_like(function.linear),
             torch.ones_like(function.linear),
         )

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
+from robustbook import checks
 from robustbook.bayes.protocol import Posterior, decisions, probabilities
 from robustbook.bayes.weights import WeightSamples
-from robustbook.errors import ParameterError
+from robustbook.checks import ArgumentError
 from robustbook.measure.sequential import Estimate, Rule
 
 CACHE = 8 * 2**20
@@ -50,7 +51,7 @@ class Region:
 def ball(images: Tensor, epsilon: float) -> Region:
     """The L-infinity ball of radius `epsilon` around each of `images` (N, C, H, W).
 
-    Raises ParameterError if `epsilon` is negative or an image leaves [0, 1].
+    Raises ArgumentError if `epsilon` is negative or an image leaves [0, 1].
     """
     return pixel_box(images, epsilon, None)
 
@@ -61,23 +62,17 @@ def pixel_box(
     """Inputs that differ from each image by at most `epsilon`, and only at the `pixels`
     (row, column); None: anywhere.
 
-    Raises ParameterError if `epsilon` is negative, an image leaves [0, 1], or a pixel
-    is not in the image.
+    Raises ArgumentError if `epsilon` is negative, an image leaves [0, 1], or a pixel is
+    not in the image.
     """
-    if epsilon < 0:
-        raise ParameterError(f"epsilon must not be negative, got {epsilon}")
-    if not bool(((images >= 0) & (images <= 1)).all()):
-        raise ParameterError(
-            f"images must lie in [0, 1], got [{float(images.min())}, "
-            f"{float(images.max())}]"
-        )
+    images = checks.images(images)
+    epsilon = checks.real(epsilon, "epsilon", at_least=0)
     height, width = images.shape[2:]
-    radius = torch.full((height, width), epsilon if pixels is None else 0.0)
+    radius = images.new_full((height, width), epsilon if pixels is None else 0.0)
     for row, column in pixels or ():
         if not (0 <= row < height and 0 <= column < width):
-            raise ParameterError(
-                f"pixel ({row}, {column}) is not in an image of {height} x {width}"
-            )
+            allowed = f"in an image of {height} x {width}"
+            raise ArgumentError("pixels", allowed, (row, column))
         radius[row, column] = epsilon
     return Region(
         images, (images - radius).clamp(min=0), (images + radius).clamp(max=1), epsilon

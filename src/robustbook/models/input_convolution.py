@@ -53,6 +53,21 @@ def _forward(layer: nn.Conv2d, images: Tensor) -> Tensor:
     return cast(Tensor, _InputConvolution.apply(images, layer))
 
 
+def plain(layer: Module, *types: type[Module]) -> bool:
+    """Whether a layer is of one of the types and computes what that type computes: it
+    is of no subclass, and nothing hooks into it or replaces its `forward`.
+
+    Parametrised layers (weight norm and the like) are subclasses or have hooks.
+    """
+    hooks = (
+        layer._forward_hooks,
+        layer._forward_pre_hooks,
+        layer._backward_hooks,
+        layer._backward_pre_hooks,
+    )
+    return type(layer) in types and not any(hooks) and "forward" not in layer.__dict__
+
+
 def _suits(layer: Module) -> bool:
     return (
         isinstance(layer, nn.Conv2d)

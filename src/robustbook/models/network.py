@@ -11,15 +11,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import Module
 
-from robustbook.models.input_convolution import fast_input_gradient
+from robustbook.models.input_convolution import fast_input_gradient, plain
 
 CHUNK = 128
 """Images that go through a network at once; small networks are fastest on a CPU with
 chunks of about this size.
 """
+
+
+def chain(model: Module) -> list[Module]:
+    """The layers of a network that is one layer after the other: a Sequential, with
+    nested ones opened and what does nothing in eval mode left out.
+
+    >>> chain(nn.Sequential(nn.Flatten(), nn.Sequential(nn.Identity(), nn.ReLU())))
+    [Flatten(start_dim=1, end_dim=-1), ReLU()]
+    """
+    if plain(model, nn.Identity, nn.Dropout):
+        return []
+    if isinstance(model, nn.Sequential) and plain(model, nn.Sequential):
+        return [each for layer in model for each in chain(layer)]
+    return [model]
 
 
 @contextmanager
