@@ -5,10 +5,14 @@ BIN := $(VENV)/bin
 export OMP_WAIT_POLICY = PASSIVE
 export PYTHONHASHSEED = 0
 
-.PHONY: book test lint types benchmark faults mutants clean
+.PHONY: book read test lint types benchmark faults mutants clean
 
 book: $(VENV)/.installed
 	$(BIN)/robustbook book
+
+# The built book as a reader meets it: needs a Chromium on PATH, says so where there is none.
+read: $(VENV)/.peers
+	$(BIN)/python tests/read_book.py book/_build/html
 
 test: lint types
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal

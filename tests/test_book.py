@@ -396,10 +396,28 @@ def test_formulas_are_drawn_by_the_books_own_copy(html):
 
 def test_every_picture_has_words(html):
     for path in pages(html):
-        for image in read(path).select("article img"):
+        tree = read(path)
+        for image in tree.select("article img"):
             assert image.get("alt", "").strip(), (
                 f"{path.name}: {image.get('src', '')[:60]}"
             )
+        for drawing in tree.select("figure > svg"):
+            assert drawing["role"] == "img" and drawing["aria-label"].strip()
+
+
+def test_formulas_load_mathjax_and_pages_without_them_do_not(html):
+    for name, needed in [("notation", True), ("index", False), ("faults", False)]:
+        scripts = " ".join(addresses(read(html / f"{name}.html")))
+        assert ("mathjax" in scripts) == needed, name
+        assert "book.js" in scripts and "fontawesome.js" not in scripts
+
+
+def test_every_fold_has_a_name_and_something_in_it(html):
+    folds = read(html / "index.html").select("nav.bd-links details")
+    assert folds
+    for fold in folds:
+        assert fold.summary.get("aria-label") or fold.summary.text.strip()
+        assert fold.select("li")
 
 
 def test_every_page_has_one_heading(html):
@@ -515,7 +533,7 @@ def test_the_page_of_a_sweep_stands_below_its_study_with_its_table(html):
     tree = read(html / "runs" / STUDY / "sweep-eps.html")
     assert tree.select_one("article h1").text.startswith("Sweep: eps")
     assert not tree.select(".pm-run")
-    assert len(tree.select("figure.pm-figure img[alt]")) == 1
+    assert len(tree.select("figure.pm-figure svg[aria-label]")) == 1
     entries = [" ".join(link.text.split()) for link in tree.select("nav.bd-links a")]
     assert "Sweep: eps" in entries
     tables = [link["href"] for link in tree.select("article a.download")]

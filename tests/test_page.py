@@ -58,17 +58,40 @@ def test_a_figure_is_closed_and_says_what_it_shows():
     )
     assert pyplot.get_fignums() == []
     assert soup(shown).figure["class"] == ["pm-figure", "pm-plot"]
-    assert soup(shown).img["alt"] == 'Two "lines"'
+    assert soup(shown).svg["aria-label"] == 'Two "lines"'
+    assert soup(shown).svg["role"] == "img"
     assert soup(shown).figcaption.em.text == "falls"
     assert soup(shown).select_one("figcaption .math").text == r"\(\epsilon = 0.1\)"
 
 
 def test_a_plot_is_transparent_vector_graphics_without_a_date_or_fonts():
-    media, svg = image_of(page.figure(drawn(), alt="a", caption="b"))
-    assert media == "image/svg+xml"
-    assert b"<text" not in svg
-    assert b"dc:date" not in svg
-    assert b"Matplotlib v" not in svg
+    svg = str(soup(page.figure(drawn(), alt="a", caption="b")).svg)
+    for absent in ("<text", "dc:date", "Matplotlib v", "<?xml", "#ffffff"):
+        assert absent not in svg
+
+
+def test_text_and_axes_of_a_plot_take_the_pages_colour_and_data_do_not():
+    fig, ax = pyplot.subplots()
+    ax.plot([0, 1], color=style.BLUE)
+    ax.plot([0, 1], "o", markeredgecolor=style.GROUND)
+    svg = page.figure(fig, alt="a", caption="b").data
+    assert svg.count("currentColor") > 20
+    assert style.INK not in svg and style.GROUND not in svg
+    assert style.BLUE.lower() in svg
+    for ink in ("#262626", "#000000", "#333333"):
+        assert ink not in svg
+
+
+def test_two_figures_of_a_page_share_no_id_and_use_their_own():
+    trees = [
+        soup(page.figure(drawn(cells=cells), alt="a", caption="b")) for cells in (4, 5)
+    ]
+    ids = [{tag["id"] for tag in tree.find_all(id=True)} for tree in trees]
+    assert ids[0] and not ids[0] & ids[1]
+    for tree, own in zip(trees, ids, strict=True):
+        text = str(tree)
+        used = set(re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', text))
+        assert used and {first or second for first, second in used} <= own
 
 
 def test_a_heavy_picture_becomes_png():

@@ -258,3 +258,21 @@ def test_a_bump_chart_follows_each_network():
     assert ax.yaxis_inverted()
     assert {text.get_text() for text in ax.texts} == {"MLP", "LeNet"}
     assert colors.same_color(ax.lines[1].get_color(), style.colour("minmax"))
+
+
+@pytest.mark.parametrize("ground", ["#ffffff", "#14181e"])
+def test_data_colours_are_readable_on_a_light_and_on_a_dark_page(ground):
+    for look in style.METHODS.values():
+        if look.colour != style.INK:
+            assert contrast(look.colour, ground) >= 3, look
+
+
+def contrast(first, second):
+    """Contrast ratio of two colours as WCAG 2 defines it."""
+    values = [np.array(colors.to_rgb(each)) for each in (first, second)]
+    linear = [
+        np.where(each <= 0.04045, each / 12.92, ((each + 0.055) / 1.055) ** 2.4)
+        for each in values
+    ]
+    low, high = sorted(float(each @ [0.2126, 0.7152, 0.0722]) for each in linear)
+    return (high + 0.05) / (low + 0.05)

@@ -143,48 +143,51 @@ def figure(fig: Figure, *, alt: str, caption: str, kind: Kind = "plot") -> HTML:
     """Show a Matplotlib figure with a caption that states its finding, and close it.
 
     `alt` describes the figure to a reader who cannot see it (plain text); `caption` is
-    one line of Markdown. A "plot" (lines, points, maps of values) is transparent and
-    follows the page into dark mode; a "picture" (data images, saliency maps) keeps its
-    colours on a white card.
+    one line of Markdown. A "plot" (lines, points, maps of values) is part of the page,
+    whose colours its text and axes take; a "picture" (data images, saliency maps) keeps
+    its colours on a white card.
 
     Raises ValueError if `alt` or `caption` is empty or `kind` is unknown.
     """
     from matplotlib import pyplot
+
+    from robustbook.plots import style
 
     if not alt.strip() or not caption.strip():
         raise ValueError("a figure needs an alt text and a caption")
     if kind not in ("plot", "picture"):
         raise ValueError(f"kind must be 'plot' or 'picture', got {kind!r}")
     width = round(fig.get_size_inches()[0] * 96)
-    media, data = _encode(fig, kind)
+    if kind == "plot":
+        svg = _saved(fig, "svg", "none").decode()
+        shown = style.themed_svg(svg, alt=alt, width=width)
+    else:
+        shown = _picture(fig, alt, width)
     pyplot.close(fig)
-    source = f"data:{media};base64,{base64.b64encode(data).decode('ascii')}"
-    theme = ' class="dark-light"' if kind == "plot" else ""
     return _html(
-        f'<figure class="pm-figure pm-{kind}">\n<div class="pm-scroll" tabindex="0">'
-        f'<img{theme} style="--pm-width: {width}px" '
-        f'alt="{html.escape(" ".join(alt.split()))}" src="{source}"></div>\n'
+        f'<figure class="pm-figure pm-{kind}">\n{shown}\n'
         f"<figcaption>{inline(caption)}</figcaption>\n</figure>"
     )
 
 
-def _encode(fig: Figure, kind: Kind) -> tuple[str, bytes]:
-    """Media type and bytes of a figure: SVG, or PNG for a picture whose SVG would be
-    heavy.
-    """
-    svg = _saved(fig, "svg", kind)
-    if kind == "picture" and len(svg) > HEAVY_SVG:
-        return "image/png", _saved(fig, "png", kind)
-    return "image/svg+xml", svg
+def _picture(fig: Figure, alt: str, width: int) -> str:
+    """A figure as an image of its own: SVG, or PNG where that would be heavy."""
+    media, data = "svg+xml", _saved(fig, "svg", "white")
+    if len(data) > HEAVY_SVG:
+        media, data = "png", _saved(fig, "png", "white")
+    return (
+        f'<img style="--pm-width: {width}px" '
+        f'alt="{html.escape(" ".join(alt.split()))}" '
+        f'src="data:image/{media};base64,{base64.b64encode(data).decode("ascii")}">'
+    )
 
 
-def _saved(fig: Figure, form: Literal["svg", "png"], kind: Kind) -> bytes:
+def _saved(fig: Figure, form: Literal["svg", "png"], ground: str) -> bytes:
     import matplotlib as mpl
 
     metadata: dict[str, None] = (
         {"Date": None, "Creator": None} if form == "svg" else {"Software": None}
     )
-    colour = "none" if kind == "plot" else "white"
     buffer = io.BytesIO()
     with mpl.rc_context(
         {"svg.hashsalt": "perturb-and-measure", "svg.fonttype": "path"}
@@ -194,7 +197,7 @@ def _saved(fig: Figure, form: Literal["svg", "png"], kind: Kind) -> bytes:
             format=form,
             dpi=RASTER_DPI,
             metadata=metadata,
-            facecolor=colour,
+            facecolor=ground,
             edgecolor="none",
         )
     return buffer.getvalue()

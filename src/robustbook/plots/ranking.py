@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-INK = "#333333"
+INK = style.INK
 
 
 def _positions(
@@ -51,7 +51,7 @@ def _finish(
     ax.set_ylim(len(labels) - 0.45, -0.55)
     ax.grid(False, axis="y")
     for edge in range(1, len(labels) if hue else 0):
-        ax.axhline(edge - 0.5, color="#d9d9d9", linewidth=0.7, zorder=0)
+        ax.axhline(edge - 0.5, color="#8a8a8a66", linewidth=0.7, zorder=0)
     ax.set_xlabel(axis_label)
     if hue:
         _legend(ax, [str(name) for name in dict.fromkeys(table[hue])])
@@ -129,7 +129,7 @@ def forest(
             height,
             marker=marker,
             color=colour,
-            markeredgecolor="white",
+            markeredgecolor=style.GROUND,
             markeredgewidth=0.8,
         )
     _finish(ax, table, label, hue, axis_label)
@@ -177,7 +177,7 @@ def brackets(
             height,
             marker=marker,
             color=colour,
-            markeredgecolor="white",
+            markeredgecolor=style.GROUND,
             markeredgewidth=0.8,
         )
     _finish(ax, table, label, hue, axis_label)
@@ -216,7 +216,7 @@ def bump(
             row,
             color=colour,
             marker=marker,
-            markeredgecolor="white",
+            markeredgecolor=style.GROUND,
             markeredgewidth=0.8,
         )
         ax.annotate(

@@ -169,12 +169,12 @@ def draw_attacks(results: Results, datasets: dict[str, tuple[str, float]]) -> Fi
             )
         ]
         series = [
-            (SECOND, "transfer", "white", "second CNN, transferred"),
+            (SECOND, "transfer", style.GROUND, "second CNN, transferred"),
             (BNN, "transfer", None, "BNN, transferred"),
         ]
         for place, attack in enumerate(names):
             for shift, (kind, way, face, _) in zip(
-                (-0.2, 0, 0.2), [*series, (BNN, "EOT", "white", "")], strict=True
+                (-0.2, 0, 0.2), [*series, (BNN, "EOT", style.GROUND, "")], strict=True
             ):
                 for row in results.select(
                     "accuracy under attack",
@@ -213,9 +213,9 @@ def draw_attacks(results: Results, datasets: dict[str, tuple[str, float]]) -> Fi
             label=words,
         )
         for kind, face, words in (
-            (SECOND, "white", "second CNN, transferred"),
+            (SECOND, style.GROUND, "second CNN, transferred"),
             (BNN, None, "BNN, transferred"),
-            (BNN, "white", "BNN, averaged (EOT)"),
+            (BNN, style.GROUND, "BNN, averaged (EOT)"),
         )
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9)
@@ -274,7 +274,7 @@ def draw_histograms(measured: Measured, image: int, epsilon: float) -> Figure:
             color=style.colour("mean-field vi"),
             alpha=0.8,
         )
-        ax.axvline(float(values.mean()), color="#444444", linewidth=1.4)
+        ax.axvline(float(values.mean()), color=style.INK, linewidth=1.4)
         ax.set_title(f"ε = {budget * epsilon:.3g}", fontsize=10)
     axes[0].set_ylabel("posterior samples")
     figure.supxlabel("probability of the true class", fontsize=10.5)
@@ -314,7 +314,7 @@ def draw_alarm(
             linestyle="-.",
             label="CNN's max-softmax, crafted on the CNN",
         )
-        ax.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=1)
+        ax.plot([0, 1], [0, 1], color=style.GREY, linewidth=1)
         ax.set_title(title, fontsize=10)
         ax.set_xlabel("false alarms (share of clean)")
     axes[0, 0].set_ylabel("alarms (share of attacked)")

@@ -11,6 +11,7 @@ from robustbook.plots.style import (
     FIGURE_WIDTH,
     GREEN,
     GREY,
+    INK,
     ORANGE,
     VERMILLION,
     colour,
@@ -73,7 +74,7 @@ def draw_costs(results: Results) -> Figure:
         axis.plot(
             [row.factors["p"] for row in limit],
             [row.value for row in limit],
-            color="#444444",
+            color=INK,
             linestyle=":",
             label="lower limit (Wald)",
         )
@@ -192,7 +193,7 @@ def draw_images(results: Results) -> Figure:
             np.mean(values),
             position - 0.35,
             position + 0.35,
-            color="#444444",
+            color=INK,
             linewidth=2,
         )
     axis.set_xticks(range(len(METHODS)), [label(name) for name in METHODS])

@@ -118,7 +118,7 @@ def draw_lines(evaluations: Sequence[Evaluation]) -> Figure:
                 alpha=0.15,
                 linewidth=0,
             )
-        ax.axhline(0, color="#555555", linewidth=1)
+        ax.axhline(0, color=style.INK, linewidth=1)
         ax.set(xlabel="distance (pixel units)", title=f"{direction} direction")
     axes[0].set_ylabel("S, normalised logits")
     axes[0].legend(fontsize=9)
@@ -147,12 +147,12 @@ def draw_agreement(
                 ARCHITECTURE_MARKERS[network.architecture],
                 color=style.colour(network.training),
                 markersize=6,
-                markeredgecolor="white",
+                markeredgecolor=style.GROUND,
                 markeredgewidth=0.5,
             )
         ax.set(xlabel="mean minimal distance (pixel units)", ylabel=label)
     handles = _training_handles("o") + [
-        Line2D([], [], linestyle="", marker=marker, color="#444444", label=name)
+        Line2D([], [], linestyle="", marker=marker, color=style.INK, label=name)
         for name, marker in ARCHITECTURE_MARKERS.items()
     ]
     figure.legend(
@@ -196,7 +196,7 @@ def draw_rank_agreement(results: Results) -> Figure:
         )
         ranking.forest(ax, table, label="measure", axis_label="Spearman's ρ")
         ax.set_title(reference, fontsize=10.5)
-        ax.axvline(0, color="#555555", linewidth=1)
+        ax.axvline(0, color=style.INK, linewidth=1)
     return figure
 
 
@@ -208,8 +208,8 @@ def draw_stability(scores: dict[str, Array], strengths: int) -> Figure:
     for ax, (name, table) in zip(axes, scores.items(), strict=True):
         mesh = ax.imshow(kendall(table), vmin=-1, vmax=1, cmap="PuOr", rasterized=True)
         edges = np.arange(1, 3) * strengths - 0.5
-        ax.hlines(edges, -0.5, len(table) - 0.5, color="white", linewidth=1.5)
-        ax.vlines(edges, -0.5, len(table) - 0.5, color="white", linewidth=1.5)
+        ax.hlines(edges, -0.5, len(table) - 0.5, color=style.GROUND, linewidth=1.5)
+        ax.vlines(edges, -0.5, len(table) - 0.5, color=style.GROUND, linewidth=1.5)
         ticks = np.arange(3) * strengths + (strengths - 1) / 2
         ax.set_xticks(ticks, ["½ε", "ε", "2ε"])
         ax.set_yticks(ticks, ["½ε", "ε", "2ε"])

@@ -138,7 +138,7 @@ def draw_losses(results: Results) -> Figure:
                 "natural accuracy loss" if leg == "natural" else "AUC loss", **factors
             )
             _curve(ax, rows, label, colour, marker)
-        ax.axhline(0, color="#555555", linewidth=1)
+        ax.axhline(0, color=style.INK, linewidth=1)
         ax.set(title=name, xlabel=perturbed.UNITS[name], xscale="log")
         _plain_ticks(ax, perturbed.STRENGTHS[name])
     for ax in axes[:, 0]:
@@ -214,7 +214,7 @@ def draw_severities(results: Results, leg: str, networks: Sequence[str]) -> Figu
                     training=training,
                 )
                 _curve(ax, rows, *look)
-            ax.axhline(0.5, color="#555555", linewidth=1, linestyle=":")
+            ax.axhline(0.5, color=style.INK, linewidth=1, linestyle=":")
             prefix = f"{network.upper()}: " if len(networks) > 1 else ""
             ax.set(
                 title=prefix + subgroup, xscale="log", xlabel="cut-off wavelength (mm)"
@@ -290,7 +290,7 @@ def draw_spectra(exams: Exams) -> Figure:
         other.plot(
             middle,
             transfer(middle, severity),
-            color="#444444",
+            color=style.INK,
             linewidth=1,
             linestyle=line,
             label=f"filter {severity:g} mm",
@@ -359,7 +359,7 @@ def draw_visibility(results: Results) -> Figure:
                         textcoords="offset points",
                         fontsize=8,
                     )
-        ax.axhline(0, color="#555555", linewidth=1)
+        ax.axhline(0, color=style.INK, linewidth=1)
         ax.set(title=kind, xlabel="detectability lost (share of d′)")
     axes[0].set_ylabel("loss of AUC")
     handles = [
@@ -397,7 +397,7 @@ def draw_regions(results: Results) -> Figure:
                 else results.select("region AUC loss", subgroup=kind, where=where)
             )
             _curve(ax, rows, where, colour, marker)
-        ax.axhline(0, color="#555555", linewidth=1)
+        ax.axhline(0, color=style.INK, linewidth=1)
         ax.set(title=kind, xscale="log", xlabel="cut-off wavelength (mm)")
         _plain_ticks(ax, (1, 2, 4))
     axes[0].set_ylabel("loss of AUC")

@@ -167,7 +167,7 @@ def draw_similarity_matrices(results: Results, titles: Sequence[str]) -> Figure:
                     1,
                     1,
                     fill=False,
-                    edgecolor="white",
+                    edgecolor=style.GROUND,
                     linewidth=1.2,
                 )
             )
@@ -278,7 +278,7 @@ def draw_neutrality(results: Results, titles: Sequence[str]) -> Figure:
             alpha=0.85,
             label=short(title),
         )
-    ax.axvline(NEUTRAL, color="#555555", linestyle="--", linewidth=0.9)
+    ax.axvline(NEUTRAL, color=style.INK, linestyle="--", linewidth=0.9)
     ax.set(xscale="log", xlabel="KL from the uniform distribution (share of log K)")
     ax.set_yticks(range(len(names)), names)
     ax.invert_yaxis()
@@ -443,7 +443,7 @@ def draw_agreement(results: Results, titles: Sequence[str]) -> Figure:
         xlabel="Spearman's correlation over methods, mean over images",
         xlim=(min(-0.1, ax.get_xlim()[0]), 1.02),
     )
-    ax.axvline(0, color="#555555", linewidth=0.8)
+    ax.axvline(0, color=style.INK, linewidth=0.8)
     ax.grid(axis="y", visible=False)
     figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure

@@ -103,7 +103,7 @@ def draw_matrix(results: Results) -> Figure:
                         0.92,
                         0.92,
                         fill=False,
-                        color="#555555",
+                        color=style.INK,
                     )
                 )
     ax.set_xticks(range(count), [SHORT[lens] for lens in LENSES], fontsize=8.5)
@@ -156,7 +156,7 @@ def _points(ax: Axes, across: Sequence[float], up: Sequence[float], kind: str) -
         color=LOOKS[kind].colour,
         markersize=6,
         markerfacecolor="none" if hollow else LOOKS[kind].colour,
-        markeredgecolor=LOOKS[kind].colour if hollow else "white",
+        markeredgecolor=LOOKS[kind].colour if hollow else style.GROUND,
         markeredgewidth=1.3 if hollow else 0.5,
     )
 
@@ -257,11 +257,11 @@ def draw_controls(results: Results) -> Figure:
                     place,
                     marker=marker,
                     color=colour,
-                    markeredgecolor="white",
+                    markeredgecolor=style.GROUND,
                     markeredgewidth=0.8,
                 )
         ax.plot([], [], marker=marker, color=colour, label=label)
-    ax.axvline(0, color="#555555", linewidth=1)
+    ax.axvline(0, color=style.INK, linewidth=1)
     ax.set_yticks(range(len(lenses)), lenses)
     ax.set(
         ylim=(len(lenses) - 0.5, -0.5),
@@ -269,7 +269,7 @@ def draw_controls(results: Results) -> Figure:
         xlabel="Spearman's ρ with robust accuracy",
     )
     for edge in range(1, len(lenses)):
-        ax.axhline(edge - 0.5, color="#d9d9d9", linewidth=0.7, zorder=0)
+        ax.axhline(edge - 0.5, color="#8a8a8a66", linewidth=0.7, zorder=0)
     ax.grid(False, axis="y")
     figure.legend(loc="outside lower center", ncols=4, fontsize=9, frameon=False)
     return figure

@@ -52,7 +52,7 @@ CURVE_LOOKS = {
     "weight-norm by layer": ("weight-norm", "--"),
 }
 SUBSET_LOOKS = {
-    "best subset": ("black", ":", None),
+    "best subset": (style.INK, ":", None),
     "greedy oracle": (style.colour("oracle"), "-", style.marker("oracle")),
     AGAIN: (style.colour("taylor-fo"), "-", style.marker("taylor-fo")),
     "taylor-fo": (style.colour("taylor-fo"), "--", style.marker("taylor-fo")),
@@ -86,7 +86,7 @@ def draw_scatter(agreement: Agreement, criterion: str = "taylor-fo") -> Figure:
             linewidths=0,
         )
         ax.plot(
-            [floor, 10], [floor, 10], color="#555555", linewidth=0.8, linestyle="--"
+            [floor, 10], [floor, 10], color=style.INK, linewidth=0.8, linestyle="--"
         )
         ax.set(xscale="log", yscale="log")
         ax.set_title(
@@ -134,7 +134,7 @@ def draw_correlations(
                     marker,
                 )
             ax.plot([], [], marker, color=colour, label=name)
-        ax.axvline(0, color="#555555", linewidth=0.8)
+        ax.axvline(0, color=style.INK, linewidth=0.8)
         ax.set(xlabel=f"{coefficient.capitalize()}'s correlation", xlim=(-0.45, 1.05))
         ax.grid(axis="y", visible=False)
     axes[0].set_yticks(range(len(names)), [LABELS[name] for name in names])
@@ -281,11 +281,11 @@ def _ways(rows: Sequence[Metric], label: str) -> Figure:
 
 COLOURS = (style.VERMILLION, style.BLUE, style.GREY, style.OCHRE)
 STREAM_LOOKS = {
-    "full": ("black", "*"),
+    "full": (style.INK, "*"),
     **dict(zip(STREAM_WAYS, zip(COLOURS, "DoXs", strict=True), strict=True)),
 }
 VGG_LOOKS = {
-    "full": ("black", "*"),
+    "full": (style.INK, "*"),
     "half, Taylor": (style.VERMILLION, "D"),
     "half, random": (style.GREY, "X"),
     "quarter, Taylor": (style.VERMILLION, "d"),
@@ -350,7 +350,7 @@ def draw_removed(layers: dict[str, int], alive: dict[str, Tensor]) -> Figure:
                 ax.plot(
                     [left + 0.8, left + 3.2],
                     [CELLS / 2] * 2,
-                    color="#555555",
+                    color=style.INK,
                     linewidth=1,
                     marker=">",
                     markevery=[1],
