@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
-from robustbook.errors import ParameterError
+from robustbook.checks import ArgumentError
 from robustbook.perturb.lowpass import (
     box_region,
     dilated,
@@ -99,18 +99,31 @@ def test_rounding_keeps_4096_levels() -> None:
 
 @pytest.mark.parametrize("severity", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_severity_that_is_none_is_refused(severity: float) -> None:
-    with pytest.raises(ParameterError, match="severity"):
+    with pytest.raises(ArgumentError, match="wavelength"):
         low_pass(IMAGES, severity, pitch=0.2)
 
 
 def test_regions_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ParameterError, match="leaves the image"):
+    with pytest.raises(ArgumentError, match=r"right must be .* at most 48"):
         box_region(64, 48, 10, 40, 20, 49)
-    with pytest.raises(ParameterError, match="empty"):
+    with pytest.raises(ArgumentError, match=r"bottom must be .* at least 11"):
         box_region(64, 48, 10, 10, 10, 20)
-    with pytest.raises(ParameterError, match="shape"):
+    with pytest.raises(ArgumentError, match="shape"):
         low_pass(IMAGES, 1.0, pitch=0.2, region=torch.ones(64, 64), where="inside")
-    with pytest.raises(ParameterError, match="needs the region"):
+    with pytest.raises(ArgumentError, match="region must be given"):
         low_pass(IMAGES, 1.0, pitch=0.2, where="outside")
-    with pytest.raises(ParameterError, match="pitch"):
+    with pytest.raises(ArgumentError, match="pitch"):
         low_pass(IMAGES, 1.0, pitch=0.0)
+
+
+def test_integer_images_are_refused_and_double_ones_filtered_in_double() -> None:
+    with pytest.raises(ArgumentError, match="images must be of a floating type"):
+        low_pass(torch.full((1, 1, 4, 4), 1000, dtype=torch.int16), 2.0, pitch=0.2)
+    images = IMAGES.double()
+    width = 4.0 / (2 * np.pi) / 0.2
+    expected = gaussian_filter(
+        images.numpy(), (0, 0, width, width), mode="reflect", truncate=10
+    )
+    found = low_pass(images, 4.0, pitch=0.2)
+    assert found.dtype == torch.float64
+    assert np.abs(found.numpy() - expected).max() < 1e-8

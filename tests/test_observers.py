@@ -12,7 +12,7 @@ from scipy.stats import ks_2samp, norm
 from sklearn.metrics import roc_auc_score
 
 from robustbook import stats
-from robustbook.errors import ParameterError
+from robustbook.checks import ArgumentError
 from robustbook.measure.observers import (
     auc_of,
     channelised_hotelling,
@@ -214,9 +214,9 @@ def test_contrast_to_noise_of_a_known_disc() -> None:
         image + 0.5 * rng.normal(size=image.shape), region, ~region
     )
     assert found == pytest.approx(4, rel=0.1)
-    with pytest.raises(ParameterError, match="region"):
+    with pytest.raises(ArgumentError, match="region"):
         contrast_to_noise(image, np.zeros((40, 40), bool), ~region)
-    with pytest.raises(ParameterError, match="region"):
+    with pytest.raises(ArgumentError, match="region"):
         contrast_to_noise(image, region[:20], ~region)
 
 
@@ -233,11 +233,11 @@ def test_index_and_area_agree() -> None:
 
 
 def test_observers_refuse_what_does_not_fit() -> None:
-    with pytest.raises(ParameterError, match="shape"):
+    with pytest.raises(ArgumentError, match="shape"):
         detectability(blob(8), np.ones((9, 9)), observer="hotelling")
-    with pytest.raises(ParameterError, match="positive"):
+    with pytest.raises(ArgumentError, match="positive"):
         detectability(blob(8), np.zeros((8, 8)), observer="hotelling")
-    with pytest.raises(ParameterError, match="patches"):
+    with pytest.raises(ArgumentError, match="patches"):
         channelised_hotelling(
             np.ones((5, 8, 8)), np.ones((5, 8, 8)), difference_of_gaussians(8)
         )

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.fx import symbolic_trace
 
+from robustbook.checks import ArgumentError
 from robustbook.data import load
 from robustbook.data.shapes import load_masked, swap_patch
 from robustbook.measure import saliency, saliency_metrics, similarity
@@ -91,21 +92,17 @@ def test_masks_stay_in_range_and_their_mean_is_the_probability() -> None:
 
 @pytest.mark.parametrize("probability", [0.0, 1.0, -0.1, 1.5, float("nan")])
 def test_a_probability_outside_zero_and_one_is_refused(probability: float) -> None:
-    with pytest.raises(masks.MaskError, match="probability must lie between 0 and 1"):
+    with pytest.raises(
+        ArgumentError, match="probability must be a finite number, above 0 and below 1"
+    ):
         masks.draw_masks(
             5, (8, 8), cells=2, probability=probability, generator=seeded()
         )
 
 
 def test_more_cells_than_pixels_are_refused() -> None:
-    with pytest.raises(masks.MaskError, match="cells"):
+    with pytest.raises(ArgumentError, match="cells"):
         masks.draw_masks(5, (8, 8), cells=9, probability=0.5, generator=seeded())
-
-
-def test_a_mask_of_ones_shows_the_image_and_a_mask_of_zeros_the_baseline() -> None:
-    images, _, others = pictures()
-    torch.testing.assert_close(masks.blend(images, torch.ones(12, 12), others), images)
-    torch.testing.assert_close(masks.blend(images, torch.zeros(12, 12), others), others)
 
 
 # Baselines
@@ -192,14 +189,14 @@ def test_the_neutral_baseline_reaches_its_target_and_leaves_the_model_alone() ->
 def test_baselines_of_another_shape_or_range_and_unknown_ones_are_refused() -> None:
     images, targets, _ = pictures()
     drawn = masks.draw_masks(4, (12, 12), cells=3, probability=0.5, generator=seeded())
-    with pytest.raises(baselines.BaselineError, match="shape"):
+    with pytest.raises(ArgumentError, match="shape"):
         saliency.rise(network(), images, targets, drawn, torch.zeros(1, 3, 11, 12))
     for value in (-0.1, 1.1, float("nan")):
-        with pytest.raises(baselines.BaselineError, match=r"\[0, 1\]"):
+        with pytest.raises(ArgumentError, match=r"baselines must be (in|finite)"):
             saliency.occlusion(
                 network(), images, targets, torch.full_like(images, value), window=3
             )
-    with pytest.raises(baselines.BaselineError, match="unknown baseline 'beige'"):
+    with pytest.raises(ArgumentError, match=r"name must be one of .* got beige"):
         baselines.make("beige", images, images, generator=seeded())
 
 
@@ -335,7 +332,7 @@ def test_half_precision_scores_are_close_and_progress_is_reported() -> None:
             window=12,
             progress=lambda *done: occluded.append(done),
         )
-    assert occluded == [(3, 3), (1, 3), (2, 3), (3, 3)]
+    assert occluded == 2 * [(1, 3), (2, 3), (3, 3)]
     rounded = saliency.mask_scores(
         model, images, targets, drawn, others, dtype=torch.bfloat16
     )
@@ -383,30 +380,26 @@ def test_references_give_one_finite_map_an_image(name: str) -> None:
 
 def test_bad_requests_are_refused_in_one_line() -> None:
     model, (images, targets, others) = network(), pictures()
-    with pytest.raises(
-        saliency.SaliencyError, match="window must be between 1 and 12 pixels, got 13"
-    ):
+    with pytest.raises(ArgumentError, match=r"window must be .* at most 12, got 13"):
         saliency.occlusion(model, images, targets, others, window=13)
-    with pytest.raises(saliency.SaliencyError, match="stride"):
+    with pytest.raises(ArgumentError, match="stride"):
         saliency.occlusion(model, images, targets, others, window=3, stride=0)
     for bad in (4, -1):
-        with pytest.raises(
-            saliency.SaliencyError, match=r"class indices must lie in 0 \.\.\. 3"
-        ):
+        with pytest.raises(ArgumentError, match="targets must be from 0"):
             saliency.occlusion(model, images, torch.full((3,), bad), others, window=3)
     for bad_targets in (targets[:2], targets.float()):
-        with pytest.raises(saliency.SaliencyError, match="one class index for each"):
+        with pytest.raises(ArgumentError, match="targets must be"):
             saliency.occlusion(model, images, bad_targets, others, window=3)
     small = masks.draw_masks(4, (10, 10), cells=3, probability=0.5, generator=seeded())
-    with pytest.raises(saliency.SaliencyError, match="do not fit images"):
+    with pytest.raises(ArgumentError, match="masks must be drawn for images"):
         saliency.rise(model, images, targets, small, others)
     with torch.no_grad():
         model[0].weight[0, 0, 0, 0] = float("nan")
-    with pytest.raises(saliency.SaliencyError, match="not a number"):
+    with pytest.raises(ArgumentError, match="output of model must be finite"):
         saliency.occlusion(model, images, targets, others, window=3)
-    with pytest.raises(saliency.SaliencyError, match="unknown reference"):
+    with pytest.raises(ArgumentError, match="name must be one of gradient"):
         saliency.captum_map("magic", model, images, targets, others)
-    with pytest.raises(saliency.SaliencyError, match="area"):
+    with pytest.raises(ArgumentError, match="area"):
         saliency.extremal_perturbation(model, images, targets, others, area=1.0)
 
 
@@ -464,7 +457,7 @@ def test_a_constant_curve_has_its_constant_as_area_and_superpixels_go_whole() ->
         torch.tensor([[[1.0, 1.0, 5.0], [2.0, 2.0, 0.0]]]), segments=segments
     )
     assert steps.tolist() == [[[2, 2, 0], [1, 1, 0]]]
-    with pytest.raises(ValueError, match="pixels must be between"):
+    with pytest.raises(ValueError, match="pixels must be a whole number"):
         saliency_metrics.steps_of(torch.zeros(1, 3, 3), pixels=10)
 
 
@@ -714,18 +707,16 @@ def test_windowed_occlusion_of_a_folded_resnet_is_captums(prepare) -> None:
 
 def test_what_windowed_occlusion_cannot_do_is_refused() -> None:
     images, targets, others = pictures()
-    with pytest.raises(
-        saliency.SaliencyError, match="window must be between 1 and 12 pixels, got 13"
-    ):
+    with pytest.raises(ArgumentError, match=r"window must be .* at most 12, got 13"):
         windowed_occlusion(network(), images, targets, others, window=13)
-    with pytest.raises(baselines.BaselineError, match="shape"):
+    with pytest.raises(ArgumentError, match="shape"):
         windowed_occlusion(network(), images, targets, others[:, :, 1:], window=3)
 
     class Branching(nn.Module):
         def forward(self, images: Tensor) -> Tensor:
             return images.flatten(1) if images.mean() > 0 else images.flatten(1)[:, :4]
 
-    with pytest.raises(saliency.SaliencyError, match="cannot be traced"):
+    with pytest.raises(ArgumentError, match="traceable"):
         windowed_occlusion(Branching(), images, targets, others, window=3)
 
 

@@ -103,6 +103,21 @@ def labels(
     return given.to(images.device, torch.int64)
 
 
+def mask(given: Tensor, name: str, shape: Iterable[int] | None = None) -> Tensor:
+    """A mask as booleans, of the given shape if there is one: True and False, or
+    numbers 0 and 1.
+
+    Raises ArgumentError for other values or another shape.
+    """
+    if not isinstance(given, Tensor):
+        raise ArgumentError(name, "a tensor", type(given).__name__)
+    if shape is not None and given.shape != tuple(shape):
+        raise ArgumentError(name, f"a mask of shape {tuple(shape)}", given)
+    if given.dtype != torch.bool and not bool(((given == 0) | (given == 1)).all()):
+        raise ArgumentError(name, "a mask of 0 and 1", given)
+    return given.detach().bool()
+
+
 def network(given: Module, name: str = "model") -> Module:
     """A network, as far as can be said before it is run: an `nn.Module`."""
     if not isinstance(given, Module):
@@ -216,6 +231,24 @@ def budget(
 # Statistics --------------------------------------------------------------------------
 
 
+def array(
+    given: npt.ArrayLike, name: str, *, dimensions: int | None = None
+) -> npt.NDArray[np.float64]:
+    """Finite numbers as float64, of so many dimensions if that is said.
+
+    Raises ArgumentError for NaN, infinity, text, another number of dimensions.
+    """
+    try:
+        found = np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ArgumentError(name, "numbers", given) from None
+    if dimensions is not None and found.ndim != dimensions:
+        raise ArgumentError(name, f"an array of {dimensions} dimensions", found)
+    if not np.isfinite(found).all():
+        raise ArgumentError(name, "finite", "NaN or infinity in it")
+    return found
+
+
 def values(
     given: npt.ArrayLike, name: str, *, count: int = 1
 ) -> npt.NDArray[np.float64]:
@@ -223,14 +256,9 @@ def values(
 
     Raises ArgumentError for NaN, infinity, text, another number of dimensions.
     """
-    try:
-        column = np.asarray(given, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ArgumentError(name, "numbers", given) from None
+    column = array(given, name)
     if column.ndim != 1 or len(column) < count:
         raise ArgumentError(name, f"a column of at least {count} numbers", column)
-    if not np.isfinite(column).all():
-        raise ArgumentError(name, "finite", "NaN or infinity in it")
     return column
 
 

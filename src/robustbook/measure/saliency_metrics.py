@@ -7,15 +7,15 @@ and `aopc`, then the two measures that need a true mask.
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import Module
 
-from robustbook.measure.saliency import evaluating, probabilities
-from robustbook.measure.similarity import top_pixels
+from robustbook import checks
+from robustbook.checks import ArgumentError
+from robustbook.measure.saliency import asked, chosen, evaluating, pixel_numbers
+from robustbook.measure.similarity import places
 from robustbook.models.network import CHUNK
-from robustbook.perturb.baselines import check
 
 
 def steps_of(
@@ -28,34 +28,28 @@ def steps_of(
     with the largest mean first. Equal pixels go in the order in which they lie in the
     image.
 
-    Raises ValueError if `pixels` is not between 1 and the number of pixels of a map.
+    >>> steps_of(torch.tensor([[[0.2, 0.9, 0.5]]]))
+    tensor([[[2, 0, 1]]])
+
+    Raises ArgumentError if maps are not floating and finite, `pixels` is not between 1
+    and the number of pixels of a map, or segments do not fit.
     """
-    if not 1 <= pixels <= maps[0].numel():
-        raise ValueError(
-            f"pixels must be between 1 and {maps[0].numel()}, got {pixels}"
-        )
-    if segments is not None:
-        return torch.stack(
-            [_segment_steps(*pair) for pair in zip(maps, segments, strict=True)]
-        )
-    order = torch.from_numpy(
-        np.argsort(-maps.flatten(1).numpy(), axis=1, kind="stable")
+    order = places(maps)
+    pixels = checks.whole(pixels, "pixels", at_least=1, at_most=maps[0].numel())
+    if segments is None:
+        return order // pixels
+    segments = pixel_numbers(segments, "segments", maps)
+    return torch.stack(
+        [_segment_steps(*pair) for pair in zip(maps.detach(), segments, strict=True)]
     )
-    places = torch.empty_like(order)
-    places.scatter_(1, order, torch.arange(order.shape[1]).expand_as(order))
-    return (places // pixels).reshape(maps.shape)
 
 
 def _segment_steps(saliency: Tensor, segments: Tensor) -> Tensor:
     flat = segments.flatten()
-    sums = torch.zeros(int(flat.max()) + 1, dtype=torch.float64).index_add_(
-        0, flat, saliency.flatten().double()
-    )
-    means = sums / torch.bincount(flat).clamp_min(1)
-    order = np.argsort(-means.numpy(), kind="stable")
-    places = torch.empty(len(order), dtype=torch.long)
-    places[torch.from_numpy(order)] = torch.arange(len(order))
-    return places[segments]
+    counts = torch.bincount(flat)
+    sums = torch.zeros(len(counts), dtype=torch.float64, device=flat.device)
+    sums.index_add_(0, flat, saliency.flatten().double())
+    return places((sums / counts.clamp_min(1))[None, None])[0, 0][segments]
 
 
 def removal_curves(
@@ -75,30 +69,41 @@ def removal_curves(
     image and the last the baseline. Steps of a saliency map give the MoRF curve, which
     is RISE's deletion; steps of its negation the LeRF curve, and that read backwards is
     insertion.
+
+    Raises ArgumentError if images, targets, steps, baselines or the model's outputs do
+    not fit.
     """
-    check(images, baselines)
-    baselines = baselines.expand_as(images)
+    seen = asked(model, images, targets, baselines)
+    steps = pixel_numbers(steps, "steps", seen.images)
+    chunk = checks.whole(chunk, "chunk", at_least=1)
     longest = int(steps.max()) + 2
-    pairs = [(image, step) for image in range(len(images)) for step in range(longest)]
+    pairs = torch.cartesian_prod(torch.arange(len(images)), torch.arange(longest))
     found = []
-    with evaluating(model) as network:
-        for start in range(0, len(pairs), chunk):
-            rows, step = torch.tensor(pairs[start : start + chunk]).T
+    with evaluating(model, seen.dtype) as network:
+        for rows, step in (part.T.to(steps.device) for part in pairs.split(chunk)):
             stays = (steps[rows] >= step[:, None, None])[:, None]
-            found.append(
-                probabilities(
-                    network,
-                    torch.where(stays, images[rows], baselines[rows]),
-                    targets[rows],
-                )
-            )
+            covered = torch.where(stays, seen.images[rows], seen.baselines[rows])
+            found.append(chosen(network(covered), seen.targets[rows]))
     return torch.cat(found).reshape(len(images), longest)
+
+
+def _curves(given: Tensor) -> Tensor:
+    curves = checks.tensor(given, "curves", dimensions=2)
+    if curves.shape[1] < 2 or not len(curves):
+        raise ArgumentError(
+            "curves", "a tensor (N, L + 1) of at least one step", curves
+        )
+    return curves
 
 
 def area(curves: Tensor) -> Tensor:
     """Mean height (N,) of curves (N, L + 1) by the trapezium rule; a constant curve has
     its constant.
+
+    >>> area(torch.tensor([[1.0, 0.5, 0.0]]))
+    tensor([0.5000])
     """
+    curves = _curves(curves)
     return (curves.sum(1) - (curves[:, 0] + curves[:, -1]) / 2) / (curves.shape[1] - 1)
 
 
@@ -106,25 +111,37 @@ def aopc(curves: Tensor) -> Tensor:
     """Area over the perturbation curve (Samek et al. 2017): mean drop from the start of
     each curve (N, L + 1). (N,)
     """
+    curves = _curves(curves)
     return (curves[:, :1] - curves).mean(1)
+
+
+def _truth(maps: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Places (N, H, W) of the pixels of `maps`, and the checked masks."""
+    order = places(maps)
+    truth = checks.mask(truth, "truth", order.shape).to(order.device)
+    if not bool(truth.flatten(1).any(1).all()):
+        raise ArgumentError(
+            "truth", "a mask of at least one pixel each", "an empty one"
+        )
+    return order, truth
 
 
 def hits(maps: Tensor, truth: Tensor) -> Tensor:
     """Pointing game: whether the largest pixel of each map (N, H, W) lies in the true
     mask (N, H, W). (N,) of 0 and 1
+
+    Raises ArgumentError if maps are not finite or a mask is empty or does not fit.
     """
-    return (
-        (top_pixels(maps, torch.ones(len(maps), dtype=torch.long)) & truth)
-        .flatten(1)
-        .any(1)
-        .float()
-    )
+    order, truth = _truth(maps, truth)
+    return ((order < 1) & truth).flatten(1).any(1).float()
 
 
 def overlap(maps: Tensor, truth: Tensor) -> Tensor:
     """Intersection over union (N,) of the true mask with as many of the map's largest
     pixels as it has.
+
+    Raises ArgumentError as `hits` does.
     """
-    found = top_pixels(maps, truth.flatten(1).sum(1))
-    common, union = (found & truth).flatten(1).sum(1), (found | truth).flatten(1).sum(1)
-    return common / union
+    order, truth = _truth(maps, truth)
+    found = order < truth.sum((1, 2), keepdim=True)
+    return (found & truth).sum((1, 2)) / (found | truth).sum((1, 2))

@@ -16,27 +16,35 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.fx import GraphModule, Interpreter, Node, symbolic_trace
-from torch.fx.proxy import TraceError
+from torch.fx import GraphModule, Interpreter, Node
 from torch.nn import Module
 
+from robustbook.checks import ArgumentError
 from robustbook.measure.saliency import (
-    SaliencyError,
+    asked,
     average_drops,
-    check_request,
-    chosen,
     evaluating,
-    probabilities,
+    probability_drops,
     windows,
 )
+from robustbook.models.folded import plain, traced
 from robustbook.models.network import CHUNK
-from robustbook.progress import Progress, counting
+from robustbook.progress import Progress
 
 LARGEST_SHARE = 0.75
 """Patches larger than this share of a feature map are not worth their copies: from
 there on whole maps are computed.
 """
-POINTWISE = (nn.ReLU, nn.Identity, nn.Dropout, nn.BatchNorm2d)
+POINTWISE = (
+    nn.ReLU,
+    nn.LeakyReLU,
+    nn.GELU,
+    nn.Tanh,
+    nn.Sigmoid,
+    nn.Identity,
+    nn.Dropout,
+    nn.BatchNorm2d,
+)
 FUNCTIONS = {
     operator.add,
     operator.sub,
@@ -85,7 +93,8 @@ class Changed:
         height, width = self.sides
         depth, breadth = self.patches.shape[2:]
         down, across = (
-            tops[:, axis, None] + torch.arange(sides[axis]) for axis in (0, 1)
+            tops[:, axis, None] + torch.arange(sides[axis], device=tops.device)
+            for axis in (0, 1)
         )
         below, beside = down - self.tops[:, :1], across - self.tops[:, 1:]
         inside = _pairs((down >= 0) & (down < height), (across >= 0) & (across < width))
@@ -95,7 +104,9 @@ class Changed:
         first = (
             height * width
             + 1
-            + depth * breadth * torch.arange(len(tops))[:, None, None]
+            + depth
+            * breadth
+            * torch.arange(len(tops), device=tops.device)[:, None, None]
         )
         clean = torch.where(
             inside, down[:, :, None] * width + across[:, None, :], height * width
@@ -237,6 +248,11 @@ class WindowInterpreter(Interpreter):
             node.op == "call_function"
             and node.target in FUNCTIONS
             and not set(node.kwargs) - {"inplace"}
+            # What is added to in place must not be read again.
+            and (
+                node.target is not operator.iadd
+                or len(node.all_input_nodes[0].users) == 1
+            )
         ):
             return combine(node.target, values)
         if (
@@ -246,19 +262,17 @@ class WindowInterpreter(Interpreter):
         ):
             return None
         layer = self.fetch_attr(str(node.target))
-        if isinstance(layer, POINTWISE):
-            return combine(layer, values)
-        padded = (
-            isinstance(layer, nn.Conv2d)
-            and layer.padding_mode == "zeros"
-            and not isinstance(layer.padding, str)
-        )
-        if padded or (
-            isinstance(layer, nn.MaxPool2d)
-            and not layer.ceil_mode
-            and not layer.return_indices
-        ):
-            return slide(values[0], layer)
+        if plain(layer, *POINTWISE):
+            running = not isinstance(layer, nn.BatchNorm2d) or (
+                layer.running_mean is not None and not layer.training
+            )
+            return combine(layer, values) if running else None
+        if plain(layer, nn.Conv2d):
+            zeros = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+            return slide(values[0], layer) if zeros else None
+        if plain(layer, nn.MaxPool2d):
+            usual = not layer.ceil_mode and not layer.return_indices
+            return slide(values[0], layer) if usual else None
         return None
 
 
@@ -271,57 +285,38 @@ def windowed_occlusion(
     window: int,
     stride: int = 1,
     chunk: int = CHUNK,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = None,
     progress: Progress | bool = False,
 ) -> Tensor:
     """`saliency.occlusion` (N, H, W) with convolutions, max-poolings and what acts on
     single pixels run only where a window reaches, from the first layer until most of
-    the map is reached.
+    the map is reached. Layers of any other kind run on whole maps.
 
     Fold batch-norms first (`models.folded.fold`): that leaves fewer layers. Memory
     grows with `chunk`, in windows.
 
-    Raises SaliencyError as `saliency.occlusion` does, and if torch.fx cannot trace the
-    model.
+    Raises ArgumentError as `saliency.occlusion` does, and if torch.fx cannot trace the
+    model or what it traced answers otherwise.
     """
-    check_request(images, targets, baselines)
-    covers = windows(tuple(images.shape[2:]), window, stride)
-    images, baselines = images.to(dtype), baselines.expand_as(images).to(dtype)
-    drops = torch.empty(len(images), len(covers))
-    with (
-        evaluating(_traced(model), dtype) as network,
-        counting(progress, "covered images", drops.numel()) as tell,
-    ):
-        whole = torch.cat(
-            [
-                probabilities(network, *pair)
-                for pair in zip(images[:, None], targets[:, None], strict=True)
-            ]
-        )
-        for row, (image, baseline, target) in enumerate(
-            zip(images, baselines, targets, strict=True)
-        ):
-            for start in range(0, len(covers), chunk):
-                part = covers[start : start + chunk]
-                covered = WindowInterpreter(network).run(
-                    cover(image, baseline, part, window)
-                )
-                drops[row, start : start + chunk] = whole[row] - chosen(
-                    covered, target.expand(len(part))
-                )
-            tell((row + 1) * len(covers), drops.numel())
+    seen = asked(model, images, targets, baselines, dtype)
+    covers = windows(tuple(images.shape[2:]), window, stride).to(seen.images.device)
+
+    def covered(
+        network: Module, image: Tensor, baseline: Tensor, part: Tensor
+    ) -> Tensor:
+        assert isinstance(network, GraphModule)
+        changed = cover(image, baseline, part, window)
+        logits: Tensor = WindowInterpreter(network).run(changed)
+        return logits
+
+    # Traced in evaluation mode, where dropout and the like leave no trace.
+    with evaluating(model, seen.dtype) as plain_model:
+        network = traced(plain_model)
+        first = seen.images[:1]
+        if not torch.allclose(network(first), plain_model(first), 1e-3, 1e-3):
+            raise ArgumentError("model", "traceable by torch.fx", "other answers")
+        drops = probability_drops(network, seen, covers, covered, chunk, progress)
     return average_drops(drops, covers)
-
-
-def _traced(model: Module) -> GraphModule:
-    if isinstance(model, GraphModule):
-        return model
-    try:
-        return symbolic_trace(model)
-    except (TraceError, RuntimeError, TypeError) as error:
-        raise SaliencyError(
-            f"the network cannot be traced, use occlusion instead: {error}"
-        ) from error
 
 
 def cover(image: Tensor, baseline: Tensor, covers: Tensor, window: int) -> Changed:
@@ -332,9 +327,11 @@ def cover(image: Tensor, baseline: Tensor, covers: Tensor, window: int) -> Chang
         covers.any(2 - axis).int().argmax(1).clamp(max=covers.shape[1 + axis] - window)
         for axis in (0, 1)
     ]
-    down, across = (first[:, None] + torch.arange(window) for first in firsts)
+    down, across = (
+        first[:, None] + torch.arange(window, device=covers.device) for first in firsts
+    )
     places = (
-        torch.arange(len(covers))[:, None, None],
+        torch.arange(len(covers), device=covers.device)[:, None, None],
         slice(None),
         down[:, :, None],
         across[:, None, :],

@@ -8,13 +8,15 @@ a baseline), then `neutral` (the one that is optimised to say nothing).
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 from torch.nn import Module
 
-from robustbook.errors import UserError
+from robustbook import checks
+from robustbook.checks import ArgumentError
 from robustbook.models.network import CHUNK, compute_logits, frozen
 
 CONSTANTS = {"black": 0.0, "white": 1.0, "grey": 0.5}
@@ -38,24 +40,18 @@ NOISE_DEVIATION = 0.25
 STARTS = {"neutral from grey": "grey", "neutral from noise": "uniform noise"}
 
 
-class BaselineError(UserError):
-    """A baseline image that does not fit the images."""
+def check(images: Tensor, baselines: Tensor) -> Tensor:
+    """One baseline (N, C, H, W) for each of `images`, of their type and on their
+    device, from `baselines` of that shape or one (1, C, H, W) for all.
 
-
-def check(images: Tensor, baselines: Tensor) -> None:
-    """Raise BaselineError unless `baselines` have the shape of `images` (or one for
-    all) and lie in [0, 1].
+    Raises ArgumentError if they have another shape or leave [0, 1].
     """
-    if baselines.shape[1:] != images.shape[1:] or len(baselines) not in (
-        1,
-        len(images),
-    ):
-        raise BaselineError(
-            f"a baseline must have the shape of its image {tuple(images.shape)}, "
-            f"got {tuple(baselines.shape)}"
-        )
-    if not (baselines.min() >= 0 and baselines.max() <= 1):
-        raise BaselineError("a baseline must lie in [0, 1]")
+    baselines = checks.images(baselines, "baselines")
+    single = (1, *images.shape[1:])
+    if baselines.shape not in (images.shape, single):
+        allowed = f"of the images' shape {tuple(images.shape)} or {single}"
+        raise ArgumentError("baselines", allowed, baselines)
+    return baselines.to(images).expand_as(images)
 
 
 def make(
@@ -68,8 +64,19 @@ def make(
     "shuffled" its own pixels in random order; "inpainted" keeps its outermost pixels
     and continues them smoothly over the inside.
 
-    Raises BaselineError if the name is unknown.
+    >>> images = torch.rand(2, 1, 4, 4)
+    >>> make("grey", images, images, generator=torch.Generator()).unique()
+    tensor([0.5000])
+
+    Raises ArgumentError if the name is unknown, images leave [0, 1] or those of
+    training do not fit them.
     """
+    checks.one_of(name, "name", NAMES)
+    checks.generator(generator)
+    images = checks.images(images)
+    training = checks.images(training, "training").to(images)
+    if training.shape[1] != images.shape[1]:
+        raise ArgumentError("training", f"of {images.shape[1]} channels", training)
     if name in CONSTANTS:
         return torch.full_like(images, CONSTANTS[name])
     if name == "training mean":
@@ -78,38 +85,45 @@ def make(
         return images.mean((2, 3), keepdim=True).expand_as(images).clone()
     if name in BLURS:
         return blur(images, BLURS[name] * min(images.shape[2:]) / REFERENCE_SIDE)
-    if name == "uniform noise":
-        return torch.rand(images.shape, generator=generator)
-    if name == "Gaussian noise":
-        return (
-            0.5 + NOISE_DEVIATION * torch.randn(images.shape, generator=generator)
-        ).clamp(0, 1)
-    if name == "shuffled":
-        return torch.stack([_shuffled(image, generator) for image in images])
-    if name == "another image":
-        return training[
-            torch.randint(len(training), (len(images),), generator=generator)
-        ]
     if name == "inpainted":
         return inpaint(images)
-    raise BaselineError(
-        f"unknown baseline {name!r}; known are {', '.join((*NAMES, *STARTS))}"
-    )
+    return _drawn(name, images, training, generator)
 
 
-def _shuffled(image: Tensor, generator: Generator) -> Tensor:
-    order = torch.randperm(image[0].numel(), generator=generator)
-    return image.flatten(1)[:, order].reshape(image.shape)
+def _drawn(name: str, images: Tensor, training: Tensor, generator: Generator) -> Tensor:
+    """The baselines that are random: drawn on the generator's device."""
+    options: dict[str, Any] = {"generator": generator, "device": generator.device}
+    if name == "uniform noise":
+        return torch.rand(images.shape, **options).to(images)
+    if name == "Gaussian noise":
+        noise = torch.randn(images.shape, **options)
+        return (0.5 + NOISE_DEVIATION * noise).clamp(0, 1).to(images)
+    if name == "another image":
+        if training.shape[1:] != images.shape[1:]:
+            raise ArgumentError("training", "images of the shape of images", training)
+        return training[torch.randint(len(training), (len(images),), **options)]
+    shuffled = [
+        image.flatten(1)[:, torch.randperm(image[0].numel(), **options)]
+        for image in images
+    ]
+    return torch.stack(shuffled).reshape(images.shape)
 
 
 def blur(images: Tensor, deviation: float) -> Tensor:
     """Gaussian blur of `images` (N, C, H, W) with a standard deviation in pixels; the
     border pixels are repeated.
+
+    Raises ArgumentError if images leave [0, 1], or the deviation is not positive or
+    more than ten times the longest side.
     """
+    images = checks.images(images)
+    longest = 10 * max(images.shape[2:])
+    deviation = checks.real(deviation, "deviation", above=0, at_most=longest)
     radius = max(1, math.ceil(3 * deviation))
     offsets = torch.arange(-radius, radius + 1, dtype=images.dtype)
-    kernel = torch.exp(-(offsets**2) / (2 * deviation**2))
-    kernel = kernel / kernel.sum()
+    # A deviation of next to nothing must not be squared to 0.
+    kernel = torch.exp(-(offsets**2) / (2 * max(deviation, 1e-9) ** 2))
+    kernel = (kernel / kernel.sum()).to(images.device)
     flat = images.reshape(-1, 1, *images.shape[2:])
     flat = F.conv2d(
         F.pad(flat, (radius, radius, 0, 0), mode="replicate"), kernel[None, None, None]
@@ -125,12 +139,11 @@ def inpaint(images: Tensor) -> Tensor:
     """`images` (N, C, H, W) whose inside is replaced by the solution of Laplace's
     equation with the outermost pixels held.
 
-    Solved exactly by the discrete sine transform.
+    Solved exactly by the discrete sine transform, in double precision. Raises
+    ArgumentError if images leave [0, 1].
     """
-    from scipy.fft import dstn, idstn
-
-    pixels = images.double().numpy()
-    edge = pixels.copy()
+    images = checks.images(images)
+    edge = images.double().clone()
     edge[..., 1:-1, 1:-1] = 0
     source = (
         edge[..., :-2, 1:-1]
@@ -138,21 +151,30 @@ def inpaint(images: Tensor) -> Tensor:
         + edge[..., 1:-1, :-2]
         + edge[..., 1:-1, 2:]
     )
-    rows, columns = (
-        torch.arange(1, side - 1).double() * math.pi / (side - 1)
-        for side in images.shape[2:]
-    )
-    eigenvalues = (4 - 2 * rows.cos()[:, None] - 2 * columns.cos()[None, :]).numpy()
-    edge[..., 1:-1, 1:-1] = idstn(
-        dstn(source, type=1, axes=(-2, -1)) / eigenvalues, type=1, axes=(-2, -1)
-    )
-    return torch.from_numpy(edge).to(images.dtype).clamp(0, 1)
+    (down, rows), (across, columns) = (_sines(side, edge) for side in images.shape[2:])
+    spectrum = down @ source @ across / (rows[:, None] + columns)
+    edge[..., 1:-1, 1:-1] = down @ spectrum @ across
+    return edge.to(images.dtype).clamp(0, 1)
+
+
+def _sines(side: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """The sine transform over the inside of a side (side - 2, side - 2), its own
+    inverse, and the eigenvalues of the second difference (side - 2,).
+    """
+    inside = torch.arange(1, max(1, side - 1)).to(like)
+    step = math.pi / max(1, side - 1)
+    matrix = torch.sin(inside[:, None] * inside * step)
+    return matrix * math.sqrt(2 / max(1, side - 1)), 2 - 2 * torch.cos(inside * step)
 
 
 def neutrality(model: Module, baselines: Tensor, *, chunk: int = CHUNK) -> Tensor:
     """KL(p(B) || uniform) of each of `baselines` (N, C, H, W) as a share of log K: 0
     says nothing, 1 is certain. (N,)
+
+    Raises ArgumentError if baselines leave [0, 1], as `models.network.compute_logits`
+    does for the model.
     """
+    baselines = checks.images(baselines, "baselines")
     return _non_uniformity(compute_logits(model, baselines, chunk=chunk))
 
 
@@ -176,13 +198,19 @@ def neutral(
     fade where the network is certain), kept in [0, 1]; an image that has reached the
     target is moved no further. Where the target is not reached in `steps`, the last
     image is returned: measure it.
+
+    Raises ArgumentError if `start` leaves [0, 1], a number is out of range, or the
+    model gives anything but finite logits.
     """
-    images = start.clone()
+    images = checks.images(start, "start").clone()
+    target = checks.real(target, "target", at_least=0)
+    steps = checks.whole(steps, "steps", at_least=0)
+    step_size = checks.real(step_size, "step_size", above=0)
     optimiser = torch.optim.Adam([images], lr=step_size)
-    with frozen(model):
+    with frozen(model), torch.enable_grad():
         for _ in range(steps):
             images.requires_grad_(True)
-            logits = model(images)
+            logits = checks.logits(model(images), len(images))
             waiting = _non_uniformity(logits.detach()) > target
             if not waiting.any():
                 break

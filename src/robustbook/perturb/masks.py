@@ -2,7 +2,7 @@
 enlarged and shifted.
 
 Read `RiseMasks` first (a recipe, not pixels: memory does not grow with the number of
-masks), then `draw_masks`, then `blend`.
+masks), then `draw_masks`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from robustbook.errors import UserError
-
-
-class MaskError(UserError):
-    """Settings with which no masks can be drawn."""
+from robustbook import checks
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +22,7 @@ class RiseMasks:
     `shifts` (N, 2) in pixels.
 
     `probability` is the share of ones that was asked for. Pixels are made a chunk at a
-    time by `render`.
+    time by `render`, on the device of the grids.
     """
 
     grids: Tensor
@@ -48,29 +44,32 @@ class RiseMasks:
         """Sums (P, H, W) of masks `start` to `stop`, each with its weights (P, stop -
         start).
         """
-        return torch.einsum("pn,nhw->phw", weights, self.render(start, stop)[:, 0])
+        pixels = self.render(start, stop)[:, 0].to(weights)
+        return torch.einsum("pn,nhw->phw", weights, pixels)
 
     def _crops(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        cells = self.grids.shape[-1]
-        found = []
-        for axis, side in enumerate(self.shape):
-            window = torch.arange(side)
-            found.append(
-                _enlargement(cells, side)[self.shifts[start:stop, axis, None] + window]
-            )
-        return found[0], found[1]
+        shifts = self.shifts[start:stop]
+        rows, columns = (
+            _enlargement(self.grids, side)[
+                shifts[:, axis, None] + torch.arange(side, device=shifts.device)
+            ]
+            for axis, side in enumerate(self.shape)
+        )
+        return rows, columns
 
 
-def _enlargement(cells: int, side: int) -> Tensor:
+def _enlargement(grids: Tensor, side: int) -> Tensor:
     """Matrix ((cells + 1) * cell, cells) of bilinear interpolation from a grid to
     pixels, without anti-aliasing.
     """
+    cells = grids.shape[-1]
     length = (cells + 1) * math.ceil(side / cells)
-    places = ((torch.arange(length) + 0.5) * cells / length - 0.5).clamp(0, cells - 1)
+    places = torch.arange(length, device=grids.device)
+    places = ((places + 0.5) * cells / length - 0.5).clamp(0, cells - 1)
     lower = places.floor().long().clamp(max=max(cells - 2, 0))
     upper = (lower + 1).clamp(max=cells - 1)
     share = places - lower
-    matrix = torch.zeros(length, cells)
+    matrix = torch.zeros(length, cells, device=grids.device)
     matrix.scatter_add_(1, lower[:, None], (1 - share)[:, None])
     matrix.scatter_add_(1, upper[:, None], share[:, None])
     return matrix
@@ -85,31 +84,31 @@ def draw_masks(
     generator: Generator,
 ) -> RiseMasks:
     """`count` masks for images of `shape` (H, W) from grids of `cells` x `cells`, each
-    cell 1 with `probability`.
+    cell 1 with `probability`, on the device of `generator`.
 
     A grid is enlarged to (cells + 1) * ceil(side / cells) pixels and cut out at a
     random place, as in RISE.
 
-    Raises MaskError if `probability` lies outside (0, 1), or `count` or `cells` is less
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> masks = draw_masks(5, (8, 8), cells=2, probability=0.5, generator=generator)
+    >>> masks.render(0, 5).shape
+    torch.Size([5, 1, 8, 8])
+
+    Raises ArgumentError if `probability` lies outside (0, 1), `count` or a side is less
     than 1, or a cell would be smaller than a pixel.
     """
-    if not 0 < probability < 1:
-        raise MaskError(f"probability must lie between 0 and 1, got {probability}")
-    if count < 1 or not 1 <= cells <= min(shape):
-        raise MaskError(
-            f"need at least one mask and 1 to {min(shape)} cells, got {count} masks "
-            f"of {cells} cells"
-        )
-    grids = (torch.rand(count, cells, cells, generator=generator) < probability).float()
-    shifts = [
-        torch.randint(math.ceil(side / cells), (count,), generator=generator)
-        for side in shape
-    ]
-    return RiseMasks(grids, torch.stack(shifts, dim=1), shape, probability)
+    count = checks.whole(count, "count", at_least=1)
+    height, width = (checks.whole(side, "shape", at_least=1) for side in shape)
+    cells = checks.whole(cells, "cells", at_least=1, at_most=min(height, width))
+    probability = checks.real(probability, "probability", above=0, below=1)
+    device = checks.generator(generator).device
 
+    def shifts(side: int) -> Tensor:
+        cell = math.ceil(side / cells)
+        return torch.randint(cell, (count,), generator=generator, device=device)
 
-def blend(images: Tensor, masks: Tensor, baselines: Tensor) -> Tensor:
-    """I * M + B * (1 - M), by broadcasting: where the mask is 1 the image stays, where
-    it is 0 the baseline shows.
-    """
-    return torch.addcmul(baselines, masks, images - baselines)
+    drawn = torch.rand(count, cells, cells, generator=generator, device=device)
+    places = torch.stack([shifts(height), shifts(width)], dim=1)
+    return RiseMasks(
+        (drawn < probability).float(), places, (height, width), probability
+    )
