@@ -18,7 +18,15 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from robustbook.errors import UserError
-from robustbook.models.prunable import Prunable, evaluating
+from robustbook.models.folded import plain
+from robustbook.models.prunable import (
+    Gate,
+    PaddedBlock,
+    PreActivationBlock,
+    Prunable,
+    Standardise,
+    evaluating,
+)
 
 # (logits (N, K), labels (N,)) -> losses (N,)
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -122,6 +130,28 @@ def second_order(gradient: Tensor, curvature: Tensor) -> Tensor:
     return (gradient - curvature / 2).square()
 
 
+PIECEWISE_LINEAR = (
+    nn.Linear,
+    nn.Conv2d,
+    nn.BatchNorm2d,
+    nn.ReLU,
+    nn.LeakyReLU,
+    nn.MaxPool2d,
+    nn.AvgPool2d,
+    nn.AdaptiveAvgPool2d,
+    nn.Flatten,
+    nn.Identity,
+    nn.Dropout,
+    nn.Sequential,
+    Gate,
+    Prunable,
+    Standardise,
+    PaddedBlock,
+    PreActivationBlock,
+)
+"""Layers of which a network's logits are piecewise linear along one gate."""
+
+
 def curvature_diagonal(
     model: Prunable,
     images: Tensor,
@@ -130,14 +160,21 @@ def curvature_diagonal(
     loss: Loss = cross_entropy,
     chunk: int = CHUNK,
 ) -> Tensor:
-    """Diagonal (units,) of the Hessian of the mean loss with respect to the gates, from
-    one backward pass a class.
+    """Diagonal (units,) of the Hessian of the mean loss with respect to the gates.
 
-    Along one gate the logits of these networks are piecewise linear, so the second
-    derivative of the loss is J_m^T S J_m with J the logits' gradient and S the loss's
-    Hessian in the logits. A stream's gate is met several times in a row, and there this
-    is the Gauss-Newton part.
+    Where all layers are piecewise linear, so are the logits along one gate: the second
+    derivative is J_m^T S J_m with J the logits' gradient and S the loss's Hessian in
+    the logits, from one backward pass a class. (A stream's gate is met several times in
+    a row, and there this is the Gauss-Newton part.) Other networks, with GELU or hooks,
+    take the plain way: one product with the Hessian a unit.
     """
+    if not all(plain(layer, *PIECEWISE_LINEAR) for layer in model.modules()):
+        units = torch.eye(model.units, device=images.device)
+        rows = [
+            hessian_vector_product(model, images, labels, unit, loss=loss, chunk=chunk)
+            for unit in units
+        ]
+        return torch.stack(rows).diagonal()
     total = torch.zeros(model.units, device=images.device)
     with evaluating(model):
         for part, truth in zip(images.split(chunk), labels.split(chunk), strict=True):
@@ -168,7 +205,12 @@ def curvature_row(
     gates, by one Hessian-vector product.
     """
     return hessian_vector_product(
-        model, images, labels, torch.ones(model.units), loss=loss, chunk=chunk
+        model,
+        images,
+        labels,
+        torch.ones(model.units, device=images.device),
+        loss=loss,
+        chunk=chunk,
     )
 
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from robustbook.measure.importance import ImportanceError, Loss, cross_entropy
+from robustbook.models.folded import plain
 from robustbook.models.prunable import Gate, Group, Prunable, evaluating
 
 ROWS = 2048
@@ -97,7 +98,7 @@ def _group_losses(
 ) -> Iterator[Tensor]:
     """Losses (units, N) without each unit of the group, some units at a time."""
     place = _first_child(model, group)
-    shares = _linear_behind(model, place) if isinstance(model[place], Gate) else None
+    shares = _linear_behind(model, place, inputs) if _met_once(model, group) else None
     at_once = max(1, ROWS // len(labels))
     for units in torch.arange(group.units).split(at_once):
         if shares is None:
@@ -112,19 +113,36 @@ def _group_losses(
         yield loss(logits, labels.repeat(len(units))).unflatten(0, (len(units), -1))
 
 
+def _met_once(model: Prunable, group: Group) -> bool:
+    """Whether the group's gate is a child of the network and nowhere else in it."""
+    gate = model.gate_of(group)
+    holders = [child for child in model if gate in list(child.modules())]
+    return len(holders) == 1 and holders[0] is gate and plain(gate, Gate)
+
+
 def _linear_behind(
-    model: Prunable, place: int
+    model: Prunable, place: int, inputs: list[Tensor]
 ) -> tuple[int, nn.Conv2d | nn.Linear] | None:
     """The child after a gate if it is a convolution or a linear layer (perhaps after
-    flattening), with its place.
+    flattening) whose shares are exact, with its place.
     """
     for behind in range(place + 1, len(model)):
         child = model[behind]
-        if isinstance(child, nn.Conv2d | nn.Linear):
-            return behind, child
-        if not isinstance(child, nn.Flatten):
+        if exact_share(child):
+            fits = inputs[behind].ndim == (4 if isinstance(child, nn.Conv2d) else 2)
+            return (behind, child) if fits else None
+        if not plain(child, nn.Flatten) or child.start_dim != 1 or child.end_dim != -1:
             return None
     return None
+
+
+def exact_share(layer: nn.Module) -> TypeGuard[nn.Conv2d | nn.Linear]:
+    """Whether what a unit adds to the layer's output can be worked out by itself: a
+    plain linear layer or an ungrouped convolution, padded in whatever mode.
+    """
+    if not plain(layer, nn.Conv2d, nn.Linear):
+        return False
+    return not isinstance(layer, nn.Conv2d) or layer.groups == 1
 
 
 def _without_share(
@@ -155,14 +173,8 @@ def share_of_channel(layer: nn.Conv2d, activations: Tensor, channel: int) -> Ten
     left out.
     """
     kept = slice(channel, channel + 1)
-    return F.conv2d(
-        activations[:, kept],
-        layer.weight[:, kept],
-        None,
-        layer.stride,
-        layer.padding,
-        layer.dilation,
-    )
+    # The layer's own convolution, which knows its padding mode.
+    return layer._conv_forward(activations[:, kept], layer.weight[:, kept], None)
 
 
 def _with_gates_closed(
@@ -174,7 +186,7 @@ def _with_gates_closed(
     gate = model.gate_of(group)
     old = gate.values
     closed = (
-        torch.ones(len(units), group.units)
+        activations.new_ones(len(units), group.units)
         if old is None
         else old.expand(len(units), -1).clone()
     )
@@ -216,15 +228,18 @@ def all_subsets(
     """
     place = _first_child(model, group)
     layer = model[place + 1] if place + 1 < len(model) else None
-    if group.units > LARGEST_GROUP or not isinstance(layer, nn.Conv2d):
+    if group.units > LARGEST_GROUP or not (
+        isinstance(layer, nn.Conv2d) and exact_share(layer) and _met_once(model, group)
+    ):
         raise ImportanceError(
             f"all subsets of {group.name!r}: it needs at most {LARGEST_GROUP} units "
             "before a convolution"
         )
-    total = torch.zeros(2**group.units)
+    total = images.new_zeros(2**group.units)
     with evaluating(model):
         for part, truth in zip(images.split(chunk), labels.split(chunk), strict=True):
             activations = _inputs_of_children(model, part)[place + 1]
+            assert isinstance(layer, nn.Conv2d)
             shares = torch.stack(
                 [
                     share_of_channel(layer, activations, unit)
@@ -237,9 +252,8 @@ def all_subsets(
             for codes in torch.arange(len(total)).split(
                 max(1, SUBSET_ROWS // len(part))
             ):
-                output = (kept_units(codes, group.units) @ shares.flatten(1)).unflatten(
-                    1, shares.shape[1:]
-                )
+                kept = kept_units(codes, group.units).to(shares)
+                output = (kept @ shares.flatten(1)).unflatten(1, shares.shape[1:])
                 if layer.bias is not None:
                     output += layer.bias
                 logits = _run(

@@ -16,6 +16,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from robustbook import checks
+from robustbook.checks import ArgumentError
 from robustbook.errors import UserError
 from robustbook.models.prunable import Prunable, evaluating
 
@@ -43,9 +45,14 @@ def lowest(
     Only units of the groups named in `layers` may go (all by default), and the last
     unit of a group never does. Equal scores go in the order of their units.
 
-    Raises PruningError if a score is not a number, a layer may not be touched, or fewer
-    than `count` units can go.
+    Raises ArgumentError if `count` is no whole number from 0, or scores or `alive` are
+    not (units,), PruningError if a score is not a number, a layer may not be touched,
+    or fewer than `count` units can go.
     """
+    count = checks.whole(count, "count", at_least=0)
+    alive = checks.mask(alive, "alive", (model.units,))
+    if not isinstance(scores, Tensor) or scores.shape != (model.units,):
+        raise ArgumentError("scores", f"a tensor ({model.units},)", scores)
     candidates = _candidates(model, scores, alive, layers).tolist()
     group_of, left = (
         model.group_of_unit().tolist(),
