@@ -304,16 +304,20 @@ class Propagation:
     def __init__(self, network: Module | WeightSamples, first: Box) -> None:
         self.layers, work = layers(network)
         self.before = [Box(first.lower.to(work), first.upper.to(work))]
-        for layer in self.layers:
+        for layer in self.layers[: self._needed()]:
             self.before.append(layer.through(self.before[-1]))
         self.known: dict[int, tuple[Tensor, ...]] = {}
+
+    def _needed(self) -> int:
+        """Layers whose output's box is read: all but the last if that is affine."""
+        return max(len(self.layers) - 1, self._last_rectifier())
 
     def refine(self) -> None:
         """Bound the undecided pre-activations of one network backward, first layer to
         last, and push the tighter boxes forward.
         """
         mixed = 0
-        for index, layer in enumerate(self.layers):
+        for index, layer in enumerate(self.layers[: self._needed()]):
             if isinstance(layer, Rectifier) and mixed > 1:
                 self.before[index] = self._refined(index)
                 self.known.pop(index, None)
@@ -411,8 +415,10 @@ class Propagation:
             if index not in self.known:
                 self.known[index] = layer.lines(box)
             above, height, below = self.known[index]
-            slope = torch.where(form > 0, _of(below, rows), _of(above, rows))
-            return form * slope, _dot(form.clamp_max(0), height, rows), 0.0
+            down = form.clamp_max(0)
+            shift = _dot(down, height, rows)
+            up = (form - down) * _of(below, rows)
+            return up.addcmul_(down, _of(above, rows)), shift, 0.0
         flat = layer.transposed(form.flatten(1, 2), box.lower.shape[2:])
         moved = flat.unflatten(1, form.shape[1:3])
         if not layer.share:
