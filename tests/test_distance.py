@@ -10,7 +10,8 @@ import torch
 from scipy import stats as scipy_stats
 from torch import Tensor, nn
 
-from attack_networks import generator, trained
+from attack_networks import generator, random_network, trained
+from robustbook.checks import ArgumentError
 from robustbook.measure import distance
 from robustbook.measure.bounds import certified
 from robustbook.measure.clever import clever, lipschitz_estimate
@@ -257,3 +258,22 @@ def test_a_radius_never_rises_again(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     assert float(found.radius) == pytest.approx(0.05)
     assert float(found.images) == pytest.approx(0.55)
+
+
+def test_images_and_networks_outside_their_range_have_no_distance() -> None:
+    images, labels = torch.rand(2, 1, 4, 4), torch.tensor([0, 1])
+    model, numbers = random_network(0), dict(epsilon_max=0.1, generator=generator())
+    with pytest.raises(ArgumentError, match="images"):
+        minimal_distance(model, images * 255, labels, **numbers)
+    with pytest.raises(ArgumentError, match="labels"):
+        minimal_distance(model, images, labels[:, None], **numbers)
+    with pytest.raises(ArgumentError, match="image"):
+        clever(model, images[0] - 2, radius=0.1, generator=generator())
+    with torch.no_grad():
+        score = clever(
+            model, images[0], radius=0.1, generator=generator(), batches=2, batch_size=4
+        )
+    assert 0 <= score <= 0.1
+    model[-1].bias.data.fill_(torch.nan)
+    with pytest.raises(ArgumentError, match="the output of model"):
+        minimal_distance(model, images, labels, **numbers)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from attack_networks import generator, random_network, trained
+from robustbook.checks import ArgumentError
 from robustbook.measure.divergence import (
     _Divergence,
     kl_divergence,
@@ -283,3 +284,33 @@ def test_no_restarts_are_refused() -> None:
             restarts=0,
             generator=generator(),
         )
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_psi_in_a_ball_of_radius_zero_is_infinite(normalise: bool) -> None:
+    images = torch.rand(3, 1, 4, 4, generator=generator(0))
+    found = worst_divergence(
+        random_network(1),
+        images,
+        epsilon=0,
+        steps=2,
+        step_size=0,
+        generator=generator(),
+        normalise=normalise,
+    )
+    assert psi(found.kl).tolist() == [torch.inf] * 3
+
+
+def test_what_has_no_divergence_is_refused() -> None:
+    images = torch.rand(2, 1, 4, 4)
+    numbers = dict(steps=1, step_size=0.1, generator=generator())
+    single = nn.Sequential(nn.Flatten(), nn.Linear(16, 1))
+    broken = random_network(0)
+    broken[-1].bias.data.fill_(torch.nan)
+    for model in (single, broken):
+        with pytest.raises(ArgumentError, match="the output of model"):
+            worst_divergence(model, images, epsilon=0.1, **numbers)
+    with pytest.raises(ArgumentError, match="images"):
+        worst_divergence(random_network(0), images + 1, epsilon=0.1, **numbers)
+    with pytest.raises(ArgumentError, match="kl"):
+        psi(torch.tensor([-1.0]))

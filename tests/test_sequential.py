@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, binomtest
 
-from robustbook.errors import ParameterError
+from robustbook.checks import ArgumentError
 from robustbook.measure import sequential
 
 THETA = GAMMA = 0.075
@@ -156,7 +156,7 @@ def test_interval_of_a_bounded_mean_covers_and_shrinks_with_the_spread(alpha):
 
 
 def test_values_outside_the_unit_interval_have_no_bounded_mean():
-    with pytest.raises(ValueError, match=r"values in \[0, 1\]"):
+    with pytest.raises(ValueError, match="values must be in"):
         sequential.bounded_mean_interval([0.2, 1.2])
 
 
@@ -213,17 +213,28 @@ def test_estimate_asks_for_no_outcome_in_vain(name, p):
     ],
 )
 def test_theta_and_gamma_outside_the_unit_interval_are_refused(make, theta, gamma):
-    with pytest.raises(ParameterError, match="must be between 0 and 1"):
+    with pytest.raises(ArgumentError, match="above 0 and below 1"):
         make(theta, gamma)
 
 
 def test_alpha_that_is_not_below_gamma_is_refused():
-    with pytest.raises(ParameterError, match=r"alpha must be between 0 and gamma"):
+    with pytest.raises(ArgumentError, match=r"alpha must be .* below 0\.05"):
         sequential.massart(0.1, 0.05, 0.05)
 
 
+def test_numbers_that_are_none_are_refused():
+    with pytest.raises(ArgumentError, match="values must be finite"):
+        sequential.bounded_mean_interval([0.2, np.nan])
+    with pytest.raises(ArgumentError, match="p must be in"):
+        sequential.operating(RULES["Chernoff"], [0.1, np.nan])
+    with pytest.raises(ArgumentError, match="each 0 or 1"):
+        sequential.estimate(RULES["Chernoff"], lambda count: [np.nan] * count)
+    with pytest.raises(ArgumentError, match="successes must be"):
+        sequential.clopper_pearson(3, 2)
+
+
 def test_an_oracle_that_gives_too_few_outcomes_is_refused():
-    with pytest.raises(ValueError, match="asked for 292 outcomes, got 3"):
+    with pytest.raises(ValueError, match="must be 292 outcomes"):
         sequential.estimate(RULES["Chernoff"], lambda count: [True] * 3)
 
 

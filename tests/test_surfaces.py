@@ -37,6 +37,7 @@ def test_the_sign_of_the_decision_surface_is_the_decision(
     seed: int, normalise: bool
 ) -> None:
     image, first, second = torch.randn(3, 1, 4, 4, generator=generator(seed))
+    image = image.clamp(0, 1)
     surface = plane(
         random_network(seed),
         image,

@@ -11,6 +11,7 @@ from scipy.stats import weibull_max
 from torch import Generator, Tensor
 from torch.nn import Module
 
+from robustbook import checks
 from robustbook.models.network import CHUNK, frozen
 from robustbook.perturb.gradient import random_starts
 
@@ -41,17 +42,18 @@ def clever(
     at most `radius`. It costs 1 + `batches` * `batch_size` forward and K - 1 times as
     many backward passes.
 
-    Raises ValueError if `radius` is not positive or `batches` or `batch_size` is less
-    than 1.
+    Raises ArgumentError if the image leaves [0, 1], `radius` is not positive, or
+    `batches` or `batch_size` is less than 1.
     """
-    if not radius > 0 or batches < 1 or batch_size < 1:
-        raise ValueError(
-            f"radius, batches, batch_size must be positive, got {radius}, "
-            f"{batches}, {batch_size}"
-        )
+    image = checks.images(checks.tensor(image, "image", dimensions=3)[None], "image")[0]
+    radius = checks.real(radius, "radius", above=0)
+    batches = checks.whole(batches, "batches", at_least=1)
+    batch_size = checks.whole(batch_size, "batch_size", at_least=1)
+    chunk = checks.whole(chunk, "chunk", at_least=1)
+    checks.generator(generator)
     with frozen(model):
         with torch.no_grad():
-            logits = model(image[None])[0]
+            logits = checks.logits(model(image[None]), 1)[0]
         predicted = int(logits.argmax())
         others = [i for i in range(len(logits)) if i != predicted]
         points = random_starts(
@@ -84,6 +86,7 @@ def lipschitz_estimate(largest: Array) -> float:
     place. No estimate is below the largest value, and a constant sample is its own end
     point.
     """
+    largest = checks.values(largest, "largest")
     top, spread = float(largest.max()), float(np.ptp(largest))
     if spread <= 1e-9 * abs(top):
         return top
@@ -96,11 +99,11 @@ def _gradient_norms(
 ) -> Tensor:
     """L1 norms (n, K - 1) of the gradients of Z_t - Z_i at `points` (n, C, H, W)."""
     leaf = points.detach().requires_grad_()
-    logits = model(leaf)
     norms = []
-    for other in others:
-        (gradient,) = torch.autograd.grad(
-            (logits[:, predicted] - logits[:, other]).sum(), leaf, retain_graph=True
-        )
+    with torch.enable_grad():
+        logits = checks.logits(model(leaf), len(points))
+        gaps = (logits[:, [predicted]] - logits[:, others]).sum(dim=0)
+    for gap in gaps:
+        (gradient,) = torch.autograd.grad(gap, leaf, retain_graph=True)
         norms.append(gradient.abs().flatten(1).sum(dim=1))
     return torch.stack(norms, dim=1)

@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import Module
 
+from robustbook import checks
 from robustbook.models.network import CHUNK, compute_logits
 from robustbook.perturb.gradient import Objective, cross_entropy, pgd
 
@@ -52,14 +53,17 @@ def minimal_distance(
     found inside a smaller ball than the one it was looked for in counts with its own
     distance.
 
-    Raises ValueError if `epsilon_max` or `bisections` is negative, and as `pgd` does.
+    Raises ArgumentError if `epsilon_max` or `bisections` is negative, and as `pgd`
+    does.
     """
-    if epsilon_max < 0 or bisections < 0:
-        raise ValueError(
-            f"epsilon_max and bisections must not be negative, got {epsilon_max} "
-            f"and {bisections}"
-        )
-    wrong = compute_logits(model, images, chunk=chunk).argmax(dim=1) != labels
+    images = checks.images(images)
+    epsilon_max = checks.real(epsilon_max, "epsilon_max", at_least=0)
+    bisections = checks.whole(bisections, "bisections", at_least=0)
+    relative_step = checks.real(relative_step, "relative_step", above=0)
+    checks.generator(generator)
+    logits = checks.logits(compute_logits(model, images, chunk=chunk), len(images))
+    labels = checks.labels(labels, images, logits.shape[1])
+    wrong = logits.argmax(dim=1) != labels
     low, high = (
         images.new_zeros(len(images)),
         images.new_full((len(images),), epsilon_max),

@@ -15,6 +15,8 @@ from torch import Generator, Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import Module
 
+from robustbook import checks
+from robustbook.checks import ArgumentError
 from robustbook.models.network import CHUNK, Passes, compute_logits
 from robustbook.perturb.gradient import ascend, random_starts
 
@@ -79,13 +81,13 @@ def worst_divergence(
     `kl`. An image costs 1 + restarts * (steps + 1) forward and restarts * steps
     backward passes.
 
-    Raises ValueError as `ascend` does, and if `restarts` is less than 1.
+    Raises ArgumentError if images, network or numbers are out of range.
     """
-    if restarts < 1:
-        raise ValueError(f"restarts must be at least 1, got {restarts}")
-    clean = _prediction(
-        compute_logits(model, images, chunk=chunk), normalise
-    ).log_softmax(dim=-1)
+    images, epsilon = checks.images(images), checks.budget(epsilon, images)
+    restarts = checks.whole(restarts, "restarts", at_least=1)
+    checks.generator(generator)
+    logits = checks.logits(compute_logits(model, images, chunk=chunk), len(images))
+    clean = _prediction(logits, normalise).log_softmax(dim=-1)
     best = _Best(images)
 
     def divergence(logits: Tensor, log_p: Tensor) -> Tensor:
@@ -105,18 +107,28 @@ def worst_divergence(
             chunk=chunk,
         )
     count = len(images)
+    # In a ball of radius 0 nothing but rounding can differ.
+    moved = best.values * (torch.as_tensor(epsilon, device=images.device) > 0)
     return WorstCase(
-        best.values,
+        moved,
         best.points,
         Passes(count * (1 + restarts * (steps + 1)), count * restarts * steps),
     )
 
 
 def psi(kl: Tensor) -> Tensor:
-    """The robustness metric 1 / `kl` (Yu et al. 2019); infinite where no divergence was
-    found.
+    """The robustness metric 1 / `kl` (Yu et al. 2019), any shape, from divergences in
+    nats; infinite where none was found.
+
+    Raises ArgumentError if a divergence is negative (beyond rounding) or not finite.
+
+    >>> psi(torch.tensor([0.5, 0.0])).tolist()
+    [2.0, inf]
     """
-    return 1 / kl
+    kl = checks.tensor(kl, "kl")
+    if bool((kl < -1e-6).any()):
+        raise ArgumentError("kl", "at least 0", f"values from {float(kl.min()):g}")
+    return 1 / kl.clamp_min(0)
 
 
 class _Best:

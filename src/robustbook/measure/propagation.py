@@ -416,9 +416,9 @@ class Propagation:
                 self.known[index] = layer.lines(box)
             above, height, below = self.known[index]
             down = form.clamp_max(0)
-            shift = _dot(down, height, rows)
+            lift = _dot(down, height, rows)
             up = (form - down) * _of(below, rows)
-            return up.addcmul_(down, _of(above, rows)), shift, 0.0
+            return up.addcmul_(down, _of(above, rows)), lift, 0.0
         flat = layer.transposed(form.flatten(1, 2), box.lower.shape[2:])
         moved = flat.unflatten(1, form.shape[1:3])
         if not layer.share:

@@ -17,7 +17,9 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from robustbook.errors import ParameterError
+from robustbook import checks
+from robustbook.checks import ArgumentError
+from robustbook.errors import UserError
 
 Floats = NDArray[np.float64]
 Outcomes = Callable[[int], ArrayLike]
@@ -126,7 +128,7 @@ def chernoff_count(theta: float, gamma: float) -> int:
     """Outcomes that suffice whatever p is: the least n with n > ln(2 / gamma) / (2
     theta^2) (Okamoto 1959).
 
-    Raises ParameterError if `theta` or `gamma` is not between 0 and 1.
+    Raises ArgumentError if `theta` or `gamma` is not between 0 and 1.
     """
     _check(theta, gamma)
     return math.floor(math.log(2 / gamma) / (2 * theta**2)) + 1
@@ -150,14 +152,11 @@ def massart_count(
     The branch for intervals above one half is the published one, which asks for
     slightly more outcomes than the mirror image of the first.
 
-    Raises ParameterError if `theta`, `gamma` or `alpha` is not between 0 and 1, or
+    Raises ArgumentError if `theta`, `gamma` or `alpha` is not between 0 and 1, or
     alpha >= gamma.
     """
     _check(theta, gamma)
-    if not 0 < alpha < gamma:
-        raise ParameterError(
-            f"alpha must be between 0 and gamma ({gamma}), got {alpha}"
-        )
+    checks.real(alpha, "alpha", above=0, below=gamma)
     a, b = np.asarray(low, dtype=float), np.asarray(high, dtype=float)
     below = (3 * b + theta) * (3 * (1 - b) - theta)
     above = (3 * (1 - a) + theta) * (3 * a + theta)
@@ -169,7 +168,7 @@ def massart(theta: float, gamma: float, alpha: float) -> Rule:
     """Algorithm 1 of Cardelli et al. 2019: Massart's count at the current
     Clopper-Pearson interval, at most Chernoff's.
 
-    Raises ParameterError as `massart_count` does.
+    Raises ArgumentError as `massart_count` does.
     """
     horizon = chernoff_count(theta, gamma)
     n, k = np.ogrid[: horizon + 1, : horizon + 1]
@@ -187,7 +186,7 @@ def betting(theta: float, gamma: float) -> Rule:
     and Ramdas 2024), so that looking after every outcome costs nothing. Against each m
     it holds two bettors, on m + theta and on m - theta.
 
-    Raises ParameterError if `theta` or `gamma` is not between 0 and 1.
+    Raises ArgumentError if `theta` or `gamma` is not between 0 and 1.
     """
     return _until_narrow(
         "betting",
@@ -240,7 +239,7 @@ def hedged(theta: float, gamma: float) -> Rule:
     """`betting` with the lower end of `hedged_lower`: half of the capital follows the
     outcomes seen so far.
 
-    Raises ParameterError if `theta` or `gamma` is not between 0 and 1.
+    Raises ArgumentError if `theta` or `gamma` is not between 0 and 1.
     """
     return _until_narrow(
         "hedged betting",
@@ -290,14 +289,13 @@ def group_sequential(theta: float, gamma: float, group: int = 8) -> Rule:
     failure over all p is at most gamma; the failure is computed exactly from binomial
     probabilities (`worst_failure`), so that no inequality costs outcomes.
 
-    Raises ParameterError if `theta` or `gamma` is not between 0 and 1, or `group` is
+    Raises ArgumentError if `theta` or `gamma` is not between 0 and 1, or `group` is
     less than 1.
     """
     from scipy.stats import norm
 
     _check(theta, gamma)
-    if group < 1:
-        raise ParameterError(f"group must be at least 1, got {group}")
+    checks.whole(group, "group", at_least=1)
     fixed = float(norm.isf(gamma / 2)) ** 2 / 2
     for threshold in fixed * 1.02 ** np.arange(100):
         rule = _at_threshold(
@@ -305,7 +303,7 @@ def group_sequential(theta: float, gamma: float, group: int = 8) -> Rule:
         )
         if worst_failure(rule) <= gamma:
             return rule
-    raise ParameterError(
+    raise UserError(
         f"no threshold gives theta {theta} and gamma {gamma} with groups of {group}"
     )
 
@@ -379,8 +377,15 @@ def rules(theta: float, gamma: float, alpha: float) -> Mapping[str, Rule]:
 
 def _check(theta: float, gamma: float) -> None:
     for name, value in (("theta", theta), ("gamma", gamma)):
-        if not 0 < value < 1:
-            raise ParameterError(f"{name} must be between 0 and 1, got {value}")
+        checks.real(value, name, above=0, below=1)
+
+
+def _shares(given: ArrayLike, name: str) -> Floats:
+    """Numbers in [0, 1], of any shape."""
+    found = np.asarray(given, dtype=float)
+    if not ((found >= 0) & (found <= 1)).all():
+        raise ArgumentError(name, "in [0, 1]", found)
+    return found
 
 
 # Running a rule
@@ -412,9 +417,10 @@ def estimate(rule: Rule, outcomes: Outcomes) -> Estimate:
     """
     n = k = 0
     while not rule.stops[n, k]:
-        block = np.asarray(outcomes(int(rule.waits[n, k])), dtype=bool)
-        if len(block) != rule.waits[n, k]:
-            raise ValueError(f"asked for {rule.waits[n, k]} outcomes, got {len(block)}")
+        count = int(rule.waits[n, k])
+        block = np.asarray(outcomes(count))
+        if block.shape != (count,) or not np.isin(block, (0, 1)).all():
+            raise ArgumentError("outcomes", f"{count} outcomes, each 0 or 1", block)
         n, k = n + len(block), k + int(block.sum())
     return Estimate(float(rule.estimates[n, k]), n, k, rule.theta)
 
@@ -438,7 +444,7 @@ def operating(rule: Rule, p: ArrayLike) -> Operating:
     """Exact cost and failure of a rule at each success probability `p` (P,), by
     counting orders of outcomes.
     """
-    p = np.atleast_1d(np.asarray(p, dtype=float))
+    p = _shares(np.atleast_1d(p), "p")
     probabilities = np.exp(rule.ends.log_probabilities(p))
     misses = np.abs(rule.ends.estimates[None, :] - p[:, None]) > rule.theta + SLACK
     return Operating(
@@ -492,6 +498,8 @@ def simulate(rule: Rule, p: float, runs: int, rng: np.random.Generator) -> Simul
     """Run a rule `runs` times on Bernoulli(p) streams; the same generator state gives
     the same runs.
     """
+    p = checks.real(p, "p", at_least=0, at_most=1)
+    runs = checks.whole(runs, "runs", at_least=1)
     return replay(rule, rng.random((runs, rule.horizon)) < p, p)
 
 
@@ -522,7 +530,7 @@ def relative_entropy(p: ArrayLike, q: ArrayLike) -> Floats:
     """
     from scipy.special import rel_entr
 
-    p, q = np.asarray(p, dtype=float), np.asarray(q, dtype=float)
+    p, q = _shares(p, "p"), _shares(q, "q")
     return rel_entr(p, q) + rel_entr(1 - p, 1 - q)
 
 
@@ -535,7 +543,7 @@ def fewest_outcomes(theta: float, gamma: float, p: ArrayLike) -> Floats:
     to gamma over that of p to the other one (Wald 1945).
     """
     _check(theta, gamma)
-    p = np.asarray(p, dtype=float)
+    p = _shares(p, "p")
     others = [p - 2 * theta, p + 2 * theta]
     bounds = [
         1 / np.where((q >= 0) & (q <= 1), relative_entropy(p, np.clip(q, 0, 1)), np.inf)
@@ -556,6 +564,9 @@ def clopper_pearson(
     k, n = np.broadcast_arrays(
         np.asarray(successes, dtype=float), np.asarray(count, dtype=float)
     )
+    checks.real(alpha, "alpha", above=0, below=1)
+    if not ((k >= 0) & (k <= n) & (n > 0) & np.isfinite(n)).all():
+        raise ArgumentError("successes", "from 0 to count, of at least one", k)
     low = np.where(k <= 0, 0.0, betaincinv(np.maximum(k, 1), n - k + 1, alpha / 2))
     high = np.where(k >= n, 1.0, betaincinv(k + 1, np.maximum(n - k, 1), 1 - alpha / 2))
     return low, high
@@ -572,11 +583,11 @@ def bounded_mean_interval(
     seen so far; m is kept while neither has 2 / alpha. The ends are those of a grid,
     rounded outwards.
 
-    Raises ValueError if there is no value or one lies outside [0, 1].
+    Raises ArgumentError if there is no value or one lies outside [0, 1].
     """
-    x = np.asarray(values, dtype=float)
-    if len(x) == 0 or x.min() < 0 or x.max() > 1:
-        raise ValueError("an interval for a bounded mean needs values in [0, 1]")
+    x = _shares(checks.values(values, "values"), "values")
+    checks.real(alpha, "alpha", above=0, below=1)
+    grid = checks.whole(grid, "grid", at_least=2)
     m, times = np.linspace(0, 1, grid), np.arange(1, len(x) + 1)
     means = (0.5 + np.cumsum(x)) / (times + 1)
     variances = (0.25 + np.cumsum((x - means) ** 2)) / (times + 1)
@@ -601,4 +612,7 @@ def simultaneous_theta(count: int, images: int, gamma: float) -> float:
     Hoeffding's bound with gamma shared out over the images: it holds however dependent
     the estimates are.
     """
+    count = checks.whole(count, "count", at_least=1)
+    images = checks.whole(images, "images", at_least=1)
+    gamma = checks.real(gamma, "gamma", above=0, below=1)
     return math.sqrt(math.log(2 * images / gamma) / (2 * count))

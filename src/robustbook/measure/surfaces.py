@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
+from robustbook import checks
+from robustbook.checks import ArgumentError
 from robustbook.measure.divergence import normalise_logits
 from robustbook.models.network import CHUNK, compute_logits
 from robustbook.perturb.gradient import cross_entropy, margin
@@ -71,17 +73,18 @@ def plane(
     range); `normalise` reads the surfaces off normalised logits, so that networks with
     logits of different size can be compared.
 
-    Raises ValueError if a direction has not the shape of the image.
+    Raises ArgumentError if a direction has not the shape of the image, the image leaves
+    [0, 1], the label is no class, or a number is not finite.
     """
-    if direction_1.shape != image.shape or direction_2.shape != image.shape:
-        raise ValueError(
-            f"directions must have the image's shape {tuple(image.shape)}, "
-            f"got {tuple(direction_1.shape)} and {tuple(direction_2.shape)}"
-        )
-    along, across = (
-        np.asarray(alphas, dtype=np.float64),
-        np.asarray(betas, dtype=np.float64),
-    )
+    image = checks.images(checks.tensor(image, "image", dimensions=3)[None], "image")[0]
+    label = checks.whole(label, "label", at_least=0)
+    chunk = checks.whole(chunk, "chunk", at_least=1)
+    directions = {"direction_1": direction_1, "direction_2": direction_2}
+    for name, direction in directions.items():
+        if checks.tensor(direction, name).shape != image.shape:
+            allowed = f"of the image's shape {tuple(image.shape)}"
+            raise ArgumentError(name, allowed, direction)
+    along, across = checks.values(alphas, "alphas"), checks.values(betas, "betas")
     grid = torch.cartesian_prod(
         torch.from_numpy(along), torch.from_numpy(across)
     ).reshape(-1, 2)
@@ -92,9 +95,11 @@ def plane(
         parts.append(
             compute_logits(model, points.clamp(0, 1) if clip else points, chunk=chunk)
         )
-    logits = torch.cat(parts).double()
+    logits = checks.logits(torch.cat(parts), len(grid)).double()
     logits = normalise_logits(logits) if normalise else logits
-    labels = torch.full((len(logits),), int(label), device=logits.device)
+    if label >= logits.shape[1]:
+        raise ArgumentError("label", f"from 0 to {logits.shape[1] - 1}", label)
+    labels = torch.full((len(logits),), label, device=logits.device)
 
     def cells_of(values: Tensor) -> npt.NDArray[np.float64]:
         return values.reshape(len(along), len(across)).cpu().numpy()
@@ -105,7 +110,7 @@ def plane(
         cross_entropy=cells_of(cross_entropy(logits, labels)),
         decision=cells_of(decision_surface(logits, labels)),
         predicted=logits.argmax(dim=1).reshape(len(along), len(across)).cpu().numpy(),
-        label=int(label),
+        label=label,
     )
 
 
@@ -145,17 +150,15 @@ def best_threshold_error(values: npt.ArrayLike, wrong: npt.ArrayLike) -> float:
     surface. 0 means that a single level separates right from wrong predictions. Cells
     of equal value fall on the same side.
 
-    Raises ValueError if the shapes differ or are empty.
+    Raises ArgumentError if the shapes differ or are empty, or a value is not finite.
     """
     level, target = (
         np.asarray(values, dtype=np.float64).ravel(),
         np.asarray(wrong, dtype=bool).ravel(),
     )
-    if level.shape != target.shape or level.size == 0:
-        raise ValueError(
-            "values and wrong must have the same shape, not empty, got "
-            f"{level.shape} and {target.shape}"
-        )
+    level = checks.values(level, "values")
+    if level.shape != target.shape:
+        raise ArgumentError("wrong", f"of the shape of values {level.shape}", target)
     order = np.argsort(level, kind="stable")
     level, target = level[order], target[order]
     # A cut after `count` cells calls those right and the rest wrong; it is possible
