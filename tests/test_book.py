@@ -412,6 +412,20 @@ def test_formulas_load_mathjax_and_pages_without_them_do_not(html):
         assert "book.js" in scripts and "fontawesome.js" not in scripts
 
 
+def test_the_first_use_of_a_term_links_to_its_meaning(html):
+    terms = {tag["id"] for tag in read(html / "notation.html").select("dt[id]")}
+    assert len(terms) >= 60
+    tree = read(html / "studies" / f"{STUDY}.html")
+    (link,) = [each for each in tree.select("a.pm-term") if "masking" in each.text]
+    assert link["href"] == "../notation.html#term-gradient-masking"
+    assert link["data-tip"].startswith("A network looks robust because")
+    for name in ("index", "how-to-read", f"studies/{STUDY}"):
+        links = [a["href"] for a in read(html / f"{name}.html").select("a.pm-term")]
+        anchors = [address.partition("#")[2] for address in links]
+        assert set(anchors) <= terms
+    assert not read(html / "notation.html").select("a.pm-term")
+
+
 def test_every_fold_has_a_name_and_something_in_it(html):
     folds = read(html / "index.html").select("nav.bd-links details")
     assert folds
