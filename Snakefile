@@ -8,6 +8,8 @@ import shlex
 import sys
 from pathlib import Path
 
+from robustbook.sources import ROOMS
+
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
 
 # What is left of a sweep, as `robustbook sweep` wrote it down; no sweep unless one is named.
@@ -21,7 +23,7 @@ THREADS = max(1, min(2, CORES // SIDE_BY_SIDE))
 ROBUSTBOOK = f"{shlex.quote(sys.executable)} -m robustbook"
 
 PACKAGE = sorted(str(path) for path in Path("src/robustbook").rglob("*.py"))
-COMPUTING = [path for path in PACKAGE if Path(path).parts[2] not in ("page.py", "cli.py", "__main__.py", "plots", "run")]
+COMPUTING = [path for path in PACKAGE if Path(path).parts[2].removesuffix(".py") in ROOMS]
 BOOK = sorted(
     str(path)
     for path in Path("book").rglob("*")

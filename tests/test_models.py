@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import torch.nn.functional as F
 from filelock import FileLock
 from torch import Generator, Tensor, nn
 
+import robustbook
 from robustbook.data import load
 from robustbook.models import ARCHITECTURES, Scale, build, checkpoints, parameter_count
 from robustbook.models.checkpoints import DamagedCheckpoint, cached
@@ -221,6 +223,45 @@ def test_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(DamagedCheckpoint):
         checkpoints.read(path)
+
+
+def test_a_renamed_checkpoint_is_damage() -> None:
+    cached({"name": "a"}, build("mlp", (1, 8, 8), 10, 0), lambda model: model)
+    (path,) = checkpoints.cache_folder().glob("*.safetensors")
+    path.rename(path.with_stem(checkpoints.key({"name": "b"})))
+    with (
+        pytest.warns(UserWarning, match="is not the checkpoint that it is named"),
+        pytest.raises(AssertionError, match="trained again"),
+    ):
+        cached({"name": "b"}, build("mlp", (1, 8, 8), 10, 0), never)
+
+
+@pytest.mark.parametrize(
+    ("module", "change", "same"),
+    [
+        ("models.training", "# A comment.\n{}", True),
+        ("models.training", "{}\nLIMIT = 2\n", False),
+        ("models.network", "{}\nLIMIT = 2\n", False),
+        ("perturb.lowpass", "{}\nLIMIT = 2\n", True),
+    ],
+)
+def test_code_that_trains_or_is_imported_there_gives_another_key(
+    module: str,
+    change: str,
+    same: bool,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`perturb.gradient`, the attack of a training, imports `models.network`."""
+    folder = Path(robustbook.__file__).parent
+    shutil.copytree(folder, tmp_path / "package")
+    before = checkpoints.key({}, (gradient,))
+    path = (tmp_path / "package" / module.replace(".", "/")).with_suffix(".py")
+    path.write_text(change.replace("{}", path.read_text()))
+    monkeypatch.setattr(robustbook, "__path__", [str(tmp_path / "package")])
+    checkpoints._code.cache_clear()
+    assert (checkpoints.key({}, (gradient,)) == before) is same
+    checkpoints._code.cache_clear()
 
 
 def test_unwritable_cache_trains_without_keeping(

@@ -13,51 +13,12 @@ from robustbook.run import provenance, records, status
 from robustbook.run.project import Project, RunId
 
 QUICK = RunId("tiny", "quick")
-SOURCE = '''"""What it is."""
-
-import math  # for the root
 
 
-def root(x: float) -> float:
-    """The root."""
-    # of x
-    text = """# kept"""
-    return math.sqrt(x)  # é
-'''
-
-
-def test_comments_and_docstrings_are_no_code():
-    assert provenance.strip(SOURCE) == (
-        'import math\ndef root(x: float) -> float:\n    text = """# kept"""\n    '
-        "return math.sqrt(x)"
-    )
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "same"),
-    [
-        ("# of x", "# of another", True),
-        ("The root.", "The\n    square root.", True),
-        ("\n\n\n", "\n\n\n\n# more\n\n", True),
-        ("sqrt", "cbrt", False),
-        ("# kept", "# not kept", False),
-        ("    return", "        \n    return", True),
-    ],
-)
-def test_only_what_computes_changes_the_hash(old, new, same):
-    changed = SOURCE.replace(old, new)
-    assert changed != SOURCE
-    assert (
-        provenance.code_digest([SOURCE]) == provenance.code_digest([changed])
-    ) is same
-
-
-def test_cells_that_are_no_python_are_hashed_as_they_are():
-    assert provenance.code_digest(["%a\n'  # b"]) != provenance.code_digest(
-        ["%a\n'  # c"]
-    )
-    assert provenance.code_digest(["!ls"]) != provenance.code_digest(["!pwd"])
+def test_cells_are_hashed_in_their_order():
     assert provenance.code_digest(["a", "b"]) != provenance.code_digest(["ab"])
+    assert provenance.code_digest(["a", "b"]) != provenance.code_digest(["b", "a"])
+    assert provenance.code_digest(["a # 1"]) == provenance.code_digest(["(a)"])
 
 
 @pytest.fixture
@@ -78,10 +39,12 @@ def package(tmp_path, monkeypatch):
         "run/__init__.py": "",
         "studies/mine/__init__.py": "from robustbook.studies.mine import steps\n",
         "studies/mine/steps.py": "def f():\n    from robustbook.measure.psi import "
-        "Psi\n",
+        "Psi\n    from robustbook.studies import shared\n",
         "studies/mine/other.py": "",
-        "data/__init__.py": "from robustbook.data.digits import load\n",
-        "data/digits.py": "",
+        "studies/shared.py": "",
+        "data/__init__.py": "",
+        "data/digits.py": "SOURCES = {'digits': ()}\n",
+        "data/signs.py": "SOURCES = {'signs': ()}\n",
     }
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -101,15 +64,25 @@ def test_the_closure_follows_imports_through_the_rooms_that_compute(package):
         "stats.py",
         "studies/mine/__init__.py",
         "studies/mine/steps.py",
+        "studies/shared.py",
     ]
 
 
 def test_the_closure_starts_at_the_notebook_too(package):
-    found = provenance.closure(
-        "mine", ["from robustbook.data import load", "from robustbook import page"]
-    )
+    cells = ["from robustbook.data import digits", "from robustbook import page"]
+    found = provenance.closure("mine", cells)
     assert {"data/__init__.py", "data/digits.py"} <= set(found)
     assert "page.py" not in found
+
+
+def test_a_data_set_named_in_quotes_brings_its_module(package):
+    assert "data/signs.py" in provenance.closure("mine", ["load('signs', 'test')"])
+    assert "data/signs.py" not in provenance.closure("mine", ["load('digits', 'test')"])
+    steps = package / "studies" / "mine" / "steps.py"
+    steps.write_text("Data = Literal['digits', 'none']\n")
+    found = set(provenance.closure("mine"))
+    assert "data/digits.py" in found
+    assert "data/signs.py" not in found
 
 
 def test_a_changed_module_changes_its_hash_alone(package):

@@ -82,4 +82,4 @@ SOURCE = DataSource(
     read=_read,
 )
 
-SOURCES = {SOURCE.name: (SOURCE,)}
+SOURCES = {"gtsrb": (SOURCE,)}

@@ -144,4 +144,4 @@ SOURCE = DataSource(
     read=_read,
 )
 
-SOURCES = {SOURCE.name: (SOURCE,)}
+SOURCES = {"photographs": (SOURCE,)}

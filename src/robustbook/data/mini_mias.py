@@ -97,4 +97,4 @@ SOURCE = DataSource(
     read=_read,
 )
 
-SOURCES = {SOURCE.name: (SOURCE,)}
+SOURCES = {"mini-mias": (SOURCE,)}

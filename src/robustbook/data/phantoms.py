@@ -495,4 +495,4 @@ SOURCE = DataSource(
     read=_read,
 )
 
-SOURCES = {SOURCE.name: (SOURCE,)}
+SOURCES = {"phantoms": (SOURCE,)}

@@ -181,18 +181,17 @@ def swap_patch(images: Tensor, masks: Tensor, labels: Tensor) -> Tensor:
     return swapped
 
 
-SOURCES = {
-    name: (
-        DataSource(
-            name=name,
-            title=TITLES[name],
-            class_names=CLASS_NAMES[name],
-            licence=LICENCE,
-            shareable=True,
-            splits=("train", "test"),
-            files={},
-            read=partial(_read, name),
-        ),
+def _source(name: str) -> DataSource:
+    return DataSource(
+        name=name,
+        title=TITLES[name],
+        class_names=CLASS_NAMES[name],
+        licence=LICENCE,
+        shareable=True,
+        splits=("train", "test"),
+        files={},
+        read=partial(_read, name),
     )
-    for name in TITLES
-}
+
+
+SOURCES = {"shapes": (_source("shapes"),), "planted": (_source("planted"),)}

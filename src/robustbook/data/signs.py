@@ -133,4 +133,4 @@ SOURCE = DataSource(
     read=_read,
 )
 
-SOURCES = {SOURCE.name: (SOURCE,)}
+SOURCES = {"signs": (SOURCE,)}

@@ -1,9 +1,10 @@
 """Trained weights kept by content: the same training on the same data is never done
 twice, and damage is never used.
 
-A checkpoint's name is the hash of everything that determines it (specification, data
-digest, training code, torch version). Its file holds the digest of its own weights, is
-written to a temporary name and renamed, and is made under a lock.
+A checkpoint's key is the hash of everything that determines it (specification, data
+digest, training code, torch version). Its file is named by the key and holds it beside
+the digest of the weights, is written to a temporary name and renamed, and is made under
+a lock.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,10 +24,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from robustbook import sources
+
 
 class DamagedCheckpoint(Exception):
-    """A checkpoint file that cannot be read, or whose weights do not have the digest
-    written beside them.
+    """A checkpoint file that cannot be read, that has another checkpoint's name, or
+    whose weights do not have the digest written beside them.
     """
 
 
@@ -70,11 +74,11 @@ def kept(
     `specification` is plain values (JSON) that determine the tensors, the digest of the
     data among them, together with the code of `models.architectures`, of
     `models.training` and of the modules named in `code` (another architecture's, those
-    of an attack used in training). A damaged file is reported by a warning and made
-    again. Two processes that want the same checkpoint make it once: the second one
-    waits. Where the cache folder cannot be written (a full disk, a shared folder that
-    is read-only), a warning says so: what is there is read, and what is made is not
-    kept.
+    of an attack used in training) with all that they import. A damaged file is reported
+    by a warning and made again. Two processes that want the same checkpoint make it
+    once: the second one waits. Where the cache folder cannot be written (a full disk, a
+    shared folder that is read-only), a warning says so: what is there is read, and what
+    is made is not kept.
     """
     from filelock import FileLock
 
@@ -109,13 +113,27 @@ def key(specification: Mapping[str, Any], code: Sequence[ModuleType] = ()) -> st
     """
     from robustbook.models import architectures, training
 
-    sources = [inspect.getsource(module) for module in (architectures, training, *code)]
-    content = json.dumps([specification, sources, torch.__version__], sort_keys=True)
+    trains = _code((architectures, training, *code))
+    content = json.dumps([specification, trains, torch.__version__], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:32]
 
 
+@cache
+def _code(modules: tuple[ModuleType, ...]) -> dict[str, str]:
+    """Digests of modules and of what computes in all that they import, once a process:
+    a file that is edited later is not the code that runs here.
+    """
+    names = [module.__name__ for module in modules]
+    others = [each for each in modules if not sources.computes(each.__name__)]
+    return sources.closure(names) | {
+        each.__name__: sources.digest(inspect.getsource(each)) for each in others
+    }
+
+
 def write(path: Path, weights: Mapping[str, Tensor]) -> None:
-    """Write weights with their digest; the file appears whole or not at all."""
+    """Write weights with their digest and their key, which is the file's name; the file
+    appears whole or not at all.
+    """
     from safetensors.torch import save
 
     tensors = {
@@ -123,25 +141,28 @@ def write(path: Path, weights: Mapping[str, Tensor]) -> None:
     }
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(save(tensors, metadata={"digest": digest(tensors)}))
+        metadata = {"key": path.stem, "digest": digest(tensors)}
+        temporary.write_bytes(save(tensors, metadata=metadata))
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """Weights of a checkpoint file; DamagedCheckpoint if it is truncated, altered or no
-    checkpoint at all.
+    """Weights of a checkpoint file; DamagedCheckpoint if it is truncated, altered,
+    renamed or no checkpoint at all.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt") as stream:
-            expected = (stream.metadata() or {}).get("digest")
+            written = stream.metadata() or {}
             tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError) as failure:
         raise DamagedCheckpoint(f"{path.name} cannot be read ({failure})") from failure
-    if digest(tensors) != expected:
+    if written.get("key") != path.stem:
+        raise DamagedCheckpoint(f"{path.name} is not the checkpoint that it is named")
+    if digest(tensors) != written.get("digest"):
         raise DamagedCheckpoint(f"{path.name} does not have the digest written in it")
     return tensors
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -89,9 +89,7 @@ def compute(
     source = notebook.read(project.notebook(run.study))
     notebook.check_agreement(source, module.Parameters, run.study)
     cells = notebook.computing_code(source)
-    snapshot = provenance.Snapshot(
-        provenance.code_digest(cells), provenance.closure(run.study, cells)
-    )
+    snapshot = provenance.of_cells(run.study, cells)
     handed = staging / "snapshot.json"
     handed.write_text(json.dumps(asdict(snapshot)), encoding="utf-8")
     node = notebook.prepare(source, overrides)
@@ -103,7 +101,7 @@ def compute(
             environment=kernel_environment(run, staging, handed),
             log=project.log(run),
             progress=progress,
-            launcher=_launcher(snapshot, cells),
+            launcher=_launcher(snapshot),
         )
     measured = {
         "run_seconds": time.monotonic() - start,
@@ -115,11 +113,11 @@ def compute(
     )
 
 
-def _launcher(snapshot: provenance.Snapshot, cells: Sequence[str]) -> str:
+def _launcher(snapshot: provenance.Snapshot) -> str:
     """The module that starts the kernel: ours where work is done in pieces, else that
     of Jupyter, which is faster.
     """
-    in_pieces = provenance.reaches("robustbook.workers", snapshot.sources, cells)
+    in_pieces = "workers.py" in snapshot.sources
     return "robustbook.run.kernel" if in_pieces else "ipykernel_launcher"
 
 
