@@ -103,7 +103,7 @@ def _gradient_norms(
     with torch.enable_grad():
         logits = checks.logits(model(leaf), len(points))
         gaps = (logits[:, [predicted]] - logits[:, others]).sum(dim=0)
-    for gap in gaps:
-        (gradient,) = torch.autograd.grad(gap, leaf, retain_graph=True)
-        norms.append(gradient.abs().flatten(1).sum(dim=1))
+        for gap in gaps:
+            (gradient,) = torch.autograd.grad(gap, leaf, retain_graph=True)
+            norms.append(gradient.abs().flatten(1).sum(dim=1))
     return torch.stack(norms, dim=1)
