@@ -391,7 +391,7 @@ def test_quick_defaults_are_those_of_the_notebook() -> None:
     source = NOTEBOOK.read_text(encoding="utf-8")
     for name, value in study.Parameters().model_dump().items():
         shown = f'"{value}"' if isinstance(value, str) else str(value)
-        assert f"\n{name}: {type(value).__name__} = {shown}  # " in source, name
+        assert f"\n{name}: {type(value).__name__} = {shown}" in source, name
 
 
 # Exercises
