@@ -15,10 +15,10 @@ import torch
 from torch import nn
 
 from robustbook import stats
+from robustbook.checks import ArgumentError
 from robustbook.data import load, mini_mias, nyu_predictions
 from robustbook.data.nyu_predictions import load_predictions, read_arrays
 from robustbook.data.store import DataError
-from robustbook.errors import ParameterError
 from robustbook.models import build, four_view
 from robustbook.models.four_view import FourViewNetwork, PatchNetwork, Recipe
 from robustbook.models.network import accuracy
@@ -151,7 +151,7 @@ def test_a_linear_network_gets_the_pattern_of_its_weights() -> None:
 def test_universal_perturbation_refuses_nonsense_and_leaves_the_network_as_it_was(
     digit_network: nn.Module,
 ) -> None:
-    with pytest.raises(ParameterError, match="negative"):
+    with pytest.raises(ArgumentError, match="epsilon must be"):
         universal(digit_network, -0.1)
     digit_network.train()
     universal(digit_network, 0.1)

@@ -4,16 +4,19 @@ torchattacks and foolbox.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from attack_networks import generator, random_network, trained
+from robustbook.checks import ArgumentError
+from robustbook.models.architectures import Scale
 from robustbook.models.network import (
     Passes,
     accuracy,
@@ -21,16 +24,15 @@ from robustbook.models.network import (
     count_passes,
     frozen,
 )
+from robustbook.perturb.ascent import ascend, random_starts
 from robustbook.perturb.carlini_wagner import carlini_wagner
 from robustbook.perturb.gradient import (
-    ascend,
     bim,
     cross_entropy,
     fgsm,
     margin,
     margin_pgd,
     pgd,
-    random_starts,
 )
 from robustbook.perturb.random_search import random_search
 
@@ -122,7 +124,7 @@ def test_frozen_freezes_and_restores() -> None:
 
 def test_an_attack_that_fails_restores_the_model() -> None:
     model = random_network(0).train()
-    with pytest.raises(IndexError):
+    with pytest.raises(ArgumentError, match="labels must be from 0 to 3"):
         bim(
             model,
             torch.rand(1, 1, 4, 4),
@@ -319,24 +321,6 @@ def test_images_outside_the_pixel_range_are_refused() -> None:
     model, images, labels = trained()
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
         fgsm(model, images * 2, labels, epsilon=0.1)
-
-
-def test_no_images_give_no_images() -> None:
-    model, images, labels = trained()
-    assert pgd(
-        model,
-        images[:0],
-        labels[:0],
-        epsilon=0.1,
-        steps=2,
-        step_size=0.1,
-        generator=generator(),
-    ).shape == (
-        0,
-        1,
-        8,
-        8,
-    )
 
 
 def test_carlini_wagner_finds_the_nearest_point_of_a_linear_boundary() -> None:
@@ -537,3 +521,178 @@ def test_the_fast_gradient_of_few_channels_is_the_gradient(
         (found,) = torch.autograd.grad(model(images), images, weight)
     assert "forward" not in layer.__dict__
     torch.testing.assert_close(found, expected)
+
+
+class Standardised(nn.Conv2d):
+    """A weight-standardised convolution: a subclass with its own `forward`."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        weight = self.weight - self.weight.mean(dim=(1, 2, 3), keepdim=True)
+        return self._conv_forward(images, weight, self.bias)
+
+
+def _halved(_layer: nn.Module, _inputs: object, output: Tensor) -> Tensor:
+    return output / 2
+
+
+def _dimmed(_layer: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+    return (inputs[0] / 2,)
+
+
+def _with_own_forward(layer: nn.Conv2d) -> nn.Conv2d:
+    plain = layer.forward
+    layer.forward = lambda images: 2 * plain(images)
+    return layer
+
+
+def _hooked(layer: nn.Conv2d, register: str, hook: Callable[..., object]) -> nn.Conv2d:
+    getattr(layer, register)(hook)
+    return layer
+
+
+DISGUISES: dict[str, Callable[[nn.Conv2d], nn.Module]] = {
+    "plain": lambda layer: layer,
+    "own forward": _with_own_forward,
+    "forward hook": lambda c: _hooked(c, "register_forward_hook", _halved),
+    "pre hook": lambda c: _hooked(c, "register_forward_pre_hook", _dimmed),
+    "weight norm": lambda c: nn.utils.parametrizations.weight_norm(c),
+    "weight norm by hook": lambda c: nn.utils.weight_norm(c),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+@pytest.mark.parametrize("kind", [nn.Conv2d, Standardised])
+@pytest.mark.parametrize("disguise", DISGUISES)
+@example(
+    padding_mode="zeros",
+    padding=1,
+    stride=1,
+    dilation=1,
+    groups=1,
+    channels=2,
+    bias=True,
+    activation=nn.ReLU,
+    dtype=torch.float32,
+)
+@example(
+    padding_mode="zeros",
+    padding=1,
+    stride=1,
+    dilation=1,
+    groups=2,
+    channels=2,
+    bias=True,
+    activation=nn.ReLU,
+    dtype=torch.float32,
+)
+@settings(max_examples=20)
+@given(
+    padding_mode=st.sampled_from(["zeros", "circular", "reflect", "replicate"]),
+    padding=st.sampled_from([0, 1, (2, 1), "same", "valid"]),
+    stride=st.integers(1, 3),
+    dilation=st.integers(1, 2),
+    groups=st.sampled_from([1, 2]),
+    channels=st.sampled_from([2, 4, 6]),
+    bias=st.booleans(),
+    activation=st.sampled_from([nn.ReLU, nn.GELU, nn.Tanh]),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+)
+def test_a_frozen_network_computes_what_the_network_computes(
+    padding_mode: str,
+    padding: int | tuple[int, int] | str,
+    stride: int,
+    dilation: int,
+    groups: int,
+    channels: int,
+    bias: bool,
+    activation: type[nn.Module],
+    dtype: torch.dtype,
+    kind: type[nn.Conv2d],
+    disguise: str,
+) -> None:
+    torch.manual_seed(0)
+    layer = kind(
+        channels,
+        4,
+        3,
+        stride=1 if padding == "same" else stride,
+        padding=padding,
+        dilation=dilation,
+        groups=groups,
+        bias=bias,
+        padding_mode=padding_mode,
+    )
+    model = nn.Sequential(
+        DISGUISES[disguise](layer), activation(), nn.Flatten(), nn.LazyLinear(3)
+    ).to(dtype)
+    images = torch.rand(2, channels, 9, 8, generator=generator()).to(dtype)
+    expected, plain = _logits_and_gradient(model, images)
+    with frozen(model):
+        found, fast = _logits_and_gradient(model, images)
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(fast, plain)
+    torch.testing.assert_close(compute_logits(model, images), expected)
+
+
+def _logits_and_gradient(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    leaf = images.clone().requires_grad_()
+    logits = model(leaf)
+    (gradient,) = torch.autograd.grad(logits.square().sum(), leaf)
+    return logits.detach(), gradient
+
+
+def test_a_float64_image_keeps_its_type_and_its_ball_in_a_float32_network() -> None:
+    model, images, labels = trained()
+    fine = images.double() * 0.999
+    moved = fgsm(model, fine, labels, epsilon=0.1)
+    assert moved.dtype == torch.float64
+    assert float((moved - fine).abs().max()) <= 0.1 + 1e-15
+    double = pgd(
+        copy.deepcopy(model).double(),
+        fine,
+        labels,
+        epsilon=0.1,
+        steps=3,
+        step_size=0.05,
+        generator=generator(),
+    )
+    assert double.dtype == torch.float64
+
+
+@IN_BALL
+def test_attacks_work_where_autograd_is_off_and_on_images_in_a_graph(
+    attack: Attack,
+) -> None:
+    model, images, labels = trained()
+    expected = attack(model, images, labels, 0.05)
+    with torch.no_grad():
+        assert torch.equal(attack(model, images, labels, 0.05), expected)
+    found = attack(model, images.clone().requires_grad_(), labels, 0.05)
+    assert torch.equal(found, expected)
+    assert not found.requires_grad
+
+
+@IN_BALL
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda m, x, y: (m, 255 * x, y), "images"),
+        (lambda m, x, y: (m, (255 * x).to(torch.uint8), y), "images"),
+        (lambda m, x, y: (m, x * torch.nan, y), "images"),
+        (lambda m, x, y: (m, x[0], y), "images"),
+        (lambda m, x, y: (m, x, y[:, None]), "labels"),
+        (lambda m, x, y: (m, x, F.one_hot(y, 10)), "labels"),
+        (lambda m, x, y: (m, x, y + 10), "labels"),
+        (lambda m, x, y: (m, x, y.float()), "labels"),
+        (lambda m, x, y: (nn.Sequential(m, nn.Linear(10, 1)), x, y), "the output of"),
+        (lambda m, x, y: (nn.Sequential(m, Scale(torch.nan)), x, y), "the output of"),
+        (lambda m, x, y: (torch.sum, x, y), "model"),
+    ],
+)
+def test_attacks_refuse_what_is_no_network_image_or_label(
+    attack: Attack, change: Callable[..., tuple[nn.Module, Tensor, Tensor]], named: str
+) -> None:
+    with pytest.raises(ArgumentError, match=f"^{named} "):
+        attack(*change(*trained()), 0.05)
+    with pytest.raises(ArgumentError, match=r"^epsilon "):
+        attack(*trained(), -0.05)

@@ -26,6 +26,7 @@ from robustbook.bayes.mean_field import (
 from robustbook.bayes.protocol import Empirical, sampled_probabilities
 from robustbook.bayes.weight_noise import train_map, weight_noise
 from robustbook.bayes.weights import EmptyPosteriorError, stack
+from robustbook.checks import ArgumentError
 from robustbook.errors import ParameterError, UnknownNameError
 from robustbook.measure.uncertainty import (
     auroc,
@@ -36,9 +37,17 @@ from robustbook.measure.uncertainty import (
 from robustbook.models import build
 from robustbook.models.network import compute_logits
 from robustbook.models.training import TrainingDiverged
-from robustbook.perturb.gradient import pgd
+from robustbook.perturb.ascent import (
+    Box,
+    L2Ball,
+    LengthStep,
+    MomentumStep,
+    SignStep,
+    ascend,
+)
+from robustbook.perturb.gradient import cross_entropy, pgd
 from robustbook.perturb.interference import KINDS, interfere
-from robustbook.perturb.momentum import climb, l2_pgd, momentum
+from robustbook.perturb.momentum import l2_pgd, momentum
 from robustbook.perturb.posterior import (
     Predictive,
     Sampled,
@@ -379,24 +388,29 @@ def test_momentum_and_l2_are_as_strong_as_torchattacks() -> None:
     assert loss(found) == pytest.approx(loss(peer), rel=0.05)
 
 
-@settings(max_examples=25)
-@given(st.floats(0, 2), st.sampled_from(["linf", "l2"]), st.floats(0, 1))
-def test_climbs_stay_in_the_ball(epsilon: float, norm, decay: float) -> None:
-    points = climb(
+@settings(max_examples=40)
+@given(
+    st.floats(0, 2),
+    st.sampled_from([Box, L2Ball]),
+    st.sampled_from([SignStep, LengthStep]),
+    st.floats(0, 1),
+)
+def test_ascents_stay_in_the_ball(epsilon: float, ball, move, decay: float) -> None:
+    points = ascend(
         cnn(),
         IMAGES[:4],
         LABELS[:4],
-        norm=norm,
+        cross_entropy,
         epsilon=epsilon,
         steps=3,
         step_size=0.5,
-        decay=decay,
         starts=torch.rand(4, 1, 8, 8, generator=generator(2)),
+        step=lambda size: MomentumStep(move(size), decay),
+        ball=ball,
     )
     offset = (points - IMAGES[:4]).flatten(1)
-    assert (
-        offset.norm(p=math.inf if norm == "linf" else 2, dim=1).max() <= epsilon + 1e-5
-    )
+    norm = math.inf if ball is Box else 2
+    assert offset.norm(p=norm, dim=1).max() <= epsilon + 1e-5
     assert points.min() >= 0
     assert points.max() <= 1
 
@@ -671,8 +685,8 @@ def test_bad_input_is_refused_in_a_line() -> None:
         interfere("blur", IMAGES, 6, generator())
     with pytest.raises(UnknownNameError, match="did you mean 'Gaussian noise'"):
         interfere("gaussian noise", IMAGES, 1, generator())
-    with pytest.raises(ParameterError, match="norm must be"):
-        climb(cnn(), IMAGES, LABELS, norm="l1", epsilon=0.1, steps=1, step_size=0.1)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="decay must be"):
+        momentum(cnn(), IMAGES, LABELS, epsilon=0.1, steps=1, step_size=0.1, decay=-1)
     with pytest.raises(ValueError, match="clean must be"):
         auroc([], [1.0])
 

@@ -60,9 +60,17 @@ def tensor(given: Tensor, name: str, *, dimensions: int | None = None) -> Tensor
     if not given.is_floating_point():
         raise ArgumentError(name, "of a floating type", given)
     given = given.detach()
-    if not bool(torch.isfinite(given).all()):
+    if not _finite(given):
         raise ArgumentError(name, "finite", "NaN or infinity in it")
     return given
+
+
+def _finite(given: Tensor) -> bool:
+    """Whether all entries are finite. The sum is, if they are and do not overflow,
+    and is the fastest to look at.
+    """
+    total = float(given.sum())
+    return math.isfinite(total) or bool(torch.isfinite(given).all())
 
 
 def images(given: Tensor, name: str = "images") -> Tensor:
@@ -94,13 +102,26 @@ def labels(
     if not isinstance(given, Tensor) or given.shape != (count,):
         what = given if isinstance(given, Tensor) else type(given).__name__
         raise ArgumentError(name, f"a tensor ({count},), one label an image", what)
+    return _classes(given, classes, name).to(images.device, torch.int64)
+
+
+def labels_of(given: Tensor, logits: Tensor, *, name: str = "labels") -> Tensor:
+    """Labels (...) of `logits` (..., K) as int64; errors as in `labels`."""
+    if not isinstance(given, Tensor) or given.shape != logits.shape[:-1]:
+        what = given if isinstance(given, Tensor) else type(given).__name__
+        shape = tuple(logits.shape[:-1])
+        raise ArgumentError(name, f"a tensor {shape}, one label a row of logits", what)
+    return _classes(given, logits.shape[-1], name).to(logits.device, torch.int64)
+
+
+def _classes(given: Tensor, classes: int | None, name: str) -> Tensor:
     if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool:
         raise ArgumentError(name, "of an integer type", given)
-    low, high = int(given.min()), int(given.max())
+    low, high = (int(end) for end in torch.aminmax(given))
     if low < 0 or (classes is not None and high >= classes):
         end = "" if classes is None else f" to {classes - 1}"
         raise ArgumentError(name, f"from 0{end}", f"values from {low} to {high}")
-    return given.to(images.device, torch.int64)
+    return given
 
 
 def mask(given: Tensor, name: str, shape: Iterable[int] | None = None) -> Tensor:
@@ -141,7 +162,7 @@ def logits(
         raise ArgumentError(f"the output of {name}", f"of {classes} classes", given)
     if not given.is_floating_point():
         raise ArgumentError(f"the output of {name}", "of a floating type", given)
-    if not bool(torch.isfinite(given.detach()).all()):
+    if not _finite(given.detach()):
         raise ArgumentError(f"the output of {name}", "finite", "NaN or infinity in it")
     return given
 

@@ -13,7 +13,7 @@ from torch.nn import Module
 
 from robustbook import checks
 from robustbook.models.network import CHUNK, frozen
-from robustbook.perturb.gradient import random_starts
+from robustbook.perturb.ascent import random_starts
 
 Array = npt.NDArray[np.float64]
 RUNAWAY = 10.0

@@ -11,8 +11,8 @@ from torch import Generator, Tensor
 from torch.nn import Module
 
 from robustbook import checks
-from robustbook.models.network import CHUNK, compute_logits
-from robustbook.perturb.gradient import Objective, cross_entropy, pgd
+from robustbook.models.network import CHUNK, Objective, compute_logits
+from robustbook.perturb.gradient import cross_entropy, pgd
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from torch.nn import Module
 from robustbook import checks
 from robustbook.checks import ArgumentError
 from robustbook.models.network import CHUNK, Passes, compute_logits
-from robustbook.perturb.gradient import ascend, random_starts
+from robustbook.perturb.ascent import ascend, random_starts
 
 
 def normalise_logits(logits: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, cast
+from types import NoneType
+from typing import Any, TypeGuard, cast
 
 import torch
 import torch.nn.functional as F
@@ -49,7 +50,15 @@ class _InputConvolution(torch.autograd.Function):
         ), None
 
 
+def _weights(layer: nn.Conv2d) -> tuple[Tensor | None, Tensor | None]:
+    return layer.weight, layer.bias
+
+
 def _forward(layer: nn.Conv2d, images: Tensor) -> Tensor:
+    wanted = any(part is not None and part.requires_grad for part in _weights(layer))
+    same = images.dtype == layer.weight.dtype and images.device.type == "cpu"
+    if wanted or not same or images.dim() != 4 or torch.is_autocast_enabled("cpu"):
+        return nn.Conv2d.forward(layer, images)
     return cast(Tensor, _InputConvolution.apply(images, layer))
 
 
@@ -68,15 +77,17 @@ def plain(layer: Module, *types: type[Module]) -> bool:
     return type(layer) in types and not any(hooks) and "forward" not in layer.__dict__
 
 
-def _suits(layer: Module) -> bool:
+def _suits(layer: Module) -> TypeGuard[nn.Conv2d]:
     return (
-        isinstance(layer, nn.Conv2d)
+        plain(layer, nn.Conv2d)
+        and isinstance(layer, nn.Conv2d)
         and layer.in_channels <= FEW
         and layer.groups == 1
         and layer.padding_mode == "zeros"
         and not isinstance(layer.padding, str)
+        and all(type(part) in (nn.Parameter, NoneType) for part in _weights(layer))
         and layer.weight.device.type == "cpu"
-        and "forward" not in layer.__dict__
+        and layer.weight.dtype in (torch.float32, torch.float64)
     )
 
 
@@ -84,8 +95,13 @@ def _suits(layer: Module) -> bool:
 def fast_input_gradient(model: Module) -> Iterator[None]:
     """Inside the block, convolutions of few channels pass a gradient to their input
     alone, and do so faster.
+
+    Taken where it gives the numbers of the plain layer: `nn.Conv2d` itself on a CPU,
+    padded with zeros, ungrouped, float32 or float64, without hooks, parametrisations
+    or a `forward` of its own, whose weights ask for no gradient. All others run as
+    they are.
     """
-    layers = [cast(nn.Conv2d, layer) for layer in model.modules() if _suits(layer)]
+    layers = [layer for layer in model.modules() if _suits(layer)]
     try:
         for layer in layers:
             layer.__dict__["forward"] = partial(_forward, layer)

@@ -1,4 +1,5 @@
-"""What is done to a network's input or to its units: read `gradient` (the attacks).
+"""What is done to a network's input or to its units: read `ascent` (the loop of all
+gradient attacks), then `gradient` (the attacks).
 
 Further attacks: `auto_attack` (the strong reference, made of `apgd` and `square`),
 `carlini_wagner`, `momentum`, `random_search`, `universal`, and `posterior` (on Bayesian

@@ -16,8 +16,9 @@ from torch import Generator, Tensor
 from torch.nn import Module
 
 from robustbook import checks
-from robustbook.models.network import CHUNK, compute_logits, frozen
-from robustbook.perturb.gradient import Objective, cross_entropy, random_starts
+from robustbook.models.network import CHUNK, Objective, compute_logits, frozen
+from robustbook.perturb.ascent import random_starts
+from robustbook.perturb.gradient import cross_entropy
 
 MOMENTUM = 0.75
 """Weight of the new step against the last move (alpha of the paper)."""

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
-from robustbook.models.network import CHUNK, frozen
+from robustbook import checks
+from robustbook.models.network import CHUNK, ModuleNetwork, beside, frozen
 from robustbook.perturb.gradient import margin
 
 INSIDE = 0.999999
@@ -38,24 +39,31 @@ def carlini_wagner(
     `searches` * `steps` forward and backward passes. The model's mode and its `.grad`
     fields are left as they were.
 
-    Raises ValueError if `steps` or `searches` is less than 1, or `images` leave [0, 1].
+    >>> carlini_wagner(model, images, labels, steps=200, searches=6)
+
+    Raises ArgumentError as `gradient.pgd` does, if `steps` or `searches` is less than
+    1, `learning_rate` or `first_constant` not positive, or `confidence` negative.
     """
-    if steps < 1 or searches < 1:
-        raise ValueError(
-            f"steps and searches must be at least 1, got {steps} and {searches}"
-        )
-    if len(images) and (float(images.min()) < 0 or float(images.max()) > 1):
-        raise ValueError("images must lie in [0, 1]")
-    with frozen(model):
+    images = checks.images(images)
+    labels = checks.labels(labels, images)
+    checks.whole(steps, "steps", at_least=1)
+    checks.whole(searches, "searches", at_least=1)
+    checks.real(learning_rate, "learning_rate", above=0)
+    checks.real(first_constant, "first_constant", above=0)
+    checks.real(confidence, "confidence", at_least=0)
+    checks.whole(chunk, "chunk", at_least=1)
+    with frozen(model), torch.enable_grad():
         parts = [
-            _Search(model, part, classes, confidence, first_constant).run(
-                searches, steps, learning_rate
-            )
+            _Search(ModuleNetwork(model), part, classes, confidence, first_constant)
+            .run(searches, steps, learning_rate)
+            .to(images)
             for part, classes in zip(
-                images.split(chunk), labels.split(chunk), strict=True
+                beside(model, images).split(chunk), labels.split(chunk), strict=True
             )
         ]
-    return torch.cat(parts)
+    found = torch.cat(parts)
+    # What was not fooled is the image itself, unrounded by the model's precision.
+    return torch.where(found == beside(model, images).to(images), images, found)
 
 
 class _Search:
@@ -65,18 +73,14 @@ class _Search:
 
     def __init__(
         self,
-        model: Module,
+        network: ModuleNetwork,
         images: Tensor,
         labels: Tensor,
         confidence: float,
         first_constant: float,
     ) -> None:
-        self.model, self.images, self.labels, self.confidence = (
-            model,
-            images,
-            labels,
-            confidence,
-        )
+        self.network, self.images, self.labels = network, images, labels
+        self.confidence = confidence
         self.best, self.distance = (
             images.clone(),
             images.new_full((len(images),), torch.inf),
@@ -103,7 +107,7 @@ class _Search:
         )
         for _ in range(steps):
             points = (variable.tanh() + 1) / 2
-            lead = margin(self.model(points), self.labels)
+            lead = margin(self.network.logits(points), self.labels)
             squares = (points - self.images).square().flatten(1).sum(dim=1)
             loss = squares + self.constant * (self.confidence - lead).clamp_min(0)
             succeeded |= self._keep(points.detach(), lead.detach(), squares.detach())

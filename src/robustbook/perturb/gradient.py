@@ -1,190 +1,33 @@
-"""Gradient attacks inside an L-infinity ball: one ascent loop, and the attacks that are
-that loop with another loss.
+"""Gradient attacks inside an L-infinity ball: `ascent.ascend` with one loss or another.
 
-Read `ascend` first (steps along the sign of the gradient, projected), then `fgsm`,
-`bim`, `pgd` and `margin_pgd`.
+Read `fgsm`, `bim` and `pgd` first, then `margin_pgd`.
 """
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 from torch.nn import Module
 
-from robustbook.models.network import CHUNK, compute_logits, frozen
-
-Objective = Callable[[Tensor, Tensor], Tensor]
-"""`(logits (n, K), targets (n, ...)) -> (n,)`: what an ascent makes large, image by
-image.
-"""
-
-
-class Observer(Protocol):
-    """Sees every point that an ascent evaluates, and may say which rows are
-    finished.
-    """
-
-    def __call__(
-        self, rows: Tensor, points: Tensor, logits: Tensor, values: Tensor
-    ) -> Tensor | None:
-        """`rows` (n,) index the images; returns a mask (n,) of rows to leave where they
-        are, or None to go on.
-        """
+from robustbook import checks
+from robustbook.models.network import CHUNK, Objective, compute_logits
+from robustbook.perturb.ascent import ascend, climb, of_rows, random_starts, rows_of
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy (n,) of `logits` (n, K) at `labels` (n,), in nats."""
+    labels = checks.labels_of(labels, logits)
     return F.cross_entropy(logits, labels, reduction="none")
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """max_{i != t} Z_i - Z_t (n,): positive where the prediction is wrong (Carlini &
-    Wagner 2017, f6, no floor).
+    """max_{i != t} Z_i - Z_t (...) of `logits` (..., K) at `labels` t (...): positive
+    where the prediction is wrong (Carlini & Wagner 2017, f6, no floor).
     """
-    own = logits.gather(1, labels[:, None]).squeeze(1)
-    others = logits.scatter(1, labels[:, None], -torch.inf)
-    return others.amax(dim=1) - own
-
-
-def ascend(
-    model: Module,
-    images: Tensor,
-    targets: Tensor,
-    objective: Objective,
-    *,
-    epsilon: float | Tensor,
-    steps: int,
-    step_size: float | Tensor,
-    starts: Tensor | None = None,
-    observe: Observer | None = None,
-    chunk: int = CHUNK,
-) -> Tensor:
-    """Last points (N, C, H, W) of gradient-sign ascent on `objective`, in the
-    L-infinity ball and [0, 1].
-
-    The ball is the one around `images` (N, C, H, W) with radius `epsilon`.
-
-    `targets` (N, ...) go to the objective with the logits. `epsilon` and `step_size`
-    are in pixel units, one number or one for each image (N,). `starts` (N, C, H, W) are
-    projected first; without them the ascent starts at the images. An image costs
-    `steps` forward and backward passes, and one more forward pass if there is an
-    observer, which then sees all `steps` + 1 points. The model's mode and its `.grad`
-    fields are left as they were.
-
-    Raises ValueError if `epsilon`, `step_size` or `steps` is negative or `images` leave
-    [0, 1].
-    """
-    _check(images, steps, epsilon=epsilon, step_size=step_size)
-    radius, step = _beside(epsilon, images), _beside(step_size, images)
-    low, high = (images - radius).clamp_(min=0), (images + radius).clamp_(max=1)
-    ends = torch.clamp(images if starts is None else starts, low, high)
-    with frozen(model):
-        for rows in torch.arange(len(images), device=images.device).split(chunk):
-            _walk(
-                model,
-                _Batch(rows, ends, low, high, targets, step).where(rows),
-                objective,
-                steps,
-                observe,
-                ends,
-            )
-    return ends
-
-
-@dataclass
-class _Batch:
-    """What travels through the ascent together: every field has one row for each of the
-    `rows` of the images.
-    """
-
-    rows: Tensor
-    points: Tensor
-    low: Tensor
-    high: Tensor
-    targets: Tensor
-    step: float | Tensor
-
-    def where(self, pick: Tensor) -> _Batch:
-        """The rows that `pick` (a mask or indices) names; in the first call the fields
-        still hold all images.
-        """
-        rows = self.rows[pick] if pick.dtype == torch.bool else pick
-        step = self.step[pick] if isinstance(self.step, Tensor) else self.step
-        return _Batch(
-            rows,
-            self.points[pick],
-            self.low[pick],
-            self.high[pick],
-            self.targets[pick],
-            step,
-        )
-
-
-def _walk(
-    model: Module,
-    batch: _Batch,
-    objective: Objective,
-    steps: int,
-    observe: Observer | None,
-    ends: Tensor,
-) -> None:
-    """Move one chunk `steps` times and write where each of its rows ended into `ends`
-    (N, C, H, W).
-    """
-    for _ in range(steps):
-        gradient, logits, values = _gradient(
-            model, batch.points, batch.targets, objective
-        )
-        finished = (
-            observe(batch.rows, batch.points, logits, values)
-            if observe is not None
-            else None
-        )
-        if finished is not None and bool(finished.any()):
-            ends[batch.rows] = batch.points
-            batch, gradient = batch.where(~finished), gradient[~finished]
-            if not len(batch.rows):
-                return
-        moved = gradient.sign_().mul_(batch.step).add_(batch.points)
-        batch.points = torch.clamp(moved, batch.low, batch.high, out=moved)
-    ends[batch.rows] = batch.points
-    if observe is not None:
-        with torch.no_grad():
-            logits = model(batch.points)
-            observe(batch.rows, batch.points, logits, objective(logits, batch.targets))
-
-
-def _gradient(
-    model: Module, points: Tensor, targets: Tensor, objective: Objective
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradient of the objective at `points`, the logits and the objective there, free
-    of any graph.
-    """
-    leaf = points.detach().requires_grad_()
-    logits = model(leaf)
-    values = objective(logits, targets)
-    (gradient,) = torch.autograd.grad(values.sum(), leaf)
-    return gradient, logits.detach(), values.detach()
-
-
-def random_starts(
-    images: Tensor, epsilon: float | Tensor, generator: Generator
-) -> Tensor:
-    """Uniform points (N, C, H, W) of the L-infinity balls around `images`, not yet cut
-    to [0, 1].
-
-    The numbers are drawn on the generator's device, so a CPU generator gives the same
-    starts on every device.
-    """
-    noise = torch.empty(images.shape, device=generator.device).uniform_(
-        -1, 1, generator=generator
-    )
-    return images + noise.to(images.device) * _beside(epsilon, images)
+    own = checks.labels_of(labels, logits)[..., None]
+    others = logits.scatter(-1, own, -torch.inf)
+    return others.amax(dim=-1) - logits.gather(-1, own).squeeze(-1)
 
 
 def fgsm(
@@ -198,12 +41,14 @@ def fgsm(
     """Adversarial images by one step along the sign of the cross-entropy's gradient
     (Goodfellow et al. 2015).
 
-    Shapes, ball, and errors as in `ascend`; one forward and one backward pass an image.
+    Shapes, ball, and errors as in `pgd`; one forward and one backward pass an image.
+
+    >>> fgsm(model, images, labels, epsilon=8 / 255)
     """
     return ascend(
         model,
         images,
-        labels,
+        checks.labels(labels, checks.images(images)),
         cross_entropy,
         epsilon=epsilon,
         steps=1,
@@ -225,13 +70,14 @@ def bim(
     """Adversarial images by the basic iterative method (Kurakin et al. 2017): PGD that
     starts at the images.
 
-    Shapes, ball and errors as in `ascend`; `steps` forward and backward passes an
-    image.
+    Shapes, ball and errors as in `pgd`; `steps` forward and backward passes an image.
+
+    >>> bim(model, images, labels, epsilon=0.1, steps=10, step_size=0.02)
     """
     return ascend(
         model,
         images,
-        labels,
+        checks.labels(labels, checks.images(images)),
         cross_entropy,
         epsilon=epsilon,
         steps=steps,
@@ -265,35 +111,47 @@ def pgd(
     objective, a misclassified one before any other. `stop_when_fooled` leaves an image
     as soon as it is misclassified: right for robust accuracy, not for losses.
 
-    Raises ValueError as `ascend` does, and if `restarts` is less than 1.
+    >>> seeded = torch.Generator().manual_seed(0)
+    >>> pgd(model, images, labels, epsilon=0.3, steps=40, step_size=0.01,
+    ...     generator=seeded)
+
+    Raises ArgumentError as `ascend` does, if `labels` are not whole numbers (N,) below
+    K, if `restarts` is less than 1 or there is no generator.
     """
-    if restarts < 1:
-        raise ValueError(f"restarts must be at least 1, got {restarts}")
-    radius, step = per_image(epsilon, images), per_image(step_size, images)
+    images = checks.images(images)
+    restarts = checks.whole(restarts, "restarts", at_least=1)
+    if objective in (cross_entropy, margin) or restarts > 1 or stop_when_fooled:
+        labels = checks.labels(labels, images)
+    labels = rows_of(labels, images)
+    steps = checks.whole(steps, "steps", at_least=0)
+    chunk = checks.whole(chunk, "chunk", at_least=1)
+    radius = checks.budget(epsilon, images)
+    size = checks.budget(step_size, images, "step_size")
+    run = _until_fooled if stop_when_fooled else climb
 
-    run = _until_fooled if stop_when_fooled else ascend
-
-    def attack(rows: Tensor) -> Tensor:
+    def attack(rows: Tensor | slice) -> Tensor:
         return run(
             model,
             images[rows],
             labels[rows],
             objective,
-            epsilon=radius[rows],
+            epsilon=of_rows(radius, rows),
             steps=steps,
-            step_size=step[rows] if isinstance(step_size, Tensor) else step_size,
+            step_size=of_rows(size, rows),
             starts=random_starts(images, radius, generator)[rows],
             chunk=chunk,
         )
 
-    rows = torch.arange(len(images), device=images.device)
-    best = attack(rows)
+    best = attack(slice(None))
     if restarts == 1:
         return best
+    rows = torch.arange(len(images), device=images.device)
     fooled, values = _outcome(model, best, labels, objective, chunk)
     for _ in range(restarts - 1):
         rows = torch.nonzero(~fooled).squeeze(1) if stop_when_fooled else rows
         points = attack(rows)
+        if not len(rows):
+            continue  # numbers are drawn all the same: a restart changes no later one
         now_fooled, now_values = _outcome(model, points, labels[rows], objective, chunk)
         better = torch.where(
             now_fooled == fooled[rows], now_values > values[rows], now_fooled
@@ -313,7 +171,7 @@ def _until_fooled(
     labels: Tensor,
     objective: Objective,
     *,
-    epsilon: Tensor,
+    epsilon: float | Tensor,
     steps: int,
     step_size: float | Tensor,
     starts: Tensor,
@@ -324,23 +182,19 @@ def _until_fooled(
     After 4, 12, 28 ... steps the images that are left are packed into full chunks
     again, at one forward pass each.
     """
-    ends, rows, done, segment = (
-        starts.clone(),
-        torch.arange(len(images), device=images.device),
-        0,
-        4,
-    )
+    ends, done, segment = starts.clone(), 0, 4
+    rows = torch.arange(len(images), device=images.device)
     while len(rows) and (done < steps or done == 0):
         count = min(segment, steps - done)
         fooled = _Fooled(labels[rows])
-        ends[rows] = ascend(
+        ends[rows] = climb(
             model,
             images[rows],
             labels[rows],
             objective,
-            epsilon=epsilon[rows],
+            epsilon=of_rows(epsilon, rows),
             steps=count,
-            step_size=step_size[rows] if isinstance(step_size, Tensor) else step_size,
+            step_size=of_rows(step_size, rows),
             starts=ends[rows],
             observe=fooled,
             chunk=chunk,
@@ -389,7 +243,10 @@ def margin_pgd(
     L-infinity ball (Madry et al. 2018).
 
     The margin does not saturate where the softmax does, so scaled logits do not mask
-    its gradient.
+    its gradient. Shapes, ball, cost and errors as in `pgd`.
+
+    >>> margin_pgd(model, images, labels, epsilon=0.3, steps=40, step_size=0.01,
+    ...     generator=torch.Generator().manual_seed(0))
     """
     return pgd(
         model,
@@ -404,34 +261,3 @@ def margin_pgd(
         objective=margin,
         chunk=chunk,
     )
-
-
-def per_image(amount: float | Tensor, images: Tensor) -> Tensor:
-    """`amount`, one number or one for each of the N images, as a tensor (N,) beside the
-    images.
-    """
-    return torch.as_tensor(amount, dtype=images.dtype, device=images.device).expand(
-        len(images)
-    )
-
-
-def _beside(amount: float | Tensor, images: Tensor) -> float | Tensor:
-    """`amount` in a form that multiplies `images` (N, C, H, W): one number, or (N, 1,
-    1, 1).
-    """
-    if not isinstance(amount, Tensor) or amount.dim() == 0:
-        return float(amount)
-    return amount.to(images).view(-1, *[1] * (images.dim() - 1))
-
-
-def _check(images: Tensor, steps: int, **amounts: float | Tensor) -> None:
-    if steps < 0:
-        raise ValueError(f"steps must not be negative, got {steps}")
-    for name, amount in amounts.items():
-        if not bool((torch.as_tensor(amount) >= 0).all()):
-            raise ValueError(f"{name} must not be negative, got {amount}")
-    if len(images) and (float(images.min()) < 0 or float(images.max()) > 1):
-        raise ValueError(
-            f"images must lie in [0, 1], got [{float(images.min())}, "
-            f"{float(images.max())}]"
-        )

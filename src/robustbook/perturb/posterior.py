@@ -22,13 +22,9 @@ from robustbook.bayes.mean_field import MeanField
 from robustbook.bayes.prediction import first_stochastic, install, sampled_probabilities
 from robustbook.bayes.protocol import Empirical, Posterior, check_count
 from robustbook.bayes.weights import WeightSamples, apply_layer
-from robustbook.perturb.gradient import (
-    Objective,
-    ascend,
-    cross_entropy,
-    margin,
-    random_starts,
-)
+from robustbook.models.network import Objective
+from robustbook.perturb.ascent import ascend, random_starts
+from robustbook.perturb.gradient import cross_entropy, margin
 
 CHUNK = 256
 """Images that are attacked together: every chunk of them draws weights of its own, so
@@ -73,6 +69,8 @@ class Sampled(Module):
     def __init__(self, posterior: Posterior, count: int, generator: Generator) -> None:
         super().__init__()
         self.count, self.generator = count, generator
+        if isinstance(posterior, Empirical):
+            self.count = min(count, len(posterior.samples))
         probe = weight_samples(posterior, max(count, 2), Generator().manual_seed(0))
         self.split = first_stochastic(probe)
         layers = [copy.deepcopy(layer) for layer in posterior.architecture]
@@ -84,11 +82,7 @@ class Sampled(Module):
         self.posterior = (
             posterior if self.gaussian is None else _without(posterior, self.split)
         )
-        copies = (
-            0
-            if self.batched
-            else len(weight_samples(posterior, count, Generator().manual_seed(0)))
-        )
+        copies = 0 if self.batched else self.count
         self.suffixes = nn.ModuleList(
             nn.Sequential(*copy.deepcopy(layers[self.split :])) for _ in range(copies)
         )
@@ -291,12 +285,15 @@ def uncertainty_aware(
     """
     begin = random_starts(images, epsilon, generator) if starts is None else starts
 
-    def objective(log_probabilities: Tensor, classes: Tensor) -> Tensor:
+    sampled = Sampled(posterior, samples, generator)
+
+    def objective(flat: Tensor, classes: Tensor) -> Tensor:
+        log_probabilities = flat.unflatten(1, (sampled.count, -1))
         lead = margin(log_mean(log_probabilities), classes).clamp(max=confidence)
         return lead - weight * _mutual_information(log_probabilities)
 
     return ascend(
-        Sampled(posterior, samples, generator),
+        nn.Sequential(sampled, nn.Flatten()),
         images,
         labels,
         objective,

@@ -8,8 +8,11 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import Module
 
+from robustbook import checks
+from robustbook.draws import signs, whole
 from robustbook.models.network import CHUNK, compute_logits
-from robustbook.perturb.gradient import margin, per_image
+from robustbook.perturb.ascent import of_rows
+from robustbook.perturb.gradient import margin
 
 
 def random_search(
@@ -30,26 +33,31 @@ def random_search(
     random square per image in random colours +-`epsilon` and keeps it if the margin
     max_{i != t} Z_i - Z_t grew. The squares cover `first_share` of the image at first
     and shrink to one pixel. An image stops as soon as it is misclassified and costs at
-    most 1 + `queries` forward passes. The result lies in the ball and in [0, 1].
+    most 1 + `queries` forward passes. Shapes and ball as in `gradient.pgd`.
 
-    Raises ValueError if `epsilon` or `queries` is negative.
+    >>> random_search(model, images, labels, epsilon=0.1, queries=300,
+    ...     generator=torch.Generator().manual_seed(0))
+
+    Raises ArgumentError as `gradient.pgd` does, if `queries` is negative or
+    `first_share` is not in (0, 1].
     """
-    radius = per_image(epsilon, images)
-    if queries < 0 or not bool((radius >= 0).all()):
-        raise ValueError(
-            f"epsilon and queries must not be negative, got {epsilon} and {queries}"
-        )
+    images = checks.images(images)
+    labels = checks.labels(labels, images)
+    radius = checks.budget(epsilon, images)
+    checks.whole(queries, "queries", at_least=0)
+    checks.real(first_share, "first_share", above=0, at_most=1)
+    checks.generator(generator)
     result = images.clone()
     lead = margin(compute_logits(model, images, chunk=chunk), labels)
     for query in range(queries):
         rows = torch.nonzero(lead <= 0).squeeze(1)
         if not len(rows):
             break
-        here, size = images[rows], radius[rows].view(-1, 1, 1, 1)
+        here, size = images[rows], of_rows(radius, rows)
+        size = size.view(-1, 1, 1, 1) if isinstance(size, Tensor) else size
         if query == 0:
-            stripes = _signs(
-                (len(rows), images.shape[1], 1, images.shape[3]), generator
-            ).to(images)
+            shape = (len(rows), images.shape[1], 1, images.shape[3])
+            stripes = signs(shape, images, generator)
             points = (here + size * stripes).clamp(0, 1)
         else:
             side = _side(images.shape[-2:], first_share, query / queries)
@@ -78,26 +86,11 @@ def _squares(images: Tensor, side: int, generator: Generator) -> tuple[Tensor, T
     or 1.
     """
     count, channels, height, width = images.shape
-    top = torch.randint(
-        height - side + 1,
-        (count, 1, 1, 1),
-        generator=generator,
-        device=generator.device,
-    )
-    left = torch.randint(
-        width - side + 1, (count, 1, 1, 1), generator=generator, device=generator.device
-    )
-    row = torch.arange(height, device=top.device).view(1, 1, -1, 1)
-    column = torch.arange(width, device=top.device).view(1, 1, 1, -1)
+    top = whole((count, 1, 1, 1), height - side + 1, images, generator)
+    left = whole((count, 1, 1, 1), width - side + 1, images, generator)
+    row = torch.arange(height, device=images.device).view(1, 1, -1, 1)
+    column = torch.arange(width, device=images.device).view(1, 1, 1, -1)
     square = (
         (row >= top) & (row < top + side) & (column >= left) & (column < left + side)
     )
-    return square.to(images.device), _signs((count, channels, 1, 1), generator).to(
-        images
-    )
-
-
-def _signs(shape: tuple[int, ...], generator: Generator) -> Tensor:
-    return (
-        2.0 * torch.randint(2, shape, generator=generator, device=generator.device) - 1
-    )
+    return square, signs((count, channels, 1, 1), images, generator)

@@ -23,7 +23,8 @@ from robustbook.measure.surfaces import (
     plane,
 )
 from robustbook.models.network import compute_logits, frozen
-from robustbook.perturb.gradient import ascend, cross_entropy
+from robustbook.perturb.ascent import ascend
+from robustbook.perturb.gradient import cross_entropy
 from robustbook.studies.loss_metric.networks import Network, images_of, load_network
 from robustbook.studies.loss_metric.parameters import Parameters
 

@@ -21,8 +21,8 @@ from torch.nn import Module
 from robustbook import stats
 from robustbook.data import mini_mias
 from robustbook.data.phantoms import SUBGROUPS, Exams, unit_images
-from robustbook.models.network import compute_logits
-from robustbook.perturb.gradient import Objective, cross_entropy, pgd
+from robustbook.models.network import Objective, compute_logits
+from robustbook.perturb.gradient import cross_entropy, pgd
 from robustbook.perturb.universal import apply, universal_perturbation
 from robustbook.results import Results
 from robustbook.studies.mammogram_perturbations import networks
