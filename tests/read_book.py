@@ -186,7 +186,7 @@ class Visit:
             ),
         )
         self.page.goto(address, wait_until="load", timeout=120_000)
-        self.page.wait_for_load_state("networkidle")
+        self.page.wait_for_load_state("networkidle", timeout=120_000)
 
     def _logged(self, message: Any) -> None:
         if message.type == "error":
