@@ -6,6 +6,7 @@ What is slow to import is imported inside the commands, so that help is instant.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from robustbook.run.compare import Outcome
     from robustbook.run.project import RunId
+    from robustbook.run.scoreboard import Entry
     from robustbook.run.status import Status
     from robustbook.run.sweep import SweepPlan
 
@@ -337,7 +339,7 @@ def check(
     name = run or (project.QUICK if every else project.REFERENCE)
     wanted = (
         [study]
-        if study
+        if study is not None
         else [
             found.run.study for found in status.overview(here) if found.run.run == name
         ]
@@ -444,7 +446,19 @@ def claims(
     """
     from robustbook.run import project, scoreboard
 
-    board = scoreboard.entries(project.find(), [study] if study else None)
+    here, wanted = project.find(), [study] if study is not None else None
+    board = scoreboard.entries(here, wanted)
+    print_claims(board, form)
+    if damaged := scoreboard.damaged(here, wanted):
+        for each in damaged:
+            print(f"{each.run} is left out: {each}", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def print_claims(board: Sequence[Entry], form: ClaimsForm) -> None:
+    """Print the scoreboard in one of its forms."""
+    from robustbook.run import scoreboard
+
     if form is not ClaimsForm.TABLE:
         written = {
             "csv": scoreboard.to_csv,
@@ -708,8 +722,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status: 2 for what a user can mend, 1
     for a failure, 130 if stopped.
     """
-    make_folders_absolute()
     try:
+        usable_surroundings()
+        make_folders_absolute()
         words = list(sys.argv[1:] if arguments is None else arguments)
         code = int(app(words, prog_name="robustbook", standalone_mode=False) or 0)
         return told(STOPPED, code) if code == 130 else code
@@ -719,6 +734,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return told(STOPPED, 130)
     except Exception as error:
         return told_of(error)
+
+
+def usable_surroundings() -> None:
+    """Characters that an output cannot show are escaped; UserError where nothing can be
+    said, or the working folder is gone.
+    """
+    if sys.stdout is None:
+        raise UserError("standard output is closed: send it to a file or /dev/null")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise UserError(
+            f"the working folder cannot be used ({error.strerror}): change to another"
+        ) from error
 
 
 def make_folders_absolute() -> None:

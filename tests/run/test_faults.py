@@ -473,7 +473,9 @@ def test_text_of_a_user_becomes_a_literal_and_nothing_else(text):
     except UserError:
         return
     cell = new_code_cell("note: str = 'a'", metadata={"tags": ["parameters"]})
-    injected = notebook.prepare(new_notebook(cells=[cell]), values).cells[1].source
+    injected = (
+        notebook.prepare(new_notebook(cells=[cell]), model, values).cells[1].source
+    )
     (statement,) = ast.parse(injected).body
     assert ast.literal_eval(statement.value) == values["note"]
     assert parameters.derived_name("quick", values).replace("-", "").isalnum()

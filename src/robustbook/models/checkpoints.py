@@ -136,16 +136,13 @@ def write(path: Path, weights: Mapping[str, Tensor]) -> None:
     """
     from safetensors.torch import save
 
+    from robustbook import files
+
     tensors = {
         name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()
     }
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        metadata = {"key": path.stem, "digest": digest(tensors)}
-        temporary.write_bytes(save(tensors, metadata=metadata))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    metadata = {"key": path.stem, "digest": digest(tensors)}
+    files.write_whole(path, save(tensors, metadata=metadata))
 
 
 def read(path: Path) -> dict[str, Tensor]:

@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from robustbook.errors import DamagedFileError, RunFailedError
 from robustbook.run import notebook
 from robustbook.run.notebook import Node
@@ -49,11 +51,17 @@ def clean(executed: Node, run: RunId, root: Path) -> Node:
     return _page(cells, executed, run)
 
 
-def refresh(source: Node, page: Node, run: RunId, overrides: Mapping[str, Any]) -> Node:
+def refresh(
+    source: Node,
+    page: Node,
+    run: RunId,
+    model: type[BaseModel],
+    overrides: Mapping[str, Any],
+) -> Node:
     """The page that `source` makes with the outputs of `page`; their code must be the
     same but for comments.
     """
-    prepared = notebook.prepare(source, overrides)
+    prepared = notebook.prepare(source, model, overrides)
     outputs = [cell.outputs for cell in page.cells if cell.cell_type == "code"]
     code = [cell for cell in prepared.cells if cell.cell_type == "code"]
     if len(outputs) != len(code):

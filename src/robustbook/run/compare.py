@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from robustbook.errors import UserError
+from robustbook.files import write_whole
 from robustbook.results import Metric
-from robustbook.run.publish import write_whole
 from robustbook.run.records import Record, rounded
 from robustbook.workers import core_count
 

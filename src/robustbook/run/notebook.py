@@ -5,6 +5,7 @@ what.
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -106,16 +107,23 @@ def _as_list(value: Any) -> Any:
     )
 
 
-def prepare(node: Node, overrides: Mapping[str, Any]) -> Node:
+def prepare(node: Node, model: type[BaseModel], overrides: Mapping[str, Any]) -> Node:
     """A copy to execute, with `overrides` in a cell of their own after the parameters
     cell.
+
+    Raises UserError unless they are parameters of `model`, each in its range: what a
+    record holds is written into a cell that is executed.
     """
     from nbformat.v4 import new_code_cell
+
+    from robustbook.run import parameters
+
+    overrides = parameters.parsed(model, overrides)
 
     prepared = _copy(node)
     if overrides:
         source = "\n".join(
-            f"{name} = {value!r}" for name, value in sorted(overrides.items())
+            f"{name} = {literal(value)}" for name, value in sorted(overrides.items())
         )
         cell = new_code_cell(source, metadata={"tags": [INJECTED, "hide-input"]})
         at = next(
@@ -125,6 +133,19 @@ def prepare(node: Node, overrides: Mapping[str, Any]) -> Node:
         )
         prepared.cells.insert(at + 1, cell)
     return prepared
+
+
+def literal(value: Any) -> str:
+    """A value of JSON as Python writes it; TypeError for anything else."""
+    if value is None or type(value) in (bool, int, str):
+        return repr(value)
+    if type(value) is float and math.isfinite(value):
+        return repr(value)
+    if type(value) is list:
+        return f"[{', '.join(map(literal, value))}]"
+    if type(value) is dict and all(type(key) is str for key in value):
+        return f"{{{', '.join(f'{k!r}: {literal(v)}' for k, v in value.items())}}}"
+    raise TypeError(f"a cell's parameters are plain values, got {type(value).__name__}")
 
 
 def _copy(node: Node) -> Node:

@@ -21,6 +21,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from robustbook import files
 from robustbook.errors import ParameterError, UnknownNameError, UserError
 from robustbook.run.project import QUICK, REFERENCE, Project, RunId
 
@@ -104,9 +105,8 @@ def from_set(project: Project, study: str, name: str) -> Values:
 def from_file(path: Path, study: str) -> Values:
     """A user's file: a flat mapping of parameters, or one mapping a study."""
     content = _read_yaml(path)
-    nested = content.get(study)
-    if isinstance(nested, dict):
-        return _mapping(nested, f"{study} in {path.name}")
+    if study in content:
+        return _mapping(content[study], f"{study} in {path.name}")
     return _mapping(content, path.name)
 
 
@@ -210,7 +210,12 @@ class _PlainLoader(yaml.SafeLoader):
     """
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        """The next node; YAMLError where it is an alias."""
+        """The next node; YAMLError where it is an alias or carries a tag."""
+        if getattr(self.peek_event(), "tag", None) is not None:
+            raise yaml.MarkedYAMLError(
+                problem="tags (!!name) are not read here",
+                problem_mark=self.peek_event().start_mark,
+            )
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark
             raise yaml.MarkedYAMLError(
@@ -236,14 +241,13 @@ class _PlainLoader(yaml.SafeLoader):
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise UserError(
-                f"{path.name} has more than {LARGEST_FILE:,} bytes: that is no file "
-                "of parameters"
-            )
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)
+        text = files.read(path, LARGEST_FILE).decode("utf-8")
+        content = yaml.load(text, Loader=_PlainLoader)
+        _check_plain(content)
     except FileNotFoundError:
         raise UserError(f"there is no file {str(path)!r}") from None
+    except files.NotAFileError as error:
+        raise UserError(f"{path.name} is no file of parameters: {error}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path.name} cannot be read: {error}") from error
     except (ValueError, RecursionError) as error:
@@ -256,6 +260,20 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             f"{path.name} is no valid YAML{where}: {getattr(error, 'problem', error)}"
         ) from error
     return _mapping(content, path.name)
+
+
+def _check_plain(content: Any) -> None:
+    """ValueError for whole numbers of more than 18 digits, which Python may refuse to
+    write.
+    """
+    if isinstance(content, dict):
+        for value in content.values():
+            _check_plain(value)
+    elif isinstance(content, list):
+        for value in content:
+            _check_plain(value)
+    elif type(content) is int and abs(content) >= 10**18:
+        raise ValueError("a whole number of more than 18 digits")
 
 
 def _mapping(content: Any, where: str) -> dict[str, Any]:
@@ -364,7 +382,10 @@ def _truth(text: str) -> bool:
 def _number(text: str, *, whole: bool) -> int | float:
     if whole:
         return int(text)
-    number = float(text)
+    above, stroke, below = text.partition("/")
+    number = float(above)
+    if stroke:  # 8/255, as the field writes its budgets.
+        number = number / float(below) if float(below) else float("nan")
     if number != number or number in (float("inf"), float("-inf")):
         raise ValueError(text)
     return number

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from robustbook import files
 from robustbook.errors import BusyError, UserError
 from robustbook.run.project import Project, RunId
 
@@ -38,7 +39,7 @@ def only_one(project: Project, name: str, what: str) -> Iterator[None]:
     process holds it.
     """
     folder = project.work / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
+    _writable(project, folder)
     owner = folder / f"{name}.pid"
     lock = FileLock(folder / f"{name}.lock", timeout=0)
     try:
@@ -82,16 +83,21 @@ def check_writable(project: Project, run: RunId) -> None:
         project.work / "staging",
         project.log(run).parent,
     ):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-        except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else str(error)
-            raise UserError(
-                f"cannot write to {project.relative(folder)} ({reason}): nothing "
-                "was started"
-            ) from error
+        _writable(project, folder)
+
+
+def _writable(project: Project, folder: Path) -> None:
+    """Make a folder where it is missing; UserError where it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise UserError(
+            f"cannot write to {project.relative(folder)} ({reason}): nothing "
+            "was started"
+        ) from error
 
 
 def publish(
@@ -155,18 +161,11 @@ def _carry(moves: list[tuple[Path, Path]]) -> None:
     A disk that is full then leaves what was published as it was, and the next command
     tries again.
     """
-    near = [
-        (source, target, target.with_name(f".{target.name}.new"))
-        for source, target in moves
-    ]
-    try:
-        for source, _, copy in near:
-            _write(copy, source.read_bytes())
-        for _, target, copy in near:
-            os.replace(copy, target)
-    finally:
-        for _, _, copy in near:
-            copy.unlink(missing_ok=True)
+    for folder in {target.parent for _, target in moves}:
+        files.remove_unfinished(folder)
+    with contextlib.ExitStack() as ready:
+        for source, target in moves:
+            ready.enter_context(files.unfinished(target, source.read_bytes()))
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -174,16 +173,6 @@ def _write(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that appears whole or not at all."""
-    near = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        _write(near, content)
-        os.replace(near, path)
-    finally:
-        near.unlink(missing_ok=True)
 
 
 def _sync(folder: Path) -> None:

@@ -92,7 +92,7 @@ def compute(
     snapshot = provenance.of_cells(run.study, cells)
     handed = staging / "snapshot.json"
     handed.write_text(json.dumps(asdict(snapshot)), encoding="utf-8")
-    node = notebook.prepare(source, overrides)
+    node = notebook.prepare(source, module.Parameters, overrides)
     start = time.monotonic()
     with memory.watched() as watch:
         execute.execute(

@@ -134,6 +134,18 @@ def shown(project: Project, study: str) -> Status | None:
     return None
 
 
+def damaged(project: Project, studies: Iterable[str] | None = None) -> list[Status]:
+    """Published runs of the studies whose page or record is damaged."""
+    from robustbook import studies as present
+
+    found = [
+        status.of(project, run)
+        for study in studies or present.names()
+        for run in project.runs(study)
+    ]
+    return [each for each in found if each.state == "damaged"]
+
+
 def entries(project: Project, studies: Iterable[str] | None = None) -> list[Entry]:
     """Every claim of every study (or of those named), in the order in which the study
     declares them.

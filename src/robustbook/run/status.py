@@ -61,14 +61,22 @@ def of(project: Project, run: RunId) -> Status:
         return Status(
             run, "damaged", (f"the record is that of {record.study} {record.run}",)
         )
-    if records.sha256(page.read_bytes()) != record.page_digest:
+    try:
+        content = page.read_bytes()
+    except OSError as error:
+        return Status(run, "damaged", (f"the page cannot be read ({error.strerror})",))
+    if records.sha256(content) != record.page_digest:
         return Status(
             run, "damaged", ("the page is not the one its record belongs to",)
         )
     reasons = tuple(_changes(project, run, record))
     if reasons:
         return Status(run, "stale", reasons, record)
-    if clean.to_bytes(refreshed(project, run, record)) != page.read_bytes():
+    try:
+        present = clean.to_bytes(refreshed(project, run, record))
+    except (UserError, ValueError) as error:  # A page that only its digest says is one.
+        return Status(run, "damaged", (f"the page cannot be read: {error}",))
+    if present != content:
         return Status(run, "prose differs", ("its notebook has new text",), record)
     return Status(run, "fresh", (), record)
 
@@ -80,6 +88,7 @@ def _changes(project: Project, run: RunId, record: Record) -> list[str]:
         module = study_module(run.study)
         given = expected_overrides(project, run, record)
         current = parameters.validate(module.Parameters, given).model_dump(mode="json")
+        own = parameters.validate(module.Parameters, record.overrides)
     except UserError as error:
         return [str(error)]
     was, reasons = record.provenance, []
@@ -96,6 +105,8 @@ def _changes(project: Project, run: RunId, record: Record) -> list[str]:
                 else "default of parameter"
             )
             reasons.append(f"{kind} {name} changed")
+    if not reasons and own.model_dump(mode="json") != current:
+        reasons.append(f"it was given other parameters than the set {run.run}")
     if (
         not reasons
         and provenance.total(now.code, current, now.sources, was.data) != was.hash
@@ -130,7 +141,9 @@ def refreshed(project: Project, run: RunId, record: Record) -> Any:
     fresh.
     """
     source = notebook.read(project.notebook(run.study))
-    return clean.refresh(source, clean.read(project.page(run)), run, record.overrides)
+    model = study_module(run.study).Parameters
+    page = clean.read(project.page(run))
+    return clean.refresh(source, page, run, model, record.overrides)
 
 
 def refresh(project: Project, run: RunId, record: Record) -> None:

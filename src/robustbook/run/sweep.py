@@ -19,6 +19,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from robustbook import files
 from robustbook.errors import (
     BusyError,
     DamagedFileError,
@@ -246,7 +247,7 @@ def write(project: Project, plan: SweepPlan, left: Sequence[Member]) -> None:
         (folder / "done" / member.run).unlink(missing_ok=True)
         (folder / "failed" / member.run).unlink(missing_ok=True)
     content = {**asdict(plan), "pending": [member.run for member in left]}
-    publish.write_whole(
+    files.write_whole(
         folder / "plan.json", (json.dumps(content, indent=1) + "\n").encode()
     )
 
@@ -288,7 +289,7 @@ def member(project: Project, place: str, run: str) -> None:
     except (UserError, RunFailedError) as failure:
         failed = folder_of(project, place) / "failed" / run
         failed.parent.mkdir(parents=True, exist_ok=True)
-        publish.write_whole(failed, str(failure).encode())
+        files.write_whole(failed, str(failure).encode())
         raise
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from robustbook.errors import UnknownNameError
+from robustbook.files import write_whole
 from robustbook.results import VERDICTS
-from robustbook.run import publish, scoreboard, status, sweep_table
+from robustbook.run import scoreboard, status, sweep_table
 from robustbook.run.parameters import to_text
 from robustbook.run.project import REFERENCE, Project, RunId
 from robustbook.run.records import Record, sha256
@@ -59,7 +60,7 @@ def publish_all(
     paths = files(project, plan)
     paths["md"].parent.mkdir(parents=True, exist_ok=True)
     for kind, content in {**tables, "md": text.encode()}.items():
-        publish.write_whole(paths[kind], content)
+        write_whole(paths[kind], content)
     return paths["md"]
 
 

@@ -1,0 +1,210 @@
+"""Nothing that is read from a file runs as code or passes for what it is not: records,
+files of parameters, unfinished files.
+"""
+
+import json
+import os
+import subprocess
+
+import pytest
+from run_helpers import COMMAND
+
+from robustbook import files
+from robustbook.errors import DamagedFileError, UserError
+from robustbook.run import notebook, parameters, records, runner, status
+from robustbook.run.execute import SilentReporter
+from robustbook.run.project import RunId
+from robustbook.studies import get
+
+QUICK = RunId("tiny", "quick")
+
+
+def forge(project, **changes):
+    """Change a record and give it the digest that fits."""
+    path = project.record(QUICK)
+    content = json.loads(path.read_bytes()) | changes
+    content["digest"] = records.content_digest(content)
+    path.write_bytes(records.canonical(content))
+
+
+def robustbook(*words, **options):
+    """What a command says and how it ends."""
+    return subprocess.run(
+        [*COMMAND, *words], capture_output=True, timeout=60, check=False, **options
+    )
+
+
+def test_overrides_of_a_record_never_run_as_code(ran):
+    code = f"steps = open({str(ran.root / 'PWN')!r}, 'w') #"
+    forge(ran, overrides={code: 3})
+    assert status.of(ran, QUICK).state in ("stale", "damaged")
+    with pytest.raises(UserError):
+        runner.rerun(ran, QUICK, SilentReporter())
+    robustbook("refresh")
+    assert not (ran.root / "PWN").exists()
+    assert "PWN" not in ran.page(QUICK).read_text()
+
+
+@pytest.mark.parametrize("value", ["__import__('os')", [1], {"a": 1}, 10**30, True])
+def test_values_of_a_record_pass_the_gate_of_typed_ones(ran, value):
+    forge(ran, overrides={"steps": value})
+    assert status.of(ran, QUICK).state in ("stale", "damaged")
+    with pytest.raises(UserError):
+        runner.rerun(ran, QUICK, SilentReporter())
+
+
+def test_a_named_run_with_other_parameters_than_its_set_is_stale(ran):
+    forge(ran, overrides={"steps": 4})
+    found = status.of(ran, QUICK)
+    assert found.state == "stale"
+    assert "other parameters than the set quick" in str(found)
+
+
+def test_only_fields_of_the_study_are_written_into_a_cell():
+    from nbformat.v4 import new_code_cell, new_notebook
+
+    cell = new_code_cell("steps: int = 3", metadata={"tags": ["parameters"]})
+    node = new_notebook(cells=[cell])
+    with pytest.raises(UserError, match="unknown parameter"):
+        notebook.prepare(node, get("tiny").Parameters, {"stepz": 3})
+    for value in (object(), float("nan"), (1,), b"x", {1: 2}):
+        with pytest.raises(TypeError):
+            notebook.literal(value)
+
+
+@pytest.mark.parametrize("part", ["claims", "metrics"])
+@pytest.mark.parametrize("change", [lambda rows: [], lambda rows: rows + rows[:1]])
+def test_emptied_or_doubled_rows_are_damage(ran, part, change):
+    rows = json.loads(ran.record(QUICK).read_bytes())[part]
+    forge(ran, **{part: change(rows)})
+    with pytest.raises(DamagedFileError):
+        records.load(ran.record(QUICK))
+    assert status.of(ran, QUICK).state == "damaged"
+
+
+def test_a_claim_of_another_name_is_damage(ran):
+    rows = json.loads(ran.record(QUICK).read_bytes())["claims"]
+    forge(ran, claims=[{**rows[0], "id": "T9"}])
+    assert status.of(ran, QUICK).state == "damaged"
+
+
+def test_claims_names_a_damaged_record_and_fails(ran):
+    ran.record(QUICK).write_text("{")
+    done = robustbook("claims")
+    assert done.returncode == 1
+    assert b"tiny quick is left out: damaged" in done.stderr
+
+
+def test_a_page_that_is_a_folder_or_no_notebook_is_damage(ran):
+    page = ran.page(QUICK)
+    page.write_bytes(page.read_bytes()[:500])
+    forge(ran, page_digest=records.sha256(page.read_bytes()))
+    assert status.of(ran, QUICK).state == "damaged"
+    page.unlink()
+    page.mkdir()
+    assert status.of(ran, QUICK).state == "damaged"
+
+
+def test_an_empty_name_of_a_study_checks_nothing(ran):
+    for command in ("check", "claims"):
+        done = robustbook(command, "")
+        assert done.returncode == 2
+        assert done.stderr.startswith(b"error: ") and not done.stdout
+
+
+# Files of parameters
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("steps: !!int ''", "epsilon: !!float ''", "exact: !!bool x"),
+        *("note: !!timestamp x", "note: ! x", "budgets: !!set {1, 2}", "!!map {}"),
+        *("steps: " + "9" * 10_000, "steps: 0x" + "f" * 10_000, "steps: 0b_"),
+        *("note: 2001-99-99", "epsilon: ._", "[" * 100_000, "steps: *a"),
+    ],
+    ids=lambda text: text[:25],
+)
+def test_strange_yaml_is_one_clear_line(tmp_path, text):
+    path = tmp_path / "mine.yml"
+    path.write_text(text)
+    with pytest.raises(UserError) as caught:
+        parameters.validate(get("tiny").Parameters, parameters.from_file(path, "tiny"))
+    assert len(str(caught.value)) < 500
+
+
+def test_pipes_devices_and_folders_are_no_files_of_parameters(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/zero")
+    for path in (tmp_path / "pipe", tmp_path / "link", tmp_path):
+        with pytest.raises(UserError, match="no file of parameters"):
+            parameters.from_file(path, "tiny")
+
+
+def test_a_study_without_parameters_has_its_defaults(tmp_path):
+    path = tmp_path / "mine.yml"
+    path.write_text("tiny:\n")
+    assert parameters.from_file(path, "tiny") == {}
+
+
+def test_fractions_are_numbers(tmp_path):
+    model = get("tiny").Parameters
+    typed = parameters.from_typed(model, [("epsilon", "8/255")])
+    assert typed == {"epsilon": 8 / 255}
+    path = tmp_path / "mine.yml"
+    path.write_text("epsilon: 8/255\n")
+    found = parameters.parsed(model, parameters.from_file(path, "tiny"))
+    assert found == typed
+    for wrong in ("1/0", "1/", "/2", "1/2/3", "1/nan"):
+        with pytest.raises(UserError, match="epsilon"):
+            parameters.validate(model, {"epsilon": wrong})
+
+
+# Surroundings of a command
+
+
+def test_outputs_that_cannot_show_a_character_escape_it(ran):
+    surroundings = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = robustbook("describe", "tinü", env=surroundings)
+    assert done.returncode == 2
+    assert b"tin\\xfc" in done.stderr
+
+
+def test_closed_outputs_and_lost_folders_are_one_line(ran, tmp_path):
+    words = " ".join(COMMAND)
+    closed = subprocess.run(
+        ["sh", "-c", f"{words} list >&-"], capture_output=True, check=False
+    )
+    assert (closed.returncode, closed.stderr.count(b"\n")) == (2, 1)
+    lost = subprocess.run(
+        ["sh", "-c", f"mkdir d && cd d && rmdir ../d && {words} list"],
+        capture_output=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert (lost.returncode, lost.stderr.count(b"\n")) == (2, 1)
+
+
+# Unfinished files
+
+
+def test_what_a_killed_process_left_is_removed_and_links_are_not_followed(tmp_path):
+    target = tmp_path / "made.json"
+    left = tmp_path / f".made.json.abc{files.UNFINISHED}"
+    left.write_text("half")
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    (tmp_path / f".made.json.link{files.UNFINISHED}").symlink_to(victim)
+    files.write_whole(target, b"new")
+    assert target.read_bytes() == b"new"
+    assert victim.read_text() == "mine"
+    assert not left.exists()
+
+
+def test_a_file_that_another_process_writes_is_left_alone(tmp_path):
+    with files.unfinished(tmp_path / "one", b"1"):
+        files.write_whole(tmp_path / "two", b"2")
+    assert (tmp_path / "one").read_bytes() == b"1"
+    with pytest.raises(KeyError), files.unfinished(tmp_path / "three", b"3"):
+        raise KeyError
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "two"]
