@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-UNFINISHED = ".robustbook-new"
+UNFINISHED = ".unfinished-robustbook"
 """Files that are being written end so, beside the file that they will be."""
 
 
