@@ -2,7 +2,7 @@
 gradient attacks), then `gradient` (the attacks).
 
 Further attacks: `auto_attack` (the strong reference, made of `apgd` and `square`),
-`carlini_wagner`, `momentum`, `random_search`, `universal`, and `posterior` (on Bayesian
+`carlini_wagner`, `momentum`, `universal`, and `posterior` (on Bayesian
 networks). What is no attack: `interference`, `lowpass`, `masks` with the `baselines`
 that they show, and `pruning` (units removed).
 """

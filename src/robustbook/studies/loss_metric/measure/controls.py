@@ -17,7 +17,7 @@ from robustbook.models import Scale
 from robustbook.models.network import accuracy, compute_logits
 from robustbook.models.training import Training
 from robustbook.perturb.gradient import fgsm, pgd
-from robustbook.perturb.random_search import random_search
+from robustbook.perturb.square import square_attack
 from robustbook.results import Results
 from robustbook.stats import bootstrap_mean
 from robustbook.studies.loss_metric.measure.evaluation import (
@@ -246,7 +246,7 @@ def _measure_masked(pair: tuple[Network, Parameters]) -> dict[str, Array]:
         restarts=parameters.restarts,
     )
     without = _correct(model, _transferred(network, parameters, images, labels), labels)
-    searched = random_search(
+    searched = square_attack(
         model,
         images,
         labels,
