@@ -134,7 +134,7 @@ def publish(folder, study, run, overrides):
         run=run,
         overrides=overrides,
         parameters=studies.get(study).Parameters().model_dump(mode="json"),
-        metrics=[],
+        metrics=[Metric(name="psi", value=1.0)],
         claims=[
             ClaimRecord(
                 id=name,

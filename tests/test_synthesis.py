@@ -569,6 +569,7 @@ def test_same_quantities_are_read_from_both_records(tmp_path: Path) -> None:
     own = other.model_copy(
         update={
             "study": "synthesis",
+            "claims": load(ROOT / "book" / "studies" / "synthesis.json").claims,
             "metrics": [
                 Metric(
                     name="psi", value=value, factors={"kind": "natural", "seed": value}

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import math
 import numbers
+import sys
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Generator, Tensor
-from torch.nn import Module
 
 from robustbook.errors import UserError
+
+if TYPE_CHECKING:  # Torch is slow to import, and statistics ask here too.
+    from torch import Generator, Tensor
+    from torch.nn import Module
 
 
 class ArgumentError(UserError, ValueError):
@@ -35,7 +37,7 @@ class ArgumentError(UserError, ValueError):
 
 def told(given: object) -> str:
     """What was given, in at most 120 characters: tensors by type and shape."""
-    if isinstance(given, Tensor):
+    if _is_tensor(given):
         return (
             f"a {str(given.dtype).removeprefix('torch.')} tensor {tuple(given.shape)}"
         )
@@ -43,6 +45,11 @@ def told(given: object) -> str:
         return f"a {given.dtype} array {given.shape}"
     text = given if isinstance(given, str) else repr(given)
     return text if len(text) <= 120 else f"{text[:117]}..."
+
+
+def _is_tensor(given: object) -> TypeGuard[Tensor]:
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(given, torch.Tensor)
 
 
 # Tensors -----------------------------------------------------------------------------
@@ -53,7 +60,7 @@ def tensor(given: Tensor, name: str, *, dimensions: int | None = None) -> Tensor
 
     Raises ArgumentError if it is anything else.
     """
-    if not isinstance(given, Tensor):
+    if not _is_tensor(given):
         raise ArgumentError(name, "a tensor", type(given).__name__)
     if dimensions is not None and given.dim() != dimensions:
         raise ArgumentError(name, f"a tensor of {dimensions} dimensions", given)
@@ -69,6 +76,8 @@ def _finite(given: Tensor) -> bool:
     """Whether all entries are finite. The sum is, if they are and do not overflow,
     and is the fastest to look at.
     """
+    import torch
+
     total = float(given.sum())
     return math.isfinite(total) or bool(torch.isfinite(given).all())
 
@@ -79,8 +88,10 @@ def images(given: Tensor, name: str = "images") -> Tensor:
     Raises ArgumentError if they are anything else; integer images are refused, since
     what looks like 0..255 there would be a budget of another unit.
     """
-    if not isinstance(given, Tensor) or given.dim() != 4:
-        what = given if isinstance(given, Tensor) else type(given).__name__
+    import torch
+
+    if not _is_tensor(given) or given.dim() != 4:
+        what = given if _is_tensor(given) else type(given).__name__
         raise ArgumentError(name, "a tensor (N, C, H, W)", what)
     if not given.numel():
         raise ArgumentError(name, "at least one image with pixels", given)
@@ -98,23 +109,29 @@ def labels(
 
     Raises ArgumentError for another shape (one-hot, (N, 1)), type or range.
     """
+    import torch
+
     count = len(images)
-    if not isinstance(given, Tensor) or given.shape != (count,):
-        what = given if isinstance(given, Tensor) else type(given).__name__
+    if not _is_tensor(given) or given.shape != (count,):
+        what = given if _is_tensor(given) else type(given).__name__
         raise ArgumentError(name, f"a tensor ({count},), one label an image", what)
     return _classes(given, classes, name).to(images.device, torch.int64)
 
 
 def labels_of(given: Tensor, logits: Tensor, *, name: str = "labels") -> Tensor:
     """Labels (...) of `logits` (..., K) as int64; errors as in `labels`."""
-    if not isinstance(given, Tensor) or given.shape != logits.shape[:-1]:
-        what = given if isinstance(given, Tensor) else type(given).__name__
+    import torch
+
+    if not _is_tensor(given) or given.shape != logits.shape[:-1]:
+        what = given if _is_tensor(given) else type(given).__name__
         shape = tuple(logits.shape[:-1])
         raise ArgumentError(name, f"a tensor {shape}, one label a row of logits", what)
     return _classes(given, logits.shape[-1], name).to(logits.device, torch.int64)
 
 
 def _classes(given: Tensor, classes: int | None, name: str) -> Tensor:
+    import torch
+
     if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool:
         raise ArgumentError(name, "of an integer type", given)
     low, high = (int(end) for end in torch.aminmax(given))
@@ -130,7 +147,9 @@ def mask(given: Tensor, name: str, shape: Iterable[int] | None = None) -> Tensor
 
     Raises ArgumentError for other values or another shape.
     """
-    if not isinstance(given, Tensor):
+    import torch
+
+    if not _is_tensor(given):
         raise ArgumentError(name, "a tensor", type(given).__name__)
     if shape is not None and given.shape != tuple(shape):
         raise ArgumentError(name, f"a mask of shape {tuple(shape)}", given)
@@ -141,6 +160,8 @@ def mask(given: Tensor, name: str, shape: Iterable[int] | None = None) -> Tensor
 
 def network(given: Module, name: str = "model") -> Module:
     """A network, as far as can be said before it is run: an `nn.Module`."""
+    from torch.nn import Module
+
     if not isinstance(given, Module):
         raise ArgumentError(name, "an nn.Module", type(given).__name__)
     return given
@@ -153,7 +174,7 @@ def logits(
 
     Raises ArgumentError if they are anything else, or have not `classes` columns.
     """
-    if not isinstance(given, Tensor):
+    if not _is_tensor(given):
         raise ArgumentError(f"the output of {name}", "a tensor", type(given).__name__)
     if given.dim() != 2 or len(given) != count or given.shape[1] < 2:
         allowed = f"logits ({count}, K) of K >= 2 classes"
@@ -169,6 +190,8 @@ def logits(
 
 def generator(given: Generator, name: str = "generator") -> Generator:
     """A `torch.Generator`, since nothing here draws unseeded numbers."""
+    from torch import Generator
+
     if not isinstance(given, Generator):
         raise ArgumentError(name, "a torch.Generator", type(given).__name__)
     return given
@@ -191,7 +214,9 @@ def real(
 
     Raises ArgumentError for anything else, True and False among them.
     """
-    number = given.item() if isinstance(given, Tensor | np.generic) else given
+    number = (
+        given.item() if isinstance(given, np.generic) or _is_tensor(given) else given
+    )
     limits = _limits(at_least=at_least, above=above, at_most=at_most, below=below)
     allowed = f"a finite number{limits}"
     if isinstance(number, bool) or not isinstance(number, numbers.Real):
@@ -210,7 +235,9 @@ def whole(
 
     Raises ArgumentError for anything else, True and False among them.
     """
-    number = given.item() if isinstance(given, Tensor | np.generic) else given
+    number = (
+        given.item() if isinstance(given, np.generic) or _is_tensor(given) else given
+    )
     low = -math.inf if at_least is None else at_least
     high = math.inf if at_most is None else at_most
     allowed = f"a whole number{_limits(at_least=low, at_most=high)}"
@@ -239,7 +266,7 @@ def budget(
 
     Raises ArgumentError if it is negative, not finite or of another shape.
     """
-    if isinstance(given, Tensor) and given.dim():
+    if _is_tensor(given) and given.dim():
         if given.shape != (len(images),):
             raise ArgumentError(name, f"one number or a tensor ({len(images)},)", given)
         given = tensor(given, name).to(images)

@@ -22,7 +22,7 @@ PACKAGE = "robustbook"
 STUDIES = f"{PACKAGE}.studies"
 ROOMS = (
     *("data", "models", "bayes", "perturb", "measure", "studies"),
-    *("checks", "results", "stats", "workers"),
+    *("checks", "draws", "results", "stats", "workers"),
 )
 """Folders and modules of the package that compute. How runs, pages and plots are made
 changes no number.

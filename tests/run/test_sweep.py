@@ -13,12 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from run_helpers import contents, edit
 from test_records import make_record
 
-from robustbook import cli
+from robustbook import cli, files
 from robustbook.errors import UserError
 from robustbook.results import Metric
 from robustbook.run import (
     parameters,
-    publish,
     records,
     side_by_side,
     status,
@@ -438,11 +437,11 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "f"
     path.write_text("old")
     monkeypatch.setattr(
-        publish.os,
+        files.os,
         "replace",
         lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")),
     )
     with pytest.raises(OSError, match="No space"):
-        publish.write_whole(path, b"new")
+        files.write_whole(path, b"new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]

@@ -72,6 +72,9 @@ def of(project: Project, run: RunId) -> Status:
     reasons = tuple(_changes(project, run, record))
     if reasons:
         return Status(run, "stale", reasons, record)
+    declared = sorted(claim.id for claim in study_module(run.study).CLAIMS)
+    if sorted(claim.id for claim in record.claims) != declared:
+        return Status(run, "damaged", ("its claims are not those of its study",))
     try:
         present = clean.to_bytes(refreshed(project, run, record))
     except (UserError, ValueError) as error:  # A page that only its digest says is one.
