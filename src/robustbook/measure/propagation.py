@@ -4,10 +4,11 @@ network, or of S posterior samples at once.
 Read `Box` and `layers` first, then `Affine` and `Rectifier` (how a layer takes a box
 through), then `Propagation`, which bounds forms of the output with them.
 
-All is rounded outwards, so that bounds hold for the exact network and for the one that
-runs in floating point. Sums of n products lose about sqrt(n) units of rounding of the
-sum of their sizes, as errors of either sign do (Higham and Mary 2019); what a large
-bias swallows is bounded by n units (Higham 2002, section 3.1).
+All is rounded outwards by an estimate of the rounding, no worst case: sums of n
+products lose about sqrt(n) units of the sum of their sizes where errors have either
+sign (Higham and Mary 2019), and up to n where all have one, which this does not cover;
+what a large bias swallows is bounded by n units (Higham 2002, section 3.1). In float64
+the difference is of no account.
 """
 
 from __future__ import annotations
