@@ -51,7 +51,7 @@ from robustbook.studies.bnn_attacks import figures, networks, rows
 from robustbook.studies.bnn_attacks.measure import evaluation
 
 style.use_style()
-results = Results()
+results = Results(rows=study.ROWS)
 
 # %% [markdown]
 # ## Parameters

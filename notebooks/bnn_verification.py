@@ -63,7 +63,7 @@ from robustbook.workers import start_workers
 
 start_workers()
 style.use_style()
-results = Results()
+results = Results(rows=study.ROWS)
 
 # %% [markdown]
 # ## Parameters

@@ -59,7 +59,7 @@ from robustbook.studies.loss_metric import exercises as checks
 from robustbook.studies.loss_metric.measure import controls, evaluation, landscape
 
 style.use_style()
-results = Results()
+results = Results(rows=study.ROWS)
 
 # %% [markdown]
 # ## Parameters

@@ -74,7 +74,7 @@ from robustbook.studies.mammogram_perturbations.measure import (
 )
 
 style.use_style()
-results = Results()
+results = Results(rows=study.ROWS)
 
 # %% [markdown]
 # ## Parameters

@@ -86,7 +86,7 @@ from robustbook.studies.saliency_baselines.networks import image_sets, tasks
 from robustbook.workers import map_in_workers
 
 style.use_style()
-results, timing = Results(), {}
+results, timing = Results(rows=study.ROWS), {}
 
 # %% [markdown]
 # ## Parameters

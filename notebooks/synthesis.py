@@ -55,7 +55,7 @@ from robustbook.studies.synthesis import claims, figures, measure, networks, row
 from robustbook.studies.synthesis import exercises as checks
 
 style.use_style()
-results = Results()
+results = Results(rows=study.ROWS)
 
 # %% [markdown]
 # ## Parameters

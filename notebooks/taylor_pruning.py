@@ -85,7 +85,7 @@ from robustbook.studies.taylor_pruning.networks import BATCH, load_images, tasks
 from robustbook.workers import map_in_workers
 
 style.use_style()
-results, timing = Results(), {}
+results, timing = Results(rows=study.ROWS), {}
 
 # %% [markdown]
 # ## Parameters

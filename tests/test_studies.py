@@ -1,14 +1,14 @@
 """Every study has the shape that `studies.protocol` describes, and says things once."""
 
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from robustbook import page, studies
 from robustbook.results import Results, UndeclaredRowError
-from robustbook.run import notebook, records
+from robustbook.run import notebook, records, status
 from robustbook.run.parameters import describe
+from robustbook.run.project import REFERENCE, Project, RunId
 from robustbook.studies import protocol
 
 ROOT = Path(__file__).parents[1]
@@ -55,13 +55,13 @@ def test_every_study_has_the_same_rooms_and_no_other(study: str) -> None:
         if path.stem not in ("__init__", "__pycache__")
     }
     assert found == set(protocol.ROOMS)
-    for name in ("TITLE", "CLAIMS", "Parameters"):
+    for name in ("TITLE", "CLAIMS", "ROWS", "Parameters"):
         assert hasattr(studies.get(study), name)
 
 
 @pytest.mark.parametrize("study", NAMES)
 def test_a_record_holds_declared_rows_alone(study: str) -> None:
-    rows = import_module(f"robustbook.studies.{study}.rows").ROWS
+    rows = studies.get(study).ROWS
     assert len({row.name for row in rows}) == len(rows)
     metrics = records.load(ROOT / "book" / "studies" / f"{study}.json").metrics
     assert len(Results(metrics, rows=rows)) == len(metrics)
@@ -70,3 +70,21 @@ def test_a_record_holds_declared_rows_alone(study: str) -> None:
         Results([renamed, *metrics[1:]], rows=rows)
     with pytest.raises(UndeclaredRowError, match="no factor"):
         Results(rows=rows).select(metrics[0].name, colour="red")
+
+
+@pytest.mark.parametrize("study", NAMES)
+def test_a_record_with_a_renamed_row_is_damaged(study: str, tmp_path: Path) -> None:
+    project, run = Project(tmp_path), RunId(study, REFERENCE)
+    project.page(run).parent.mkdir(parents=True)
+    project.page(run).write_bytes(b"a page")
+    record = records.load(ROOT / "book" / "studies" / f"{study}.json").model_copy(
+        update={"page_digest": records.sha256(b"a page")}
+    )
+    first, *others = record.metrics
+    renamed = first.model_copy(update={"name": "renamed"})
+    project.record(run).write_bytes(
+        record.model_copy(update={"metrics": [renamed, *others]}).to_bytes()
+    )
+    found = status.of(project, run)
+    assert found.state == "damaged"
+    assert "declares no row 'renamed'" in str(found)

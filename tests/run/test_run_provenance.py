@@ -9,7 +9,7 @@ import robustbook
 from robustbook import studies
 from robustbook.errors import UnknownNameError, UserError
 from robustbook.run import project as projects
-from robustbook.run import provenance, records, status
+from robustbook.run import provenance, records, scoreboard, status
 from robustbook.run.project import Project, RunId
 
 QUICK = RunId("tiny", "quick")
@@ -162,6 +162,20 @@ def test_a_record_in_the_wrong_place_is_damaged(ran):
     ran.page(QUICK).rename(ran.page(other))
     ran.record(QUICK).rename(ran.record(other))
     assert "the record is that of tiny quick" in str(status.of(ran, other))
+
+
+def test_a_record_that_lost_rows_of_a_verdict_is_damaged_and_claims_say_so(ran):
+    record = records.load(ran.record(QUICK))
+    left = [metric for metric in record.metrics if metric.name != "mean"]
+    assert len(left) < len(record.metrics)
+    ran.record(QUICK).write_bytes(
+        record.model_copy(update={"metrics": left}).to_bytes()
+    )
+    said = "damaged: the record lost a row of claim T1: expected one metric 'mean'"
+    assert said in str(status.of(ran, QUICK))
+    (entry,) = scoreboard.entries(ran)
+    assert (entry.verdict, entry.state) == ("in preparation", "damaged")
+    assert said in entry.evidence
 
 
 def test_a_record_whose_hash_was_altered_is_stale(ran):

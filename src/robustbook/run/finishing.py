@@ -61,11 +61,14 @@ def finish(
 
     `timing` holds measured seconds by name; comparisons leave it out. Under the runner
     the record is also written to the file that ROBUSTBOOK_RECORD names; in plain
-    JupyterLab nothing is written.
+    JupyterLab nothing is written. UndeclaredRowError where the study does not declare a
+    row of the results.
     """
     from robustbook import studies
     from robustbook.run import provenance
 
+    module = studies.get(study)
+    results = Results(results, rows=module.ROWS)
     values = parameters.model_dump(mode="json")
     record = Record(
         study=study,
@@ -73,7 +76,7 @@ def finish(
         overrides={},
         parameters=values,
         metrics=list(results),
-        claims=[judged(claim, results) for claim in studies.get(study).CLAIMS],
+        claims=[judged(claim, results) for claim in module.CLAIMS],
         provenance=provenance.of_this_process(study, values, digests(data)),
         timing=dict(timing or {}),
     )

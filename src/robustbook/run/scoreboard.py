@@ -58,8 +58,9 @@ class Entry:
 
     A study of our own has no `paper`: its claims are questions, and "reproduced" there
     reads "held". A claim without a run is `in preparation`: its `run` is None and its
-    evidence empty. `rows` are the metric rows that the rule read, where today's rule on
-    the record's rows gives the verdict that the record has.
+    evidence empty, or what damaged its records. `rows` are the metric rows that the
+    rule read, where today's rule on the record's rows gives the verdict that the record
+    has.
     """
 
     study: str
@@ -168,10 +169,14 @@ def _of_study(project: Project, study: str) -> list[Entry]:
     }
     found = shown(project, study)
     if found is None or found.record is None:
-        return [
-            Entry(**common, **_words(claim), verdict=IN_PREPARATION)
-            for claim in module.CLAIMS
-        ]
+        runs = [status.of(project, run) for run in status.all_runs(project, study)]
+        damage = [f"{one.run.run}: {one}" for one in runs if one.state == "damaged"]
+        common |= {
+            "verdict": IN_PREPARATION,
+            "state": "damaged" if damage else "",
+            "evidence": "; ".join(damage),
+        }
+        return [Entry(**common, **_words(claim)) for claim in module.CLAIMS]
     record, declared = found.record, {claim.id: claim for claim in module.CLAIMS}
     where: dict[str, Any] = {
         "run": found.run.run,

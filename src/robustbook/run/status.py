@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Literal
 
 from robustbook.errors import UnknownNameError, UserError
+from robustbook.results import Results, UnmeasuredError
 from robustbook.run import clean, notebook, parameters, provenance, publish, records
 from robustbook.run.project import QUICK, REFERENCE, Project, RunId
 from robustbook.run.records import Record
@@ -69,12 +71,20 @@ def of(project: Project, run: RunId) -> Status:
         return Status(
             run, "damaged", ("the page is not the one its record belongs to",)
         )
+    try:
+        rows = Results(record.metrics, rows=study_module(run.study).ROWS)
+    except UserError as error:
+        return Status(run, "stale", (str(error),), record)
+    except ValueError as error:
+        return Status(run, "damaged", (f"the record holds a wrong row: {error}",))
     reasons = tuple(_changes(project, run, record))
     if reasons:
         return Status(run, "stale", reasons, record)
     declared = sorted(claim.id for claim in study_module(run.study).CLAIMS)
     if sorted(claim.id for claim in record.claims) != declared:
         return Status(run, "damaged", ("its claims are not those of its study",))
+    if lost := tuple(_lost(record, rows)):
+        return Status(run, "damaged", lost)
     try:
         present = clean.to_bytes(refreshed(project, run, record))
     except (UserError, ValueError) as error:  # A page that only its digest says is one.
@@ -82,6 +92,21 @@ def of(project: Project, run: RunId) -> Status:
     if present != content:
         return Status(run, "prose differs", ("its notebook has new text",), record)
     return Status(run, "fresh", (), record)
+
+
+def _lost(record: Record, rows: Results) -> Iterator[str]:
+    """What the claims of a record were judged by and its rows lack; its rules must be
+    today's.
+    """
+    judged = {claim.id: claim.verdict for claim in record.claims}
+    for claim in study_module(record.study).CLAIMS:
+        try:
+            claim.judge(rows)
+        except UnmeasuredError as error:
+            if judged.get(claim.id) != "not tested at this scale":
+                yield f"the record lost a row of claim {claim.id}: {error.args[0]}"
+        except (LookupError, ValueError):
+            continue
 
 
 def _changes(project: Project, run: RunId, record: Record) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 if TYPE_CHECKING:
-    from robustbook.results import Claim
+    from robustbook.results import Claim, Row
 
 ROOMS = (
     "parameters",
@@ -31,10 +31,14 @@ with one module a question.
 class Study(Protocol):
     """What the package of a study says; one that reproduces a paper also has `PAPER`,
     its key in `book/references.bib`.
+
+    `ROWS` declares every row of its records. It stands in a module that imports nothing
+    slow, since commands hold records to it: `claims` where `rows` computes.
     """
 
     TITLE: str
     CLAIMS: tuple[Claim, ...]
+    ROWS: tuple[Row, ...]
     Parameters: type[BaseParameters]
 
 

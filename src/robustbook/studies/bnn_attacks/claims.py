@@ -10,7 +10,42 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from robustbook.results import Claim, Judgement, Metric, Results, Verdict
+from robustbook.results import Claim, Judgement, Metric, Results, Row, Verdict
+
+ROWS = (
+    Row("seeds", "", ""),
+    Row("images", "", "dataset title"),
+    Row("clean accuracy", "share", "dataset network"),
+    Row("accuracy under attack", "share", "attack budget dataset network way"),
+    Row("clean accuracy lead", "share", "dataset network over_network"),
+    Row("relative spread", "", "dataset layer network"),
+    Row("variational bound", "nats per training image", "dataset network seed"),
+    Row("balance of deviations", "", "dataset layer network seed"),
+    Row("predictive variance", "", "dataset network"),
+    Row("mutual information when clean", "nats", "dataset network"),
+    Row("lead under attack", "share", "dataset first over_network way"),
+    Row("lead under attack, all images", "share", "dataset first over_network way"),
+    Row("mean accuracy under interference", "share", "dataset network"),
+    Row(
+        "accuracy under interference", "share", "dataset interference network severity"
+    ),
+    Row("lead under interference", "share", "dataset interference over_network"),
+    Row("C&W L2 found", "share", "dataset network way"),
+    Row("C&W L2 distance", "pixel units", "dataset network way"),
+    Row("alarm weight", "", "dataset network seed"),
+    Row("AUROC", "", "dataset inputs network score"),
+    Row("AUROC lead over max-softmax", "", "dataset inputs"),
+    Row("check: EOT less transfer", "share", "budget dataset network"),
+    Row("accuracy by samples in the gradient", "share", "dataset samples"),
+    Row(
+        "check: EOT from a random start less transfer",
+        "share",
+        "dataset network samples",
+    ),
+    Row("check: accuracy at a large budget", "share", "dataset"),
+    Row("check: AUROC of two sets of clean images", "", "dataset"),
+)
+"""Every row that the study measures: name, unit and the factors that it varies over."""
 
 MINIMAL_SEEDS = 3
 AHEAD = 0.02

@@ -19,7 +19,7 @@ from robustbook import stats
 from robustbook.errors import ParameterError
 from robustbook.perturb.interference import KINDS as INTERFERENCES
 from robustbook.perturb.interference import SEVERITIES
-from robustbook.results import Metric, Results, Row
+from robustbook.results import Metric, Results
 from robustbook.stats import Interval
 from robustbook.studies.bnn_attacks.claims import BNN, CNN, PENALISED, SECOND, rounded
 from robustbook.studies.bnn_attacks.measure.evaluation import (
@@ -29,42 +29,6 @@ from robustbook.studies.bnn_attacks.measure.evaluation import (
     Measured,
 )
 from robustbook.studies.bnn_attacks.networks import KINDS, POSTERIORS, VARIATIONAL
-
-ROWS = (
-    Row("seeds", "", ""),
-    Row("images", "", "dataset title"),
-    Row("clean accuracy", "share", "dataset network"),
-    Row("accuracy under attack", "share", "attack budget dataset network way"),
-    Row("clean accuracy lead", "share", "dataset network over_network"),
-    Row("relative spread", "", "dataset layer network"),
-    Row("variational bound", "nats per training image", "dataset network seed"),
-    Row("balance of deviations", "", "dataset layer network seed"),
-    Row("predictive variance", "", "dataset network"),
-    Row("mutual information when clean", "nats", "dataset network"),
-    Row("lead under attack", "share", "dataset first over_network way"),
-    Row("lead under attack, all images", "share", "dataset first over_network way"),
-    Row("mean accuracy under interference", "share", "dataset network"),
-    Row(
-        "accuracy under interference", "share", "dataset interference network severity"
-    ),
-    Row("lead under interference", "share", "dataset interference over_network"),
-    Row("C&W L2 found", "share", "dataset network way"),
-    Row("C&W L2 distance", "pixel units", "dataset network way"),
-    Row("alarm weight", "", "dataset network seed"),
-    Row("AUROC", "", "dataset inputs network score"),
-    Row("AUROC lead over max-softmax", "", "dataset inputs"),
-    Row("check: EOT less transfer", "share", "budget dataset network"),
-    Row("accuracy by samples in the gradient", "share", "dataset samples"),
-    Row(
-        "check: EOT from a random start less transfer",
-        "share",
-        "dataset network samples",
-    ),
-    Row("check: accuracy at a large budget", "share", "dataset"),
-    Row("check: AUROC of two sets of clean images", "", "dataset"),
-)
-"""Every row that the study measures: name, unit and the factors that it varies over."""
-
 
 Array = npt.NDArray[np.float64]
 RESAMPLES = 2000

@@ -4,8 +4,9 @@
 
 from robustbook.studies.bnn_verification.claims import CLAIMS
 from robustbook.studies.bnn_verification.parameters import Parameters
+from robustbook.studies.bnn_verification.rows import ROWS
 
 TITLE = "Statistical guarantees for Bayesian networks"
 PAPER = "cardelli2019statistical"
 
-__all__ = ["CLAIMS", "PAPER", "TITLE", "Parameters"]
+__all__ = ["CLAIMS", "PAPER", "ROWS", "TITLE", "Parameters"]

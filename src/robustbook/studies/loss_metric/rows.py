@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from robustbook.plots import style
-from robustbook.results import Results, Row
+from robustbook.results import Results
 from robustbook.stats import (
     Interval,
     bootstrap,
@@ -43,85 +43,6 @@ from robustbook.studies.loss_metric.measure.landscape import (
     mean_slope,
 )
 from robustbook.studies.loss_metric.parameters import Parameters
-
-ROWS = (
-    Row("decision surface agreement", "share of cells", "classes"),
-    Row(
-        "smallest cross-entropy threshold error",
-        "share of cells",
-        "classes images networks",
-    ),
-    Row("planes where cross-entropy errs", "share of planes", "classes"),
-    Row("clean accuracy", "share", "architecture dataset seed training"),
-    Row(
-        "clean accuracy, whole test set", "share", "architecture dataset seed training"
-    ),
-    Row("strong robust accuracy", "share", "architecture dataset seed training"),
-    Row("minimal distance", "pixel units", "architecture dataset seed training"),
-    Row("CLEVER", "pixel units", "architecture dataset seed training"),
-    Row("robust accuracy", "share", "architecture attack budget dataset seed training"),
-    Row("median psi", "1/nats", "architecture ascent budget dataset seed training"),
-    Row("kind: clean accuracy", "share", "architecture dataset training"),
-    Row(
-        "kind: clean accuracy, whole test set", "share", "architecture dataset training"
-    ),
-    Row("kind: strong robust accuracy", "share", "architecture dataset training"),
-    Row("kind: minimal distance", "pixel units", "architecture dataset training"),
-    Row("kind: attained divergence", "nats", "architecture dataset training"),
-    Row("kind: median psi", "1/nats", "architecture dataset training"),
-    Row("kind: mean psi", "1/nats", "architecture dataset training"),
-    Row("psi attained (upper end)", "1/nats", "architecture budget dataset training"),
-    Row(
-        "psi certified (lower end)",
-        "1/nats",
-        "architecture budget dataset method training",
-    ),
-    Row(
-        "images whose bracket is violated",
-        "images",
-        "architecture budget dataset training",
-    ),
-    Row(
-        "slope of S",
-        "per pixel unit",
-        "architecture dataset direction logits seed training",
-    ),
-    Row(
-        "distance to S = 0",
-        "pixel units",
-        "architecture dataset direction seed training",
-    ),
-    Row("seeds where boundary distances are ordered", "seeds", "direction"),
-    Row("seeds where slopes are ordered", "seeds", "direction logits"),
-    Row("psi attained over its sound lower bound", "", "budget images"),
-    Row("rank agreement", "", "measure reference"),
-    Row("rank agreement gain", "", "over_measure reference"),
-    Row("rank stability", "", "measure settings"),
-    Row("rank stability gain", "", "over_measure"),
-    Row("rank stability of a part", "", "measure part settings"),
-    Row("rank stability gain of a part", "", "over_measure part"),
-    Row("rank stability with other step sizes", "", "measure settings"),
-    Row("networks without robust accuracy", "networks", "attack budget"),
-    Row("passes to rank quality", "passes per image", "measure never"),
-    Row("rank agreement at cost", "", "measure passes steps"),
-    Row("difference of passes to rank quality", "passes per image", ""),
-    Row("largest relative change of psi under scaling", "", "logits precision"),
-    Row("median psi without normalisation", "1/nats", "scale"),
-    Row("ratio of median psi between scales", "", "logits"),
-    Row("FGSM accuracy of scaled logits", "share", "scale"),
-    Row("largest fall of the divergence with more search", "nats", ""),
-    Row("psi at long over usual ascent", "", "long networks usual"),
-    Row("clean accuracy of masked", "share", "network"),
-    Row("white-box robust accuracy", "share", "network"),
-    Row("robust accuracy without gradients", "share", "network"),
-    Row("psi of masked over natural", "", "network"),
-    Row("white-box robust accuracy of divided logits", "share", "network temperature"),
-    Row("second zoo: rank agreement", "", "measure reference"),
-    Row("second zoo: seeds where distance to S = 0 is ordered", "seeds", ""),
-    Row("second zoo: seeds where slope of S is ordered", "seeds", ""),
-)
-"""Every row that the study measures: name, unit and the factors that it varies over."""
-
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]

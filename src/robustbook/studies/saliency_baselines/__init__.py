@@ -2,8 +2,9 @@
 
 from robustbook.studies.saliency_baselines.claims import CLAIMS
 from robustbook.studies.saliency_baselines.parameters import Parameters
+from robustbook.studies.saliency_baselines.rows import ROWS
 
 TITLE = "How much of a saliency map is the baseline?"
 PAPER = "brunke2021evaluating"
 
-__all__ = ["CLAIMS", "PAPER", "TITLE", "Parameters"]
+__all__ = ["CLAIMS", "PAPER", "ROWS", "TITLE", "Parameters"]

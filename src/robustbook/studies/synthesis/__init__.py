@@ -4,9 +4,9 @@ about another.
 A study of our own: no paper is reproduced, so there is no `PAPER`.
 """
 
-from robustbook.studies.synthesis.claims import CLAIMS
+from robustbook.studies.synthesis.claims import CLAIMS, ROWS
 from robustbook.studies.synthesis.parameters import Parameters
 
 TITLE = "One zoo under six lenses"
 
-__all__ = ["CLAIMS", "TITLE", "Parameters"]
+__all__ = ["CLAIMS", "ROWS", "TITLE", "Parameters"]

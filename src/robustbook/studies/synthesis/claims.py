@@ -7,7 +7,38 @@ No paper states them: they have no published value, and thresholds are this book
 
 from __future__ import annotations
 
-from robustbook.results import Claim, Judgement, Metric, Results, UnmeasuredError
+from robustbook.results import Claim, Judgement, Metric, Results, Row, UnmeasuredError
+
+ROWS = (
+    Row("networks", "", "count"),
+    Row("robust accuracy", "share", "kind seed"),
+    Row("psi", "1/nats", "kind seed"),
+    Row("sound psi", "1/nats", "kind seed"),
+    Row("certified share", "share", "kind seed"),
+    Row("saliency stability", "Spearman's rho", "kind seed"),
+    Row("low-pass loss", "share", "kind seed"),
+    Row("prunable share", "share", "kind seed"),
+    Row("clean accuracy", "share", "kind seed"),
+    Row("decisions certified", "share", "kind radius seed"),
+    Row("decisions unmoved by PGD", "share", "kind radius seed"),
+    Row("psi, proved end", "1/nats", "kind radius seed"),
+    Row("psi, attained end", "1/nats", "kind radius seed"),
+    Row("images that break a bracket", "", "kind seed"),
+    Row("alarm under attack", "AUROC", "kind seed"),
+    Row("evidence lower bound", "nats per image", "kind seed"),
+    Row("balance of deviations", "", "kind layer seed"),
+    Row("rank correlation", "", "first second"),
+    Row("rank correlation over families", "", "first second"),
+    Row("within-kind rank correlation", "", "first second"),
+    Row("partial rank correlation", "", "first given second"),
+    Row("rank correlation without the Bayesian kind", "", "first second"),
+    Row("partial rank correlation without the Bayesian kind", "", "first given second"),
+    Row("agreement of two seeds", "", "lens"),
+    Row("psi after pruning over before", "ratio", "kind parent share"),
+    Row("accuracy lost by pruning", "share", "kind parent share"),
+    Row("largest psi ratio between seeds", "ratio", ""),
+)
+"""Every row that the study measures: name, unit and the factors that it varies over."""
 
 STRONG = 0.5
 """A rank correlation beyond which we call two measures alike."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from robustbook import stats
 from robustbook.measure import rank_agreement
 from robustbook.measure.uncertainty import auroc
-from robustbook.results import Metric, Results, Row
+from robustbook.results import Metric, Results
 from robustbook.stats import Drawn, Interval
 from robustbook.studies.synthesis import networks
 from robustbook.studies.synthesis.claims import (
@@ -33,38 +33,6 @@ from robustbook.studies.synthesis.claims import (
 )
 from robustbook.studies.synthesis.measure import RADII, Measured, prunable_share
 from robustbook.studies.synthesis.parameters import Parameters
-
-ROWS = (
-    Row("networks", "", "count"),
-    Row("robust accuracy", "share", "kind seed"),
-    Row("psi", "1/nats", "kind seed"),
-    Row("sound psi", "1/nats", "kind seed"),
-    Row("certified share", "share", "kind seed"),
-    Row("saliency stability", "Spearman's rho", "kind seed"),
-    Row("low-pass loss", "share", "kind seed"),
-    Row("prunable share", "share", "kind seed"),
-    Row("clean accuracy", "share", "kind seed"),
-    Row("decisions certified", "share", "kind radius seed"),
-    Row("decisions unmoved by PGD", "share", "kind radius seed"),
-    Row("psi, proved end", "1/nats", "kind radius seed"),
-    Row("psi, attained end", "1/nats", "kind radius seed"),
-    Row("images that break a bracket", "", "kind seed"),
-    Row("alarm under attack", "AUROC", "kind seed"),
-    Row("evidence lower bound", "nats per image", "kind seed"),
-    Row("balance of deviations", "", "kind layer seed"),
-    Row("rank correlation", "", "first second"),
-    Row("rank correlation over families", "", "first second"),
-    Row("within-kind rank correlation", "", "first second"),
-    Row("partial rank correlation", "", "first given second"),
-    Row("rank correlation without the Bayesian kind", "", "first second"),
-    Row("partial rank correlation without the Bayesian kind", "", "first given second"),
-    Row("agreement of two seeds", "", "lens"),
-    Row("psi after pruning over before", "ratio", "kind parent share"),
-    Row("accuracy lost by pruning", "share", "kind parent share"),
-    Row("largest psi ratio between seeds", "ratio", ""),
-)
-"""Every row that the study measures: name, unit and the factors that it varies over."""
-
 
 Array = NDArray[np.float64]
 Places = NDArray[np.intp]

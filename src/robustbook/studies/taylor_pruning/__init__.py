@@ -4,8 +4,9 @@
 
 from robustbook.studies.taylor_pruning.claims import CLAIMS
 from robustbook.studies.taylor_pruning.parameters import Parameters
+from robustbook.studies.taylor_pruning.rows import ROWS
 
 TITLE = "Which filter can go?"
 PAPER = "molchanov2019importance"
 
-__all__ = ["CLAIMS", "PAPER", "TITLE", "Parameters"]
+__all__ = ["CLAIMS", "PAPER", "ROWS", "TITLE", "Parameters"]
