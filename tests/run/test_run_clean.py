@@ -143,7 +143,11 @@ def test_new_text_reaches_the_page_without_a_run(ran, monkeypatch):
     monkeypatch.setattr(runner, "compute", None)
     before = status.of(ran, QUICK).record
     edit(ran.notebook("tiny"), "Does it run?", "Does it walk?")
-    edit(ran.notebook("tiny"), "results = Results()", "results = Results()  # the rows")
+    edit(
+        ran.notebook("tiny"),
+        "results = Results(rows=study.ROWS)",
+        "results = Results(rows=study.ROWS)  # the rows",
+    )
     assert status.of(ran, QUICK).state == "prose differs"
     old = clean.read(ran.page(QUICK))
     assert runner.perform(ran, QUICK, {}, execute.SilentReporter()) == "refreshed"

@@ -64,7 +64,7 @@ def test_a_quick_run_is_made_once_and_asked_for_again_when_its_inputs_change(
 
     edit(
         project.notebook("tiny"),
-        "results = Results()",
+        "results = Results(rows=study.ROWS)",
         "raise ValueError('the sky fell')",
     )
     second = contents(project)
