@@ -204,12 +204,15 @@ class Results:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a rule says of a claim: a verdict and the numbers behind it in one
-    sentence.
+    """What a rule says of a claim: a verdict, the numbers behind it, and an `answer`.
+
+    The answer is one sentence of at most 30 words with the number that decides and its
+    interval, for a reader who has not read the rule; the evidence is for the fold.
     """
 
     verdict: Verdict
     evidence: str
+    answer: str = ""
 
 
 @dataclass(frozen=True)

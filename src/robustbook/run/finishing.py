@@ -31,6 +31,7 @@ def judged(claim: Claim, results: Results) -> ClaimRecord:
         published=claim.published,
         verdict=judgement.verdict,
         evidence=judgement.evidence,
+        answer=judgement.answer,
     )
 
 

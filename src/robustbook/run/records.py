@@ -38,6 +38,7 @@ class ClaimRecord(BaseModel):
     published: str | None = None
     verdict: Verdict
     evidence: str
+    answer: str = ""
 
 
 class Provenance(BaseModel):
