@@ -17,10 +17,10 @@ from sphinx.util.docutils import SphinxDirective
 from robustbook import page, studies
 from robustbook.errors import UserError
 from robustbook.results import VERDICTS
-from robustbook.run import parameters, same_quantity, scoreboard, status
+from robustbook.run import answers, parameters, same_quantity, scoreboard, status
+from robustbook.run.answers import Entry
 from robustbook.run.project import REFERENCE, Project, RunId
 from robustbook.run.records import ClaimRecord, Record, load
-from robustbook.run.scoreboard import Entry
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -116,14 +116,14 @@ def counts(claims: list[ClaimRecord], own: bool = False) -> str:
 
 
 DOWNLOADS = {
-    "claims.csv": ("one line a claim (CSV)", scoreboard.to_csv),
+    "claims.csv": ("one line a claim (CSV)", answers.to_csv),
     "claims.json": (
         "the same with the numbers that each rule read (JSON)",
-        scoreboard.to_json,
+        answers.to_json,
     ),
     "claims-rows.csv": (
         "one line a number that a rule read (CSV)",
-        scoreboard.rows_csv,
+        answers.rows_csv,
     ),
 }
 """Files beside the scoreboard: name, what it holds, and how it is written."""

@@ -22,10 +22,9 @@ from robustbook.errors import RunFailedError, UserError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from robustbook.run.answers import Entry, Status
     from robustbook.run.compare import Outcome
     from robustbook.run.project import RunId
-    from robustbook.run.scoreboard import Entry
-    from robustbook.run.status import Status
     from robustbook.run.sweep import SweepPlan
 
 app = typer.Typer(
@@ -124,18 +123,14 @@ def list_studies() -> None:
 
     Example: robustbook list
     """
-    from robustbook.run import project, status
+    from robustbook.run import answers, project
 
     table = new_table("study", "title", "run", "state")
-    for found in status.overview(project.find()):
-        title = (
-            status.study_module(found.run.study).TITLE
-            if found.run.run == project.REFERENCE
-            else ""
-        )
-        table.add_row(
-            found.run.study if title else "", title, found.run.run, found.state
-        )
+    for study, answer in answers.every(project.find()).items():
+        first, *others = answer.states
+        table.add_row(study, answer.title, first.run.run, first.state)
+        for found in others:
+            table.add_row("", "", found.run.run, found.state)
     show(table)
 
 
@@ -145,9 +140,10 @@ def describe(study: Study) -> None:
 
     Example: robustbook describe loss_metric
     """
-    from robustbook.run import parameters, status
+    from robustbook import studies
+    from robustbook.run import parameters
 
-    module = status.study_module(study)
+    module = studies.get(study)
     table = new_table("parameter", "type", "range", "default", "meaning")
     for item in parameters.describe(module.Parameters):
         table.add_row(item.name, item.kind, item.range, item.default, item.help)
@@ -192,10 +188,11 @@ def run(
 
     Example: robustbook run loss_metric -p epsilon 0.2 --name wide
     """
-    from robustbook.run import execute, parameters, project, runner, status
+    from robustbook import studies
+    from robustbook.run import execute, parameters, project, runner
 
     here = project.find()
-    module = status.study_module(study)
+    module = studies.get(study)
     given, mine = parameters.collect(
         here,
         study,
@@ -234,10 +231,11 @@ def show_status() -> None:
 
     Example: robustbook status
     """
-    from robustbook.run import project, status
+    from robustbook.run import answers, project
 
-    for found in status.overview(project.find()):
-        print(f"{found.run}: {found}")
+    for answer in answers.every(project.find()).values():
+        for found in answer.states:
+            print(f"{found.run}: {found}")
 
 
 @app.command()
@@ -389,10 +387,11 @@ def check_one(
     As one of `every` study, a run whose record is missing or damaged is passed over,
     which alone is refused.
     """
+    from robustbook import studies
     from robustbook.run import compare, execute, project, runner, status
 
     here = project.find()
-    status.study_module(which.study)
+    studies.get(which.study)
     found = status.of(here, which)
     if every and found.record is None:
         print(f"{which} has no record to compare with: {found}")
@@ -444,12 +443,12 @@ def claims(
 
     Example: robustbook claims --format csv
     """
-    from robustbook.run import project, scoreboard
+    from robustbook.run import answers, project
 
-    here, wanted = project.find(), [study] if study is not None else None
-    board = scoreboard.entries(here, wanted)
-    print_claims(board, form)
-    if damaged := scoreboard.damaged(here, wanted):
+    wanted = [study] if study is not None else None
+    found = answers.every(project.find(), wanted).values()
+    print_claims([entry for answer in found for entry in answer.claims], form)
+    if damaged := [each for answer in found for each in answer.damaged]:
         for each in damaged:
             print(f"{each.run} is left out: {each}", file=sys.stderr)
         raise typer.Exit(1)
@@ -457,13 +456,13 @@ def claims(
 
 def print_claims(board: Sequence[Entry], form: ClaimsForm) -> None:
     """Print the scoreboard in one of its forms."""
-    from robustbook.run import scoreboard
+    from robustbook.run import answers
 
     if form is not ClaimsForm.TABLE:
         written = {
-            "csv": scoreboard.to_csv,
-            "json": scoreboard.to_json,
-            "rows": scoreboard.rows_csv,
+            "csv": answers.to_csv,
+            "json": answers.to_json,
+            "rows": answers.rows_csv,
         }[form.value]
         print(written(board), end="")
         return

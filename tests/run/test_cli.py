@@ -397,6 +397,20 @@ def test_help_and_lists_import_nothing_slow(program, slow):
     assert done.stdout.strip().endswith("[]"), done.stderr
 
 
+@pytest.mark.parametrize("words", ["list", "status", "claims"])
+def test_what_is_kept_is_said_again_without_slow_imports(ran, command, words):
+    _, first, _ = command(words)
+    slow = ("torch", "pandas", "scipy", "numpy", "pydantic", "nbformat", "jupytext")
+    script = (
+        f"import sys; from robustbook.cli import main; main([{words!r}]); "
+        f"print([name for name in {slow} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True
+    )
+    assert done.stdout == first + "[]\n", done.stderr
+
+
 def test_a_relative_data_root_is_meant_from_where_the_command_is_typed(
     command, tmp_path, monkeypatch
 ):

@@ -189,7 +189,7 @@ def test_a_record_whose_hash_was_altered_is_stale(ran):
 
 def test_unknown_studies_suggest_the_nearest():
     with pytest.raises(UnknownNameError, match="did you mean 'tiny'"):
-        status.study_module("tinny")
+        studies.get("tinny")
 
 
 def test_a_project_is_found_from_below_and_by_its_variable(ran, monkeypatch, tmp_path):

@@ -13,14 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from run_helpers import contents, edit
 from test_records import make_record
 
-from robustbook import cli, files
+from robustbook import cli, files, studies
 from robustbook.errors import UserError
 from robustbook.results import Metric
 from robustbook.run import (
     parameters,
     records,
     side_by_side,
-    status,
     sweep,
     sweep_page,
     sweep_table,
@@ -46,8 +45,8 @@ class Seeded(BaseModel):
 @pytest.fixture
 def seeded(monkeypatch):
     monkeypatch.setattr(
-        status,
-        "study_module",
+        studies,
+        "get",
         lambda study: SimpleNamespace(Parameters=Seeded, CLAIMS=(), TITLE="t"),
     )
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from robustbook import studies
 from robustbook.errors import RunFailedError, UserError
 from robustbook.run import (
     clean,
@@ -85,7 +86,7 @@ def compute(
     """Execute the study's notebook with these parameters; its record passes through
     `staging`.
     """
-    module = status.study_module(run.study)
+    module = studies.get(run.study)
     source = notebook.read(project.notebook(run.study))
     notebook.check_agreement(source, module.Parameters, run.study)
     cells = notebook.computing_code(source)

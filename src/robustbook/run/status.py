@@ -5,43 +5,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
-from robustbook.errors import UnknownNameError, UserError
+from robustbook import studies
+from robustbook.errors import UserError
 from robustbook.results import Results, UnmeasuredError
 from robustbook.run import clean, notebook, parameters, provenance, publish, records
-from robustbook.run.project import QUICK, REFERENCE, Project, RunId
+from robustbook.run.answers import Status, all_runs
+from robustbook.run.project import Project, RunId
 from robustbook.run.records import Record
-
-State = Literal["fresh", "prose differs", "stale", "missing", "damaged"]
-
-
-@dataclass(frozen=True)
-class Status:
-    """The state of a run, why it is in it, and its record where that can be read."""
-
-    run: RunId
-    state: State
-    reasons: tuple[str, ...] = ()
-    record: Record | None = None
-
-    def __str__(self) -> str:
-        return (
-            f"{self.state}: {'; '.join(self.reasons)}" if self.reasons else self.state
-        )
-
-
-def study_module(study: str) -> ModuleType:
-    """The module of a study; UnknownNameError, with the nearest name, where there is
-    none.
-    """
-    from robustbook import studies
-
-    if study not in studies.names():
-        raise UnknownNameError("study", study, studies.names())
-    return studies.get(study)
 
 
 def of(project: Project, run: RunId) -> Status:
@@ -72,7 +44,7 @@ def of(project: Project, run: RunId) -> Status:
             run, "damaged", ("the page is not the one its record belongs to",)
         )
     try:
-        rows = Results(record.metrics, rows=study_module(run.study).ROWS)
+        rows = Results(record.metrics, rows=studies.get(run.study).ROWS)
     except UserError as error:
         return Status(run, "stale", (str(error),), record)
     except ValueError as error:
@@ -80,7 +52,7 @@ def of(project: Project, run: RunId) -> Status:
     reasons = tuple(_changes(project, run, record))
     if reasons:
         return Status(run, "stale", reasons, record)
-    declared = sorted(claim.id for claim in study_module(run.study).CLAIMS)
+    declared = sorted(claim.id for claim in studies.get(run.study).CLAIMS)
     if sorted(claim.id for claim in record.claims) != declared:
         return Status(run, "damaged", ("its claims are not those of its study",))
     if lost := tuple(_lost(record, rows)):
@@ -99,7 +71,7 @@ def _lost(record: Record, rows: Results) -> Iterator[str]:
     today's.
     """
     judged = {claim.id: claim.verdict for claim in record.claims}
-    for claim in study_module(record.study).CLAIMS:
+    for claim in studies.get(record.study).CLAIMS:
         try:
             claim.judge(rows)
         except UnmeasuredError as error:
@@ -113,7 +85,7 @@ def _changes(project: Project, run: RunId, record: Record) -> list[str]:
     """What has changed since the record was made, each in a few words."""
     try:
         now = provenance.snapshot(run.study, project.notebook(run.study))
-        module = study_module(run.study)
+        module = studies.get(run.study)
         given = expected_overrides(project, run, record)
         current = parameters.validate(module.Parameters, given).model_dump(mode="json")
         own = parameters.validate(module.Parameters, record.overrides)
@@ -169,7 +141,7 @@ def refreshed(project: Project, run: RunId, record: Record) -> Any:
     fresh.
     """
     source = notebook.read(project.notebook(run.study))
-    model = study_module(run.study).Parameters
+    model = studies.get(run.study).Parameters
     page = clean.read(project.page(run))
     return clean.refresh(source, page, run, model, record.overrides)
 
@@ -184,20 +156,11 @@ def refresh(project: Project, run: RunId, record: Record) -> None:
         publish.publish(project, run, folder, page, renewed.to_bytes())
 
 
-def all_runs(project: Project, study: str) -> list[RunId]:
-    """`reference` and `quick`, whether they exist or not, then the other runs of a
-    study that do.
-    """
-    known = [RunId(study, name) for name in (REFERENCE, QUICK)]
-    return known + [run for run in project.runs(study) if run not in known]
+def of_study(project: Project, study: str) -> Iterator[Status]:
+    """The state of every run of a study, each found when it is asked for."""
+    return (of(project, run) for run in all_runs(project, study))
 
 
 def overview(project: Project) -> list[Status]:
     """The state of every run of every study."""
-    from robustbook import studies
-
-    return [
-        of(project, run)
-        for study in studies.names()
-        for run in all_runs(project, study)
-    ]
+    return [found for study in studies.names() for found in of_study(project, study)]

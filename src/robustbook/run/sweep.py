@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from robustbook import files
+from robustbook import files, studies
 from robustbook.errors import (
     BusyError,
     DamagedFileError,
@@ -101,7 +101,7 @@ def expand(
     UserError for a bad name, value or number of runs, or where the study has no
     parameter that sets its seeds.
     """
-    model = status.study_module(study).Parameters
+    model = studies.get(study).Parameters
     RunId(study, name)
     if len(name) > 40:
         raise UserError(f"a sweep's name has at most 40 characters, got {name!r}")

@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from robustbook import studies
 from robustbook.errors import UnknownNameError
 from robustbook.files import write_whole
 from robustbook.results import VERDICTS
-from robustbook.run import scoreboard, status, sweep_table
+from robustbook.run import scoreboard, sweep_table
 from robustbook.run.parameters import to_text
 from robustbook.run.project import REFERENCE, Project, RunId
 from robustbook.run.records import Record, sha256
@@ -73,7 +74,7 @@ def render(
     digest: str,
 ) -> str:
     """The page as MyST Markdown."""
-    module = status.study_module(plan.study)
+    module = studies.get(plan.study)
     reference = project.page(RunId(plan.study, REFERENCE)).exists()
     study = (
         f"[{module.TITLE}](../../studies/{plan.study}.ipynb)"
@@ -173,7 +174,7 @@ def _names_read(plan: SweepPlan, found: Mapping[str, Record]) -> list[str]:
     record = found[plan.members[0].run]
     read = [
         row
-        for claim in status.study_module(plan.study).CLAIMS
+        for claim in studies.get(plan.study).CLAIMS
         for row in scoreboard.rows_read(claim, record)
     ]
     return [row.name for row in sorted(read, key=lambda row: row.low is None)]

@@ -10,6 +10,8 @@ import pkgutil
 from importlib import import_module
 from types import ModuleType
 
+from robustbook.errors import UnknownNameError
+
 
 def names() -> tuple[str, ...]:
     """Names of the studies that this package holds, in alphabetical order."""
@@ -22,6 +24,12 @@ def names() -> tuple[str, ...]:
     )
 
 
+def check(name: str) -> None:
+    """UnknownNameError, with the nearest name, unless there is a study `name`."""
+    if name not in names():
+        raise UnknownNameError("study", name, names())
+
+
 def is_own(name: str) -> bool:
     """Whether the study `name` asks questions of our own: it names no `PAPER` that it
     reproduces.
@@ -30,7 +38,8 @@ def is_own(name: str) -> bool:
 
 
 def get(name: str) -> ModuleType:
-    """The module (or package) of the study `name`; KeyError if there is none."""
-    if name not in names():
-        raise KeyError(name)
+    """The module (or package) of the study `name`; UnknownNameError, with the nearest
+    name, where there is none.
+    """
+    check(name)
     return import_module(f"{__name__}.{name}")
