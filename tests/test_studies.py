@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from robustbook import page, studies
+from robustbook.fields import describe
 from robustbook.results import Results, UndeclaredRowError
 from robustbook.run import notebook, records, status
-from robustbook.run.parameters import describe
 from robustbook.run.project import REFERENCE, Project, RunId
 from robustbook.studies import protocol
 

@@ -14,10 +14,10 @@ import yaml
 from docutils import nodes
 from sphinx.util.docutils import SphinxDirective
 
-from robustbook import page, studies
+from robustbook import fields, page, studies
 from robustbook.errors import UserError
 from robustbook.results import VERDICTS
-from robustbook.run import answers, parameters, same_quantity, scoreboard, status
+from robustbook.run import answers, same_quantity, scoreboard, status
 from robustbook.run.answers import Entry
 from robustbook.run.project import REFERENCE, Project, RunId
 from robustbook.run.records import ClaimRecord, Record, load
@@ -288,13 +288,13 @@ class Parameters(RecordDirective):
             {
                 "Parameter": f"`{entry.name}`",
                 "Default": f"`{entry.default}`",
-                "Reference": f"`{parameters.to_text(values[entry.name])}`"
+                "Reference": f"`{fields.to_text(values[entry.name])}`"
                 if entry.name in values
                 else "–",
                 "Values": ", ".join(part for part in (entry.kind, entry.range) if part),
                 "Meaning": entry.help,
             }
-            for entry in parameters.describe(studies.get(study).Parameters)
+            for entry in fields.describe(studies.get(study).Parameters)
         ]
         section = nodes.section(
             ids=[nodes.make_id(f"parameters-{study}")], names=[f"parameters-{study}"]

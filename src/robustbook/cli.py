@@ -140,12 +140,11 @@ def describe(study: Study) -> None:
 
     Example: robustbook describe loss_metric
     """
-    from robustbook import studies
-    from robustbook.run import parameters
+    from robustbook import fields, studies
 
     module = studies.get(study)
     table = new_table("parameter", "type", "range", "default", "meaning")
-    for item in parameters.describe(module.Parameters):
+    for item in fields.describe(module.Parameters):
         table.add_row(item.name, item.kind, item.range, item.default, item.help)
     print(f"{study}: {module.TITLE}")
     show(table)

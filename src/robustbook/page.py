@@ -389,7 +389,7 @@ def parameters(values: BaseModel) -> HTML:
     """
     import pandas as pd
 
-    from robustbook.run.parameters import describe, to_text
+    from robustbook.fields import describe, to_text
 
     rows = [
         {

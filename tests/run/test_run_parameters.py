@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from robustbook import fields
 from robustbook.errors import ParameterError, UnknownNameError, UserError
 from robustbook.run import parameters
 from robustbook.run.project import Project
@@ -261,15 +262,13 @@ def test_derived_names_tell_values_apart():
 
 
 def test_description_says_type_range_default_and_meaning():
-    first, *_, last = parameters.describe(Model)
+    first, *_, last = fields.describe(Model)
     assert (first.name, first.kind, first.range, first.default, first.help) == (
         *("epsilon", "a number", "0 to 1"),
         *("0.1", "Budget."),
     )
     assert last.name == "note"
-    budgets = next(
-        item for item in parameters.describe(Model) if item.name == "budgets"
-    )
+    budgets = next(item for item in fields.describe(Model) if item.name == "budgets")
     assert (budgets.kind, budgets.range, budgets.default) == (
         "a list, each a number",
         "0 to 1",

@@ -1,14 +1,14 @@
 """Draws surfaces in input space: `contour` from above, `relief` in three dimensions,
 `profile` along one direction.
 
-All three draw a `Surface` of `measure.surfaces` on axes that the caller made. The line
-S = 0 is the decision boundary; the path of an attack is given as its points (alpha,
-beta).
+All three draw a `Surface`, as `measure.surfaces` makes them, on axes that the caller
+made. The line S = 0 is the decision boundary; the path of an attack is given as its
+points (alpha, beta).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.collections import QuadMesh
     from matplotlib.colors import Normalize
 
-    from robustbook.measure.surfaces import Surface
-
+Array = npt.NDArray[np.float64]
 Quantity = Literal["decision", "cross_entropy"]
 BOUNDARY, PATH = "#111111", "#D55E00"
 AXIS: dict[Quantity, str] = {
@@ -29,6 +28,28 @@ AXIS: dict[Quantity, str] = {
 _COLOURS: dict[Quantity, str] = {"decision": "RdBu", "cross_entropy": "BuPu"}
 ALPHA_LABEL = "adversarial direction α"
 BETA_LABEL = "random direction β"
+
+
+class Surface(Protocol):
+    """What is drawn: `decision` and `cross_entropy` (A, B) over `alphas` (A,) and
+    `betas` (B,).
+    """
+
+    @property
+    def alphas(self) -> Array:
+        """Coordinates along the first direction."""
+
+    @property
+    def betas(self) -> Array:
+        """Coordinates along the second direction."""
+
+    @property
+    def decision(self) -> Array:
+        """Decision values (logit units)."""
+
+    @property
+    def cross_entropy(self) -> Array:
+        """Cross-entropies (nats)."""
 
 
 def limits(surfaces: list[Surface], quantity: Quantity) -> tuple[float, float]:

@@ -1,5 +1,4 @@
-"""Parameters as text: what a study takes (`describe`), what a user gave (`collect`),
-the run's name (`run_name`).
+"""Parameters as text: what a user gave (`collect`), the run's name (`run_name`).
 
 Nothing that a user types is evaluated: text becomes a value of the field's type and
 pydantic checks it strictly.
@@ -10,18 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import types
-import typing
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Union
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from robustbook import files
+from robustbook import fields, files
 from robustbook.errors import ParameterError, UnknownNameError, UserError
 from robustbook.run.project import QUICK, REFERENCE, Project, RunId
 
@@ -29,41 +25,6 @@ Values = dict[str, Any]
 LARGEST_FILE = 1_000_000
 """A file of parameters has at most so many bytes."""
 _NOTHING = ("none", "null")
-_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-
-
-@dataclass(frozen=True)
-class Description:
-    """One parameter as `robustbook describe` shows it."""
-
-    name: str
-    kind: str
-    range: str
-    default: str
-    help: str
-
-
-def describe(model: type[BaseModel]) -> list[Description]:
-    """Every parameter of a study, in the order of its model."""
-    return [
-        Description(
-            name,
-            _kind(field.annotation),
-            _range(field),
-            to_text(_default(field)),
-            field.description or "",
-        )
-        for name, field in model.model_fields.items()
-    ]
-
-
-def to_text(value: Any) -> str:
-    """A parameter's value as a user would type it after `-p NAME`."""
-    if isinstance(value, list | tuple):
-        return ",".join(to_text(item) for item in value)
-    if isinstance(value, bool) or value is None:
-        return str(value).lower()
-    return str(value)
 
 
 def collect(
@@ -201,7 +162,8 @@ def _exact(value: Any) -> bool:
 
 
 def _spoken(value: Any) -> str:
-    return to_text(value).replace("-", "minus-").replace("+", "").replace(".", "-")
+    said = fields.to_text(value)
+    return said.replace("-", "minus-").replace("+", "").replace(".", "-")
 
 
 class _PlainLoader(yaml.SafeLoader):
@@ -294,36 +256,14 @@ def _field(model: type[BaseModel], name: str) -> FieldInfo:
     return model.model_fields[name]
 
 
-def _default(field: FieldInfo) -> Any:
-    return field.get_default(call_default_factory=True)
-
-
 def _wants_reading(value: Any, annotation: Any) -> bool:
     """Whether a YAML value is text for a field that is none: YAML 1.1 takes `1e-3` for
     text.
     """
     return (
         isinstance(value, str)
-        and str not in _members(annotation)
-        and not _literals(annotation)
-    )
-
-
-def _members(annotation: Any) -> tuple[Any, ...]:
-    """The alternatives of an annotation: those of a union, else itself."""
-    if typing.get_origin(annotation) in (Union, types.UnionType):
-        return typing.get_args(annotation)
-    if typing.get_origin(annotation) is typing.Annotated:
-        return _members(typing.get_args(annotation)[0])
-    return (annotation,)
-
-
-def _literals(annotation: Any) -> tuple[Any, ...]:
-    return tuple(
-        option
-        for member in _members(annotation)
-        if typing.get_origin(member) is Literal
-        for option in typing.get_args(member)
+        and str not in fields.members(annotation)
+        and not fields.literals(annotation)
     )
 
 
@@ -331,15 +271,7 @@ def is_list(model: type[BaseModel], name: str) -> bool:
     """Whether a parameter is a list; UnknownNameError where there is none of
     this name.
     """
-    return _item(_field(model, name).annotation) is not None
-
-
-def _item(annotation: Any) -> Any:
-    """The type of a tuple's or list's items; None where the annotation is neither."""
-    for member in _members(annotation):
-        if typing.get_origin(member) in (tuple, list):
-            return typing.get_args(member)[0]
-    return None
+    return fields.item_of(_field(model, name).annotation) is not None
 
 
 def _from_text(text: str, annotation: Any, name: str, model: type[BaseModel]) -> Any:
@@ -350,19 +282,19 @@ def _from_text(text: str, annotation: Any, name: str, model: type[BaseModel]) ->
         return _read(text.strip(), annotation)
     except ValueError:
         raise ParameterError(
-            f"parameter {name!r} must be {_wanted(model, name)}, got {text!r}"
+            f"parameter {name!r} must be {fields.wanted(model, name)}, got {text!r}"
         ) from None
 
 
 def _read(text: str, annotation: Any) -> Any:
-    members = _members(annotation)
+    members = fields.members(annotation)
     if type(None) in members and text.lower() in _NOTHING:
         return None
-    item = _item(annotation)
+    item = fields.item_of(annotation)
     if item is not None:
         inner = text.strip("[]() ")
         return [_read(part.strip(), item) for part in inner.split(",") if part.strip()]
-    for option in _literals(annotation):
+    for option in fields.literals(annotation):
         if str(option) == text:
             return option
     if bool in members:
@@ -391,76 +323,6 @@ def _number(text: str, *, whole: bool) -> int | float:
     return number
 
 
-def _kind(annotation: Any) -> str:
-    """A type in words of the command line."""
-    options = _literals(annotation)
-    if options:
-        return "one of " + ", ".join(to_text(option) for option in options)
-    item = _item(annotation)
-    if item is not None:
-        return f"a list, each {_kind(item)}"
-    members = _members(annotation)
-    words = [
-        _WORDS.get(member, "none" if member is type(None) else str(member))
-        for member in members
-    ]
-    return " or ".join(words)
-
-
-def _bounds(metadata: Iterable[Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for item in metadata:
-        found |= _bounds(getattr(item, "metadata", ()))
-        for key in ("ge", "gt", "le", "lt", "min_length", "max_length"):
-            if getattr(item, key, None) is not None:
-                found[key] = getattr(item, key)
-    return found
-
-
-def _range(field: FieldInfo) -> str:
-    """The limits of a number, or of a list's length and items, in words; empty where
-    there are none.
-    """
-    bounds = _bounds(field.metadata)
-    item = _item(field.annotation)
-    inner = (
-        _bounds(typing.get_args(item)[1:])
-        if typing.get_origin(item) is typing.Annotated
-        else {}
-    )
-    length = _between(bounds.get("min_length"), bounds.get("max_length"))
-    parts = [_interval(bounds), _interval(inner), f"length {length}" if length else ""]
-    return ", ".join(part for part in parts if part)
-
-
-def _between(low: Any, high: Any) -> str:
-    if low is not None and high is not None:
-        return f"{low} to {high}"
-    return (
-        f"at least {low}"
-        if low is not None
-        else f"at most {high}"
-        if high is not None
-        else ""
-    )
-
-
-def _interval(bounds: Mapping[str, Any]) -> str:
-    if "ge" in bounds and "le" in bounds:
-        return f"{bounds['ge']} to {bounds['le']}"
-    words = {"gt": "above", "ge": "at least", "le": "at most", "lt": "below"}
-    return " and ".join(
-        f"{word} {bounds[key]}" for key, word in words.items() if key in bounds
-    )
-
-
-def _wanted(model: type[BaseModel], name: str) -> str:
-    field = model.model_fields[name]
-    limits = _range(field)
-    kind = _kind(field.annotation)
-    return f"{kind} ({limits})" if limits else kind
-
-
 def _explained(model: type[BaseModel], error: Mapping[str, Any]) -> str:
     """One of pydantic's errors as a sentence about the parameter."""
     if not error["loc"]:
@@ -469,6 +331,6 @@ def _explained(model: type[BaseModel], error: Mapping[str, Any]) -> str:
     if error["type"] == "value_error":
         return f"parameter {name!r}: {str(error['msg']).removeprefix('Value error, ')}"
     return (
-        f"parameter {name!r} must be {_wanted(model, name)}, got "
-        f"{to_text(error['input'])!r}"
+        f"parameter {name!r} must be {fields.wanted(model, name)}, got "
+        f"{fields.to_text(error['input'])!r}"
     )

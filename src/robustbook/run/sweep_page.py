@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from robustbook import studies
 from robustbook.errors import UnknownNameError
+from robustbook.fields import to_text
 from robustbook.files import write_whole
 from robustbook.results import VERDICTS
 from robustbook.run import scoreboard, sweep_table
-from robustbook.run.parameters import to_text
 from robustbook.run.project import REFERENCE, Project, RunId
 from robustbook.run.records import Record, sha256
 from robustbook.run.sweep import SweepPlan

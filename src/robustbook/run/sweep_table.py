@@ -61,7 +61,7 @@ def table(plan: SweepPlan, found: Mapping[str, Record]) -> pd.DataFrame:
 
 def _plain(value: Any) -> Any:
     """A parameter's value in one cell; lists as the user typed them."""
-    from robustbook.run.parameters import to_text
+    from robustbook.fields import to_text
 
     return to_text(value) if isinstance(value, list) else value
 
