@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import numpy as np
 import numpy.typing as npt
 
-from robustbook.errors import UserError
+from robustbook.errors import UserError, shortened
 
 if TYPE_CHECKING:  # Torch is slow to import, and statistics ask here too.
     from torch import Generator, Tensor
@@ -44,7 +44,7 @@ def told(given: object) -> str:
     if isinstance(given, np.ndarray):
         return f"a {given.dtype} array {given.shape}"
     text = given if isinstance(given, str) else repr(given)
-    return text if len(text) <= 120 else f"{text[:117]}..."
+    return shortened(text, 120)
 
 
 def _is_tensor(given: object) -> TypeGuard[Tensor]:

@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from robustbook.errors import RunFailedError, UserError
+from robustbook.errors import (
+    RunFailedError,
+    UserError,
+    escaped,
+    quoted,
+    shortened,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -113,7 +119,7 @@ def split_pairs(words: Sequence[str]) -> list[tuple[str, str]]:
     """(name, value) of every `NAME=VALUE`; UserError for a name without a value."""
     for word in words:
         if "=" not in word:
-            raise UserError(f"-p takes a name and a value, got only {word!r}")
+            raise UserError(f"-p takes a name and a value, got only {quoted(word)}")
     return [(name, value) for name, _, value in (word.partition("=") for word in words)]
 
 
@@ -343,7 +349,7 @@ def check(
     )
     if not wanted:
         raise UserError(
-            f"no study has a run {name!r}: robustbook list shows which there are"
+            f"no study has a run {quoted(name)}: robustbook list shows which there are"
         )
     if report:
         compare.noted(
@@ -774,9 +780,10 @@ def told_of(error: Exception) -> int:
     if type(error).__name__ == "NoArgsIsHelpError" and said is not None:
         return told(said(), 2)
     if said is not None:
-        return told("error: " + " ".join(said().split()), 2)
+        return told(f"error: {shortened(escaped(' '.join(said().split())))}", 2)
     if isinstance(error, OSError):
-        return told(f"error: {error}", 1)
+        where = f" ({quoted(os.fspath(error.filename))})" if error.filename else ""
+        return told(f"error: {escaped(error.strerror or str(error))}{where}", 1)
     if isinstance(error, RunFailedError):
         return told(str(error), 1)
     raise error

@@ -1,11 +1,36 @@
 """Errors that a command tells in a line: `UserError` and its kinds, which users can
-mend, and `RunFailedError`.
+mend, and `RunFailedError`; `quoted` is how they repeat what a user gave.
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+
+LONGEST = 200
+"""Messages repeat at most so many characters of what was typed."""
+
+
+def quoted(given: object) -> str:
+    """What a user gave, as a message repeats it: in quotes where it is text, control
+    characters escaped, shortened in the middle.
+    """
+    return shortened(repr(given))
+
+
+def shortened(text: str, longest: int = LONGEST) -> str:
+    """The text, without its middle where it is longer than `longest` characters."""
+    if len(text) <= longest:
+        return text
+    end = longest // 4
+    return f"{text[: longest - end - 3]}...{text[-end:]}"
+
+
+def escaped(text: str) -> str:
+    """The text, with escapes for characters that a terminal would obey."""
+    return "".join(
+        each if each.isprintable() else repr(each)[1:-1] for each in str(text)
+    )
 
 
 class UserError(Exception):
@@ -17,7 +42,7 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(str(message).split()))
+        super().__init__(escaped(" ".join(str(message).split())))
 
     def _render_traceback_(self) -> list[str]:
         """What IPython shows of this error: the line alone."""
@@ -37,7 +62,7 @@ class UnknownNameError(UserError):
             if near
             else f"there is {', '.join(known) or 'none yet'}"
         )
-        super().__init__(f"unknown {kind} {name!r}: {hint}")
+        super().__init__(f"unknown {kind} {quoted(name)}: {hint}")
 
 
 class ParameterError(UserError):

@@ -22,7 +22,7 @@ from multiprocessing.context import BaseContext
 from threading import Thread
 from typing import TypeVar
 
-from robustbook.errors import ParameterError
+from robustbook.errors import ParameterError, quoted
 from robustbook.progress import Progress, counting
 
 Item = TypeVar("Item")
@@ -64,8 +64,10 @@ def worker_threads() -> int:
 def _chosen(variable: str, what: str) -> int | None:
     """The number in an environment variable, at least 1; None where there is none."""
     given = os.environ.get(variable)
-    if given and not given.isdecimal():
-        raise ParameterError(f"{variable} must be a number of {what}, got {given!r}")
+    if given and not (given.isdecimal() and len(given) < 5):
+        raise ParameterError(
+            f"{variable} must be a number of {what}, got {quoted(given)}"
+        )
     return max(1, int(given)) if given else None
 
 

@@ -5,13 +5,22 @@ files of parameters, unfinished files.
 import json
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 from run_helpers import COMMAND
 
-from robustbook import files
+from robustbook import cli, files, workers
 from robustbook.errors import DamagedFileError, UserError
-from robustbook.run import notebook, parameters, records, runner, status
+from robustbook.run import (
+    notebook,
+    parameters,
+    project,
+    records,
+    runner,
+    status,
+    sweep,
+)
 from robustbook.run.execute import SilentReporter
 from robustbook.run.project import RunId
 from robustbook.studies import get
@@ -158,6 +167,61 @@ def test_fractions_are_numbers(tmp_path):
     for wrong in ("1/0", "1/", "/2", "1/2/3", "1/nan"):
         with pytest.raises(UserError, match="epsilon"):
             parameters.validate(model, {"epsilon": wrong})
+
+
+# What is typed
+
+LONG = "\x1b[31m\u202e" + "A" * 20_000
+TYPED = [
+    *("@", "run @", "run tiny -r @", "run tiny -p @ 3", "run tiny -p @"),
+    *("run tiny -p steps @", "run tiny -p kind @", "run tiny --name @"),
+    *("run tiny -f @", "check @", "check tiny -r @", "check tiny --threads @"),
+    *("check --all -r @", "claims @", "claims --format @", "list --@", "list @"),
+    *("sweep @ --name s", "sweep tiny --name @", "sweep tiny -p @ 1,2 --name s"),
+    "sweep tiny -p steps @,2 --name s",
+    *("sweep-member @ x", "sweep-member tiny.s @", "data get @", "data verify @"),
+]
+
+
+@pytest.mark.parametrize("words", TYPED)
+def test_messages_repeat_little_of_what_was_typed(ran, capsys, words):
+    code = cli.main([word.replace("@", LONG) for word in words.split()])
+    said = capsys.readouterr()
+    assert code == 2 and not said.out
+    assert said.err.count("\n") == 1 and said.err[:-1].isprintable()
+    assert said.err.count("A") <= 200
+
+
+def test_names_in_the_environment_are_repeated_in_the_same_way(monkeypatch):
+    monkeypatch.setenv("ROBUSTBOOK_ROOT", LONG)
+    monkeypatch.setenv("ROBUSTBOOK_WORKERS", "9" * 5000)
+    for ask in (lambda: project.find(Path("/")), workers.worker_count):
+        with pytest.raises(UserError) as caught:
+            ask()
+        assert len(str(caught.value)) < 500 and str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"run": "../../../PWN"},
+        {"run": "x; touch PWN"},
+        {"overrides": {"steps = 1 #": 2}},
+        {"overrides": [1]},
+        {"more": 1},
+    ],
+)
+def test_the_plan_of_a_sweep_writes_nothing_outside_its_folder(ran, change):
+    plan = sweep.expand(ran, "tiny", "s", typed=[("steps", "2,3")])
+    sweep.write(ran, plan, plan.members)
+    path = sweep.folder_of(ran, plan.place) / "plan.json"
+    content = json.loads(path.read_text())
+    content["members"][0] |= change
+    path.write_text(json.dumps(content))
+    before = {path for path in ran.root.parent.rglob("*")}
+    with pytest.raises(DamagedFileError):
+        sweep.member(ran, plan.place, content["members"][0]["run"])
+    assert {path for path in ran.root.parent.rglob("*")} == before
 
 
 # Surroundings of a command

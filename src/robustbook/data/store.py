@@ -18,7 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from robustbook.errors import UserError
+from robustbook.errors import UserError, quoted
 
 if TYPE_CHECKING:
     from robustbook.data.image_set import ImageSet
@@ -119,7 +119,7 @@ def _find(name: str) -> tuple[DataSource, ...]:
         hint = (
             f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sources)}"
         )
-        raise DataError(f"unknown data set {name!r}; {hint}")
+        raise DataError(f"unknown data set {quoted(name)}; {hint}")
     return sources[name]
 
 
@@ -137,7 +137,7 @@ def load(name: str, split: str, *, limit: int | None = None, seed: int = 0) -> I
     source = next((each for each in candidates if _present(each)), candidates[0])
     if split not in source.splits:
         raise DataError(
-            f"{name} has no split {split!r}; it has {' and '.join(source.splits)}"
+            f"{name} has no split {quoted(split)}; it has {' and '.join(source.splits)}"
         )
     paths = tuple(_verified(source, file) for file in source.files.get(split, ()))
     return source.read(paths, split).take(limit, seed)

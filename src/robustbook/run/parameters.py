@@ -18,7 +18,13 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from robustbook import fields, files
-from robustbook.errors import ParameterError, UnknownNameError, UserError
+from robustbook.errors import (
+    ParameterError,
+    UnknownNameError,
+    UserError,
+    quoted,
+    shortened,
+)
 from robustbook.run.project import QUICK, REFERENCE, Project, RunId
 
 Values = dict[str, Any]
@@ -47,7 +53,7 @@ def collect(
     names = [name for name, _ in typed]
     for name in names:
         if names.count(name) > 1:
-            raise ParameterError(f"parameter {name!r} was given twice")
+            raise ParameterError(f"parameter {quoted(name)} was given twice")
     mine |= from_typed(model, typed)
     validate(model, {**given, **mine})
     return parsed(model, given), parsed(model, mine)
@@ -60,15 +66,15 @@ def from_set(project: Project, study: str, name: str) -> Values:
     path = project.parameter_set(name)
     if name not in project.parameter_sets():
         raise UnknownNameError("parameter set", name, project.parameter_sets())
-    return _mapping(_read_yaml(path).get(study), f"{study} in {path.name}")
+    return _mapping(_read_yaml(path).get(study), f"{study} in {name}.yml")
 
 
 def from_file(path: Path, study: str) -> Values:
     """A user's file: a flat mapping of parameters, or one mapping a study."""
     content = _read_yaml(path)
     if study in content:
-        return _mapping(content[study], f"{study} in {path.name}")
-    return _mapping(content, path.name)
+        return _mapping(content[study], f"{study} in {shortened(path.name)}")
+    return _mapping(content, shortened(path.name))
 
 
 def from_typed(model: type[BaseModel], pairs: Iterable[tuple[str, str]]) -> Values:
@@ -126,13 +132,13 @@ def run_name(
     reserved = {REFERENCE, QUICK, *project.parameter_sets()}
     if chosen.startswith("sweep-"):
         raise UserError(
-            f"run name {chosen!r} would be taken for a sweep's page: choose another "
-            "--name"
+            f"run name {quoted(chosen)} would be taken for a sweep's page: choose "
+            "another --name"
         )
     if chosen in reserved and (mine or chosen != parameter_set):
         raise UserError(
-            f"run name {chosen!r} stands for the parameter set of that name: choose "
-            "another --name"
+            f"run name {quoted(chosen)} stands for the parameter set of that name: "
+            "choose another --name"
         )
     return RunId(study, chosen)
 
@@ -195,33 +201,35 @@ class _PlainLoader(yaml.SafeLoader):
         ):
             if name in seen:
                 raise yaml.MarkedYAMLError(
-                    problem=f"{name!r} stands there twice", problem_mark=node.start_mark
+                    problem=f"{quoted(name)} stands there twice",
+                    problem_mark=node.start_mark,
                 )
             seen.add(name)
         return super().construct_mapping(node, deep)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
+    name = shortened(path.name)
     try:
         text = files.read(path, LARGEST_FILE).decode("utf-8")
         content = yaml.load(text, Loader=_PlainLoader)
         _check_plain(content)
     except FileNotFoundError:
-        raise UserError(f"there is no file {str(path)!r}") from None
+        raise UserError(f"there is no file {quoted(str(path))}") from None
     except files.NotAFileError as error:
-        raise UserError(f"{path.name} is no file of parameters: {error}") from error
+        raise UserError(f"{name} is no file of parameters: {error}") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path.name} cannot be read: {error}") from error
+        said = getattr(error, "strerror", None) or error
+        raise UserError(f"{name} cannot be read: {said}") from error
     except (ValueError, RecursionError) as error:
         said = "too deep" if isinstance(error, RecursionError) else error
-        raise UserError(f"{path.name} holds what cannot be read: {said}") from error
+        raise UserError(f"{name} holds what cannot be read: {said}") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1})" if mark else ""
-        raise UserError(
-            f"{path.name} is no valid YAML{where}: {getattr(error, 'problem', error)}"
-        ) from error
-    return _mapping(content, path.name)
+        problem = shortened(str(getattr(error, "problem", error)))
+        raise UserError(f"{name} is no valid YAML{where}: {problem}") from error
+    return _mapping(content, name)
 
 
 def _check_plain(content: Any) -> None:
@@ -282,7 +290,8 @@ def _from_text(text: str, annotation: Any, name: str, model: type[BaseModel]) ->
         return _read(text.strip(), annotation)
     except ValueError:
         raise ParameterError(
-            f"parameter {name!r} must be {fields.wanted(model, name)}, got {text!r}"
+            f"parameter {name!r} must be {fields.wanted(model, name)}, "
+            f"got {quoted(text)}"
         ) from None
 
 
@@ -332,5 +341,5 @@ def _explained(model: type[BaseModel], error: Mapping[str, Any]) -> str:
         return f"parameter {name!r}: {str(error['msg']).removeprefix('Value error, ')}"
     return (
         f"parameter {name!r} must be {fields.wanted(model, name)}, got "
-        f"{fields.to_text(error['input'])!r}"
+        f"{quoted(fields.to_text(error['input']))}"
     )

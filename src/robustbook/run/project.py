@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from robustbook.errors import UserError
+from robustbook.errors import UserError, quoted
 
 REFERENCE = "reference"
 QUICK = "quick"
@@ -30,12 +30,12 @@ class RunId:
         if not _STUDY_NAME.fullmatch(self.study):
             raise UserError(
                 "a study's name has lower-case letters, digits and '_' only, got "
-                f"{self.study!r}"
+                f"{quoted(self.study)}"
             )
         if not _RUN_NAME.fullmatch(self.run):
             raise UserError(
                 "a run's name has at most 60 lower-case letters, digits and '-', "
-                f"got {self.run!r}"
+                f"got {quoted(self.run)}"
             )
 
     def __str__(self) -> str:
@@ -123,7 +123,9 @@ class Project:
 
 def is_project(folder: Path) -> bool:
     """Whether a folder holds notebooks and a book configuration."""
-    return (folder / "notebooks").is_dir() and (folder / "_config.yml").is_file()
+    return os.path.isdir(folder / "notebooks") and os.path.isfile(
+        folder / "_config.yml"
+    )
 
 
 def find(start: Path | None = None) -> Project:
@@ -139,7 +141,7 @@ def find(start: Path | None = None) -> Project:
     named = os.environ.get("ROBUSTBOOK_ROOT")
     if named and is_project(Path(named)):
         return Project(Path(named).resolve())
-    where = f" and ROBUSTBOOK_ROOT={named!r} is none" if named else ""
+    where = f" and ROBUSTBOOK_ROOT={quoted(named)} is none" if named else ""
     raise UserError(
         f"no book project in {here} or above it{where}: change to the folder that "
         "has notebooks/ and _config.yml"

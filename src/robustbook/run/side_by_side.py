@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Protocol
 
-from robustbook.errors import UserError
+from robustbook.errors import UserError, quoted
 from robustbook.run import sweep
 from robustbook.run.execute import stopped_by_signals
 from robustbook.run.project import Project
@@ -152,7 +152,9 @@ def command(
     try:
         return words + shlex.split(extra)
     except ValueError as error:
-        raise UserError(f"--snakemake {extra!r} cannot be read: {error}") from error
+        raise UserError(
+            f"--snakemake {quoted(extra)} cannot be read: {error}"
+        ) from error
 
 
 def perform(

@@ -26,6 +26,7 @@ from robustbook.errors import (
     ParameterError,
     RunFailedError,
     UserError,
+    quoted,
 )
 from robustbook.run import execute, parameters, publish, records, runner, status
 from robustbook.run.project import QUICK, Project, RunId
@@ -104,11 +105,11 @@ def expand(
     model = studies.get(study).Parameters
     RunId(study, name)
     if len(name) > 40:
-        raise UserError(f"a sweep's name has at most 40 characters, got {name!r}")
+        raise UserError(f"a sweep's name has at most 40 characters, got {quoted(name)}")
     given_names = [given for given, _ in typed]
     choices = {given: split_values(model, given, text) for given, text in typed}
     for given in (given for given, texts in choices.items() if not texts):
-        raise ParameterError(f"parameter {given!r} is given no value")
+        raise ParameterError(f"parameter {quoted(given)} is given no value")
     if len(choices) < len(given_names):
         raise ParameterError("a parameter was given twice")
     axes = [given for given, texts in choices.items() if len(texts) > 1]
@@ -211,7 +212,7 @@ def folder_of(project: Project, place: str) -> Path:
     name.
     """
     if not _PLACE.fullmatch(place):
-        raise UserError(f"there is no sweep {place!r}")
+        raise UserError(f"there is no sweep {quoted(place)}")
     return project.work / "sweeps" / place
 
 
@@ -224,13 +225,20 @@ def read(project: Project, place: str) -> SweepPlan:
     """The plan that was written for a sweep."""
     path = folder_of(project, place) / "plan.json"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(files.read(path, records.LARGEST))
         members = tuple(Member(**member) for member in content.pop("members"))
         content.pop("pending")
-        return SweepPlan(**content, members=members)
+        plan = SweepPlan(**content, members=members)
+        model = status.study_module(plan.study).Parameters
+        for each in members:
+            RunId(plan.study, each.run)
+            parameters.validate(model, each.overrides)
+        if plan.place != place:
+            raise ValueError("it is that of another sweep")
+        return plan
     except FileNotFoundError:
-        raise UserError(f"there is no sweep {place!r}") from None
-    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"there is no sweep {quoted(place)}") from None
+    except (ValueError, TypeError, KeyError, AttributeError, UserError) as error:
         raise DamagedFileError(
             f"the plan of sweep {place} is damaged: give its command again"
         ) from error
@@ -283,7 +291,7 @@ def member(project: Project, place: str, run: str) -> None:
     plan = read(project, place)
     found = next((each for each in plan.members if each.run == run), None)
     if found is None:
-        raise UserError(f"sweep {place} has no run {run!r}")
+        raise UserError(f"sweep {place} has no run {quoted(run)}")
     try:
         _perform(inner(project, plan), RunId(plan.study, run), found.overrides)
     except (UserError, RunFailedError) as failure:
