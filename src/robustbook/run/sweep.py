@@ -229,7 +229,7 @@ def read(project: Project, place: str) -> SweepPlan:
         members = tuple(Member(**member) for member in content.pop("members"))
         content.pop("pending")
         plan = SweepPlan(**content, members=members)
-        model = status.study_module(plan.study).Parameters
+        model = studies.get(plan.study).Parameters
         for each in members:
             RunId(plan.study, each.run)
             parameters.validate(model, each.overrides)
