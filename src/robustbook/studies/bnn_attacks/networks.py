@@ -22,7 +22,7 @@ from robustbook.bayes.mean_field import (
 )
 from robustbook.bayes.protocol import Empirical, Posterior
 from robustbook.bayes.weights import stack
-from robustbook.data import ImageSet, cifar10, digits, mnist
+from robustbook.data import ImageSet
 from robustbook.models import build
 from robustbook.models.checkpoints import cached
 from robustbook.models.training import Recipe, TrainingDiverged
@@ -37,8 +37,6 @@ from robustbook.studies.shared import (
     variational,
 )
 
-# Imported by name, so that a page's hash covers the code that reads its data.
-DATA_MODULES = (digits, mnist, cifar10)
 ARCHITECTURE = "cnn"
 VARIATIONAL = (BNN, "det+stoch", "stoch+det")
 POSTERIORS = (*VARIATIONAL, "MC dropout", "ensemble", "Laplace", "weight noise")

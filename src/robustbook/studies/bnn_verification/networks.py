@@ -21,15 +21,12 @@ from robustbook.bayes.mc_dropout import Dropout, train_dropout
 from robustbook.bayes.mean_field import Convergence, MeanField
 from robustbook.bayes.protocol import Empirical, Posterior, sampled_probabilities
 from robustbook.bayes.weights import WeightSamples, stack
-from robustbook.data import ImageSet, digits, gtsrb, load, mnist
-from robustbook.data import signs as drawn_signs
+from robustbook.data import ImageSet, load
 from robustbook.models.checkpoints import kept
 from robustbook.models.training import Recipe
 from robustbook.studies.bnn_verification.parameters import Parameters
 from robustbook.studies.shared import variational
 
-# Imported by name, so that a page's hash covers the code that reads its data.
-DATA_MODULES = (digits, drawn_signs, gtsrb, mnist)
 METHODS = ("HMC", "mean-field VI", "MC dropout", "deterministic", "ensemble")
 CODE = {
     method: (module, protocol, weights)

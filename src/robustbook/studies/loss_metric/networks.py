@@ -13,7 +13,7 @@ from functools import lru_cache
 import torch
 from torch.nn import Module, Sequential
 
-from robustbook.data import ImageSet, cifar10, digits, load, mnist
+from robustbook.data import ImageSet, load
 from robustbook.models import Scale, build
 from robustbook.models.training import Recipe, Training, train
 from robustbook.studies import shared
@@ -21,8 +21,6 @@ from robustbook.studies.loss_metric.parameters import Parameters
 from robustbook.studies.protocol import seeds
 from robustbook.studies.shared import trained
 
-# Imported by name, so that a page's hash covers the code that reads its data.
-DATA_MODULES = (digits, mnist, cifar10)
 ARCHITECTURES = ("mlp", "cnn", "wide-cnn")
 TRAININGS: tuple[Training, ...] = ("natural", "fgsm", "gradient-regularised", "minmax")
 COLOUR_ARCHITECTURES = ("cnn", "wide-cnn")

@@ -15,7 +15,7 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import Module
 
-from robustbook.data import ImageSet, cifar10, digits, load, mini_mias, mnist, phantoms
+from robustbook.data import ImageSet, load, mini_mias, phantoms
 from robustbook.data.mini_mias import Patches
 from robustbook.data.phantoms import Exams, Settings, unit_images
 from robustbook.errors import ParameterError
@@ -31,8 +31,6 @@ from robustbook.studies.mammogram_perturbations.parameters import Parameters
 from robustbook.studies.protocol import seeds
 from robustbook.studies.shared import images_of, trained
 
-# Imported by name, so that a page's hash covers the code that reads its data.
-DATA_MODULES = (digits, mnist, cifar10, mini_mias, phantoms)
 Leg = Literal["phantoms", "natural", "mias"]
 Training = Literal["clean", "filtered", "blur-augmented"]
 SEVERITIES = (0.33, 0.5, 0.67, 1.0, 2.0, 4.0)

@@ -16,11 +16,7 @@ from torch.nn import Conv2d, Module
 
 from robustbook.data import (
     ImageSet,
-    cifar10,
-    digits,
-    imagenet_samples,
     load,
-    mnist,
     shapes,
 )
 from robustbook.models import build
@@ -31,8 +27,6 @@ from robustbook.perturb.masks import RiseMasks, draw_masks
 from robustbook.studies.saliency_baselines.parameters import Parameters
 from robustbook.studies.shared import SeededTask, trained
 
-# Imported by name, so that a page's hash covers the code that reads its data.
-DATA_MODULES = (cifar10, digits, imagenet_samples, mnist, shapes)
 ALL_BASELINES = (*baselines.NAMES, *baselines.STARTS)
 FEW_BASELINES = (
     "black",

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from robustbook.bayes.mean_field import MeanField
-from robustbook.data import ImageSet, digits, mnist
+from robustbook.data import ImageSet
 from robustbook.measure import importance
 from robustbook.models import gated
 from robustbook.models.training import Recipe
@@ -24,8 +24,6 @@ from robustbook.studies.protocol import seeds
 from robustbook.studies.shared import images_of, most_probable, trained, variational
 from robustbook.studies.synthesis.parameters import Parameters
 
-# Imported by name, so that a page's hash covers the code that reads its data.
-DATA_MODULES = (digits, mnist)
 CHANNELS, HIDDEN = 8, 64
 """Filters of the first convolution (the second has twice as many), and neurons: half
 the book's `cnn`, so bounds are cheap.

@@ -9,15 +9,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from robustbook.data import ImageSet, cifar10, digits, load, mnist
+from robustbook.data import ImageSet, load
 from robustbook.models import prunable
 from robustbook.models.prunable import Prunable
 from robustbook.models.training import Recipe
 from robustbook.studies.shared import SeededTask, trained
 from robustbook.studies.taylor_pruning.parameters import Parameters
 
-# Imported by name, so that a page's hash covers the code that reads its data.
-DATA_MODULES = (digits, mnist, cifar10)
 BATCH = 64
 VGG_WIDTHS = (8, 8, 16, 16, 32, 32)
 
