@@ -91,9 +91,11 @@ def notebook():
             ),
         ),
         new_code_cell("2", outputs=output_of(table)),
-        *(
-            new_code_cell(name, outputs=output_of(page.verdict(claim(name), Results())))
-            for name in VERDICTS
+        new_code_cell(
+            "verdicts",
+            outputs=output_of(
+                page.verdicts([claim(name) for name in VERDICTS], Results())
+            ),
         ),
         new_code_cell(
             "3",
@@ -129,12 +131,13 @@ def publish(folder, study, run, overrides):
         "rule": "rho > 0.5",
         "control": "clean accuracy",
     }
+    declared = studies.get(study).ROWS[0]
     record = Record(
         study=study,
         run=run,
         overrides=overrides,
         parameters=studies.get(study).Parameters().model_dump(mode="json"),
-        metrics=[Metric(name="psi", value=1.0)],
+        metrics=[Metric(name=declared.name, unit=declared.unit, value=1.0)],
         claims=[
             ClaimRecord(
                 id=name,

@@ -226,14 +226,56 @@ def test_the_claims_box_declares_rule_and_control_but_no_result():
 
 @pytest.mark.parametrize("verdict", VERDICTS)
 def test_a_verdict_is_that_of_the_rule_in_words(verdict):
-    shown = soup(
-        page.verdict(
-            claim(judge=lambda results: Judgement(verdict, "because")), Results()
-        )
-    )
+    judged = claim(judge=lambda results: Judgement(verdict, "because", "It is so."))
+    shown = soup(page.verdict(judged, Results()))
     assert shown.select_one(".pm-badge").text.split(maxsplit=1)[1] == verdict
-    assert "because" in shown.select_one(".pm-evidence").text
-    assert shown.select_one("#verdict-y1")
+    assert "It is so." in shown.text
+    assert "because" not in shown.text, "the evidence stands once, in the fold"
+    assert not shown.select("[id]"), "so does the place that others link to"
+    assert shown.select_one("a")["href"] == "#verdict-y1"
+
+
+def test_the_answer_stands_before_the_fold_and_all_else_in_it():
+    judged = claim(judge=lambda results: Judgement("partly", "because", "Half."))
+    shown = soup(page.verdicts([judged], Results()))
+    item = shown.select_one("#verdict-y1")
+    fold = item.select_one("details").extract()
+    assert "Half." in item.text and "because" not in item.text
+    assert all(text in fold.text for text in ("because", "rho > 0.5", "clean", "rho"))
+    assert not fold.has_attr("open")
+
+
+def test_the_place_at_the_top_is_filled_at_the_end():
+    """As a kernel's client sees it: one output, whose content is replaced."""
+    from nbclient import NotebookClient
+    from nbformat.v4 import new_code_cell, new_notebook
+
+    code = (
+        "from robustbook import page\npage.opening()",
+        "from robustbook.results import Claim, Judgement, Results\n"
+        "judge = lambda results: Judgement('mixed', 'because', 'On half of them.')\n"
+        "claim = Claim('Y1', 'It holds.', 'abstract', 'm', 'r', 'c', judge)\n"
+        "page.in_short(['It is *five*.'], [claim], Results())",
+    )
+    notebook = new_notebook(cells=[new_code_cell(text) for text in code])
+    NotebookClient(notebook, kernel_name="python3").execute()
+    (output,) = notebook.cells[0].outputs
+    shown = BeautifulSoup(output.data["text/html"], "html.parser")
+    assert "It is five." in shown.text
+    assert "Run all cells" not in shown.text
+    assert shown.select_one("a[href='#verdict-y1'] .pm-badge").text.endswith("mixed")
+    assert not notebook.cells[1].outputs
+
+
+def test_code_that_a_page_shows_is_the_code_that_runs():
+    shown = page.source(page.inline, page.badge).data
+    assert shown.startswith("```python\ndef inline(text: str) -> str:\n")
+    assert "\n\n\ndef badge(" in shown and shown.endswith("\n```")
+
+
+def test_a_named_figure_can_be_linked_to():
+    shown = soup(page.figure(drawn(), alt="A line", caption="Up.", name="up", number=4))
+    assert shown.select_one("figure#figure-up figcaption").text == "Figure 4. Up."
 
 
 def test_a_claim_whose_rows_are_missing_is_not_tested():

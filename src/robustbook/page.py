@@ -1,11 +1,11 @@
 """What a notebook shows on its page: figures, sentences, tables, claims with their
 verdicts, and provenance.
 
-Read `figure`, `prose` and `table` first (the body of a page), then `claims_box`,
-`verdict` and `verdicts` (its argument), then `provenance` (its last box). Every
-function returns an object that Jupyter displays when it is the last value of a cell
-(use `display(...)` for several); equal input gives equal bytes, and nothing here
-computes a result.
+Read `opening` and `in_short` first (what stands above everything else), then `figure`,
+`source`, `prose` and `table` (the body of a page), then `verdicts` (its argument), then
+`provenance` (its last box). Most functions return an object that Jupyter displays when
+it is the last value of a cell (use `display(...)` for several); equal input gives equal
+bytes, and nothing here computes a result.
 """
 
 from __future__ import annotations
@@ -13,8 +13,10 @@ from __future__ import annotations
 import base64
 import functools
 import html
+import inspect
 import io
 import math
+import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any, Literal
@@ -139,13 +141,22 @@ def prose(markdown: str) -> Markdown:
 # --------------------------------------------------------------------------------------
 
 
-def figure(fig: Figure, *, alt: str, caption: str, kind: Kind = "plot") -> HTML:
+def figure(
+    fig: Figure,
+    *,
+    alt: str,
+    caption: str,
+    kind: Kind = "plot",
+    name: str = "",
+    number: int | None = None,
+) -> HTML:
     """Show a Matplotlib figure with a caption that states its finding, and close it.
 
     `alt` describes the figure to a reader who cannot see it (plain text); `caption` is
     one line of Markdown. A "plot" (lines, points, maps of values) is part of the page,
     whose colours its text and axes take; a "picture" (data images, saliency maps) keeps
-    its colours on a white card.
+    its colours on a white card. A figure with a `name` can be linked to as
+    `#figure-NAME`; its `number` stands in front of the caption.
 
     Raises ValueError if `alt` or `caption` is empty or `kind` is unknown.
     """
@@ -164,9 +175,11 @@ def figure(fig: Figure, *, alt: str, caption: str, kind: Kind = "plot") -> HTML:
     else:
         shown = _picture(fig, alt, width)
     pyplot.close(fig)
+    anchor = f' id="figure-{html.escape(name)}"' if name else ""
+    numbered = f"<b>Figure {number}.</b> " if number is not None else ""
     return _html(
-        f'<figure class="pm-figure pm-{kind}">\n{shown}\n'
-        f"<figcaption>{inline(caption)}</figcaption>\n</figure>"
+        f'<figure class="pm-figure pm-{kind}"{anchor}>\n{shown}\n'
+        f"<figcaption>{numbered}{inline(caption)}</figcaption>\n</figure>"
     )
 
 
@@ -207,6 +220,18 @@ def _html(text: str) -> HTML:
     from IPython.display import HTML
 
     return HTML(text)
+
+
+# Code
+# --------------------------------------------------------------------------------------
+
+
+def source(*functions: Callable[..., Any]) -> Markdown:
+    """The source of functions of the package, as highlighted code: the page shows what
+    runs, and so does Jupyter.
+    """
+    texts = (textwrap.dedent(inspect.getsource(each)).strip() for each in functions)
+    return prose("```python\n" + "\n\n\n".join(texts) + "\n```")
 
 
 # Tables
@@ -321,18 +346,7 @@ def claims_box(claims: Iterable[Claim], *, own: bool = False) -> HTML:
     label = "Our questions" if own else "Claims of the paper"
     items = "\n".join(
         f'<li class="pm-claim" id="claim-{html.escape(claim.id.lower())}">'
-        '<p class="pm-statement"><span '
-        f'class="pm-id">{html.escape(claim.id)}</span> {inline(claim.statement)} '
-        f'<span class="pm-source">{inline(claim.source)}</span></p>'
-        + terms(
-            [
-                ("Measured", claim.measure),
-                ("Rule", claim.rule),
-                ("Control", claim.control),
-                ("Published", claim.published),
-            ]
-        )
-        + "</li>"
+        f"{_statement(claim)}{terms(_declared(claim))}</li>"
         for claim in claims
     )
     return _html(
@@ -342,27 +356,39 @@ def claims_box(claims: Iterable[Claim], *, own: bool = False) -> HTML:
     )
 
 
-def _verdict_item(claim: Claim, results: Results, tag: str, own: bool) -> str:
-    judgement = claim.verdict(results)
+def _statement(claim: Claim) -> str:
     return (
-        f'<{tag} class="pm-verdict" id="verdict-{html.escape(claim.id.lower())}">'
-        '<p class="pm-statement"><span '
-        f'class="pm-id">{html.escape(claim.id)}</span> {inline(claim.statement)}</p>'
-        f'<p class="pm-evidence">{badge(judgement.verdict, own=own)} '
-        f"{inline(judgement.evidence)}</p></{tag}>"
+        f'<p class="pm-statement"><span class="pm-id">{html.escape(claim.id)}</span> '
+        f"{inline(claim.statement)} "
+        f'<span class="pm-source">{inline(claim.source)}</span></p>'
     )
 
 
+def _declared(claim: Claim) -> list[tuple[str, str | None]]:
+    """What was said of a claim before its result was known."""
+    return [
+        ("Measured", claim.measure),
+        ("Rule", claim.rule),
+        ("Control", claim.control),
+        ("Published", claim.published),
+    ]
+
+
 def verdict(claim: Claim, results: Results, *, own: bool = False) -> HTML:
-    """The verdict on one claim, computed by its rule from the measured rows, with the
-    numbers behind it.
+    """The verdict on one claim where its evidence stands: the badge, the answer in a
+    sentence, and a link to the rule and the numbers in `verdicts`.
     """
-    return _html(_verdict_item(claim, results, "div", own))
+    judgement = claim.verdict(results)
+    return _html(
+        f'<p class="pm-verdict"><a href="#{_anchor(claim)}" class="pm-id">'
+        f"{html.escape(claim.id)}</a> {badge(judgement.verdict, own=own)} "
+        f"{inline(judgement.answer)}</p>"
+    )
 
 
 def verdicts(claims: Iterable[Claim], results: Results, *, own: bool = False) -> HTML:
-    """The verdicts on all claims of a study, with their evidence and a count of each
-    verdict.
+    """The verdicts on all claims of a study, each computed by its rule from the
+    measured rows: the answer in a sentence, and rule, control and evidence in a fold.
     """
     claims = tuple(claims)
     found = [claim.verdict(results).verdict for claim in claims]
@@ -371,11 +397,74 @@ def verdicts(claims: Iterable[Claim], results: Results, *, own: bool = False) ->
         for name in VERDICTS
         if name in found
     )
-    items = "\n".join(_verdict_item(claim, results, "li", own) for claim in claims)
+    items = "\n".join(_verdict_item(claim, results, own) for claim in claims)
     return _html(
         '<section class="pm-box pm-verdicts" aria-label="Verdicts">\n'
-        f'<p class="pm-box-title">Did it hold?</p>\n<p class="pm-counts">{counts}</p>\n'
-        f"<ol>\n{items}\n</ol>\n</section>"
+        f'<p class="pm-counts">{counts}</p>\n<ol>\n{items}\n</ol>\n</section>'
+    )
+
+
+def _anchor(claim: Claim) -> str:
+    return f"verdict-{html.escape(claim.id.lower())}"
+
+
+def _verdict_item(claim: Claim, results: Results, own: bool) -> str:
+    judgement = claim.verdict(results)
+    evidence = [*_declared(claim), ("Found", judgement.evidence)]
+    return (
+        f'<li class="pm-claim" id="{_anchor(claim)}">{_statement(claim)}'
+        f'<p class="pm-verdict">{badge(judgement.verdict, own=own)} '
+        f"{inline(judgement.answer)}</p>"
+        f'<details class="pm-fold"><summary>Rule, control and evidence of '
+        f"{html.escape(claim.id)}</summary>{terms(evidence)}</details></li>"
+    )
+
+
+# What stands above everything else
+# --------------------------------------------------------------------------------------
+
+IN_SHORT = "in-short"
+
+
+def opening() -> None:
+    """Keep the place at the top of a chapter that `in_short` fills when all is
+    measured.
+    """
+    from IPython.display import display
+
+    waiting = "Run all cells: the answer in short will stand here."
+    display(_html(_short(f"<p>{waiting}</p>")), display_id=IN_SHORT)
+
+
+def in_short(
+    sentences: Iterable[str],
+    claims: Iterable[Claim],
+    results: Results,
+    *,
+    picture: HTML | None = None,
+    own: bool = False,
+) -> None:
+    """Fill the place of `opening`: a few sentences (one line of Markdown each), a badge
+    a claim that leads to its verdict, and the picture that carries the chapter.
+    """
+    from IPython.display import update_display
+
+    text = " ".join(inline(sentence) for sentence in sentences)
+    badges = " ".join(
+        f'<a class="pm-short-badge" href="#{_anchor(claim)}">'
+        f"{html.escape(claim.id)} "
+        f"{badge(claim.verdict(results).verdict, own=own)}</a>"
+        for claim in claims
+    )
+    shown = f"\n{picture.data}" if picture is not None else ""
+    body = f'<p>{text}</p>\n<p class="pm-counts">{badges}</p>{shown}'
+    update_display(_html(_short(body)), display_id=IN_SHORT)
+
+
+def _short(body: str) -> str:
+    return (
+        '<section class="pm-box pm-short" aria-label="In short">\n'
+        f'<p class="pm-box-title">In short</p>\n{body}\n</section>'
     )
 
 
