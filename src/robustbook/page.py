@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import base64
 import functools
+import hashlib
 import html
 import inspect
 import io
 import math
+import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
@@ -31,6 +33,15 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 Kind = Literal["plot", "picture"]
+INK, GROUND = "#1f2831", "#fefdfe"
+"""Colours in figures that stand for the page's: text and axes, and the edge around
+markers.
+"""
+
+_REFERENCE = re.compile(r'(\bid="|url\(#|href="#)')
+_PREAMBLE = re.compile(
+    r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>", re.DOTALL
+)
 RASTER_DPI = 150
 HEAVY_SVG = 400_000
 """A picture whose SVG has more bytes than this is shown as PNG."""
@@ -162,8 +173,6 @@ def figure(
     """
     from matplotlib import pyplot
 
-    from robustbook.plots import style
-
     if not alt.strip() or not caption.strip():
         raise ValueError("a figure needs an alt text and a caption")
     if kind not in ("plot", "picture"):
@@ -171,7 +180,7 @@ def figure(
     width = round(fig.get_size_inches()[0] * 96)
     if kind == "plot":
         svg = _saved(fig, "svg", "none").decode()
-        shown = style.themed_svg(svg, alt=alt, width=width)
+        shown = _themed(svg, alt, width)
     else:
         shown = _picture(fig, alt, width)
     pyplot.close(fig)
@@ -180,6 +189,29 @@ def figure(
     return _html(
         f'<figure class="pm-figure pm-{kind}"{anchor}>\n{shown}\n'
         f"<figcaption>{numbered}{inline(caption)}</figcaption>\n</figure>"
+    )
+
+
+def _themed(svg: str, alt: str, width: int) -> str:
+    """An SVG of Matplotlib as part of a page: text and axes take the page's colours.
+
+    `INK` becomes the colour of the page's text and `GROUND` that of its ground; all
+    other colours stay. Ids get a prefix of their own, so that two figures can stand on
+    one page. `alt` is plain text; `width` the largest width in pixels.
+    """
+    body = _PREAMBLE.sub("", svg).strip()
+    prefix = f"f{hashlib.sha256(body.encode()).hexdigest()[:8]}-"
+    body = _REFERENCE.sub(rf"\g<1>{prefix}", body)
+    body = body.replace(INK, "currentColor").replace(GROUND, "var(--pm-ground, #fff)")
+    head = re.search(r"<svg\b[^>]*>", body)
+    box = re.search(r'viewBox="[^"]*"', head[0]) if head else None
+    if head is None or box is None:
+        raise ValueError("the figure's SVG has no size")
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" '
+        f'xmlns:xlink="http://www.w3.org/1999/xlink" {box[0]} role="img" '
+        f'aria-label="{html.escape(" ".join(alt.split()))}" '
+        f'style="--pm-width: {width}px; width: {width}px">{body[head.end() :]}'
     )
 
 

@@ -11,11 +11,11 @@ a light and on a dark page.
 from __future__ import annotations
 
 import difflib
-import hashlib
-import html
-import re
 from dataclasses import dataclass
 from typing import Any
+
+from robustbook.page import GROUND as GROUND
+from robustbook.page import INK as INK
 
 FIGURE_WIDTH = 7.0
 """Width of a page-wide figure in inches."""
@@ -23,9 +23,6 @@ FIGURE_WIDTH = 7.0
 BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#C98500", "#009E73", "#D55E00"
 PURPLE, SKY, OCHRE, GREY = "#C56FA0", "#3D98D3", "#8C6010", "#7A7A7A"
 """Data colours, each readable on a white and on a dark ground."""
-
-INK, GROUND = "#1f2831", "#fefdfe"
-"""Colours that stand for the page's: text and axes, and the edge around markers."""
 
 
 @dataclass(frozen=True)
@@ -143,32 +140,3 @@ def use_style() -> None:
     cycle = [BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, OCHRE, GREY]
     sns.set_theme(context="notebook", style="ticks", palette=cycle)
     mpl.rcParams.update(_RC)
-
-
-_REFERENCE = re.compile(r'(\bid="|url\(#|href="#)')
-_PREAMBLE = re.compile(
-    r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>", re.DOTALL
-)
-
-
-def themed_svg(svg: str, *, alt: str, width: int) -> str:
-    """An SVG of Matplotlib as part of a page: text and axes take the page's colours.
-
-    `INK` becomes the colour of the page's text and `GROUND` that of its ground; all
-    other colours stay. Ids get a prefix of their own, so that two figures can stand on
-    one page. `alt` is plain text; `width` the largest width in pixels.
-    """
-    body = _PREAMBLE.sub("", svg).strip()
-    prefix = f"f{hashlib.sha256(body.encode()).hexdigest()[:8]}-"
-    body = _REFERENCE.sub(rf"\g<1>{prefix}", body)
-    body = body.replace(INK, "currentColor").replace(GROUND, "var(--pm-ground, #fff)")
-    head = re.search(r"<svg\b[^>]*>", body)
-    box = re.search(r'viewBox="[^"]*"', head[0]) if head else None
-    if head is None or box is None:
-        raise ValueError("the figure's SVG has no size")
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" '
-        f'xmlns:xlink="http://www.w3.org/1999/xlink" {box[0]} role="img" '
-        f'aria-label="{html.escape(" ".join(alt.split()))}" '
-        f'style="--pm-width: {width}px; width: {width}px">{body[head.end() :]}'
-    )
