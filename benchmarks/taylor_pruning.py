@@ -25,9 +25,10 @@ from benchmarks.timing import (
     run,
     seconds,
 )
-from robustbook.measure.importance import cross_entropy, norm_terms
+from robustbook.measure.importance import norm_terms
 from robustbook.measure.oracle import all_subsets, removal_losses
 from robustbook.models.prunable import build, preact_resnet
+from robustbook.perturb.gradient import cross_entropy
 from robustbook.perturb.pruning import (
     all_alive,
     layer_costs,

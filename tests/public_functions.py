@@ -73,6 +73,7 @@ EXCLUDED = {
     "measure.distance.Distance": MADE,
     "measure.divergence.WorstCase": MADE,
     "measure.importance.gated": CHECKED,
+    "measure.importance.checked": "a gate itself",
     "measure.importance.WeightTerms": MADE,
     "measure.importance.layer_parameters": CHECKED,
     "measure.importance.require_*": "a gate itself",
@@ -791,11 +792,12 @@ def _spoilt(value: float) -> Callable[[Any], Any]:
 
 
 def _output(model: nn.Module, change: Callable[[Tensor], Any]) -> nn.Module:
-    """The network with other outputs; a prunable one keeps its gates."""
+    """The network with other outputs: those of its last layer where it has gates."""
     if type(model) is nn.Sequential:
         return Outputs(model, change)
-    forward = model.forward
-    model.__dict__["forward"] = lambda points: change(forward(points))
+    layer = model[-1] if isinstance(model, nn.Sequential) else model
+    forward = layer.forward
+    layer.__dict__["forward"] = lambda points: change(forward(points))
     return model
 
 
@@ -871,7 +873,7 @@ COLUMNS = (
 NUMBERS = (NAN, INFINITE, Wrong("text", lambda right: "a"))
 CHOICES = (Wrong("unknown", lambda right: "nothing"), Wrong("None", lambda right: None))
 SHAPES = (
-    Wrong("two sides", lambda right: right[:2]),
+    Wrong("a side too many", lambda right: (*right, 2)),
     Wrong("zero", lambda right: (*right[:-1], 0)),
     Wrong("fraction", lambda right: (*right[:-1], 2.5)),
 )
@@ -969,7 +971,7 @@ def _wrong(argument: str, right: Any) -> tuple[Wrong, ...]:
     if isinstance(right, str):
         return CHOICES
     if isinstance(right, int | float) and wrong in (IMAGES, SCORES, TENSORS, COLUMNS):
-        return POSITIVE_WHOLE if isinstance(right, int) else AMOUNTS
+        return WHOLE if isinstance(right, int) else AMOUNTS
     if isinstance(right, Tensor) and wrong in (COLUMNS, WHOLE, SHARES, POSITIVE_WHOLE):
         return TENSORS if right.is_floating_point() else ()
     if isinstance(right, Tensor) and wrong is LABELS and right.is_floating_point():

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from robustbook.checks import ArgumentError
 from robustbook.measure import importance, oracle, saliency
-from robustbook.measure.importance import cross_entropy, gated
+from robustbook.measure.importance import gated
 from robustbook.measure.windowed_occlusion import windowed_occlusion
 from robustbook.models.folded import fold, unroll
 from robustbook.models.gated import with_gates
-from robustbook.models.prunable import Gate, Group, Prunable
+from robustbook.models.prunable import Gate, Group, Prunable, Standardise
+from robustbook.perturb.gradient import cross_entropy
 from robustbook.perturb.pruning import all_alive, lowest, masked, removed
 
 SIDE = 16
@@ -144,6 +145,8 @@ def test_the_oracle_knows_padding_modes(mode: str) -> None:
 def test_curvature_is_the_hessians_diagonal_with_any_activation(activation) -> None:
     torch.manual_seed(0)
     children = {
+        "standardise": Standardise([0.0], [1 / 3]),
+        "flatten": nn.Flatten(),
         "first": nn.Linear(6, 5),
         "gate": Gate(5),
         "second": nn.Linear(5, 7),
@@ -151,7 +154,7 @@ def test_curvature_is_the_hessians_diagonal_with_any_activation(activation) -> N
         "last": nn.Linear(7, 3),
     }
     model = Prunable(children, [Group("first", "gate", 5, ("first",), (), ("second",))])
-    images, labels = 3 * torch.rand(8, 6), torch.arange(8) % 3
+    images, labels = torch.rand(8, 1, 2, 3), torch.arange(8) % 3
 
     def loss_of(gates: Tensor) -> Tensor:
         with gated(model, gates):

@@ -7,17 +7,18 @@ import torch
 from torch import nn
 
 from prunable_networks import SHAPES, batch, network
+from robustbook.checks import ArgumentError
 from robustbook.measure import importance
 from robustbook.measure.importance import (
     CRITERIA,
     Evidence,
     ImportanceError,
-    cross_entropy,
     gate_gradients,
     gated,
     score,
 )
 from robustbook.models.prunable import Gate, Group, Prunable
+from robustbook.perturb.gradient import cross_entropy
 from robustbook.perturb.pruning import all_alive, masked
 
 
@@ -48,27 +49,9 @@ def double(name):
     return network(name).double(), images.double(), labels
 
 
-def in_double(monkeypatch):
-    monkeypatch.setattr(
-        torch,
-        "ones",
-        lambda *size, _ones=torch.ones, **kw: _ones(
-            *size, **{"dtype": torch.float64, **kw}
-        ),
-    )
-    monkeypatch.setattr(
-        torch,
-        "zeros",
-        lambda *size, _zeros=torch.zeros, **kw: _zeros(
-            *size, **{"dtype": torch.float64, **kw}
-        ),
-    )
-
-
 @pytest.mark.parametrize("name", SHAPES)
-def test_gate_gradient_is_the_finite_difference_of_the_loss(name, monkeypatch):
+def test_gate_gradient_is_the_finite_difference_of_the_loss(name):
     model, images, labels = double(name)
-    in_double(monkeypatch)
     gradient = gate_gradients(model, images, labels, chunk=5).mean(dim=0)
     for unit in range(0, model.units, max(1, model.units // 12)):
         expected, _ = finite_differences(model, images, labels, unit, 1e-6)
@@ -76,9 +59,8 @@ def test_gate_gradient_is_the_finite_difference_of_the_loss(name, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["lenet3", "vgg", "resnet20"])
-def test_curvature_is_the_second_difference_of_the_loss(name, monkeypatch):
+def test_curvature_is_the_second_difference_of_the_loss(name):
     model, images, labels = double(name)
-    in_double(monkeypatch)
     diagonal = importance.curvature_diagonal(model, images, labels, chunk=5)
     for unit in range(0, model.units, max(1, model.units // 12)):
         _, expected = finite_differences(model, images, labels, unit, 1e-5)
@@ -112,6 +94,7 @@ def test_curvature_row_and_diagonal_are_those_of_the_full_hessian():
 def linear_network(units=5, outputs=3):
     torch.manual_seed(0)
     children = {
+        "flatten": nn.Flatten(),
         "hidden": nn.Linear(4, units),
         "gate": Gate(units),
         "classifier": nn.Linear(units, outputs),
@@ -144,7 +127,7 @@ def change_without(model, inputs, labels, loss):
 def test_first_order_is_exact_for_a_linear_loss_and_second_order_for_a_quadratic_one():
     model, inputs, labels = (
         linear_network(),
-        torch.randn(30, 4),
+        torch.rand(30, 1, 2, 2),
         torch.randint(3, (30,)),
     )
     seen = Evidence(
@@ -261,12 +244,10 @@ def test_what_cannot_be_scored_is_named():
         ImportanceError, match="batch-norm form of the Taylor score needs"
     ):
         score("bn taylor", seen)
-    with pytest.raises(ImportanceError, match="unknown criterion 'taylor'"):
+    with pytest.raises(ArgumentError, match=r"criterion must be .* got taylor$"):
         score("taylor", seen)
     model.get_submodule("linear1").weight.data[7] = torch.nan
-    with pytest.raises(
-        ImportanceError, match=r"taylor-fo of unit \d+ of 'conv1' is nan"
-    ):
+    with pytest.raises(ArgumentError, match="the output of model must be finite"):
         score("taylor-fo", seen)
     with pytest.raises(
         ImportanceError, match="weight-norm of unit 7 of 'linear1' is nan"

@@ -7,8 +7,9 @@ import torch
 
 from prunable_networks import SHAPES, batch, network
 from robustbook.measure import oracle
-from robustbook.measure.importance import ImportanceError, cross_entropy
+from robustbook.measure.importance import ImportanceError
 from robustbook.models.network import count_passes
+from robustbook.perturb.gradient import cross_entropy
 from robustbook.perturb.pruning import all_alive, close, masked
 
 

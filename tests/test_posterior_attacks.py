@@ -25,7 +25,7 @@ from robustbook.bayes.mean_field import (
 )
 from robustbook.bayes.protocol import Empirical, sampled_probabilities
 from robustbook.bayes.weight_noise import train_map, weight_noise
-from robustbook.bayes.weights import EmptyPosteriorError, stack
+from robustbook.bayes.weights import stack
 from robustbook.checks import ArgumentError
 from robustbook.errors import ParameterError, UnknownNameError
 from robustbook.measure.uncertainty import (
@@ -660,7 +660,7 @@ def test_designs_name_their_layers() -> None:
 
 
 def test_bad_input_is_refused_in_a_line() -> None:
-    with pytest.raises(EmptyPosteriorError, match="got 0"):
+    with pytest.raises(ArgumentError, match=r"samples must be .* got 0"):
         eot_pgd(
             noisy(("7",)),
             IMAGES,
@@ -681,9 +681,9 @@ def test_bad_input_is_refused_in_a_line() -> None:
         fit_last_layer(cnn(), IMAGES, LABELS, prior_precision=-1)
     with pytest.raises(TrainingDiverged, match=r"epoch 1 of 2.*prior_sd 1"):
         train_map(cnn(), IMAGES * torch.nan, LABELS, prior_sd=1, epochs=2, seed=0)
-    with pytest.raises(ParameterError, match="severity must be"):
+    with pytest.raises(ArgumentError, match="severity must be"):
         interfere("blur", IMAGES, 6, generator())
-    with pytest.raises(UnknownNameError, match="did you mean 'Gaussian noise'"):
+    with pytest.raises(ArgumentError, match="kind must be one of Gaussian noise"):
         interfere("gaussian noise", IMAGES, 1, generator())
     with pytest.raises(ArgumentError, match="decay must be"):
         momentum(cnn(), IMAGES, LABELS, epsilon=0.1, steps=1, step_size=0.1, decay=-1)

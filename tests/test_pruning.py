@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from prunable_networks import SHAPES, batch, disturbed, network
+from robustbook.checks import ArgumentError
 from robustbook.models import prunable
 from robustbook.models.prunable import build, preact_resnet, published_resnet20
 from robustbook.perturb import pruning
@@ -142,7 +143,7 @@ def test_bad_removals_are_named():
     with pytest.raises(PruningError, match="but only 15 can be"):
         lowest(model, scores, 16, all_alive(model), layers=["conv1"])
     scores[20] = torch.nan
-    with pytest.raises(PruningError, match="unit 4 of 'conv2' is NaN"):
+    with pytest.raises(ArgumentError, match="got NaN for unit 4 of 'conv2'"):
         lowest(model, scores, 1, all_alive(model))
     with pytest.raises(PruningError, match="'conv1' would lose all its 16 units"):
         removed(model, torch.arange(252) >= 16)

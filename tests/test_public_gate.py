@@ -14,6 +14,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -39,30 +40,9 @@ PENDING: dict[str, tuple[str, ...]] = {
         "measure.divergence.kl_divergence",
         "measure.divergence.normalise_logits",
         "measure.divergence.psi",
-        "measure.importance.Evidence",
-        "measure.importance.cross_entropy",
-        "measure.importance.curvature_diagonal",
-        "measure.importance.curvature_row",
-        "measure.importance.first_order",
-        "measure.importance.gate_gradients",
-        "measure.importance.hessian_vector_product",
-        "measure.importance.norm_scale",
-        "measure.importance.norm_terms",
-        "measure.importance.normalised_by_layer",
-        "measure.importance.per_example",
-        "measure.importance.positions",
-        "measure.importance.score",
-        "measure.importance.second_order",
-        "measure.importance.taylor_output",
-        "measure.importance.weight_norm",
-        "measure.importance.weight_terms",
         "measure.observers.auc_of",
         "measure.observers.channelised_hotelling",
         "measure.observers.contrast_to_noise",
-        "measure.oracle.all_subsets",
-        "measure.oracle.best_by_size",
-        "measure.oracle.kept_units",
-        "measure.oracle.removal_losses",
         "measure.rank_agreement.agreement",
         "measure.rank_agreement.partial",
         "measure.rank_agreement.seed_ceiling",
@@ -87,7 +67,6 @@ PENDING: dict[str, tuple[str, ...]] = {
         "measure.sequential.simulate",
         "measure.sequential.worst_failure",
         "measure.surfaces.best_threshold_error",
-        "measure.surfaces.decision_surface",
         "measure.surfaces.line",
         "measure.surfaces.plane",
         "measure.uncertainty.auroc",
@@ -124,36 +103,6 @@ PENDING: dict[str, tuple[str, ...]] = {
         "models.training.distillation_loss",
         "models.training.gradient_regularised_loss",
         "models.training.train",
-        "perturb.apgd.apgd",
-        "perturb.apgd.apgd_targeted",
-        "perturb.apgd.checkpoints",
-        "perturb.apgd.targeted_ratio",
-        "perturb.ascent.ascend",
-        "perturb.auto_attack.auto_attack",
-        "perturb.baselines.neutral",
-        "perturb.gradient.cross_entropy",
-        "perturb.gradient.margin",
-        "perturb.interference.interfere",
-        "perturb.lowpass.box_region",
-        "perturb.lowpass.dilated",
-        "perturb.lowpass.low_pass",
-        "perturb.masks.RiseMasks.render",
-        "perturb.masks.RiseMasks.weighted_sum",
-        "perturb.masks.draw_masks",
-        "perturb.posterior.Sampled",
-        "perturb.posterior.eot_pgd",
-        "perturb.posterior.uncertainty_aware",
-        "perturb.posterior.weight_samples",
-        "perturb.pruning.all_alive",
-        "perturb.pruning.close",
-        "perturb.pruning.cost",
-        "perturb.pruning.layer_costs",
-        "perturb.pruning.lowest",
-        "perturb.pruning.masked",
-        "perturb.pruning.multiply_adds",
-        "perturb.pruning.removed",
-        "perturb.square.square_side",
-        "perturb.universal.universal_perturbation",
         "stats.Drawn.bounds",
         "stats.Drawn.interval",
         "stats.bootstrap_mean",
@@ -167,69 +116,46 @@ PENDING: dict[str, tuple[str, ...]] = {
         "stats.spearman",
     ),
     "state": (
-        "measure.importance.curvature_diagonal",
-        "measure.importance.curvature_row",
-        "measure.importance.gate_gradients",
-        "measure.importance.hessian_vector_product",
-        "measure.importance.norm_terms",
-        "measure.importance.weight_terms",
         "models.four_view.train",
         "models.network.beside",
         "models.training.gradient_regularised_loss",
         "models.training.train",
     ),
     "labels": (
-        "measure.importance.cross_entropy",
-        "measure.importance.curvature_diagonal",
-        "measure.importance.curvature_row",
-        "measure.importance.gate_gradients",
-        "measure.importance.hessian_vector_product",
-        "measure.importance.norm_terms",
-        "measure.importance.weight_terms",
-        "measure.oracle.all_subsets",
-        "measure.oracle.removal_losses",
         "models.training.gradient_regularised_loss",
         "models.training.train",
     ),
     "double": (
-        "measure.importance.curvature_diagonal",
-        "measure.importance.curvature_row",
-        "measure.importance.gate_gradients",
-        "measure.importance.hessian_vector_product",
-        "measure.importance.positions",
         "measure.saliency.mask_scores",
         "measure.saliency.rise",
     ),
     "device": (
         "measure.bounds.divergence_bound",
-        "measure.importance.positions",
-        "measure.oracle.all_subsets",
-        "measure.oracle.best_by_size",
-        "measure.oracle.kept_units",
-        "measure.oracle.removal_losses",
         "measure.region_attack.pgd",
-        "measure.saliency.edge_maps",
         "measure.saliency.occlusion",
         "measure.saliency_metrics.removal_curves",
         "measure.verification.verify",
         "measure.windowed_occlusion.windowed_occlusion",
         "models.four_view.train",
-        "perturb.baselines.blur",
-        "perturb.baselines.inpaint",
-        "perturb.baselines.make",
-        "perturb.interference.interfere",
-        "perturb.pruning.all_alive",
-        "perturb.pruning.cost",
-        "perturb.pruning.layer_costs",
-        "perturb.pruning.lowest",
-        "perturb.pruning.removed",
     ),
 }
 """Functions that do not pass a test yet, by test; each leaves when it does."""
-ACCEPTED: dict[tuple[str, str, str], str] = {}
+LATER = "looked at when a score is asked for"
+ACCEPTED: dict[tuple[str, str, str], str] = {
+    ("measure.importance.Evidence", "model", "*"): LATER,
+    ("measure.importance.Evidence", "labels", "beyond the classes"): LATER,
+    ("measure.importance.positions", "model", "one row"): "one image is one row",
+    ("perturb.baselines.neutral", "target", "zero"): "as near as so many steps lead",
+    ("perturb.lowpass.dilated", "region", "too short"): "a mask of any size",
+    ("perturb.posterior.*", "confidence", "negative"): "short of being wrong",
+    ("perturb.pruning.lowest", "scores", "infinite"): "a unit that goes last",
+    ("perturb.pruning.lowest", "scores", "integers"): "whole numbers rank as well",
+}
 """Wrong values of (function, argument) that have a right answer, and why it is."""
-OTHER_NAMES: dict[str, str] = {}
-"""How a refusal may name an argument in other words."""
+OTHER_NAMES = {"targets": "targets|labels"}
+"""Other names by which a refusal may tell an argument: an objective calls the targets
+of an ascent its labels.
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -249,16 +175,23 @@ def each(
     def case(name: str) -> Any:
         if name in PENDING.get(test, ()):
             return pytest.param(name, marks=pytest.mark.xfail(strict=True))
-        if fnmatchcase(name, BAYES) and test != "right":
+        if fnmatchcase(name, BAYES):
             return pytest.param(name, marks=pytest.mark.xfail(strict=False))
         return name
 
-    names = [
-        case(name)
-        for name, function in FUNCTIONS.items()
-        if chosen(right_call(name, function))
-    ]
+    names = [case(name) for name in FUNCTIONS if test == "right" or chosen(known(name))]
     return pytest.mark.parametrize("name", names)
+
+
+@cache
+def known(name: str) -> dict[str, Any]:
+    """The right call, empty where an argument is not known (`test_a_right_call` says
+    which).
+    """
+    try:
+        return right_call(name, FUNCTIONS[name])
+    except KeyError:
+        return {}
 
 
 # Right calls -------------------------------------------------------------------------
@@ -274,10 +207,10 @@ def test_nothing_is_excluded_that_does_not_exist() -> None:
     unused = [
         pattern
         for pattern in public_functions.EXCLUDED
-        if not any(fnmatchcase(name, pattern) for name in names)
+        if not fnmatchcase(pattern, BAYES)
+        and not any(fnmatchcase(name, pattern) for name in names)
     ]
     assert unused == []
-    assert set(public_functions.OWN) <= set(FUNCTIONS)
 
 
 # Wrong calls -------------------------------------------------------------------------
@@ -299,7 +232,7 @@ def answers(name: str) -> Iterator[tuple[str, str, str]]:
             known = [
                 key
                 for key in ACCEPTED
-                if fnmatchcase(name, key[0]) and key[1:] == (argument, what)
+                if all(map(fnmatchcase, (name, argument, what), key))
             ]
             answer = "accepted" if known else "a result"
         yield argument, what, answer

@@ -188,6 +188,14 @@ def logits(
     return given
 
 
+def having(given: Any, name: str, *attributes: str) -> Any:
+    """Anything that has the attributes: a posterior, say, that has `draw`."""
+    if isinstance(given, str) or not all(hasattr(given, each) for each in attributes):
+        allowed = f"something with {', '.join(attributes)}"
+        raise ArgumentError(name, allowed, type(given).__name__)
+    return given
+
+
 def generator(given: Generator, name: str = "generator") -> Generator:
     """A `torch.Generator`, since nothing here draws unseeded numbers."""
     from torch import Generator
@@ -256,6 +264,13 @@ def _limits(**ends: float) -> str:
         if math.isfinite(value)
     ]
     return f", {' and '.join(said)}" if said else ""
+
+
+def sides(given: Any, name: str, count: int) -> tuple[int, ...]:
+    """So many whole numbers, at least 1: the shape of an image."""
+    if not isinstance(given, Iterable) or len(found := tuple(given)) != count:
+        raise ArgumentError(name, f"{count} whole numbers", given)
+    return tuple(whole(side, name, at_least=1) for side in found)
 
 
 def budget(

@@ -14,11 +14,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from robustbook import checks
+from robustbook.checks import ArgumentError
+from robustbook.draws import uniform
 from robustbook.errors import UserError
 from robustbook.models.folded import plain
+from robustbook.models.network import beside
 from robustbook.models.prunable import (
     Gate,
     PaddedBlock,
@@ -27,6 +30,7 @@ from robustbook.models.prunable import (
     Standardise,
     evaluating,
 )
+from robustbook.perturb.gradient import cross_entropy
 
 # (logits (N, K), labels (N,)) -> losses (N,)
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -42,9 +46,25 @@ class ImportanceError(UserError):
     """
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy (N,) in nats of every image."""
-    return F.cross_entropy(logits, labels, reduction="none")
+def checked(model: Prunable, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Images in the precision of the model, and their labels.
+
+    Raises ArgumentError if the model has no gates, images or labels cannot be taken.
+    """
+    checks.having(model, "model", "gates", "groups")
+    images = checks.images(images)
+    return beside(model, images), checks.labels(labels, images)
+
+
+def _chunks(
+    images: Tensor, labels: Tensor, chunk: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    chunk = checks.whole(chunk, "chunk", at_least=1)
+    return zip(images.split(chunk), labels.split(chunk), strict=True)
+
+
+def _logits(model: Prunable, images: Tensor) -> Tensor:
+    return checks.logits(model(images), len(images))
 
 
 @contextmanager
@@ -77,15 +97,17 @@ def gate_gradients(
 
     One forward and one backward pass an image: every image has its own row of gates, so
     that nothing is summed over images. Units that are removed already have gradient 0.
+
+    Raises ArgumentError if the model has no gates or gives anything but finite logits,
+    or images, labels or `chunk` cannot be taken.
     """
+    images, labels = checked(model, images, labels)
     rows = []
-    with evaluating(model):
-        for part, truth in zip(images.split(chunk), labels.split(chunk), strict=True):
-            gates = torch.ones(
-                len(part), model.units, device=part.device, requires_grad=True
-            )
+    with evaluating(model), torch.enable_grad():
+        for part, truth in _chunks(images, labels, chunk):
+            gates = part.new_ones(len(part), model.units).requires_grad_()
             with gated(model, gates):
-                total = loss(model(part), truth).sum()
+                total = loss(_logits(model, part), truth).sum()
             rows.append(torch.autograd.grad(total, gates)[0])
     return torch.cat(rows)
 
@@ -97,7 +119,12 @@ def first_order(gradients: Tensor, batch: int | None = None) -> Tensor:
     `gradients` (N, units) are per image; `batch` images make a mini-batch, all of them
     if None. With z_m = 1, (g_m z_m)^2 approximates (L - L without m)^2 (Molchanov et
     al. 2019, equations for the gate).
+
+    Raises ArgumentError if the gradients are not finite or `batch` is less than 1.
     """
+    gradients = _rows(gradients)
+    if batch is not None:
+        batch = checks.whole(batch, "batch", at_least=1)
     return _batch_means(gradients, batch).square().mean(dim=0)
 
 
@@ -106,7 +133,7 @@ def per_example(gradients: Tensor) -> Tensor:
     paper's "full gradient"):
     (units,).
     """
-    return gradients.square().mean(dim=0)
+    return _rows(gradients).square().mean(dim=0)
 
 
 def taylor_output(gradients: Tensor, positions: Tensor) -> Tensor:
@@ -116,7 +143,7 @@ def taylor_output(gradients: Tensor, positions: Tensor) -> Tensor:
     A gate's gradient is the sum of that product over the unit's `positions` (units,),
     so no activation is needed.
     """
-    return gradients.abs().mean(dim=0) / positions
+    return _rows(gradients).abs().mean(dim=0) / _row(positions, "positions")
 
 
 def second_order(gradient: Tensor, curvature: Tensor) -> Tensor:
@@ -127,7 +154,18 @@ def second_order(gradient: Tensor, curvature: Tensor) -> Tensor:
     formula, which also takes the interaction with all other gates although only one
     unit is removed.
     """
-    return (gradient - curvature / 2).square()
+    return (_row(gradient, "gradient") - _row(curvature, "curvature") / 2).square()
+
+
+def _rows(gradients: Tensor) -> Tensor:
+    return checks.tensor(gradients, "gradients", dimensions=2)
+
+
+def _row(given: Tensor, name: str, units: int | None = None) -> Tensor:
+    given = checks.tensor(given, name, dimensions=1)
+    if units is not None and len(given) != units:
+        raise ArgumentError(name, f"a tensor ({units},)", given)
+    return given
 
 
 PIECEWISE_LINEAR = (
@@ -166,23 +204,23 @@ def curvature_diagonal(
     derivative is J_m^T S J_m with J the logits' gradient and S the loss's Hessian in
     the logits, from one backward pass a class. (A stream's gate is met several times in
     a row, and there this is the Gauss-Newton part.) Other networks, with GELU or hooks,
-    take the plain way: one product with the Hessian a unit.
+    take the plain way: one product with the Hessian a unit. Errors as in
+    `gate_gradients`.
     """
+    images, labels = checked(model, images, labels)
     if not all(plain(layer, *PIECEWISE_LINEAR) for layer in model.modules()):
-        units = torch.eye(model.units, device=images.device)
+        units = torch.eye(model.units, dtype=images.dtype, device=images.device)
         rows = [
             hessian_vector_product(model, images, labels, unit, loss=loss, chunk=chunk)
             for unit in units
         ]
         return torch.stack(rows).diagonal()
-    total = torch.zeros(model.units, device=images.device)
-    with evaluating(model):
-        for part, truth in zip(images.split(chunk), labels.split(chunk), strict=True):
-            gates = torch.ones(
-                len(part), model.units, device=part.device, requires_grad=True
-            )
+    total = images.new_zeros(model.units)
+    with evaluating(model), torch.enable_grad():
+        for part, truth in _chunks(images, labels, chunk):
+            gates = part.new_ones(len(part), model.units).requires_grad_()
             with gated(model, gates):
-                logits = model(part)
+                logits = _logits(model, part)
             jacobian = _rows_of_jacobian(logits, gates)
             total += torch.einsum(
                 "nku,nkl,nlu->u",
@@ -202,16 +240,11 @@ def curvature_row(
     chunk: int = CHUNK,
 ) -> Tensor:
     """Row sums (H 1)_m (units,) of the Hessian of the mean loss with respect to the
-    gates, by one Hessian-vector product.
+    gates, by one Hessian-vector product. Errors as in `gate_gradients`.
     """
-    return hessian_vector_product(
-        model,
-        images,
-        labels,
-        torch.ones(model.units, device=images.device),
-        loss=loss,
-        chunk=chunk,
-    )
+    images, labels = checked(model, images, labels)
+    ones = images.new_ones(model.units)
+    return hessian_vector_product(model, images, labels, ones, loss=loss, chunk=chunk)
 
 
 def hessian_vector_product(
@@ -224,14 +257,16 @@ def hessian_vector_product(
     chunk: int = CHUNK,
 ) -> Tensor:
     """H v (units,) for the Hessian H of the mean loss with respect to the gates and a
-    `vector` (units,).
+    `vector` (units,). Errors as in `gate_gradients`.
     """
-    total = torch.zeros(model.units, device=images.device)
-    with evaluating(model):
-        for part, truth in zip(images.split(chunk), labels.split(chunk), strict=True):
-            gates = torch.ones(model.units, device=part.device, requires_grad=True)
+    images, labels = checked(model, images, labels)
+    vector = _row(vector, "vector", model.units).to(images)
+    total = images.new_zeros(model.units)
+    with evaluating(model), torch.enable_grad():
+        for part, truth in _chunks(images, labels, chunk):
+            gates = part.new_ones(model.units).requires_grad_()
             with gated(model, gates):
-                value = loss(model(part), truth).sum()
+                value = loss(_logits(model, part), truth).sum()
             (gradient,) = torch.autograd.grad(value, gates, create_graph=True)
             total += torch.autograd.grad(gradient @ vector, gates)[0]
     return total / len(images)
@@ -298,8 +333,9 @@ def weight_terms(
 
     For ReLU networks without batch-norm, `sums` with biases are the gate's gradient;
     before a batch-norm, `sums` are the gradient of a gate between the convolution and
-    the batch-norm.
+    the batch-norm. Errors as in `gate_gradients`.
     """
+    images, labels = checked(model, images, labels)
     names = [name for group in model.groups for name in group.producers]
     parameters = [p for name in names for p in layer_parameters(model, name)]
     sums, squares = [], []
@@ -332,6 +368,7 @@ def norm_terms(
     over images whose channels lie last in memory, where convolutions are faster. Raises
     ImportanceError if a unit has no batch-norm.
     """
+    images, labels = checked(model, images, labels)
     require_norms(model, "the batch-norm form of the Taylor score")
     names = [name for group in model.groups for name in group.norms]
     parameters = [p for name in names for p in layer_parameters(model, name)]
@@ -367,13 +404,16 @@ def _parameter_gradients(
     """Gradients of the mean loss of each mini-batch with respect to `parameters` alone,
     in evaluation mode.
     """
+    batch = checks.whole(batch, "batch", at_least=1)
     with evaluating(model):
-        for part, truth in zip(images.split(batch), labels.split(batch), strict=True):
+        for part, truth in _chunks(images, labels, batch):
             if len(part) < batch <= len(images):
                 return
             for parameter in parameters:
                 parameter.requires_grad_(True)
-            yield torch.autograd.grad(loss(model(part), truth).mean(), parameters)
+            with torch.enable_grad():
+                value = loss(_logits(model, part), truth).mean()
+            yield torch.autograd.grad(value, parameters)
 
 
 def layer_parameters(model: Prunable, name: str) -> list[nn.Parameter]:
@@ -408,7 +448,7 @@ def weight_norm(model: Prunable) -> Tensor:
     et al. 2016 use the L1 norm).
     """
     sums = []
-    for group in model.groups:
+    for group in checks.having(model, "model", "gates", "groups").groups:
         weights = [
             layer_parameters(model, name)[0].detach().flatten(1)
             for name in group.producers
@@ -423,6 +463,7 @@ def norm_scale(model: Prunable) -> Tensor:
 
     Raises ImportanceError if a unit has no batch-norm.
     """
+    checks.having(model, "model", "gates", "groups")
     require_norms(model, "the batch-norm scale")
 
     def scale(norms: Iterable[str]) -> Tensor:
@@ -437,7 +478,8 @@ def normalised_by_layer(model: Prunable, scores: Tensor) -> Tensor:
     """`scores` (units,) divided by their L2 norm within each group (Molchanov et al.
     2017); a group of zeros stays zero.
     """
-    parts = model.split(scores).values()
+    checks.having(model, "model", "gates", "groups")
+    parts = model.split(_row(scores, "scores", model.units)).values()
     return torch.cat(
         [part / part.norm().clamp_min(torch.finfo(part.dtype).tiny) for part in parts]
     )
@@ -448,6 +490,8 @@ def positions(model: Prunable, image: Tensor) -> Tensor:
     """Number (units,) of places in the feature map of each unit for an `image` (1, C,
     H, W); 1 for a neuron.
     """
+    checks.having(model, "model", "gates", "groups")
+    image = beside(model, checks.images(image, "image"))
     sizes: dict[int, int] = {}
 
     def see(gate: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -456,12 +500,12 @@ def positions(model: Prunable, image: Tensor) -> Tensor:
     handles = [gate.register_forward_hook(see) for gate in model.gates()]
     try:
         with evaluating(model):
-            model(image)
+            _logits(model, image)
     finally:
         for handle in handles:
             handle.remove()
     return torch.cat(
-        [torch.full((gate.units,), float(sizes[id(gate)])) for gate in model.gates()]
+        [image.new_full((gate.units,), sizes[id(gate)]) for gate in model.gates()]
     )
 
 
@@ -484,8 +528,10 @@ class Evidence:
         generator: Generator,
         loss: Loss = cross_entropy,
     ) -> None:
-        self.model, self.images, self.labels = model, images, labels
-        self.batch, self.generator, self.loss = batch, generator, loss
+        self.images, self.labels = checked(model, images, labels)
+        self.batch = checks.whole(batch, "batch", at_least=1)
+        self.generator = checks.generator(generator)
+        self.model, self.loss = model, loss
 
     @cached_property
     def gradients(self) -> Tensor:
@@ -551,7 +597,7 @@ CRITERIA: dict[str, Callable[[Evidence], Tensor]] = {
     ),
     "taylor output": lambda seen: seen.output,
     "taylor output by layer": _normalised(lambda seen: seen.output),
-    "random": lambda seen: torch.rand(seen.model.units, generator=seen.generator),
+    "random": lambda seen: uniform((seen.model.units,), seen.images, seen.generator),
 }
 """Criteria by name; every one gives scores (units,), low for a unit that can go."""
 
@@ -559,13 +605,10 @@ CRITERIA: dict[str, Callable[[Evidence], Tensor]] = {
 def score(criterion: str, seen: Evidence) -> Tensor:
     """Scores (units,) of a network by the criterion of that name.
 
-    Raises ImportanceError if the name is unknown, the network cannot have this score,
-    or a score is not finite (named).
+    Raises ArgumentError if the name is unknown, ImportanceError if the network cannot
+    have this score, or a score is not finite (named).
     """
-    if criterion not in CRITERIA:
-        raise ImportanceError(
-            f"unknown criterion {criterion!r}; known are {', '.join(CRITERIA)}"
-        )
+    checks.one_of(criterion, "criterion", CRITERIA)
     scores = CRITERIA[criterion](seen)
     require_finite(seen.model, scores, criterion)
     return scores

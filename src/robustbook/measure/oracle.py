@@ -15,9 +15,12 @@ from typing import TypeGuard
 import torch
 from torch import Tensor, nn
 
-from robustbook.measure.importance import ImportanceError, Loss, cross_entropy
+from robustbook import checks
+from robustbook.checks import ArgumentError
+from robustbook.measure.importance import ImportanceError, Loss, checked
 from robustbook.models.folded import plain
 from robustbook.models.prunable import Gate, Group, Prunable, evaluating
+from robustbook.perturb.gradient import cross_entropy
 
 ROWS = 2048
 """Rows (units times images) that go through the rest of a network at once."""
@@ -61,12 +64,17 @@ def removal_losses(
     The activations before a unit are computed once; only what follows is run again, for
     many units at a time. Gates that are closed stay closed (and change nothing when
     "removed").
+
+    Raises ArgumentError if the model has no gates or gives anything but finite logits,
+    or images, labels or `chunk` cannot be taken.
     """
+    images, labels = checked(model, images, labels)
+    chunk = checks.whole(chunk, "chunk", at_least=1)
     base, without = [], []
     with evaluating(model):
         for part, truth in zip(images.split(chunk), labels.split(chunk), strict=True):
             inputs = _inputs_of_children(model, part)
-            base.append(loss(inputs[-1], truth))
+            base.append(loss(checks.logits(inputs[-1], len(part)), truth))
             groups = [
                 torch.cat(list(_group_losses(model, group, inputs, truth, loss)))
                 for group in model.groups
@@ -100,7 +108,7 @@ def _group_losses(
     place = _first_child(model, group)
     shares = _linear_behind(model, place, inputs) if _met_once(model, group) else None
     at_once = max(1, ROWS // len(labels))
-    for units in torch.arange(group.units).split(at_once):
+    for units in torch.arange(group.units, device=labels.device).split(at_once):
         if shares is None:
             logits = _with_gates_closed(model, group, place, inputs[place], units)
         else:
@@ -190,7 +198,7 @@ def _with_gates_closed(
         if old is None
         else old.expand(len(units), -1).clone()
     )
-    closed[torch.arange(len(units)), units] = 0
+    closed[torch.arange(len(units), device=units.device), units] = 0
     try:
         gate.values = closed.repeat_interleave(len(activations), dim=0)
         return _run(
@@ -224,8 +232,12 @@ def all_subsets(
     once.
 
     Raises ImportanceError if the group has more than 20 units or a convolution does not
-    follow its gate directly.
+    follow its gate directly, and ArgumentError as `removal_losses` does.
     """
+    images, labels = checked(model, images, labels)
+    chunk = checks.whole(chunk, "chunk", at_least=1)
+    if group not in model.groups:
+        raise ArgumentError("group", "one of the model's groups", group)
     place = _first_child(model, group)
     layer = model[place + 1] if place + 1 < len(model) else None
     if group.units > LARGEST_GROUP or not (
@@ -238,7 +250,9 @@ def all_subsets(
     total = images.new_zeros(2**group.units)
     with evaluating(model):
         for part, truth in zip(images.split(chunk), labels.split(chunk), strict=True):
-            activations = _inputs_of_children(model, part)[place + 1]
+            inputs = _inputs_of_children(model, part)
+            checks.logits(inputs[-1], len(part))
+            activations = inputs[place + 1]
             assert isinstance(layer, nn.Conv2d)
             shares = torch.stack(
                 [
@@ -249,9 +263,8 @@ def all_subsets(
             # Channels last, where pooling is many times faster; few rows at once, so
             # that they stay in the cache.
             shares = shares.permute(0, 1, 3, 4, 2).contiguous()
-            for codes in torch.arange(len(total)).split(
-                max(1, SUBSET_ROWS // len(part))
-            ):
+            every = torch.arange(len(total), device=total.device)
+            for codes in every.split(max(1, SUBSET_ROWS // len(part))):
                 kept = kept_units(codes, group.units).to(shares)
                 output = (kept @ shares.flatten(1)).unflatten(1, shares.shape[1:])
                 if layer.bias is not None:
@@ -265,16 +278,27 @@ def all_subsets(
 
 
 def kept_units(codes: Tensor, units: int) -> Tensor:
-    """Subsets (B, units) of 0 and 1 from their index (B,): bit m is unit m."""
-    return (codes[:, None] >> torch.arange(units) & 1).float()
+    """Subsets (B, units) of 0 and 1 from their index (B,): bit m is unit m.
+
+    Raises ArgumentError if the codes are no whole numbers, or `units` is less than 1.
+    """
+    units = checks.whole(units, "units", at_least=1)
+    codes = checks.labels(codes, codes, 2**units, name="codes")
+    return (codes[:, None] >> torch.arange(units, device=codes.device) & 1).float()
 
 
 def best_by_size(losses: Tensor) -> Tensor:
     """Smallest loss (units + 1,) over all subsets that keep 0, 1, ... units, from
     `losses` (2^units,).
+
+    Raises ArgumentError for another number of losses.
     """
+    losses = checks.tensor(losses, "losses", dimensions=1)
     units = len(losses).bit_length() - 1
-    sizes = kept_units(torch.arange(len(losses)), units).sum(dim=1).long()
-    return torch.full((units + 1,), torch.inf).scatter_reduce(
+    if len(losses) != 2**units or not units:
+        raise ArgumentError("losses", "one for each subset of the units", losses)
+    codes = torch.arange(len(losses), device=losses.device)
+    sizes = kept_units(codes, units).sum(dim=1).long()
+    return losses.new_full((units + 1,), torch.inf).scatter_reduce(
         0, sizes, losses, reduce="amin"
     )

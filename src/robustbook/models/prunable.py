@@ -79,6 +79,11 @@ class Prunable(nn.Sequential):
         """Number of units that can be removed."""
         return sum(group.units for group in self.groups)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
     def gate_of(self, group: Group) -> Gate:
         """The gate of a group."""
         gate = self.get_submodule(group.gate)
@@ -98,8 +103,8 @@ class Prunable(nn.Sequential):
 
     def group_of_unit(self) -> Tensor:
         """Index (units,) of the group to which each unit belongs."""
-        sizes = torch.tensor([group.units for group in self.groups])
-        return torch.repeat_interleave(torch.arange(len(sizes)), sizes)
+        sizes = torch.tensor([group.units for group in self.groups], device=self.device)
+        return torch.arange(len(sizes), device=self.device).repeat_interleave(sizes)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from torch.nn import Module
 
 from robustbook import checks
 from robustbook.models.network import CHUNK, Objective, compute_logits, frozen
-from robustbook.perturb.ascent import random_starts
+from robustbook.perturb.ascent import random_starts, rows_of
 from robustbook.perturb.gradient import cross_entropy
 
 MOMENTUM = 0.75
@@ -35,7 +35,8 @@ def checkpoints(steps: int) -> list[int]:
     >>> checkpoints(100)
     [22, 41, 57, 70, 80, 87, 93, 99]
     """
-    places, last, gap = [], 0.0, 0.22
+    steps, places = checks.whole(steps, "steps", at_least=1), []
+    last, gap = 0.0, 0.22
     while last + gap <= 1:
         last += gap
         places.append(math.ceil(round(last * steps, 6)))
@@ -51,6 +52,7 @@ def targeted_ratio(logits: Tensor, classes: Tensor) -> Tensor:
     are shifted or scaled (Croce and Hein 2020, equation 8). Of three classes the third
     stands for the fourth too; two leave the difference, since its ratio is constant.
     """
+    checks.tensor(logits, "logits", dimensions=2)
     chosen = logits.gather(1, classes)
     difference = chosen[:, 1] - chosen[:, 0]
     if logits.shape[1] < 3:
@@ -91,7 +93,7 @@ def apgd(
     steps = checks.whole(steps, "steps", at_least=1)
     chunk = checks.whole(chunk, "chunk", at_least=1)
     checks.generator(generator)
-    targets = labels if targets is None else targets
+    targets = labels if targets is None else rows_of(targets, images)
     starts = random_starts(images, epsilon, generator).clamp(0, 1)
     parts = torch.arange(len(images), device=images.device).split(chunk)
     with frozen(checks.network(model)):
@@ -215,6 +217,7 @@ def apgd_targeted(
     labels = checks.labels(labels, images)
     classes = checks.whole(classes, "classes", at_least=1)
     logits = checks.logits(compute_logits(model, images, chunk=chunk), len(images))
+    labels = checks.labels(labels, images, logits.shape[1])
     order = logits.scatter(1, labels[:, None], -torch.inf).argsort(1, descending=True)
     ends, rows = images.clone(), torch.nonzero(logits.argmax(1) == labels).squeeze(1)
     for wrong in order[:, : min(classes, logits.shape[1] - 1)].T:

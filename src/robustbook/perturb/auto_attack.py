@@ -65,5 +65,6 @@ def auto_attack(
 
 def _still_right(model: Module, points: Tensor, labels: Tensor, chunk: int) -> Tensor:
     """Indices of the points that are classified rightly."""
-    logits = checks.logits(compute_logits(model, points, chunk=chunk), len(points))
+    logits = compute_logits(model, points, chunk=chunk)
+    labels = checks.labels(labels, points, logits.shape[1])
     return torch.nonzero(logits.argmax(1) == labels).squeeze(1)

@@ -120,10 +120,10 @@ def blur(images: Tensor, deviation: float) -> Tensor:
     longest = 10 * max(images.shape[2:])
     deviation = checks.real(deviation, "deviation", above=0, at_most=longest)
     radius = max(1, math.ceil(3 * deviation))
-    offsets = torch.arange(-radius, radius + 1, dtype=images.dtype)
+    offsets = torch.arange(-radius, radius + 1, device=images.device).to(images.dtype)
     # A deviation of next to nothing must not be squared to 0.
     kernel = torch.exp(-(offsets**2) / (2 * max(deviation, 1e-9) ** 2))
-    kernel = (kernel / kernel.sum()).to(images.device)
+    kernel = kernel / kernel.sum()
     flat = images.reshape(-1, 1, *images.shape[2:])
     flat = F.conv2d(
         F.pad(flat, (radius, radius, 0, 0), mode="replicate"), kernel[None, None, None]
@@ -161,7 +161,7 @@ def _sines(side: int, like: Tensor) -> tuple[Tensor, Tensor]:
     """The sine transform over the inside of a side (side - 2, side - 2), its own
     inverse, and the eigenvalues of the second difference (side - 2,).
     """
-    inside = torch.arange(1, max(1, side - 1)).to(like)
+    inside = torch.arange(1, max(1, side - 1), device=like.device).to(like.dtype)
     step = math.pi / max(1, side - 1)
     matrix = torch.sin(inside[:, None] * inside * step)
     return matrix * math.sqrt(2 / max(1, side - 1)), 2 - 2 * torch.cos(inside * step)
@@ -203,7 +203,7 @@ def neutral(
     model gives anything but finite logits.
     """
     images = checks.images(start, "start").clone()
-    target = checks.real(target, "target", at_least=0)
+    target = checks.real(target, "target", at_least=0, at_most=1)
     steps = checks.whole(steps, "steps", at_least=0)
     step_size = checks.real(step_size, "step_size", above=0)
     optimiser = torch.optim.Adam([images], lr=step_size)

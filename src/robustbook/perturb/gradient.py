@@ -17,15 +17,20 @@ from robustbook.perturb.ascent import ascend, climb, of_rows, random_starts, row
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy (n,) of `logits` (n, K) at `labels` (n,), in nats."""
-    labels = checks.labels_of(labels, logits)
+    labels = _labels(labels, logits)
     return F.cross_entropy(logits, labels, reduction="none")
+
+
+def _labels(labels: Tensor, logits: Tensor) -> Tensor:
+    checks.tensor(logits, "logits")
+    return checks.labels_of(labels, logits)
 
 
 def margin(logits: Tensor, labels: Tensor) -> Tensor:
     """max_{i != t} Z_i - Z_t (...) of `logits` (..., K) at `labels` t (...): positive
     where the prediction is wrong (Carlini & Wagner 2017, f6, no floor).
     """
-    own = checks.labels_of(labels, logits)[..., None]
+    own = _labels(labels, logits)[..., None]
     others = logits.scatter(-1, own, -torch.inf)
     return others.amax(dim=-1) - logits.gather(-1, own).squeeze(-1)
 

@@ -12,24 +12,25 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from robustbook.errors import ParameterError, UnknownNameError
+from robustbook import checks, draws
 
 SEVERITIES = (1, 2, 3, 4, 5)
 
 
 def _gaussian(images: Tensor, deviation: float, generator: Generator) -> Tensor:
-    return images + deviation * torch.randn(images.shape, generator=generator)
+    return images + deviation * draws.normal(images.shape, images, generator)
 
 
 def _uniform(images: Tensor, half_width: float, generator: Generator) -> Tensor:
-    return images + half_width * (2 * torch.rand(images.shape, generator=generator) - 1)
+    noise = draws.uniform(images.shape, images, generator)
+    return images + half_width * (2 * noise - 1)
 
 
 def _salt_and_pepper(images: Tensor, share: float, generator: Generator) -> Tensor:
     """Every pixel, all its channels together, turns black or white with probability
     `share`.
     """
-    draw = torch.rand(images[:, :1].shape, generator=generator)
+    draw = draws.uniform(images[:, :1].shape, images, generator)
     return torch.where(draw < share / 2, 0.0, torch.where(draw < share, 1.0, images))
 
 
@@ -40,7 +41,8 @@ def _blur(images: Tensor, width: float, _generator: Generator) -> Tensor:
     channels, side = images.shape[1], images.shape[-1]
     deviation = width * side
     reach = min(max(1, round(3 * deviation)), side - 1, images.shape[-2] - 1)
-    profile = torch.exp(-torch.arange(-reach, reach + 1).square() / (2 * deviation**2))
+    places = torch.arange(-reach, reach + 1, device=images.device).to(images.dtype)
+    profile = torch.exp(-places.square() / (2 * deviation**2))
     kernel = (profile / profile.sum()).expand(channels, 1, 1, -1)
     padded = F.pad(images, (reach,) * 4, mode="reflect")
     return F.conv2d(
@@ -54,9 +56,11 @@ def _occlude(images: Tensor, share: float, generator: Generator) -> Tensor:
     """A grey square with sides of `share` of the image's, somewhere inside."""
     count, _, height, width = images.shape
     size = max(1, round(share * min(height, width)))
-    top = torch.randint(height - size + 1, (count, 1), generator=generator)
-    left = torch.randint(width - size + 1, (count, 1), generator=generator)
-    rows, columns = torch.arange(height), torch.arange(width)
+    top = draws.whole((count, 1), height - size + 1, images, generator)
+    left = draws.whole((count, 1), width - size + 1, images, generator)
+    rows, columns = (
+        torch.arange(side, device=images.device) for side in (height, width)
+    )
     inside_rows, inside_columns = (
         (rows >= top) & (rows < top + size),
         (columns >= left) & (columns < left + size),
@@ -85,12 +89,11 @@ def interfere(kind: str, images: Tensor, severity: int, generator: Generator) ->
     """`images` (N, C, H, W) in [0, 1] after interference of a kind at severity 1 to 5,
     cut to [0, 1] again.
 
-    Raises UnknownNameError if there is no such kind, ParameterError if there is no such
-    severity.
+    Raises ArgumentError if there is no such kind or severity, images leave [0, 1] or
+    there is no generator.
     """
-    if kind not in KINDS:
-        raise UnknownNameError("interference", kind, KINDS)
-    if severity not in SEVERITIES:
-        raise ParameterError(f"severity must be one of 1 to 5, got {severity}")
-    apply, amounts = KINDS[kind]
+    images = checks.images(images)
+    severity = checks.whole(severity, "severity", at_least=1, at_most=5)
+    checks.generator(generator)
+    apply, amounts = KINDS[checks.one_of(kind, "kind", KINDS)]
     return apply(images, amounts[severity - 1], generator).clamp(0, 1)

@@ -95,13 +95,14 @@ def low_pass(
         _smoothing_matrix(side, wavelength, pitch).to(images)
         for side in images.shape[-2:]
     )
+    if region is not None:
+        region = checks.mask(region, "region", images.shape).to(images.device)
     filtered = down @ images @ across.T
     if where == "everywhere":
         return filtered
     if region is None:
         raise ArgumentError("region", f"given to filter {where} of it", region)
-    chosen = checks.mask(region, "region", images.shape).to(images.device)
-    return torch.where(chosen if where == "inside" else ~chosen, filtered, images)
+    return torch.where(region if where == "inside" else ~region, filtered, images)
 
 
 def box_region(
@@ -112,6 +113,8 @@ def box_region(
 
     Raises ArgumentError if the box is empty or reaches outside the image.
     """
+    height = checks.whole(height, "height", at_least=1)
+    width = checks.whole(width, "width", at_least=1)
     top = checks.whole(top, "top", at_least=0)
     left = checks.whole(left, "left", at_least=0)
     bottom = checks.whole(bottom, "bottom", at_least=top + 1, at_most=height)

@@ -37,6 +37,8 @@ class RiseMasks:
         """Masks number `start` to `stop` as pixels (stop - start, 1, H, W) in
         [0, 1].
         """
+        start = checks.whole(start, "start", at_least=0)
+        stop = checks.whole(stop, "stop", at_least=start)
         rows, columns = self._crops(start, stop)
         return (rows @ self.grids[start:stop] @ columns.transpose(1, 2))[:, None]
 
@@ -44,6 +46,7 @@ class RiseMasks:
         """Sums (P, H, W) of masks `start` to `stop`, each with its weights (P, stop -
         start).
         """
+        weights = checks.tensor(weights, "weights", dimensions=2)
         pixels = self.render(start, stop)[:, 0].to(weights)
         return torch.einsum("pn,nhw->phw", weights, pixels)
 
@@ -98,7 +101,7 @@ def draw_masks(
     than 1, or a cell would be smaller than a pixel.
     """
     count = checks.whole(count, "count", at_least=1)
-    height, width = (checks.whole(side, "shape", at_least=1) for side in shape)
+    height, width = checks.sides(shape, "shape", 2)
     cells = checks.whole(cells, "cells", at_least=1, at_most=min(height, width))
     probability = checks.real(probability, "probability", above=0, below=1)
     device = checks.generator(generator).device

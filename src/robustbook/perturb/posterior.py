@@ -18,9 +18,10 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 from torch.nn import Module
 
+from robustbook import checks, draws
 from robustbook.bayes.mean_field import MeanField
 from robustbook.bayes.prediction import first_stochastic, install, sampled_probabilities
-from robustbook.bayes.protocol import Empirical, Posterior, check_count
+from robustbook.bayes.protocol import Empirical, Posterior
 from robustbook.bayes.weights import WeightSamples, apply_layer
 from robustbook.models.network import Objective
 from robustbook.perturb.ascent import ascend, random_starts
@@ -42,7 +43,9 @@ def weight_samples(
     """`count` fresh samples; of an empirical posterior with no more than that, every
     one of its networks once.
     """
-    check_count(count)
+    checks.having(posterior, "posterior", "draw", "architecture")
+    count = checks.whole(count, "count", at_least=1)
+    checks.generator(generator)
     if isinstance(posterior, Empirical) and len(posterior.samples) <= count:
         return posterior.samples
     return posterior.draw(count, generator)
@@ -63,11 +66,15 @@ class Sampled(Module):
     estimates of the same two quantities; what is lost is that two images see the same
     weights, which no attack on single images needs.
 
-    Raises EmptyPosteriorError if `count` is less than 1.
+    Raises ArgumentError if there is no posterior or generator, or `count` is less
+    than 1.
     """
 
     def __init__(self, posterior: Posterior, count: int, generator: Generator) -> None:
         super().__init__()
+        checks.having(posterior, "posterior", "draw", "architecture")
+        count = checks.whole(count, "count", at_least=1)
+        checks.generator(generator)
         self.count, self.generator = count, generator
         if isinstance(posterior, Empirical):
             self.count = min(count, len(posterior.samples))
@@ -140,7 +147,7 @@ class _GaussianLayer:
         variance = F.linear(
             values.square(), self.weight_variance, self.bias_variance
         ).clamp(min=1e-16)
-        noise = torch.randn((count, *mean.shape), generator=generator)
+        noise = draws.normal((count, *mean.shape), mean, generator)
         return torch.addcmul(mean, variance.sqrt(), noise)
 
 
@@ -218,15 +225,20 @@ def eot_pgd(
     not made with. An image costs `steps` * `samples` passes for each start. `samples` =
     1 is the plain attack on one posterior sample at a time.
 
-    Raises EmptyPosteriorError if `samples` is less than 1, ValueError as `ascend` does.
+    Raises ArgumentError if `samples` is less than 1 or there is no start, and as
+    `ascend` does.
     """
+    images = checks.images(images)
+    labels = checks.labels(labels, images)
+    samples = checks.whole(samples, "samples", at_least=1)
+    restarts = checks.whole(restarts, "restarts", at_least=0 if starts else 1)
     model = Predictive(posterior, samples, generator)
     plans: list[tuple[Tensor, Objective]] = [
         (random_starts(images, epsilon, generator), cross_entropy)
         for _ in range(restarts)
     ]
     plans += [(start, margin) for start in starts]
-    best, worst = images.clone(), torch.full((len(images),), -torch.inf)
+    best, worst = images.clone(), images.new_full((len(images),), -torch.inf)
     for start, objective in plans:
         ends = ascend(
             model,
@@ -283,6 +295,11 @@ def uncertainty_aware(
     that once an image is wrong by that much the attack goes on to lower the alarm.
     Shapes, ball, cost and errors as in `eot_pgd` with one start.
     """
+    images = checks.images(images)
+    labels = checks.labels(labels, images)
+    samples = checks.whole(samples, "samples", at_least=1)
+    confidence = checks.real(confidence, "confidence")
+    weight = checks.real(weight, "weight", at_least=0)
     begin = random_starts(images, epsilon, generator) if starts is None else starts
 
     sampled = Sampled(posterior, samples, generator)

@@ -28,7 +28,14 @@ class PruningError(UserError):
 
 def all_alive(model: Prunable) -> Tensor:
     """Every unit stays: True (units,)."""
-    return torch.ones(model.units, dtype=torch.bool)
+    checks.having(model, "model", "gates", "groups")
+    return torch.ones(model.units, dtype=torch.bool, device=model.device)
+
+
+def _alive(model: Prunable, alive: Tensor) -> Tensor:
+    """`alive` as a mask (units,) beside the model; ArgumentError if it is none."""
+    checks.having(model, "model", "gates", "groups")
+    return checks.mask(alive, "alive", (model.units,)).to(model.device)
 
 
 def lowest(
@@ -50,9 +57,10 @@ def lowest(
     or fewer than `count` units can go.
     """
     count = checks.whole(count, "count", at_least=0)
-    alive = checks.mask(alive, "alive", (model.units,))
+    alive = _alive(model, alive)
     if not isinstance(scores, Tensor) or scores.shape != (model.units,):
         raise ArgumentError("scores", f"a tensor ({model.units},)", scores)
+    scores = scores.to(model.device)
     candidates = _candidates(model, scores, alive, layers).tolist()
     group_of, left = (
         model.group_of_unit().tolist(),
@@ -87,11 +95,11 @@ def _candidates(
             )
     for name, part in model.split(scores).items():
         if torch.isnan(part).any():
-            raise PruningError(
-                f"the score of unit {int(torch.isnan(part).nonzero()[0])} of "
-                f"{name!r} is NaN"
-            )
-    allowed = torch.tensor([layers is None or name in layers for name in names])
+            unit = int(torch.isnan(part).nonzero()[0])
+            raise ArgumentError("scores", "numbers", f"NaN for unit {unit} of {name!r}")
+    allowed = torch.tensor(
+        [layers is None or name in layers for name in names], device=model.device
+    )
     return alive & allowed[model.group_of_unit()]
 
 
@@ -100,6 +108,7 @@ def masked(model: Prunable, alive: Tensor) -> Iterator[Prunable]:
     """The network with the gates of removed units closed; the gates are as before at
     the end.
     """
+    alive = _alive(model, alive)
     before = [gate.values for gate in model.gates()]
     try:
         close(model, alive)
@@ -111,9 +120,8 @@ def masked(model: Prunable, alive: Tensor) -> Iterator[Prunable]:
 
 def close(model: Prunable, alive: Tensor) -> None:
     """Close the gates of removed units and open all others."""
-    for gate, part in zip(
-        model.gates(), model.split(alive.float()).values(), strict=True
-    ):
+    parts = model.split(_alive(model, alive).float()).values()
+    for gate, part in zip(model.gates(), parts, strict=True):
         gate.values = None if bool(part.all()) else part
 
 
@@ -123,6 +131,7 @@ def removed(model: Prunable, alive: Tensor) -> Prunable:
 
     Raises PruningError if a group would lose all its units.
     """
+    alive = _alive(model, alive)
     with masked(model, all_alive(model)):
         smaller = copy.deepcopy(model)
     groups = []
@@ -169,7 +178,7 @@ def _keep_inputs(layer: nn.Module, kept: Tensor, units: int) -> None:
     """
     assert isinstance(layer, nn.Conv2d | nn.Linear)
     run = layer.weight.shape[1] // units
-    inputs = (kept[:, None] * run + torch.arange(run)).flatten()
+    inputs = (kept[:, None] * run + torch.arange(run, device=kept.device)).flatten()
     layer.weight = _keep(layer.weight, inputs, 1)
     setattr(
         layer,
@@ -206,6 +215,7 @@ def cost(model: Prunable, image_shape: tuple[int, int, int]) -> Cost:
     """The cost of a network for one image of that shape, counted in one forward
     pass.
     """
+    image = _black(model, image_shape)
     adds, sizes = [], []
 
     def see(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -217,7 +227,7 @@ def cost(model: Prunable, image_shape: tuple[int, int, int]) -> Cost:
     handles = [leaf.register_forward_hook(see) for leaf in leaves]
     try:
         with evaluating(model):
-            model(torch.zeros(1, *image_shape))
+            model(image)
     finally:
         for handle in handles:
             handle.remove()
@@ -226,6 +236,12 @@ def cost(model: Prunable, image_shape: tuple[int, int, int]) -> Cost:
         sum(adds),
         max(sizes),
     )
+
+
+def _black(model: Prunable, shape: tuple[int, int, int]) -> Tensor:
+    checks.having(model, "model", "gates", "groups")
+    sides = checks.sides(shape, "image_shape", 3)
+    return next(model.parameters()).new_zeros(1, *sides)
 
 
 @dataclass(frozen=True)
@@ -247,6 +263,7 @@ def layer_costs(model: Prunable, image_shape: tuple[int, int, int]) -> list[Laye
     """What each convolution and linear layer costs as a function of which units live,
     from one forward pass.
     """
+    image = _black(model, image_shape)
     reads = {
         name: place
         for place, group in enumerate(model.groups)
@@ -274,7 +291,7 @@ def layer_costs(model: Prunable, image_shape: tuple[int, int, int]) -> list[Laye
     ]
     try:
         with evaluating(model):
-            model(torch.zeros(1, *image_shape))
+            model(image)
     finally:
         for handle in handles:
             handle.remove()
@@ -285,7 +302,8 @@ def multiply_adds(model: Prunable, layers: Sequence[LayerCost], alive: Tensor) -
     """Multiply-adds of one image when only the living units are left; equal to
     `cost(removed(...))` without building it.
     """
-    living = [int(part.sum()) for part in model.split(alive).values()]
+    parts = model.split(_alive(model, alive)).values()
+    living = [int(part.sum()) for part in parts]
     return sum(
         layer.each
         * (1 if layer.reads is None else living[layer.reads])

@@ -117,7 +117,9 @@ def square_side(shape: tuple[int, int], first_share: float, progress: float) -> 
     >>> square_side((28, 28), 0.8, 0.0), square_side((28, 28), 0.8, 0.3)
     (25, 3)
     """
-    height, width = shape
+    height, width = checks.sides(shape, "shape", 2)
+    first_share = checks.real(first_share, "first_share", above=0, at_most=1)
+    progress = checks.real(progress, "progress", at_least=0, at_most=1)
     share = first_share / 2 ** sum(10_000 * progress > query for query in SHRINKS)
     return max(1, min(round((share * height * width) ** 0.5), height, width))
 

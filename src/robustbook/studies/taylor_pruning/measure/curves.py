@@ -13,7 +13,6 @@ from torch import Tensor
 
 from robustbook.measure.importance import (
     Evidence,
-    cross_entropy,
     first_order,
     gate_gradients,
     score,
@@ -21,6 +20,7 @@ from robustbook.measure.importance import (
 from robustbook.measure.oracle import all_subsets, best_by_size, removal_losses
 from robustbook.models.network import compute_logits
 from robustbook.models.prunable import Group, Prunable
+from robustbook.perturb.gradient import cross_entropy
 from robustbook.perturb.pruning import all_alive, lowest, masked
 from robustbook.results import Results
 from robustbook.stats import mean_interval_t
