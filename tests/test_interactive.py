@@ -66,8 +66,16 @@ def test_a_view_is_a_figure_with_its_chart_beside_it() -> None:
     assert json.loads(text) == shown.spec
     assert "<" not in text
     assert shown.spec["config"]["text"]["color"] == "currentColor"
+
+
+def test_a_page_gets_the_html_and_a_notebook_program_the_chart(monkeypatch) -> None:
+    shown = view()
+    monkeypatch.setenv("ROBUSTBOOK_RECORD", "/tmp/record.json")
+    bundle, _ = shown._repr_mimebundle_()
+    assert bundle == {"text/html": shown.data, "text/plain": shown.alt}
+    monkeypatch.delenv("ROBUSTBOOK_RECORD")
     bundle, options = shown._repr_mimebundle_()
-    assert bundle["text/html"] == shown.data
+    assert set(bundle) == {interactive.MEDIA, "text/plain"}
     assert bundle[interactive.MEDIA]["title"]["text"] == [
         "The larger the budget, the surer the wrong answer."
     ]

@@ -3,7 +3,7 @@
 Read `show` first, then `slider`, `chooser` and `chosen` (what a reader moves and which
 rows that picks), then `pictures` and `image_uri` (pictures as data). On a page of the
 book the chart takes the place of a static figure once it stands, from files of the book
-itself; JupyterLab draws the same chart by its media type. Text and axes take the page's
+itself; in JupyterLab the cell shows the chart alone. Text and axes take the page's
 colour in light and dark, and equal input gives equal bytes.
 """
 
@@ -13,6 +13,7 @@ import base64
 import copy
 import io
 import json
+import os
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -34,8 +35,8 @@ if TYPE_CHECKING:
 LARGEST = 500_000
 """Bytes of the largest view: with the library's 900 kB a chapter stays light."""
 
-MEDIA = "application/vnd.vegalite.v6+json"
-"""What JupyterLab and other notebook programs draw as a chart."""
+MEDIA = "application/vnd.vegalite.v5+json"
+"""What JupyterLab and other notebook programs draw as a chart; they know version 5."""
 
 _NUMBERED = re.compile(r"(?:param|view)_\d+")
 _PAGE: Any = "currentColor"
@@ -85,15 +86,19 @@ class View:
     alt: str
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        # A page needs the HTML; a notebook program would prefer it to the chart.
+        if os.environ.get("ROBUSTBOOK_RECORD"):
+            return {"text/html": self.data, "text/plain": self.alt}, {}
         lines = textwrap.wrap(re.sub(r"[*_`$]", "", self.caption), 90)
-        title = {"text": lines, "orient": "bottom", "fontWeight": "normal"}
-        bundle = {
-            MEDIA: {**self.spec, "title": title},
-            "text/html": self.data,
-            "text/plain": self.alt,
+        changed = {
+            "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
+            "title": {"text": lines, "orient": "bottom", "fontWeight": "normal"},
         }
         options = {"actions": False, "renderer": "svg"}
-        return bundle, {MEDIA: {"embed_options": options}}
+        return (
+            {MEDIA: self.spec | changed, "text/plain": self.alt},
+            {MEDIA: {"embed_options": options}},
+        )
 
 
 def show(
