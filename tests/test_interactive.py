@@ -54,6 +54,7 @@ def view(name: str = "see-it-once") -> interactive.View:
         name=name,
         alt="A digit; the slider\nmoves its budget.",
         caption="The larger the budget, the *surer* the wrong answer.",
+        number=3,
     )
 
 
@@ -61,6 +62,8 @@ def test_a_view_is_a_figure_with_its_chart_beside_it() -> None:
     shown = view()
     assert shown.data.startswith('<div class="pm-view" id="view-see-it-once">')
     assert 'aria-label="A digit; the slider moves its budget."' in shown.data
+    assert 'id="figure-see-it-once"' in shown.data
+    assert "<b>Figure 3.</b> " in shown.data
     assert "<em>surer</em> the wrong answer.</figcaption>" in shown.data
     (text,) = re.findall(r"<script type=.application/json.>(.*?)</script>", shown.data)
     assert json.loads(text) == shown.spec

@@ -102,15 +102,23 @@ class View:
 
 
 def show(
-    chart: ChartType, *, fallback: Figure, name: str, alt: str, caption: str
+    chart: ChartType,
+    *,
+    fallback: Figure,
+    name: str,
+    alt: str,
+    caption: str,
+    number: int | None = None,
+    kind: page.Kind = "plot",
 ) -> View:
     """A chart as a figure of the page, and `fallback` where scripts do not run.
 
-    `name` (a-z, 0-9, -) is the view's id on the page; `alt` says what the view shows
-    and what moving it changes, `caption` states the finding (one line of Markdown).
-    The fallback is closed. A chart wider than its room is scaled down; parts side by
-    side (`alt.hconcat`) go below one another first, so keep each at most 320 pixels
-    wide. This is a slider over epsilon with an image, its prediction and psi:
+    `name` (a-z, 0-9, -) makes the address `#figure-NAME`; `alt` says what the view
+    shows and what moving it changes, `caption` states the finding; these, `number` and
+    `kind` (of the fallback, which is closed) are those of `page.figure`. A chart wider
+    than its room is scaled down; parts side by side (`alt.hconcat`) go below one
+    another first, so keep each at most 320 pixels wide. This is a slider over epsilon
+    with an image, its prediction and psi:
 
     >>> import altair as alt, pandas as pd
     >>> from matplotlib import pyplot
@@ -140,7 +148,9 @@ def show(
     if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
         raise ArgumentError("name", "of a-z, 0-9 and -", name)
     spec = _specification(chart, alt)
-    still = page.figure(fallback, alt=alt, caption=caption).data
+    still = page.figure(
+        fallback, alt=alt, caption=caption, kind=kind, name=name, number=number
+    ).data
     # "</" would end the script, and HTML comments change how it is read.
     text = json.dumps(spec, ensure_ascii=False, separators=(",", ":"))
     text = text.replace("<", "\\u003c")
