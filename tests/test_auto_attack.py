@@ -95,6 +95,50 @@ def test_the_ascent_ends_in_the_best_corner_of_a_linear_loss() -> None:
     assert torch.allclose(found, corner, atol=1e-7)
 
 
+def test_an_ascent_that_does_not_stop_goes_on_from_its_starts_to_the_best_corner() -> (
+    None
+):
+    """Towards one class of a linear network the best corner is known; labels play no
+    part then.
+    """
+    model, images, labels = case()
+
+    def towards(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        return logits.gather(1, classes[:, None]).squeeze(1) - 1e3
+
+    classes = (labels + 1) % 5
+    corner = images + 0.05 * model[1].weight[classes].sign().view_as(images)
+    starts = images - 0.3
+    found = apgd(
+        model,
+        images,
+        labels,
+        epsilon=0.05,
+        steps=20,
+        generator=generator(),
+        objective=towards,
+        targets=classes,
+        starts=starts,
+        stop_when_fooled=False,
+    )
+    torch.testing.assert_close(found, corner)
+    searched = square_attack(
+        model,
+        images,
+        labels,
+        epsilon=0.05,
+        queries=2000,
+        generator=generator(),
+        objective=towards,
+        targets=classes,
+    )
+    best, reached, clean = (
+        towards(compute_logits(model, points), classes)
+        for points in (corner, searched, images)
+    )
+    assert bool((reached - clean > 0.9 * (best - clean)).all())
+
+
 def test_checkpoints_come_closer_together_as_in_the_paper() -> None:
     assert checkpoints(100) == [22, 41, 57, 70, 80, 87, 93, 99]
     gaps = [later - earlier for earlier, later in pairwise(checkpoints(1000))]

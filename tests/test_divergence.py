@@ -16,8 +16,10 @@ from torch import nn
 from attack_networks import generator, random_network, trained
 from robustbook.checks import ArgumentError
 from robustbook.measure.divergence import (
-    _Divergence,
+    Direction,
+    divergence_from,
     kl_divergence,
+    log_prediction,
     normalise_logits,
     psi,
     worst_divergence,
@@ -104,8 +106,11 @@ def test_the_gradient_is_zero_at_the_image_itself() -> None:
     assert float(gradient.abs().max()) < 1e-12
 
 
+@pytest.mark.parametrize("direction", ["forward", "reverse"])
 @pytest.mark.parametrize("normalise", [True, False])
-def test_the_written_out_gradient_is_that_of_the_formula(normalise: bool) -> None:
+def test_the_written_out_gradient_is_that_of_the_formula(
+    normalise: bool, direction: Direction
+) -> None:
     logits = torch.randn(
         6, 5, generator=generator(), dtype=torch.float64, requires_grad=True
     )
@@ -113,14 +118,17 @@ def test_the_written_out_gradient_is_that_of_the_formula(normalise: bool) -> Non
         dim=1
     )
     prediction = normalise_logits(logits) if normalise else logits
-    expected = kl_divergence(log_p, prediction)
-    found = _Divergence.apply(logits, log_p, normalise)
+    pair = (log_p, prediction) if direction == "forward" else (prediction, log_p)
+    expected = kl_divergence(*pair)
+    objective = divergence_from(normalise=normalise, direction=direction)
+    found = objective(logits, log_p)
     torch.testing.assert_close(found, expected)
     weight = torch.rand(6, generator=generator(2), dtype=torch.float64)
     torch.testing.assert_close(
         torch.autograd.grad(found, logits, weight)[0],
         torch.autograd.grad(expected, logits, weight)[0],
     )
+    assert torch.autograd.gradcheck(lambda moved: objective(moved, log_p), logits)
 
 
 @pytest.mark.parametrize("value", [0.0, 3.3, -1e-38, 1e38])
@@ -129,7 +137,7 @@ def test_constant_logits_give_the_ascent_no_direction_and_no_divergence(
 ) -> None:
     logits = torch.full((2, 10), value, requires_grad=True)
     uniform = torch.zeros(2, 10, dtype=torch.float64).log_softmax(dim=1)
-    found = _Divergence.apply(logits, uniform, True)
+    found = divergence_from()(logits, uniform)
     (gradient,) = torch.autograd.grad(found.sum(), logits)
     assert float(found.detach().abs().max()) < 1e-9
     assert bool(gradient.isfinite().all())
@@ -314,3 +322,27 @@ def test_what_has_no_divergence_is_refused() -> None:
         worst_divergence(random_network(0), images + 1, epsilon=0.1, **numbers)
     with pytest.raises(ArgumentError, match="kl"):
         psi(torch.tensor([-1.0]))
+
+
+@pytest.mark.parametrize("normalise", [True, False])
+def test_the_reverse_divergence_is_taken_from_the_perturbed_prediction(
+    normalise: bool,
+) -> None:
+    model, images, _ = trained()
+    found = worst_divergence(
+        model,
+        images[:6],
+        epsilon=0.2,
+        steps=5,
+        step_size=0.05,
+        normalise=normalise,
+        direction="reverse",
+        generator=generator(),
+    )
+    clean, perturbed = (
+        log_prediction(compute_logits(model, points), normalise=normalise)
+        for points in (images[:6], found.images)
+    )
+    torch.testing.assert_close(found.kl.double(), kl_divergence(perturbed, clean))
+    with pytest.raises(ArgumentError, match="direction"):
+        divergence_from(direction="both")  # type: ignore[arg-type]

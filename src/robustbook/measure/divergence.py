@@ -2,13 +2,13 @@
 inside a ball.
 
 Read `normalise_logits` and `kl_divergence` first, then `worst_divergence` (the ascent),
-then `psi`.
+then `psi`; `divergence_from` is what other searches make large.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Generator, Tensor
@@ -17,8 +17,13 @@ from torch.nn import Module
 
 from robustbook import checks
 from robustbook.checks import ArgumentError
-from robustbook.models.network import CHUNK, Passes, compute_logits
+from robustbook.models.network import CHUNK, Objective, Passes, compute_logits
 from robustbook.perturb.ascent import ascend, random_starts
+
+Direction = Literal["forward", "reverse"]
+"""Which prediction the divergence is taken from: that on the image ("forward", D(P(x)
+|| P(x + delta))) or the perturbed one ("reverse", D(P(x + delta) || P(x))).
+"""
 
 
 def normalise_logits(logits: Tensor) -> Tensor:
@@ -69,10 +74,11 @@ def worst_divergence(
     generator: Generator,
     restarts: int = 1,
     normalise: bool = True,
+    direction: Direction = "forward",
     chunk: int = CHUNK,
 ) -> WorstCase:
     """Largest D_KL(P(x) || P(x + delta)) that gradient-sign ascent finds with
-    max|delta| <= epsilon (Yu et al. 2019).
+    max|delta| <= epsilon (Yu et al. 2019); "reverse" swaps the two predictions.
 
     P is the softmax of the normalised logits (of the logits as they are with
     `normalise=False`). The gradient is zero at delta = 0, so each of the `restarts`
@@ -87,12 +93,9 @@ def worst_divergence(
     restarts = checks.whole(restarts, "restarts", at_least=1)
     checks.generator(generator)
     logits = checks.logits(compute_logits(model, images, chunk=chunk), len(images))
-    clean = _prediction(logits, normalise).log_softmax(dim=-1)
+    clean = log_prediction(logits, normalise=normalise)
+    divergence = divergence_from(normalise=normalise, direction=direction)
     best = _Best(images)
-
-    def divergence(logits: Tensor, log_p: Tensor) -> Tensor:
-        return cast(Tensor, _Divergence.apply(logits, log_p, normalise))
-
     for _ in range(restarts):
         ascend(
             model,
@@ -131,6 +134,30 @@ def psi(kl: Tensor) -> Tensor:
     return 1 / kl.clamp_min(0)
 
 
+def log_prediction(logits: Tensor, *, normalise: bool = True) -> Tensor:
+    """Log-probabilities (..., K) that psi compares, in float64: a divergence near 0 is
+    the difference of much larger numbers.
+    """
+    logits = logits.double()
+    return (normalise_logits(logits) if normalise else logits).log_softmax(dim=-1)
+
+
+def divergence_from(
+    *, normalise: bool = True, direction: Direction = "forward"
+) -> Objective:
+    """The objective of psi for any ascent: the divergence (n,) in nats between logits
+    (n, K) and fixed predictions, given as `log_prediction` (n, K).
+
+    Raises ArgumentError if `direction` is neither "forward" nor "reverse".
+    """
+    reverse = checks.one_of(direction, "direction", ("forward", "reverse")) == "reverse"
+
+    def divergence(logits: Tensor, log_p: Tensor) -> Tensor:
+        return cast(Tensor, _Divergence.apply(logits, log_p, normalise, reverse))
+
+    return divergence
+
+
 class _Best:
     """Observer that keeps, for each image, the visited point with the highest value
     (the image itself has value 0).
@@ -164,13 +191,16 @@ class _Divergence(torch.autograd.Function):
     """`kl_divergence` to a fixed prediction, with its gradient written out: many small
     steps cost more than the network.
 
-    With z the normalised logits, s the deviation that they were divided by and g = q -
-    p, the gradient with respect to the logits is (g - z mean(g z)) / s, since mean(g) =
-    0. Without normalisation it is g.
+    With z the normalised logits, s the deviation that they were divided by and g the
+    gradient with respect to z, the gradient with respect to the logits is (g - z mean(g
+    z)) / s, since mean(g) = 0; without normalisation it is g. Here g = q - p, and in
+    reverse g = q (log q - log p - D).
     """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, log_p: Tensor, normalise: bool) -> Tensor:
+    def forward(
+        ctx: Any, logits: Tensor, log_p: Tensor, normalise: bool, reverse: bool
+    ) -> Tensor:
         ctx.dtype = logits.dtype
         prediction, inverse = logits.double(), None
         if normalise:
@@ -185,23 +215,23 @@ class _Divergence(torch.autograd.Function):
             )
             inverse = size.rsqrt_()
             prediction = prediction * inverse
-        log_q, p = prediction.log_softmax(dim=-1), log_p.exp()
-        values = (p * (log_p - log_q)).sum(dim=-1)
-        ctx.save_for_backward(prediction, inverse, log_q.exp_().sub_(p))
+        log_q = prediction.log_softmax(dim=-1)
+        if reverse:
+            q, ratio = log_q.exp(), log_q - log_p
+            values = (q * ratio).sum(dim=-1)
+            gradient = q.mul_(ratio.sub_(values.unsqueeze(-1)))
+        else:
+            p = log_p.exp()
+            values = (p * (log_p - log_q)).sum(dim=-1)
+            gradient = log_q.exp_().sub_(p)
+        ctx.save_for_backward(prediction, inverse, gradient)
         return values
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, weight: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, weight: Tensor) -> tuple[Tensor, None, None, None]:
         prediction, inverse, gradient = ctx.saved_tensors
         if inverse is not None:
             along = (gradient * prediction).mean(dim=-1, keepdim=True)
             gradient = (gradient - prediction * along) * inverse
-        return (gradient * weight.unsqueeze(-1)).to(ctx.dtype), None, None
-
-
-def _prediction(logits: Tensor, normalise: bool) -> Tensor:
-    """The logits that are compared, in float64: a divergence near 0 is the difference
-    of much larger numbers.
-    """
-    return normalise_logits(logits.double()) if normalise else logits.double()
+        return (gradient * weight.unsqueeze(-1)).to(ctx.dtype), None, None, None

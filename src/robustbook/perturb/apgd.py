@@ -71,6 +71,8 @@ def apgd(
     generator: Generator,
     objective: Objective = cross_entropy,
     targets: Tensor | None = None,
+    starts: Tensor | None = None,
+    stop_when_fooled: bool = True,
     chunk: int = CHUNK,
 ) -> Tensor:
     """Adversarial images by Auto-PGD in the L-infinity ball (Croce and Hein 2020,
@@ -79,9 +81,10 @@ def apgd(
     `images` (N, C, H, W) in [0, 1], `labels` (N,); the result has the shape of the
     images, lies in the ball of radius `epsilon` (pixel units) and in [0, 1]. The ascent
     on `objective` (of logits and `targets`, the labels unless given) starts at a random
-    point with steps of 2 `epsilon` and halves them, going back to the best point, where
-    progress stalls. An image stops as soon as it is misclassified, and costs at most
-    `steps` + 1 forward and `steps` backward passes.
+    point, or at `starts`, with steps of 2 `epsilon` and halves them, going back to the
+    best point, where progress stalls. An image stops as soon as it is misclassified
+    (never with `stop_when_fooled=False`), and costs at most `steps` + 1 forward and
+    `steps` backward passes.
 
     Raises ArgumentError for images, labels, networks and numbers that it cannot take.
 
@@ -94,13 +97,22 @@ def apgd(
     chunk = checks.whole(chunk, "chunk", at_least=1)
     checks.generator(generator)
     targets = labels if targets is None else rows_of(targets, images)
-    starts = random_starts(images, epsilon, generator).clamp(0, 1)
+    if starts is None:
+        starts = random_starts(images, epsilon, generator)
+    starts = rows_of(starts, images, "starts")
+    starts = torch.clamp(starts, images - epsilon, images + epsilon).clamp(0, 1)
     parts = torch.arange(len(images), device=images.device).split(chunk)
     with frozen(checks.network(model)):
         return torch.cat(
             [
                 _Ascent(
-                    model, images[rows], labels[rows], targets[rows], objective, epsilon
+                    model,
+                    images[rows],
+                    labels[rows],
+                    targets[rows],
+                    objective,
+                    epsilon,
+                    stop_when_fooled,
                 ).run(starts[rows], steps)
                 for rows in parts
             ]
@@ -117,6 +129,7 @@ class _Ascent:
     targets: Tensor
     objective: Objective
     epsilon: float
+    stop_when_fooled: bool
 
     def run(self, starts: Tensor, steps: int) -> Tensor:
         """Where each image ends: its first misclassified point, else its best one."""
@@ -184,7 +197,8 @@ class _Ascent:
             logits = checks.logits(self.model(leaf), len(leaf))
             values = self.objective(logits, self.targets[rows])
             (gradient,) = torch.autograd.grad(values.sum(), leaf)
-        return gradient, values.detach(), logits.argmax(1) != self.labels[rows]
+        fooled = (logits.argmax(1) != self.labels[rows]) & self.stop_when_fooled
+        return gradient, values.detach(), fooled
 
 
 def _pick(rows: Tensor, *tensors: Tensor) -> list[Tensor]:

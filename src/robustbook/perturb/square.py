@@ -9,7 +9,8 @@ from torch import Generator, Tensor
 from torch.nn import Module
 
 from robustbook import checks
-from robustbook.models.network import CHUNK, frozen
+from robustbook.models.network import CHUNK, Objective, frozen
+from robustbook.perturb.ascent import rows_of
 from robustbook.perturb.gradient import margin
 
 SHRINKS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -25,6 +26,8 @@ def square_attack(
     queries: int,
     generator: Generator,
     first_share: float = 0.8,
+    objective: Objective = margin,
+    targets: Tensor | None = None,
     chunk: int = CHUNK,
 ) -> Tensor:
     """Adversarial images by Square Attack in the L-infinity ball.
@@ -33,8 +36,10 @@ def square_attack(
     images, lies in the ball of radius `epsilon` (pixel units) and in [0, 1]. It starts
     from random vertical stripes of +-`epsilon`; each further query repaints one random
     square in random colours +-`epsilon` and is kept where the margin max_{i != t} Z_i -
-    Z_t grew. The squares cover `first_share` of an image at first. An image stops as
-    soon as it is misclassified and costs at most 1 + `queries` forward passes.
+    Z_t grew, or another `objective` of logits and `targets` (the labels unless given).
+    The squares cover `first_share` of an image at first. An image stops as soon as the
+    objective is above 0, for the margin as soon as it is misclassified, and costs at
+    most 1 + `queries` forward passes.
 
     Raises ArgumentError for images, labels, networks and numbers that it cannot take.
 
@@ -49,6 +54,7 @@ def square_attack(
     first_share = checks.real(first_share, "first_share", above=0, at_most=1)
     chunk = checks.whole(chunk, "chunk", at_least=1)
     checks.generator(generator)
+    targets = labels if targets is None else rows_of(targets, images)
     parts = torch.arange(len(images), device=images.device).split(chunk)
     with frozen(checks.network(model)), torch.no_grad():
         return torch.cat(
@@ -56,7 +62,8 @@ def square_attack(
                 _search(
                     model,
                     images[rows],
-                    labels[rows],
+                    targets[rows],
+                    objective,
                     epsilon,
                     queries,
                     generator,
@@ -70,7 +77,8 @@ def square_attack(
 def _search(
     model: Module,
     images: Tensor,
-    labels: Tensor,
+    targets: Tensor,
+    objective: Objective,
     epsilon: float,
     queries: int,
     generator: Generator,
@@ -78,7 +86,7 @@ def _search(
 ) -> Tensor:
     """One chunk; in each query all of its images are repainted at one place."""
     ends, (count, channels, height, width) = images.clone(), images.shape
-    lead = margin(checks.logits(model(images), count), labels)
+    lead = objective(checks.logits(model(images), count), targets)
     rows = torch.nonzero(lead <= 0).squeeze(1)
     low, high = (images - epsilon).clamp(min=0), (images + epsilon).clamp(max=1)
     points, low, high, lead = images[rows], low[rows], high[rows], lead[rows]
@@ -99,7 +107,7 @@ def _search(
         up = torch.randint(2, shape, generator=generator, device=generator.device)
         tried = points.clone()
         tried[place] = torch.where(up.to(images.device) > 0, high[place], low[place])
-        found = margin(model(tried), labels[rows])
+        found = objective(model(tried), targets[rows])
         better = (found > lead) | (query == 0)
         points[better], lead = tried[better], torch.where(better, found, lead)
         if bool((lead > 0).any()):
