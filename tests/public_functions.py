@@ -47,6 +47,9 @@ EXCLUDED = {
     "models.network.Evaluation": MADE,
     "models.network.ModuleNetwork*": "used inside frozen; its logits are checked",
     "models.network.Pass*": MADE,
+    "models.network.beside": CHECKED,
+    "models.training.*_loss": "a step of train, which checks",
+    "models.four_view.binary_loss": "a step of train, which checks",
     "models.network.chain": "a question about a network",
     "perturb.ascent.walk": CHECKED,
     "perturb.ascent.climb": CHECKED,
@@ -303,6 +306,10 @@ def recipe() -> Any:
     from robustbook.models.training import Recipe
 
     return Recipe("natural", epochs=1, batch=2)
+
+
+def distilled() -> Any:
+    return dataclasses.replace(recipe(), training="distilled")
 
 
 def sampled() -> Tensor:
@@ -582,6 +589,7 @@ OWN: dict[str, dict[str, Callable[[], Any]]] = {
     "models.four_view.binary_loss": {"targets": lambda: torch.zeros(4, CLASSES)},
     "models.four_view.build": {"network": lambda: type(four_view())},
     "models.four_view.train": FOUR_VIEWS,
+    "models.training.train": {"recipe": lambda: distilled(), "teacher": network},
     "models.gated.with_gates": {"network": convolutional},
     "models.gated.without_gates": {"network": prunable},
     "models.prunable.build": {"architecture": lambda: "vgg"},
@@ -870,6 +878,11 @@ COLUMNS = (
     Wrong("empty", lambda right: np.asarray(right)[:0]),
     Wrong("too few", lambda right: np.asarray(right)[:-1]),
 )
+NAMES = (
+    NAN,
+    Wrong("empty", lambda right: []),
+    Wrong("too few", lambda right: right[:-1]),
+)
 NUMBERS = (NAN, INFINITE, Wrong("text", lambda right: "a"))
 CHOICES = (Wrong("unknown", lambda right: "nothing"), Wrong("None", lambda right: None))
 SHAPES = (
@@ -909,14 +922,16 @@ WRONG: dict[str, tuple[Wrong, ...]] = {
     **_named(POSITIVE_WHOLE, "batches batch_size severity trials runs group grid"),
     **_named(POSITIVE_WHOLE, "n units classes hidden width side levels limit images"),
     **_named(SHARES, "theta gamma alpha level probability area target first_share"),
-    **_named(SHARES, "share p target_acceptance"),
-    **_named(SCORES, "scores gradient curvature vector kl"),
+    **_named(SHARES, "share target_acceptance"),
+    **_named((*AMOUNTS, SHARES[-1]), "p q"),
+    **_named(SCORES, "scores gradient curvature vector"),
     **_named(TENSORS, "logits p_logits q_logits gradients probabilities curves"),
     **_named(TENSORS, "pattern direction direction_1 direction_2 starts positions"),
-    **_named(TENSORS, "losses drops mean scale start forms"),
+    **_named(TENSORS, "losses drops mean scale start forms kl"),
     **_named(MAP_STACKS, "maps"),
     **_named(COLUMNS, "values first second positive clean attacked largest alphas"),
-    **_named(COLUMNS, "betas weights groups families wrong rows matrix"),
+    **_named(COLUMNS, "betas weights wrong rows matrix"),
+    **_named(NAMES, "groups families"),
     **_named(COLUMNS, "present absent channels signal noise_power"),
     **_named(NUMBERS, "low high successes"),
     **_named(MASKS, "alive truth covers region surround"),
@@ -978,6 +993,6 @@ def _wrong(argument: str, right: Any) -> tuple[Wrong, ...]:
         return TENSORS
     if isinstance(right, Mapping | type) or (callable(right) and wrong is not NETWORKS):
         return ()
-    if isinstance(right, np.ndarray | list) and wrong not in (COLUMNS, MASKS):
+    if isinstance(right, np.ndarray | list) and wrong not in (COLUMNS, MASKS, NAMES):
         return COLUMNS
     return wrong

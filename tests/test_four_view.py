@@ -79,10 +79,16 @@ def test_training_learns_a_bright_spot_and_depends_on_its_seed_alone() -> None:
 
 
 def test_training_that_diverges_says_so() -> None:
-    images = torch.full((8, 1, 16, 16), float("nan"))
     model = four_view.build(PatchNetwork, 0, classes=1, widths=(4, 8))
+    task = torch.rand(8, 1, 16, 16), torch.ones(8, 1)
     with pytest.raises(TrainingDiverged, match="epoch 1"):
-        four_view.train(model, images, torch.ones(8, 1), Recipe(1), seed=0)
+        four_view.train(
+            model,
+            *task,
+            Recipe(1),
+            seed=0,
+            loss=lambda logits, _targets: logits.sum() * torch.nan,
+        )
 
 
 # Universal perturbation

@@ -33,118 +33,45 @@ BAYES = "bayes.*"
 """The gates of `bayes` are on their way: whether its functions pass is not held yet."""
 PENDING: dict[str, tuple[str, ...]] = {
     "wrong": (
-        "measure.bounds.differences",
         "measure.branch_and_bound.exact",
-        "measure.certificate.certify",
-        "measure.clever.lipschitz_estimate",
-        "measure.divergence.kl_divergence",
-        "measure.divergence.normalise_logits",
-        "measure.divergence.psi",
-        "measure.observers.auc_of",
-        "measure.observers.channelised_hotelling",
-        "measure.observers.contrast_to_noise",
-        "measure.rank_agreement.agreement",
-        "measure.rank_agreement.partial",
-        "measure.rank_agreement.seed_ceiling",
-        "measure.rank_agreement.within_kinds",
         "measure.region_attack.attack",
         "measure.region_attack.fgsm",
         "measure.region_attack.pgd",
-        "measure.saliency.mask_scores",
-        "measure.saliency.rise",
-        "measure.saliency.rise_maps",
-        "measure.saliency.windows",
-        "measure.sequential.betting_lower",
-        "measure.sequential.bounded_mean_interval",
-        "measure.sequential.clopper_pearson",
-        "measure.sequential.estimate",
-        "measure.sequential.fewest_outcomes",
-        "measure.sequential.hedged_lower",
-        "measure.sequential.massart_count",
-        "measure.sequential.operating",
-        "measure.sequential.relative_entropy",
-        "measure.sequential.replay",
-        "measure.sequential.simulate",
-        "measure.sequential.worst_failure",
         "measure.surfaces.best_threshold_error",
-        "measure.surfaces.line",
-        "measure.surfaces.plane",
-        "measure.uncertainty.auroc",
-        "measure.uncertainty.entropy",
-        "measure.uncertainty.mutual_information",
-        "measure.uncertainty.relative_spread",
-        "measure.uncertainty.uncertainty",
-        "measure.verification.pixel_box",
-        "measure.verification.verify",
-        "measure.windowed_occlusion.windowed_occlusion",
-        "models.architectures.Scale",
-        "models.architectures.build",
-        "models.architectures.parameter_count",
-        "models.folded.unroll",
-        "models.four_view.FourViewNetwork",
-        "models.four_view.PatchNetwork",
-        "models.four_view.Recipe",
-        "models.four_view.binary_loss",
-        "models.four_view.build",
-        "models.four_view.train",
-        "models.gated.with_gates",
-        "models.gated.without_gates",
-        "models.network.beside",
-        "models.network.count_passes",
-        "models.prunable.Gate",
-        "models.prunable.Standardise",
-        "models.prunable.build",
-        "models.prunable.lenet3",
-        "models.prunable.preact_resnet",
-        "models.prunable.resnet20",
-        "models.prunable.vgg",
-        "models.training.Recipe",
-        "models.training.accuracy",
-        "models.training.distillation_loss",
-        "models.training.gradient_regularised_loss",
-        "models.training.train",
-        "stats.Drawn.bounds",
-        "stats.Drawn.interval",
-        "stats.bootstrap_mean",
-        "stats.bootstrap_median",
-        "stats.bootstrap_rows",
-        "stats.crossed_mean",
-        "stats.kendall",
-        "stats.mean_interval_t",
-        "stats.mean_over_seeds",
-        "stats.rank_matrix",
-        "stats.spearman",
-    ),
-    "state": (
-        "models.four_view.train",
-        "models.network.beside",
-        "models.training.gradient_regularised_loss",
-        "models.training.train",
-    ),
-    "labels": (
-        "models.training.gradient_regularised_loss",
-        "models.training.train",
-    ),
-    "double": (
-        "measure.saliency.mask_scores",
-        "measure.saliency.rise",
     ),
     "device": (
-        "measure.bounds.divergence_bound",
         "measure.region_attack.pgd",
-        "measure.saliency.occlusion",
-        "measure.saliency_metrics.removal_curves",
         "measure.verification.verify",
-        "measure.windowed_occlusion.windowed_occlusion",
-        "models.four_view.train",
     ),
 }
 """Functions that do not pass a test yet, by test; each leaves when it does."""
+ANY = "any number, enough of them"
 LATER = "looked at when a score is asked for"
 ACCEPTED: dict[tuple[str, str, str], str] = {
     ("measure.importance.Evidence", "model", "*"): LATER,
     ("measure.importance.Evidence", "labels", "beyond the classes"): LATER,
+    ("measure.bounds.differences", "labels", "too few"): "any number of labels",
+    ("measure.clever.lipschitz_estimate", "largest", "too few"): ANY,
+    ("measure.observers.auc_of", "index", "negative"): "worse than chance",
+    ("measure.observers.channelised_hotelling", "*", "too few"): ANY,
+    ("measure.rank_agreement.*", "families", "infinite"): "a name as any other",
+    ("measure.rank_agreement.*", "values", "too few"): ANY,
+    ("measure.rank_agreement.partial", "matrix", "NaN"): "a correlation that is none",
+    ("measure.sequential.*_lower", "n", "zero"): "before the first outcome",
+    ("measure.sequential.bounded_mean_interval", "values", "too few"): ANY,
+    ("measure.surfaces.*", "alphas", "too few"): ANY,
+    ("measure.surfaces.*", "betas", "too few"): ANY,
+    ("measure.uncertainty.auroc", "*", "too few"): ANY,
+    ("measure.verification.pixel_box", "pixels", "empty"): "no pixel may change",
+    ("measure.verification.pixel_box", "pixels", "too few"): ANY,
+    ("stats.bootstrap_me*", "values", "too few"): ANY,
+    ("stats.kendall", "first", "empty"): "no rows",
+    ("stats.kendall", "first", "too few"): "any number of rows",
+    ("stats.mean_interval_t", "values", "too few"): ANY,
+    ("stats.rank_matrix", "rows", "too few"): ANY,
     ("measure.importance.positions", "model", "one row"): "one image is one row",
+    ("models.folded.unroll", "model", "*"): "outputs are left as they are",
+    ("models.four_view.train", "targets", "integers"): "yes and no as whole numbers",
     ("perturb.baselines.neutral", "target", "zero"): "as near as so many steps lead",
     ("perturb.lowpass.dilated", "region", "too short"): "a mask of any size",
     ("perturb.posterior.*", "confidence", "negative"): "short of being wrong",
@@ -152,9 +79,14 @@ ACCEPTED: dict[tuple[str, str, str], str] = {
     ("perturb.pruning.lowest", "scores", "integers"): "whole numbers rank as well",
 }
 """Wrong values of (function, argument) that have a right answer, and why it is."""
-OTHER_NAMES = {"targets": "targets|labels"}
+OTHER_NAMES = {
+    "targets": "targets|labels",
+    "image": "image|region",
+    "rows": "rows|levels",
+    "seeds": "seeds|levels",
+}
 """Other names by which a refusal may tell an argument: an objective calls the targets
-of an ascent its labels.
+of an ascent its labels, a region is told that does not fit its image.
 """
 
 
@@ -330,8 +262,9 @@ def test_works_without_autograd_and_leaves_the_network_as_it_was(name: str) -> N
     for value in arguments.values():
         if isinstance(value, Tensor) and value.is_floating_point():
             value.requires_grad_()
-    before = []
-    for model in networks(arguments):
+    before: list[list[Any]] = []
+    trains = any(fnmatchcase(name, pattern) for pattern in TRAINS)
+    for model in () if trains else networks(arguments):
         for place, parameter in enumerate(model.parameters()):
             parameter.requires_grad_(place % 2 == 0)
             parameter.grad = torch.ones_like(parameter)
@@ -341,7 +274,7 @@ def test_works_without_autograd_and_leaves_the_network_as_it_was(name: str) -> N
     with torch.no_grad():
         found = call(function, arguments)
     assert_same(found, expected)
-    if any(fnmatchcase(name, pattern) for pattern in TRAINS):
+    if trains:
         return
     assert before == [state(model) for model in networks(arguments)]
     tensors = [each for each in leaves(found) if isinstance(each, Tensor)]

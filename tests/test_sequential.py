@@ -225,7 +225,7 @@ def test_alpha_that_is_not_below_gamma_is_refused():
 def test_numbers_that_are_none_are_refused():
     with pytest.raises(ArgumentError, match="values must be finite"):
         sequential.bounded_mean_interval([0.2, np.nan])
-    with pytest.raises(ArgumentError, match="p must be in"):
+    with pytest.raises(ArgumentError, match="p must be finite"):
         sequential.operating(RULES["Chernoff"], [0.1, np.nan])
     with pytest.raises(ArgumentError, match="each 0 or 1"):
         sequential.estimate(RULES["Chernoff"], lambda count: [np.nan] * count)

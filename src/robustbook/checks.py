@@ -295,19 +295,27 @@ def budget(
 
 
 def array(
-    given: npt.ArrayLike, name: str, *, dimensions: int | None = None
+    given: npt.ArrayLike,
+    name: str,
+    *,
+    dimensions: int | None = None,
+    finite: bool = True,
 ) -> npt.NDArray[np.float64]:
-    """Finite numbers as float64, of so many dimensions if that is said.
+    """Finite numbers as float64, of so many dimensions if that is said; without
+    `finite`, NaN and infinity too.
 
     Raises ArgumentError for NaN, infinity, text, another number of dimensions.
     """
     try:
-        found = np.asarray(given, dtype=np.float64)
+        found = np.asarray(given)
+        if found.dtype.kind in "SU":
+            raise ArgumentError(name, "numbers", given)
+        found = found.astype(np.float64)
     except (TypeError, ValueError):
         raise ArgumentError(name, "numbers", given) from None
     if dimensions is not None and found.ndim != dimensions:
         raise ArgumentError(name, f"an array of {dimensions} dimensions", found)
-    if not np.isfinite(found).all():
+    if finite and not np.isfinite(found).all():
         raise ArgumentError(name, "finite", "NaN or infinity in it")
     return found
 

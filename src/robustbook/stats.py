@@ -76,6 +76,7 @@ class Drawn:
         resamples that have a value; NaN where none has.
         """
         checks.real(level, "level", above=0, below=1)
+        checks.one_of(method, "method", ("linear", "nearest"))
         missing = np.isnan(self.resamples).all(axis=0)
         tails = [(1 - level) / 2, (1 + level) / 2]
         low, high = np.nanquantile(
@@ -211,10 +212,15 @@ def crossed_mean(
 ) -> Drawn:
     """Weighted mean of `values` (seeds, images) where both are drawn.
 
-    Raises ArgumentError if all weights are 0.
+    Raises ArgumentError for numbers that are not finite, shapes that do not fit, and if
+    all weights are 0 or one is negative.
     """
-    table = np.asarray(values, dtype=np.float64)
-    counted = np.ones_like(table) if weights is None else np.asarray(weights, float)
+    table = _crossed_table(values, "values", *levels)
+    counted = np.ones_like(table)
+    if weights is not None:
+        counted = _crossed_table(weights, "weights", *levels)
+    if (counted < 0).any():
+        raise ArgumentError("weights", "at least 0", counted.min())
     if not counted.any():
         raise ArgumentError("weights", "above 0 somewhere", "zeros alone")
 
@@ -234,8 +240,10 @@ def mean_over_seeds(
 ) -> Drawn:
     """Mean over seeds of `statistic(scores of a seed, counts of rows)`, from `scores`
     (seeds, rows), where seeds and rows are drawn.
+
+    Raises ArgumentError for numbers that are not finite and shapes that do not fit.
     """
-    table = np.asarray(scores, dtype=np.float64)
+    table = _crossed_table(scores, "scores", seeds, rows)
 
     def mean(drawn: Array, counts: Array) -> Array:
         found = np.stack([statistic(row, counts) for row in table], axis=1)
@@ -243,6 +251,17 @@ def mean_over_seeds(
         return result
 
     return crossed(mean, seeds, rows)
+
+
+def _crossed_table(given: npt.ArrayLike, name: str, *levels: Resampling) -> Array:
+    """Finite numbers, one for each row of each level."""
+    for level in levels:
+        checks.having(level, "levels", "counts", "n")
+    table = checks.array(given, name, dimensions=len(levels))
+    shape = tuple(level.counts.shape[1] for level in levels)
+    if table.shape != shape:
+        raise ArgumentError(name, f"of shape {shape}", table)
+    return table
 
 
 def _units(level: Level) -> tuple[int, Places]:
@@ -345,6 +364,8 @@ def spearman(
 
     Raises ArgumentError as `bootstrap_rows` does, and if one of them is constant.
     """
+    first, second = checks.values(first, "first"), checks.values(second, "second")
+    checks.same_length(first=first, second=second)
     return bootstrap_rows(
         lambda one, other: float(_cosine(_ranks(one), _ranks(other))),
         first,
@@ -485,15 +506,10 @@ def _pair(
 
 def _table(values: npt.ArrayLike, name: str, *, at_least: tuple[int, ...]) -> Array:
     """Finite numbers of at least so many along the last axes."""
-    try:
-        table = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise ArgumentError(name, "numbers", values) from None
+    table = checks.array(values, name)
     shape = table.shape[-len(at_least) :]
     if len(shape) < len(at_least) or any(map(int.__lt__, shape, at_least)):
         raise ArgumentError(name, f"of at least {at_least} numbers", table)
-    if not np.isfinite(table).all():
-        raise ArgumentError(name, "finite", "NaN or infinity in it")
     return table
 
 

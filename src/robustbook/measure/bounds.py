@@ -35,10 +35,10 @@ def input_box(images: Tensor, epsilon: float) -> Box:
     return Box((images - epsilon).clamp_min(0), (images + epsilon).clamp_max(1))
 
 
-def centring(classes: int) -> Tensor:
+def centring(classes: int, device: torch.device | None = None) -> Tensor:
     """The forms (K, K) that take the mean off K logits: I - 11^T / K."""
     classes = checks.whole(classes, "classes", at_least=2)
-    return torch.eye(classes, dtype=torch.float64) - 1 / classes
+    return torch.eye(classes, dtype=torch.float64, device=device) - 1 / classes
 
 
 def differences(labels: Tensor, classes: int) -> Tensor:
@@ -186,7 +186,7 @@ def _divergence_forms(clean: Tensor, normalise: bool) -> Tensor:
     without it.
     """
     count, classes = clean.shape
-    centred = centring(classes).to(clean.device).expand(count, -1, -1)
+    centred = centring(classes, clean.device).expand(count, -1, -1)
     gaps = -differences(clean.argmax(dim=1), classes).to(clean)
     if not normalise:
         return torch.cat([centred, gaps], dim=1)

@@ -165,27 +165,28 @@ def divergence(logits: Tensor, points: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=4)
-def _corners(classes: int) -> Tensor:
+def _corners(classes: int, device: torch.device) -> Tensor:
     """All (2 ** K, K) choices between the lower end (False) and the upper end
     (True).
     """
-    codes = torch.arange(2**classes)
-    return ((codes[:, None] >> torch.arange(classes)) & 1).bool()
+    codes = torch.arange(2**classes, device=device)
+    return ((codes[:, None] >> torch.arange(classes, device=device)) & 1).bool()
 
 
 @lru_cache(maxsize=4)
-def _balanced_corners(classes: int) -> tuple[Tensor, Tensor]:
+def _balanced_corners(classes: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Choices (V, K) for all coordinates but one, and a mask (V, K) of that one, which
     then balances the sum.
     """
-    halves = _corners(classes - 1)
+    halves = _corners(classes - 1, device)
     choices, free = [], []
     for position in range(classes):
-        zero = torch.zeros(len(halves), 1, dtype=torch.bool)
+        zero = halves.new_zeros(len(halves), 1)
         choices.append(
             torch.cat([halves[:, :position], zero, halves[:, position:]], dim=1)
         )
-        free.append(torch.arange(classes).eq(position).expand(len(halves), -1))
+        places = torch.arange(classes, device=device)
+        free.append(places.eq(position).expand(len(halves), -1))
     return torch.cat(choices), torch.cat(free)
 
 
@@ -193,10 +194,7 @@ def vertices(ranges: Ranges) -> tuple[Tensor, Tensor]:
     """Vertices (N, V, K) of the part of a box where the coordinates sum to 0, and which
     of them (N, V) exist.
     """
-    choices, free = (
-        part.to(ranges.lower.device)
-        for part in _balanced_corners(ranges.lower.shape[1])
-    )
+    choices, free = _balanced_corners(ranges.lower.shape[1], ranges.lower.device)
     lower, upper = ranges.lower[:, None], ranges.upper[:, None]
     points = torch.where(choices, upper, lower).masked_fill(free, 0)
     balance = -points.sum(dim=2, keepdim=True)
@@ -297,7 +295,7 @@ def _over_gaps(logits: Tensor, gaps: Ranges) -> Tensor:
     """
     if logits.shape[1] > MOST_CLASSES:
         return _corner_bound(logits, gaps)
-    corners = _corners(logits.shape[1]).to(logits.device)
+    corners = _corners(logits.shape[1], logits.device)
     parts = [
         slice(start, start + IMAGES_AT_ONCE)
         for start in range(0, len(logits), IMAGES_AT_ONCE)

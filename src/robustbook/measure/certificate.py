@@ -38,6 +38,7 @@ def certify(
     Raises ArgumentError for another method, or names the layer if one has no bound
     (`propagation.layers`).
     """
+    checks.having(region, "region", "low", "high", "images")
     checks.one_of(method, "method", ("interval", "linear"))
 
     def one(part: WeightSamples) -> Reach:

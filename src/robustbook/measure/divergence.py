@@ -33,6 +33,7 @@ def normalise_logits(logits: Tensor) -> Tensor:
     Yu et al. (2019), section on re-parameterisation: a positive factor or a shift of
     all logits cancels.
     """
+    checks.tensor(logits, "logits")
     # Only the direction of the logits matters, so their size goes first: no square can
     # overflow or vanish.
     size = logits.detach().abs().amax(dim=-1, keepdim=True)
@@ -49,6 +50,8 @@ def kl_divergence(p_logits: Tensor, q_logits: Tensor) -> Tensor:
     """D_KL(softmax(p_logits) || softmax(q_logits)) in nats, for logits (..., K); the
     result has shape (...).
     """
+    checks.tensor(p_logits, "p_logits")
+    checks.tensor(q_logits, "q_logits")
     log_p, log_q = p_logits.log_softmax(dim=-1), q_logits.log_softmax(dim=-1)
     return (log_p.exp() * (log_p - log_q)).sum(dim=-1)
 

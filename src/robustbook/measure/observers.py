@@ -146,6 +146,8 @@ def channelised_hotelling(
     """
     channels = checks.array(channels, "channels", dimensions=2)
     later_variance = checks.real(later_variance, "later_variance", at_least=0)
+    if not len(channels):
+        raise ArgumentError("channels", "at least one", channels)
     least = 2 * len(channels) + 4
     seen = []
     for name, given in (("present", present), ("absent", absent)):

@@ -72,7 +72,7 @@ def partial(matrix: ArrayLike, given: int) -> Array:
 
     Raises ArgumentError for another shape, or values outside [-1, 1].
     """
-    whole = np.asarray(matrix, dtype=np.float64)
+    whole = checks.array(matrix, "matrix", finite=False)
     if whole.ndim < 2 or whole.shape[-1] != whole.shape[-2]:
         raise ArgumentError("matrix", "of correlations (..., L, L)", whole)
     if (np.abs(whole) > 1 + 1e-9).any():
@@ -133,15 +133,14 @@ def _checked(
     values: ArrayLike, families: ArrayLike | None
 ) -> tuple[Array, int | ArrayLike]:
     """The table, and what is drawn as a whole: kinds, or families of kinds."""
-    table = np.asarray(values, dtype=np.float64)
+    table = checks.array(values, "values")
     if table.ndim != 3 or min(table.shape[:2]) < 2 or not table.size:
         allowed = "(kinds, seeds, measures) with at least two of the first two"
         raise ArgumentError("values", allowed, table)
-    if not np.isfinite(table).all():
-        raise ArgumentError("values", "finite", "NaN or infinity in it")
     if families is None:
         return table, len(table)
     checks.same_length(families=families, values=table)
-    if len(np.unique(np.asarray(families))) < 2:
-        raise ArgumentError("families", "at least two", families)
+    names = np.asarray(families)
+    if len(np.unique(names)) < 2 or (names.dtype.kind == "f" and np.isnan(names).any()):
+        raise ArgumentError("families", "at least two names", families)
     return table, families

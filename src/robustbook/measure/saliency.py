@@ -147,6 +147,7 @@ def mask_scores(
     """
     seen = asked(model, images, targets, baselines, dtype)
     chunk = checks.whole(chunk, "chunk", at_least=1)
+    checks.having(masks, "masks", "render", "weighted_sum")
     if masks.shape != tuple(images.shape[2:]):
         allowed = f"drawn for images of {tuple(images.shape[2:])} pixels"
         raise ArgumentError("masks", allowed, f"masks for {masks.shape}")
@@ -195,6 +196,7 @@ def rise_maps(
     """
     scores = checks.tensor(scores, "scores", dimensions=2)
     chunk = checks.whole(chunk, "chunk", at_least=1)
+    checks.having(masks, "masks", "render", "weighted_sum")
     most = min(len(masks), scores.shape[1])
     count = checks.whole(
         len(masks) if count is None else count, "count", at_least=1, at_most=most
@@ -263,7 +265,8 @@ def occlusion(
     between 1 and the window.
     """
     seen = asked(model, images, targets, baselines, dtype)
-    covers = windows(tuple(images.shape[2:]), window, stride).to(seen.images.device)
+    device = seen.images.device
+    covers = windows(tuple(images.shape[2:]), window, stride, device)
     with evaluating(model, seen.dtype) as network:
         drops = probability_drops(network, seen, covers, plainly, chunk, progress)
     return average_drops(drops, covers)
@@ -280,16 +283,23 @@ def average_drops(drops: Tensor, covers: Tensor) -> Tensor:
     return (drops @ cover / cover.sum(0)).reshape(len(drops), *covers.shape[1:])
 
 
-def windows(shape: tuple[int, ...], window: int, stride: int) -> Tensor:
+def windows(
+    shape: tuple[int, ...],
+    window: int,
+    stride: int,
+    device: torch.device | None = None,
+) -> Tensor:
     """Masks (positions, H, W), true inside each position of the sliding window; raises
     as `occlusion` does.
     """
+    shape = checks.sides(shape, "shape", 2)
     window = checks.whole(window, "window", at_least=1, at_most=min(shape))
     stride = checks.whole(stride, "stride", at_least=1, at_most=window)
     spans = []
     for side in shape:
-        starts = torch.arange(math.ceil((side - window) / stride) + 1) * stride
-        places = torch.arange(side)
+        count = math.ceil((side - window) / stride) + 1
+        starts = torch.arange(count, device=device) * stride
+        places = torch.arange(side, device=device)
         spans.append((places >= starts[:, None]) & (places < starts[:, None] + window))
     rows, columns = spans
     return (rows[:, None, :, None] & columns[None, :, None, :]).flatten(0, 1)

@@ -77,10 +77,12 @@ def removal_curves(
     steps = pixel_numbers(steps, "steps", seen.images)
     chunk = checks.whole(chunk, "chunk", at_least=1)
     longest = int(steps.max()) + 2
-    pairs = torch.cartesian_prod(torch.arange(len(images)), torch.arange(longest))
+    pairs = torch.cartesian_prod(
+        *(torch.arange(n, device=steps.device) for n in (len(images), longest))
+    )
     found = []
     with evaluating(model, seen.dtype) as network:
-        for rows, step in (part.T.to(steps.device) for part in pairs.split(chunk)):
+        for rows, step in (part.T for part in pairs.split(chunk)):
             stays = (steps[rows] >= step[:, None, None])[:, None]
             covered = torch.where(stays, seen.images[rows], seen.baselines[rows])
             found.append(chosen(network(covered), seen.targets[rows]))

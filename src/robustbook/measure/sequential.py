@@ -157,7 +157,7 @@ def massart_count(
     """
     _check(theta, gamma)
     checks.real(alpha, "alpha", above=0, below=gamma)
-    a, b = np.asarray(low, dtype=float), np.asarray(high, dtype=float)
+    a, b = _shares(low, "low"), _shares(high, "high")
     below = (3 * b + theta) * (3 * (1 - b) - theta)
     above = (3 * (1 - a) + theta) * (3 * a + theta)
     factor = np.where(b < 0.5, below, np.where(a > 0.5, above, (1.5 + theta) ** 2))
@@ -224,7 +224,7 @@ def betting_lower(n: ArrayLike, k: ArrayLike, theta: float, gamma: float) -> Flo
     The capital falls in m, so halving the interval finds it.
     """
     _check(theta, gamma)
-    n, k = np.broadcast_arrays(np.asarray(n, dtype=float), np.asarray(k, dtype=float))
+    n, k = _counts(n, k)
     low, high = np.zeros(n.shape), np.ones(n.shape)
     for _ in range(34):
         middle = (low + high) / 2
@@ -264,7 +264,7 @@ def hedged_lower(n: ArrayLike, k: ArrayLike, theta: float, gamma: float) -> Floa
     from scipy.special import betaln
 
     _check(theta, gamma)
-    n, k = np.broadcast_arrays(np.asarray(n, dtype=float), np.asarray(k, dtype=float))
+    n, k = _counts(n, k)
     low, high = np.zeros(n.shape), k / np.maximum(n, 1)
     plug_in = betaln(k + 0.5, n - k + 0.5) - betaln(0.5, 0.5)
     for _ in range(34):
@@ -380,9 +380,27 @@ def _check(theta: float, gamma: float) -> None:
         checks.real(value, name, above=0, below=1)
 
 
+def _counts(
+    n: ArrayLike, k: ArrayLike, names: tuple[str, str] = ("n", "k")
+) -> tuple[Floats, Floats]:
+    """Outcomes and successes among them, of one shape: whole numbers, 0 <= k <= n."""
+    for given, name in zip((n, k), names, strict=True):
+        found = checks.array(given, name)
+        if ((found < 0) | (found != np.floor(found))).any():
+            raise ArgumentError(name, "whole numbers, at least 0", given)
+    outcomes, successes = np.broadcast_arrays(checks.array(n, ""), checks.array(k, ""))
+    if (successes > outcomes).any():
+        raise ArgumentError(names[1], f"at most {names[0]}", k)
+    return outcomes, successes
+
+
+def _rule(rule: Rule) -> None:
+    checks.having(rule, "rule", "stops", "estimates", "theta")
+
+
 def _shares(given: ArrayLike, name: str) -> Floats:
     """Numbers in [0, 1], of any shape."""
-    found = np.asarray(given, dtype=float)
+    found = checks.array(given, name)
     if not ((found >= 0) & (found <= 1)).all():
         raise ArgumentError(name, "in [0, 1]", found)
     return found
@@ -415,6 +433,7 @@ def estimate(rule: Rule, outcomes: Outcomes) -> Estimate:
     A block is as long as the rule needs in any case (`Rule.waits`), so that outcomes
     can be computed together and none is computed in vain.
     """
+    _rule(rule)
     n = k = 0
     while not rule.stops[n, k]:
         count = int(rule.waits[n, k])
@@ -444,7 +463,8 @@ def operating(rule: Rule, p: ArrayLike) -> Operating:
     """Exact cost and failure of a rule at each success probability `p` (P,), by
     counting orders of outcomes.
     """
-    p = _shares(np.atleast_1d(p), "p")
+    _rule(rule)
+    p = np.atleast_1d(_shares(p, "p"))
     probabilities = np.exp(rule.ends.log_probabilities(p))
     misses = np.abs(rule.ends.estimates[None, :] - p[:, None]) > rule.theta + SLACK
     return Operating(
@@ -459,6 +479,8 @@ def worst_failure(rule: Rule, grid: int = 2000) -> float:
     the root of its probability changes by at most sqrt(horizon) times that of p (Fisher
     information), which bounds it between the points.
     """
+    _rule(rule)
+    grid = checks.whole(grid, "grid", at_least=2)
     edges = np.concatenate(
         [rule.ends.estimates - rule.theta, rule.ends.estimates + rule.theta]
     )
@@ -498,6 +520,8 @@ def simulate(rule: Rule, p: float, runs: int, rng: np.random.Generator) -> Simul
     """Run a rule `runs` times on Bernoulli(p) streams; the same generator state gives
     the same runs.
     """
+    _rule(rule)
+    checks.having(rng, "rng", "random", "integers")
     p = checks.real(p, "p", at_least=0, at_most=1)
     runs = checks.whole(runs, "runs", at_least=1)
     return replay(rule, rng.random((runs, rule.horizon)) < p, p)
@@ -506,7 +530,16 @@ def simulate(rule: Rule, p: float, runs: int, rng: np.random.Generator) -> Simul
 def replay(rule: Rule, outcomes: NDArray[np.bool_], p: float) -> Simulation:
     """Run a rule on given streams of outcomes (R, horizon or more), and compare its
     estimates with `p`.
+
+    Raises ArgumentError if the streams are no such table of 0 and 1, or too short.
     """
+    _rule(rule)
+    p = checks.real(p, "p", at_least=0, at_most=1)
+    outcomes = np.asarray(outcomes)
+    if outcomes.ndim != 2 or outcomes.shape[1] < rule.horizon:
+        raise ArgumentError("outcomes", f"(R, {rule.horizon} or more)", outcomes)
+    if outcomes.dtype != bool and not np.isin(outcomes, (0, 1)).all():
+        raise ArgumentError("outcomes", "0 and 1", outcomes)
     k = np.cumsum(outcomes[:, : rule.horizon], axis=1, dtype=np.int32)[
         :, rule.looks - 1
     ]
@@ -561,12 +594,10 @@ def clopper_pearson(
     """
     from scipy.special import betaincinv
 
-    k, n = np.broadcast_arrays(
-        np.asarray(successes, dtype=float), np.asarray(count, dtype=float)
-    )
+    n, k = _counts(count, successes, ("count", "successes"))
     checks.real(alpha, "alpha", above=0, below=1)
-    if not ((k >= 0) & (k <= n) & (n > 0) & np.isfinite(n)).all():
-        raise ArgumentError("successes", "from 0 to count, of at least one", k)
+    if not (n > 0).all():
+        raise ArgumentError("count", "at least 1", count)
     low = np.where(k <= 0, 0.0, betaincinv(np.maximum(k, 1), n - k + 1, alpha / 2))
     high = np.where(k >= n, 1.0, betaincinv(k + 1, np.maximum(n - k, 1), 1 - alpha / 2))
     return low, high

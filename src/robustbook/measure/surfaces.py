@@ -128,6 +128,7 @@ def line(
     """`plane` along one direction: a Surface whose only beta is 0, with values of shape
     (A, 1).
     """
+    checks.tensor(direction, "direction", dimensions=3)
     return plane(
         model,
         image,

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from robustbook import checks, stats
 from robustbook.bayes.weights import WeightSamples
+from robustbook.checks import ArgumentError
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,14 +39,25 @@ class Uncertainty:
 
 
 def entropy(probabilities: Tensor) -> Tensor:
-    """Shannon entropy (...) of probabilities (..., K), in nats."""
-    return torch.special.entr(probabilities).sum(dim=-1)
+    """Shannon entropy (...) of probabilities (..., K), in nats.
+
+    Raises ArgumentError if they are not finite, leave [0, 1] or do not add to 1.
+    """
+    return torch.special.entr(_checked(probabilities)).sum(dim=-1)
+
+
+def _checked(given: Tensor, dimensions: int | None = None) -> Tensor:
+    given = checks.tensor(given, "probabilities", dimensions=dimensions)
+    if bool((given < 0).any()) or bool(((given.sum(-1) - 1).abs() > 1e-2).any()):
+        raise ArgumentError("probabilities", "at least 0 and 1 together", given)
+    return given
 
 
 def mutual_information(probabilities: Tensor) -> Tensor:
     """H of the mean minus the mean H (N,) of sampled probabilities (S, N, K), in nats;
-    never negative.
+    never negative. Errors as in `entropy`.
     """
+    probabilities = _checked(probabilities, 3)
     return (
         entropy(probabilities.mean(dim=0)) - entropy(probabilities).mean(dim=0)
     ).clamp_min(0)
@@ -53,9 +65,9 @@ def mutual_information(probabilities: Tensor) -> Tensor:
 
 def uncertainty(probabilities: Tensor) -> Uncertainty:
     """All scores of sampled class probabilities (S, N, K); computed in double
-    precision.
+    precision. Errors as in `entropy`.
     """
-    sampled = probabilities.double()
+    sampled = _checked(probabilities, 3).double()
     mean = sampled.mean(dim=0)
     count, classes = sampled.shape[0], sampled.shape[-1]
     votes = (
@@ -77,12 +89,13 @@ def relative_spread(samples: WeightSamples) -> dict[str, float]:
     samples share the layer.
     """
     found = {}
+    checks.having(samples, "samples", "weights")
     for name, tensor in samples.weights.items():
         if name.endswith(".weight"):
             deviation = (
                 tensor.std(dim=0, unbiased=False).mean()
                 if len(tensor) > 1
-                else torch.zeros(())
+                else tensor.new_zeros(())
             )
             found[name.removesuffix(".weight")] = float(
                 deviation / tensor.mean(dim=0).abs().mean()

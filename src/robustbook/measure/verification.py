@@ -69,11 +69,16 @@ def pixel_box(
     epsilon = checks.real(epsilon, "epsilon", at_least=0)
     height, width = images.shape[2:]
     radius = images.new_full((height, width), epsilon if pixels is None else 0.0)
-    for row, column in pixels or ():
-        if not (0 <= row < height and 0 <= column < width):
-            allowed = f"in an image of {height} x {width}"
-            raise ArgumentError("pixels", allowed, (row, column))
-        radius[row, column] = epsilon
+    for pixel in () if pixels is None else pixels:
+        place = checks.array(pixel, "pixels")
+        inside = place.shape == (2,) and bool(
+            ((place >= 0) & (place < (height, width)) & (place % 1 == 0)).all()
+        )
+        if not inside:
+            allowed = f"(row, column) in an image of {height} x {width}"
+            raise ArgumentError("pixels", allowed, pixel)
+        row, column = place
+        radius[int(row), int(column)] = epsilon
     return Region(
         images, (images - radius).clamp(min=0), (images + radius).clamp(max=1), epsilon
     )
@@ -115,10 +120,13 @@ def by_chunks(
     """An oracle on `chunk` samples at a time, by default as many as stay in the
     cache.
     """
+    checks.having(samples, "samples", "weights", "architecture")
     size = sum(
         tensor[0].numel() * tensor.element_size() for tensor in samples.weights.values()
     )
-    chunk = chunk or min(max(CACHE // size, 2), 64)
+    if chunk is None:
+        chunk = min(max(CACHE // size, 2), 64)
+    chunk = checks.whole(chunk, "chunk", at_least=1)
     found = [
         oracle(samples.take(slice(start, start + chunk)))
         for start in range(0, len(samples), chunk)
@@ -195,15 +203,21 @@ def verify(
     All images see the same samples, so their estimates depend on each other. Samples
     are drawn in blocks that every running image needs in any case, and an image whose
     rule has stopped is asked no more: no oracle call is in vain.
+
+    Raises ArgumentError if an argument is none of those.
     """
-    images = len(region.images)
-    n, k = torch.zeros(images, dtype=torch.long), torch.zeros(images, dtype=torch.long)
+    checks.having(posterior, "posterior", "draw", "architecture")
+    checks.having(region, "region", "low", "high", "images")
+    checks.having(rule, "rule", "stops", "estimates", "waits")
+    checks.generator(generator)
+    # The counts stay on the CPU, where the rule's tables are.
+    n, k = torch.zeros(2, len(region.images), dtype=torch.long, device="cpu")
     drawn = calls = 0
     while len(active := _still_running(rule, n, k)):
         block = min(int(rule.waits[n[i], k[i]]) for i in active.tolist())
         answers = oracle(posterior.draw(block, generator), region.take(active))
         n[active] += block
-        k[active] += answers.long().sum(0)
+        k[active] += answers.long().sum(0).cpu()
         drawn, calls = drawn + block, calls + block * len(active)
     estimates = [
         Estimate(float(rule.estimates[a, b]), a, b, rule.theta)
@@ -217,5 +231,7 @@ def _still_running(rule: Rule, n: Tensor, k: Tensor) -> Tensor:
         bool(rule.stops[a, b]) for a, b in zip(n.tolist(), k.tolist(), strict=True)
     ]
     return torch.tensor(
-        [index for index, stopped in enumerate(stops) if not stopped], dtype=torch.long
+        [index for index, stopped in enumerate(stops) if not stopped],
+        dtype=torch.long,
+        device="cpu",
     )

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
 from torch.nn import Module
 
+from robustbook import checks
 from robustbook.checks import ArgumentError
 from robustbook.measure.saliency import (
     asked,
@@ -299,7 +300,8 @@ def windowed_occlusion(
     model or what it traced answers otherwise.
     """
     seen = asked(model, images, targets, baselines, dtype)
-    covers = windows(tuple(images.shape[2:]), window, stride).to(seen.images.device)
+    device = seen.images.device
+    covers = windows(tuple(images.shape[2:]), window, stride, device)
 
     def covered(
         network: Module, image: Tensor, baseline: Tensor, part: Tensor
@@ -313,6 +315,7 @@ def windowed_occlusion(
     with evaluating(model, seen.dtype) as plain_model:
         network = traced(plain_model)
         first = seen.images[:1]
+        checks.logits(plain_model(first), 1)
         if not torch.allclose(network(first), plain_model(first), 1e-3, 1e-3):
             raise ArgumentError("model", "traceable by torch.fx", "other answers")
         drops = probability_drops(network, seen, covers, covered, chunk, progress)

@@ -12,6 +12,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from robustbook import checks
+from robustbook.checks import ArgumentError
+
 Shape = tuple[int, int, int]
 
 
@@ -22,7 +25,7 @@ class Scale(nn.Module):
 
     def __init__(self, factor: float) -> None:
         super().__init__()
-        self.factor = factor
+        self.factor = checks.real(factor, "factor", above=0)
 
     def forward(self, values: Tensor) -> Tensor:
         """`values` times the factor, any shape."""
@@ -77,24 +80,20 @@ def build(
     """An untrained network for images of `image_shape` (channels, height, width); its
     weights depend on `seed` alone.
 
-    Raises ValueError if the architecture is unknown, or a convolutional one is asked
-    for a side that 4 does not divide.
+    Raises ArgumentError if the architecture is unknown, a number is out of range, or a
+    convolutional one is asked for a side that 4 does not divide.
     """
-    if architecture not in ARCHITECTURES:
-        raise ValueError(
-            f"unknown architecture {architecture!r}; known are "
-            f"{', '.join(ARCHITECTURES)}"
-        )
+    checks.one_of(architecture, "architecture", ARCHITECTURES)
+    checks.sides(image_shape, "image_shape", 3)
+    checks.whole(classes, "classes", at_least=1)
     if architecture != "mlp" and (image_shape[1] % 4 or image_shape[2] % 4):
-        raise ValueError(
-            f"{architecture} needs sides divisible by 4, got {image_shape[1]} x "
-            f"{image_shape[2]}"
-        )
+        allowed = f"with sides divisible by 4 for {architecture}"
+        raise ArgumentError("image_shape", allowed, image_shape)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(checks.whole(seed, "seed", at_least=0))
         return ARCHITECTURES[architecture](image_shape, classes)
 
 
 def parameter_count(model: nn.Module) -> int:
     """Number of weights and biases."""
-    return sum(parameter.numel() for parameter in model.parameters())
+    return sum(each.numel() for each in checks.network(model).parameters())

@@ -16,6 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from robustbook import checks
+from robustbook.checks import ArgumentError
+from robustbook.draws import normal, order, uniform
+from robustbook.models.network import beside, frozen
 from robustbook.models.training import TrainingDiverged
 
 Corruption = Callable[[Tensor, Generator], Tensor]
@@ -107,6 +111,8 @@ class FourViewNetwork(nn.Module):
         self, widths: tuple[int, ...] = (16, 32, 64), hidden: int = 64
     ) -> None:
         super().__init__()
+        hidden = checks.whole(hidden, "hidden", at_least=1)
+        widths = checks.sides(widths, "widths", len(widths))
         self.trunks = nn.ModuleList([Trunk(widths) for _ in range(2)])
         self.heads = nn.ModuleList(
             [
@@ -129,11 +135,11 @@ class FourViewNetwork(nn.Module):
             raise ValueError(
                 f"an exam has four views, (N, 4, H, W); got {tuple(exams.shape)}"
             )
-        left = sum(
+        craniocaudal, oblique = (
             self._angle(exams[:, 2 * angle], exams[:, 2 * angle + 1], angle)
             for angle in range(2)
         )
-        return torch.as_tensor(left) / 2
+        return (craniocaudal + oblique) / 2
 
     def _angle(self, left: Tensor, right: Tensor, angle: int) -> Tensor:
         """Logits (N, 4) of one view angle from `left` and `right` views (N, H, W)."""
@@ -157,6 +163,8 @@ class PatchNetwork(nn.Module):
         self, classes: int = 2, widths: tuple[int, ...] = (16, 32, 64)
     ) -> None:
         super().__init__()
+        classes = checks.whole(classes, "classes", at_least=1)
+        widths = checks.sides(widths, "widths", len(widths))
         self.trunk = Trunk(widths)
         self.head = nn.Sequential(nn.Dropout(0.2), nn.Linear(2 * widths[-1], classes))
 
@@ -168,7 +176,7 @@ class PatchNetwork(nn.Module):
 def build(network: type[nn.Module], seed: int, **settings: object) -> nn.Module:
     """An untrained network whose weights depend on `seed` alone."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(checks.whole(seed, "seed", at_least=0))
         return network(**settings)
 
 
@@ -187,6 +195,13 @@ class Recipe:
     weight_decay: float = 1e-3
     noise: float = 0.002
 
+    def __post_init__(self) -> None:
+        checks.whole(self.epochs, "epochs", at_least=1)
+        checks.real(self.learning_rate, "learning_rate", above=0)
+        checks.whole(self.batch, "batch", at_least=1)
+        checks.real(self.weight_decay, "weight_decay", at_least=0)
+        checks.real(self.noise, "noise", at_least=0)
+
 
 def binary_loss(logits: Tensor, targets: Tensor) -> Tensor:
     """Mean cross-entropy of independent yes-or-no answers; `logits` and `targets` (N,
@@ -195,6 +210,7 @@ def binary_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits, targets.float())
 
 
+@torch.enable_grad()
 def train(
     model: nn.Module,
     images: Tensor,
@@ -212,9 +228,13 @@ def train(
     changed by `corrupt(images, generator)` if given. The order, the turns and the noise
     come from `seed`.
 
-    Raises TrainingDiverged if the loss stops being finite.
+    Raises TrainingDiverged if the loss stops being finite, ArgumentError if images,
+    targets or the network's answers do not fit.
     """
-    generator = torch.Generator().manual_seed(seed)
+    checks.having(recipe, "recipe", "epochs", "noise")
+    images, targets = _task(model, images, targets)
+    seed = checks.whole(seed, "seed", at_least=0)
+    generator = Generator(device="cpu").manual_seed(seed)
     optimiser = torch.optim.AdamW(
         model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
@@ -223,12 +243,10 @@ def train(
         optimiser, max_lr=recipe.learning_rate, total_steps=steps + 1
     )
     model.train()
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[images.device] if images.is_cuda else []):
         torch.manual_seed(seed)  # dropout draws from the global generator
         for epoch in range(recipe.epochs):
-            for chosen in torch.randperm(len(images), generator=generator).split(
-                recipe.batch
-            ):
+            for chosen in order(len(images), images, generator).split(recipe.batch):
                 seen = _varied(images[chosen], recipe, corrupt, generator)
                 value = loss(model(seen), targets[chosen])
                 if not torch.isfinite(value):
@@ -243,11 +261,27 @@ def train(
     return model.eval()
 
 
+def _task(model: nn.Module, images: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Images in the model's precision, and targets that fit its answers."""
+    images = beside(checks.network(model), checks.images(images))
+    if not isinstance(targets, Tensor) or len(targets) != len(images):
+        raise ArgumentError("targets", f"a tensor ({len(images)}, ...)", targets)
+    if targets.is_floating_point():
+        checks.tensor(targets, "targets")
+    with frozen(model), torch.no_grad():
+        answers = checks.tensor(model(images[:2]), "the output of model", dimensions=2)
+    columns = targets.shape[1] if targets.dim() > 1 else answers.shape[1]
+    if answers.shape != (len(images[:2]), columns):
+        allowed = f"a row of {columns} logits for each image"
+        raise ArgumentError("the output of model", allowed, answers)
+    return images, targets
+
+
 def _varied(
     images: Tensor, recipe: Recipe, corrupt: Corruption | None, generator: Generator
 ) -> Tensor:
-    turned = torch.rand(len(images), generator=generator) < 0.5
+    turned = uniform((len(images),), images, generator) < 0.5
     seen = torch.where(turned[:, None, None, None], images.flip(-2), images)
     if corrupt is not None:
         seen = corrupt(seen, generator)
-    return seen + recipe.noise * torch.randn(seen.shape, generator=generator)
+    return seen + recipe.noise * normal(seen.shape, seen, generator)

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from torch import nn
 
+from robustbook import checks
 from robustbook.checks import ArgumentError
 from robustbook.models.folded import plain
 from robustbook.models.prunable import Gate, Group, Prunable
@@ -40,7 +41,7 @@ def with_gates(network: nn.Sequential) -> Prunable:
     waiting: Group | None = None
     producer = ""
     norms: tuple[str, ...] = ()
-    for index, layer in enumerate(_opened(network)):
+    for index, layer in enumerate(_opened(checks.network(network, "network"))):
         name = f"layer{index}"
         children[name] = copy.deepcopy(layer)
         if plain(layer, nn.Linear, nn.Conv2d):
@@ -102,5 +103,6 @@ def without_gates(network: Prunable) -> nn.Sequential:
     """A copy of `network` as a plain sequence without its gates, all of which count as
     open.
     """
+    checks.having(network, "network", "gates", "groups")
     layers = [copy.deepcopy(layer) for layer in network if not isinstance(layer, Gate)]
     return nn.Sequential(*layers).eval()

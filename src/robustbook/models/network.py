@@ -219,7 +219,7 @@ def count_passes(model: Module) -> Iterator[PassCounter]:
     of this package drops a graph.
     """
     counter = PassCounter()
-    handle = model.register_forward_hook(counter._see)
+    handle = checks.network(model).register_forward_hook(counter._see)
     try:
         yield counter
     finally:

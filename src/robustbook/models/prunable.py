@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from robustbook import checks
+from robustbook.checks import ArgumentError
 from robustbook.data.store import DataError, data_root
 from robustbook.models.architectures import Shape
 
@@ -36,7 +38,7 @@ class Gate(nn.Module):
 
     def __init__(self, units: int) -> None:
         super().__init__()
-        self.units = units
+        self.units = checks.whole(units, "units", at_least=1)
         self.values: Tensor | None = None
 
     def forward(self, activations: Tensor) -> Tensor:
@@ -133,6 +135,10 @@ class Standardise(nn.Module):
 
     def __init__(self, mean: Sequence[float], deviation: Sequence[float]) -> None:
         super().__init__()
+        checks.values(mean, "mean")
+        if (checks.values(deviation, "deviation") <= 0).any():
+            raise ArgumentError("deviation", "above 0", deviation)
+        checks.same_length(mean=mean, deviation=deviation)
         self.register_buffer(
             "mean", torch.tensor(mean).reshape(1, -1, 1, 1), persistent=False
         )
@@ -145,6 +151,11 @@ class Standardise(nn.Module):
         return (images - self.mean) / self.deviation  # type: ignore[operator]
 
 
+def _sizes(shape: Shape, classes: int, name: str = "shape") -> None:
+    checks.sides(shape, name, 3)
+    checks.whole(classes, "classes", at_least=1)
+
+
 def lenet3(shape: Shape, classes: int) -> Prunable:
     """LeNet3 of the paper: gates behind 16 + 32 filters and 120 + 84 neurons, 252
     units.
@@ -153,6 +164,7 @@ def lenet3(shape: Shape, classes: int) -> Prunable:
     padding. Pooling stands before ReLU, which gives the same values as after it and
     rectifies a quarter of them.
     """
+    _sizes(shape, classes)
     channels, side = shape[0], min(shape[1:])
     size, padding = (5, 0) if side >= 20 else (3, 1)
 
@@ -195,6 +207,8 @@ def vgg(
     """A VGG-like net: 3 x 3 convolutions with batch-norm, halved by pooling after every
     second one, then one linear layer.
     """
+    _sizes(shape, classes)
+    widths = checks.sides(widths, "widths", len(widths))
     children: dict[str, nn.Module] = {"standardise": Standardise([0.5], [0.25])}
     groups, channels = [], shape[0]
     for place, width in enumerate(widths, start=1):
@@ -266,6 +280,9 @@ def preact_resnet(
     batch-norm and ReLU, so that a closed gate is exactly a removed channel, shortcuts
     included.
     """
+    _sizes(shape, classes)
+    width = checks.whole(width, "width", at_least=1)
+    blocks = checks.sides(blocks, "blocks", len(blocks))
     children: dict[str, nn.Module] = {
         "standardise": Standardise([0.5], [0.25]),
         "stem": nn.Conv2d(shape[0], width, 3, padding=1, bias=False),
@@ -380,6 +397,7 @@ def resnet20(shape: Shape, classes: int) -> Prunable:
     """ResNet-20 for CIFAR-10 with a gate inside each of its nine blocks, 336 units; its
     stream has no gates.
     """
+    _sizes(shape, classes)
     children: dict[str, nn.Module] = {
         "standardise": Standardise([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
         "conv1": nn.Conv2d(shape[0], 16, 3, padding=1, bias=False),
@@ -422,15 +440,12 @@ def build(architecture: str, image_shape: Shape, classes: int, seed: int) -> Pru
     """An untrained prunable network for images (channels, height, width); its weights
     depend on `seed` alone.
 
-    Raises ValueError if the architecture is unknown.
+    Raises ArgumentError if the architecture is unknown or a number is out of range.
     """
-    if architecture not in ARCHITECTURES:
-        raise ValueError(
-            f"unknown architecture {architecture!r}; known are "
-            f"{', '.join(ARCHITECTURES)}"
-        )
+    checks.one_of(architecture, "architecture", ARCHITECTURES)
+    _sizes(image_shape, classes, "image_shape")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(checks.whole(seed, "seed", at_least=0))
         return ARCHITECTURES[architecture](image_shape, classes)
 
 

@@ -10,13 +10,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from robustbook import checks
+from robustbook.checks import ArgumentError
+from robustbook.draws import order
 from robustbook.errors import UserError
+from robustbook.models.network import compute_logits
 
 Training = Literal["natural", "fgsm", "gradient-regularised", "minmax", "distilled"]
 # (model, images, labels, generator) -> perturbed images of the same shape.
@@ -36,7 +40,7 @@ class Recipe:
     `penalty` weighs the squared input gradient (gradient-regularised); `temperature`
     divides the logits (distilled); `epsilon` (pixel units) and `steps` describe the
     attack that the caller hands in (fgsm, minmax) and are part of a checkpoint's
-    identity.
+    identity. Raises ArgumentError for a number out of its range.
     """
 
     training: Training
@@ -48,7 +52,18 @@ class Recipe:
     penalty: float = 0.0
     temperature: float = 1.0
 
+    def __post_init__(self) -> None:
+        checks.one_of(self.training, "training", get_args(Training))
+        checks.whole(self.epochs, "epochs", at_least=1)
+        checks.real(self.learning_rate, "learning_rate", above=0)
+        checks.whole(self.batch, "batch", at_least=1)
+        checks.real(self.epsilon, "epsilon", at_least=0)
+        checks.whole(self.steps, "steps", at_least=0)
+        checks.real(self.penalty, "penalty", at_least=0)
+        checks.real(self.temperature, "temperature", above=0)
 
+
+@torch.enable_grad()
 def train(
     model: nn.Module,
     images: Tensor,
@@ -66,14 +81,26 @@ def train(
     from `seed`. The attack's budget grows linearly over the first third of the steps,
     which keeps small networks from collapsing to one class.
 
-    Raises TrainingDiverged if the loss stops being finite, ValueError if the recipe
-    needs an attack or a teacher and has none.
+    Raises TrainingDiverged if the loss stops being finite, ArgumentError if images,
+    labels or a network cannot be taken, or the recipe needs an attack or a teacher and
+    has none.
     """
+    checks.having(recipe, "recipe", "training", "epochs")
     if recipe.training in ("fgsm", "minmax") and attack is None:
-        raise ValueError(f"{recipe.training} training needs an attack")
-    if recipe.training == "distilled" and teacher is None:
-        raise ValueError("distilled training needs a teacher")
-    generator = torch.Generator(device=images.device).manual_seed(seed)
+        raise ArgumentError("attack", f"given to {recipe.training} training", attack)
+    images = checks.images(images)
+    classes = compute_logits(model, images[:2]).shape[1]
+    labels = checks.labels(labels, images, classes)
+    if recipe.training == "distilled":
+        if teacher is None:
+            raise ArgumentError("teacher", "given to distilled training", teacher)
+        with torch.no_grad():
+            answers = checks.network(teacher, "teacher")(images[:2])
+        checks.logits(answers, len(images[:2]), classes, name="teacher")
+    # On the CPU, so that a seed gives the same order on every device.
+    generator = Generator(device="cpu").manual_seed(
+        checks.whole(seed, "seed", at_least=0)
+    )
     optimiser = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
     total = recipe.epochs * math.ceil(len(images) / recipe.batch)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -82,8 +109,7 @@ def train(
     model.train()
     step = 0
     for epoch in range(recipe.epochs):
-        order = torch.randperm(len(images), generator=generator, device=images.device)
-        for chosen in order.split(recipe.batch):
+        for chosen in order(len(images), images, generator).split(recipe.batch):
             share = min(1.0, 3 * (step + 1) / total)
             loss = _loss(
                 model,
@@ -153,15 +179,3 @@ def distillation_loss(
     with torch.no_grad():
         targets = torch.softmax(teacher(images) / temperature, dim=1)
     return F.cross_entropy(student(images) / temperature, targets)
-
-
-@torch.inference_mode()
-def accuracy(
-    model: nn.Module, images: Tensor, labels: Tensor, chunk: int = 256
-) -> float:
-    """Share of images whose largest logit is at their label."""
-    hits = [
-        (model(part).argmax(1) == truth).sum().item()
-        for part, truth in zip(images.split(chunk), labels.split(chunk), strict=True)
-    ]
-    return sum(hits) / len(images)

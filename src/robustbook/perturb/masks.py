@@ -67,12 +67,12 @@ def _enlargement(grids: Tensor, side: int) -> Tensor:
     """
     cells = grids.shape[-1]
     length = (cells + 1) * math.ceil(side / cells)
-    places = torch.arange(length, device=grids.device)
+    places = torch.arange(length, device=grids.device).to(grids)
     places = ((places + 0.5) * cells / length - 0.5).clamp(0, cells - 1)
     lower = places.floor().long().clamp(max=max(cells - 2, 0))
     upper = (lower + 1).clamp(max=cells - 1)
     share = places - lower
-    matrix = torch.zeros(length, cells, device=grids.device)
+    matrix = grids.new_zeros(length, cells)
     matrix.scatter_add_(1, lower[:, None], (1 - share)[:, None])
     matrix.scatter_add_(1, upper[:, None], share[:, None])
     return matrix
