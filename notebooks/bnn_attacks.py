@@ -424,12 +424,6 @@ page.figure(
 
 # %% tags=["remove-input"]
 for name, title in titles.items():
-    lead = results.one(
-        "lead under interference",
-        dataset=name,
-        over_network="L2 CNN",
-        interference="all",
-    )
     display(
         page.figure(
             figures.draw_interference(results, name),
@@ -437,10 +431,7 @@ for name, title in titles.items():
                 "Accuracy against severity for five kinds of interference and four "
                 "networks."
             ),
-            caption=f"{title}: averaged over kinds and severities the BNN leads the "
-            f"L2-regularised CNN by {page.interval(lead)} (share; images that "
-            "both get right when clean, interval over these images and "
-            f"{seeds} seeds).",
+            caption=f"{title}: {rows.regularised_lead(results, name)}.",
         )
     )
 for name, title in titles.items():

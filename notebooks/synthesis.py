@@ -435,19 +435,7 @@ display(
         ),
     )
 )
-pair = {"first": claims.SOUND, "second": claims.CERTIFIED}
-bare, left = (
-    results.one(f"{part}{rows.WITHOUT_POSTERIOR}", **pair) for part in ("", "partial ")
-)
-page.prose(
-    "Without the Bayesian kind, sound psi and certified share have ρ = "
-    f"{claims.within(bare)}, and {claims.within(left)} given robust accuracy: "
-    + (
-        "the two kinds of proof then agree beyond what attacks tell."
-        if left.low > 0
-        else "no clear agreement beyond what attacks tell."
-    )
-)
+page.prose(figures.without_posterior(results))
 
 # %% [markdown]
 # ### The same quantity in the papers' studies

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robustbook.bayes.protocol import Empirical
-from robustbook.errors import ParameterError, UnknownNameError
+from robustbook.errors import UnknownNameError
 from robustbook.measure.uncertainty import auroc
 from robustbook.models.training import TrainingDiverged
 from robustbook.results import Results
@@ -259,8 +259,45 @@ def test_a_mask_leaves_images_out() -> None:
 
 
 def test_networks_that_are_never_both_right_are_not_compared() -> None:
-    with pytest.raises(ParameterError, match="right for both"):
-        rows.paired_lead(np.ones((1, 3)), np.zeros((1, 3)), np.zeros((1, 3)))
+    clean = {("clean", "none", 0.0): np.zeros(3)}
+    attacked = {
+        (way, "PGD", budget): np.zeros(3)
+        for way in (*rows.WAYS, "one sample")
+        for budget in rows.BUDGETS
+    }
+    disturbed = {
+        ("interference", name, float(level)): np.ones(3)
+        for name in rows.INTERFERENCES
+        for level in rows.SEVERITIES
+    }
+    table = rows.Table(
+        [
+            evaluation.Measured(
+                kind, "digits", seed, clean | attacked | disturbed, lengths=np.ones(3)
+            )
+            for kind in networks.KINDS
+            for seed in range(3)
+        ]
+    )
+    results = Results()
+    results.add("seeds", 3)
+    results.add("images", 3, dataset="digits", title="Digits")
+    rows.record_leads(results, table)
+    rows.record_interference(results, table)
+    rows.record_lengths(results, table)
+    found = {metric.name for metric in results}
+    assert found == {
+        *("seeds", "images", "lead under attack, all images"),
+        *("accuracy under interference", "mean accuracy under interference"),
+        "C&W L2 distance",
+    }
+    for claim in CLAIMS:
+        assert claim.verdict(results).verdict == "not tested at this scale"
+    titles = {"digits": "Digits"}
+    assert "no image is right" in rows.regularised_lead(results, "digits")
+    assert "no image is right" in rows.smallest_visible(results, titles)
+    assert rows.nearest(results, titles)["found"].isna().all()
+    assert rows.disturbances(results, "digits")["the BNN leads by"].isna().all()
 
 
 @settings(max_examples=15)

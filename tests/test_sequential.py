@@ -241,3 +241,17 @@ def test_an_oracle_that_gives_too_few_outcomes_is_refused():
 def test_simultaneous_half_width_grows_with_the_images_and_falls_to_theta_for_one():
     assert sequential.simultaneous_theta(292, 1, GAMMA) <= THETA
     assert sequential.simultaneous_theta(292, 100, GAMMA) > THETA
+
+
+def test_rules_whose_tables_are_too_large_are_refused_by_name():
+    assert sequential.chernoff_count(0.001, 0.001) > 10**6
+    rules = (
+        sequential.chernoff,
+        lambda *wanted: sequential.massart(*wanted, 0.0005),
+        sequential.betting,
+        sequential.hedged,
+        sequential.group_sequential,
+    )
+    for rule in rules:
+        with pytest.raises(ArgumentError, match="theta must be large enough"):
+            rule(0.001, 0.001)

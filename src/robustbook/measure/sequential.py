@@ -28,6 +28,10 @@ expensive.
 """
 
 SLACK = 1e-9
+MOST_OUTCOMES = 2000
+"""Largest `chernoff_count` of a rule: a table of twice as many outcomes takes four
+times the memory and time.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,8 +139,11 @@ def chernoff_count(theta: float, gamma: float) -> int:
 
 
 def chernoff(theta: float, gamma: float) -> Rule:
-    """Stop after `chernoff_count` outcomes and estimate their mean."""
-    horizon = chernoff_count(theta, gamma)
+    """Stop after `chernoff_count` outcomes and estimate their mean.
+
+    Raises ArgumentError as `chernoff_count` does, or for more than `MOST_OUTCOMES`.
+    """
+    horizon = _affordable(theta, gamma)
     stops = np.zeros((horizon + 1, horizon + 1), dtype=bool)
     stops[horizon] = True
     return Rule("Chernoff", theta, gamma, stops, _means(horizon))
@@ -170,7 +177,7 @@ def massart(theta: float, gamma: float, alpha: float) -> Rule:
 
     Raises ArgumentError as `massart_count` does.
     """
-    horizon = chernoff_count(theta, gamma)
+    horizon = _affordable(theta, gamma)
     n, k = np.ogrid[: horizon + 1, : horizon + 1]
     low, high = clopper_pearson(np.minimum(k, n), np.maximum(n, 1), alpha)
     needed = np.minimum(massart_count(theta, gamma, alpha, low, high), horizon)
@@ -193,7 +200,7 @@ def betting(theta: float, gamma: float) -> Rule:
         betting_lower,
         theta,
         gamma,
-        math.ceil(1.2 * chernoff_count(theta, gamma)) + 8,
+        math.ceil(1.2 * _affordable(theta, gamma)) + 8,
     )
 
 
@@ -246,7 +253,7 @@ def hedged(theta: float, gamma: float) -> Rule:
         hedged_lower,
         theta,
         gamma,
-        math.ceil(1.25 * chernoff_count(theta, gamma)) + 16,
+        math.ceil(1.25 * _affordable(theta, gamma)) + 16,
     )
 
 
@@ -294,7 +301,7 @@ def group_sequential(theta: float, gamma: float, group: int = 8) -> Rule:
     """
     from scipy.stats import norm
 
-    _check(theta, gamma)
+    _affordable(theta, gamma)
     checks.whole(group, "group", at_least=1)
     fixed = float(norm.isf(gamma / 2)) ** 2 / 2
     for threshold in fixed * 1.02 ** np.arange(100):
@@ -373,6 +380,18 @@ def rules(theta: float, gamma: float, alpha: float) -> Mapping[str, Rule]:
         group_sequential(theta, gamma),
     ]
     return MappingProxyType({rule.name: rule for rule in made})
+
+
+def _affordable(theta: float, gamma: float) -> int:
+    """`chernoff_count`; ArgumentError where a table of so many is too large."""
+    count = chernoff_count(theta, gamma)
+    if count > MOST_OUTCOMES:
+        raise ArgumentError(
+            "theta",
+            f"large enough that {MOST_OUTCOMES:,} outcomes suffice at gamma {gamma}",
+            f"{theta}, which needs {count:,}",
+        )
+    return count
 
 
 def _check(theta: float, gamma: float) -> None:

@@ -60,17 +60,15 @@ def parameter(
     low: float | None = None,
     high: float | None = None,
     *,
-    above: float | None = None,
     below: float | None = None,
 ) -> Any:
-    """A parameter with its meaning and its range: `low` and `high` are allowed, `above`
-    and `below` are not.
+    """A parameter with its meaning and its range: `low` and `high` are allowed, `below`
+    is not.
     """
     return Field(
         default,
         ge=low,
         le=high,
-        gt=above,
         lt=below,
         description=" ".join(meaning.split()),
     )
@@ -79,7 +77,7 @@ def parameter(
 Epsilon = Annotated[
     float,
     Field(
-        gt=0,
+        ge=0.001,
         le=0.5,
         description="perturbation budget, L-infinity, pixel units of [0, 1]",
     ),
@@ -90,7 +88,9 @@ TrainImages = Annotated[
 ]
 PriorSd = Annotated[
     float,
-    Field(gt=0, le=10, description="standard deviation of the prior of every weight"),
+    Field(
+        ge=0.001, le=10, description="standard deviation of the prior of every weight"
+    ),
 ]
 FirstSeed = Annotated[
     int,

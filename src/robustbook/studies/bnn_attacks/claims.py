@@ -228,13 +228,8 @@ def _designs(results: Results, dataset: str) -> Judgement:
             way=way,
         )
 
-    spread = min(
-        row.value
-        for row in results.select(
-            "relative spread", dataset=dataset, network="det+stoch"
-        )
-        if row.value > 0
-    )
+    spreads = results.select("relative spread", dataset=dataset, network="det+stoch")
+    spread = min((row.value for row in spreads if row.value > 0), default=0.0)
     sentences, holds = [], {}
     for way in ("transfer", "EOT"):
         against = {over: lead(way, over) for over in (BNN, "stoch+det", SECOND)}

@@ -32,7 +32,7 @@ class Parameters(BaseParameters):
         "none", "a second data set; none leaves it out"
     )
     second_epsilon: float = parameter(
-        0.03, "perturbation budget of the second data set", high=0.5, above=0
+        0.03, "perturbation budget of the second data set", 0.001, 0.5
     )
     second_train_images: int = parameter(
         3000, "training images of the second data set", 100, 50000

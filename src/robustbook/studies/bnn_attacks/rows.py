@@ -16,7 +16,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from robustbook import stats
-from robustbook.errors import ParameterError
 from robustbook.perturb.interference import KINDS as INTERFERENCES
 from robustbook.perturb.interference import SEVERITIES
 from robustbook.results import Metric, Results
@@ -96,15 +95,8 @@ def resample(seeds: int, images: int) -> tuple[stats.Resampling, ...]:
 
 def crossed_mean(values: Array, weights: Array | None = None) -> Interval:
     """Weighted mean of `values` (seeds, images) with a bootstrap interval that draws
-    seeds and images independently.
-
-    Raises ParameterError if all weights are 0.
+    seeds and images independently; some weight is not 0.
     """
-    if weights is not None and not weights.any():
-        raise ParameterError(
-            "no image is right for both networks: more training images or epochs "
-            "are needed"
-        )
     draws = resample(*values.shape)
     return stats.crossed_mean(values, *draws, weights=weights).interval()
 
@@ -231,7 +223,7 @@ def record_posteriors(results: Results, table: Table) -> None:
 
 def record_leads(results: Results, table: Table) -> None:
     """Paired leads under PGD on images that both get right: every posterior over the
-    deterministic controls and the BNN.
+    deterministic controls and the BNN. There is no row where both are right on none.
     """
     pairs = [(kind, over) for kind in POSTERIORS for over in (SECOND, PENALISED)]
     pairs += [("det+stoch", over) for over in (BNN, "stoch+det")]
@@ -241,16 +233,19 @@ def record_leads(results: Results, table: Table) -> None:
     for first, second in pairs:
         both = table.clean(first) * table.clean(second)
         for way in WAYS:
-            lead = paired_lead(
-                table.attacked(first, way), table.attacked(second, way), both
-            )
             factors: dict[str, Any] = {
                 "dataset": table.dataset,
                 "first": first,
                 "over_network": second,
                 "way": way,
             }
-            results.add("lead under attack", lead, over=OVER, unit="share", **factors)
+            if both.any():
+                lead = paired_lead(
+                    table.attacked(first, way), table.attacked(second, way), both
+                )
+                results.add(
+                    "lead under attack", lead, over=OVER, unit="share", **factors
+                )
             whole = crossed_mean(
                 table.attacked(first, way) - table.attacked(second, way)
             )
@@ -264,7 +259,9 @@ def record_leads(results: Results, table: Table) -> None:
 
 
 def record_interference(results: Results, table: Table) -> None:
-    """Accuracy under interference, and the BNN's paired leads."""
+    """Accuracy under interference, and the BNN's paired leads where it is right with
+    another network on some image.
+    """
     for kind in KINDS:
         mean = crossed_mean(table.disturbed(kind, "all"))
         factors: dict[str, Any] = {"dataset": table.dataset, "network": kind}
@@ -287,7 +284,7 @@ def record_interference(results: Results, table: Table) -> None:
                 )
     for second in (each for each in KINDS if each != BNN):
         both = table.clean(BNN) * table.clean(second)
-        for name in ("all", *INTERFERENCES):
+        for name in ("all", *INTERFERENCES) if both.any() else ():
             lead = paired_lead(
                 table.disturbed(BNN, name), table.disturbed(second, name), both
             )
@@ -319,13 +316,14 @@ def record_lengths(results: Results, table: Table) -> None:
             "network": kind,
             "way": way,
         }
-        results.add(
-            "C&W L2 found",
-            crossed_mean(found.astype(float), right),
-            over=OVER,
-            unit="share",
-            **factors,
-        )
+        if right.any():
+            results.add(
+                "C&W L2 found",
+                crossed_mean(found.astype(float), right),
+                over=OVER,
+                unit="share",
+                **factors,
+            )
         if found.any():
             mean = crossed_mean(np.nan_to_num(lengths), found.astype(float))
             results.add(
@@ -595,6 +593,23 @@ def disturbances(results: Results, dataset: str) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def regularised_lead(results: Results, dataset: str) -> str:
+    """By how much the BNN leads the L2-regularised CNN under interference, in words."""
+    found = results.select(
+        "lead under interference",
+        dataset=dataset,
+        over_network=PENALISED,
+        interference="all",
+    )
+    if not found:
+        return "no image is right for both the BNN and the L2-regularised CNN"
+    return (
+        "averaged over kinds and severities the BNN leads the L2-regularised CNN by "
+        f"{within(found[0])} (share; images that both get right when clean, interval "
+        "over these images and the seeds)"
+    )
+
+
 def nearest(results: Results, titles: dict[str, str]) -> pd.DataFrame:
     """One line a data set and way of crafting C&W L2: how often it found a point, how
     far, and what is left.
@@ -603,16 +618,11 @@ def nearest(results: Results, titles: dict[str, str]) -> pd.DataFrame:
     for dataset, title in titles.items():
         for kind, way in CRAFTED:
             factors: dict[str, Any] = {"way": way, "attack": "C&W L2", "budget": 1.0}
-            length = results.select(
-                "C&W L2 distance", dataset=dataset, network=kind, way=way
-            )
             line = {
                 "data": title,
                 "crafted on": "CNN" if way == "transfer" else "BNN, averaged",
-                "found": within(
-                    results.one("C&W L2 found", dataset=dataset, network=kind, way=way)
-                ),
-                "distance": within(length[0]) if length else None,
+                "found": _shown(results, "C&W L2 found", dataset, kind, way=way),
+                "distance": _shown(results, "C&W L2 distance", dataset, kind, way=way),
                 "CNN right": _shown(
                     results, "accuracy under attack", dataset, CNN, **factors
                 ),
@@ -728,8 +738,9 @@ def smallest_visible(results: Results, titles: dict[str, str]) -> str:
             for row in rows
             if row.low is not None and row.high is not None
         ]
-        parts.append(f"{title}: {min(halves):.2f} to {max(halves):.2f}")
-    return "; ".join(parts)
+        if halves:
+            parts.append(f"{title}: {min(halves):.2f} to {max(halves):.2f}")
+    return "; ".join(parts) or "no image is right for both"
 
 
 def matching(results: Results, titles: dict[str, str]) -> pd.DataFrame:
@@ -740,22 +751,18 @@ def matching(results: Results, titles: dict[str, str]) -> pd.DataFrame:
     for dataset, title in titles.items():
         clean = within(results.one("clean accuracy lead", dataset=dataset, network=BNN))
         for way in WAYS:
-            factors = {
-                "dataset": dataset,
-                "first": BNN,
-                "over_network": SECOND,
-                "way": way,
-            }
-            pair = [
-                results.one(name, **factors)
+            both, whole = (
+                results.select(
+                    name, dataset=dataset, first=BNN, over_network=SECOND, way=way
+                )
                 for name in ("lead under attack", "lead under attack, all images")
-            ]
+            )
             line = {
                 "data": title,
                 "clean": clean,
                 "crafted": way,
-                "both right": within(pair[0]),
-                "all": within(pair[1]),
+                "both right": within(both[0]) if both else None,
+                "all": within(whole[0]),
             }
             lines.append(line)
     return pd.DataFrame(lines)

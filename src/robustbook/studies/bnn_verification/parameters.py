@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import model_validator
+
 from robustbook.studies.protocol import BaseParameters, FirstSeed, parameter
 
 EPSILONS = (0.25, 0.35, 0.45, 0.55, 0.65, 0.75)
@@ -63,11 +65,11 @@ class Parameters(BaseParameters):
     prior_sd: float = parameter(
         1.0,
         "standard deviation of the weights' prior (the paper's: 1)",
-        high=100,
-        above=0,
+        0.001,
+        100,
     )
     dropout: float = parameter(
-        0.5, "dropout rate before the last layer (the paper's: 0.5)", above=0, below=1
+        0.5, "dropout rate before the last layer (the paper's: 0.5)", 0.001, below=1
     )
     chains: int = parameter(4, "HMC chains on 1 against 7", 2, 16)
     warmup: int = parameter(50, "HMC transitions that adapt the step size", 10, 10000)
@@ -89,33 +91,52 @@ class Parameters(BaseParameters):
     images: int = parameter(6, "test images of the five-pixel boxes", 2, 1000)
     ten_images: int = parameter(24, "test images of the ten-class task", 4, 1000)
     epsilon: float = parameter(
-        0.1, "budget of the comparison on ten classes, L-infinity", high=1, above=0
+        0.1, "budget of the comparison on ten classes, L-infinity", 0.001, 1
     )
     steps: int = parameter(10, "steps of PGD (the paper's: 10)", 1, 500)
     restarts: int = parameter(2, "random starts of PGD", 1, 50)
     theta: float = parameter(
-        0.075, "half-width of the guarantee (the paper's: 0.075)", above=0, below=0.5
+        0.075, "half-width of the guarantee (the paper's: 0.075)", 0.02, below=0.5
     )
     gamma: float = parameter(
         0.075,
         "failure probability of the guarantee (the paper's: 0.075)",
-        above=0,
+        0.001,
         below=0.5,
     )
     alpha: float = parameter(
-        0.05, "share of it for the Clopper-Pearson interval (0.05)", above=0, below=0.5
+        0.05, "share of it for the Clopper-Pearson interval (0.05)", 0.0001, below=0.5
     )
     tight_theta: float = parameter(
-        0.05, "half-width of the second, tighter guarantee", above=0, below=0.5
+        0.05, "half-width of the second, tighter guarantee", 0.02, below=0.5
     )
     tight_gamma: float = parameter(
-        0.01, "failure probability of the tighter guarantee", above=0, below=0.5
+        0.01, "failure probability of the tighter guarantee", 0.001, below=0.5
     )
     tight_alpha: float = parameter(
-        0.0067, "share for the interval in the tighter guarantee", above=0, below=0.5
+        0.0067, "share for the interval in the tighter guarantee", 0.0001, below=0.5
     )
     runs: int = parameter(4000, "simulated runs per rule and p", 100, 10**6)
     reference_samples: int = parameter(
         5000, "posterior samples behind a reference p", 1000, 10**6
     )
     first_seed: FirstSeed = 0
+
+    @model_validator(mode="after")
+    def _guarantees_can_be_given(self) -> Parameters:
+        from robustbook.measure.sequential import MOST_OUTCOMES, chernoff_count
+
+        for kind in ("", "tight_"):
+            theta, gamma, alpha = (
+                getattr(self, f"{kind}{name}") for name in ("theta", "gamma", "alpha")
+            )
+            if alpha >= gamma:
+                raise ValueError(
+                    f"{kind}alpha must be below {kind}gamma, got {alpha} and {gamma}"
+                )
+            if (count := chernoff_count(theta, gamma)) > MOST_OUTCOMES:
+                raise ValueError(
+                    f"{kind}theta {theta} and {kind}gamma {gamma} need {count:,} "
+                    f"posterior samples, at most {MOST_OUTCOMES:,} are possible"
+                )
+        return self

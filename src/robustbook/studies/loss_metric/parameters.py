@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import model_validator
+
 from robustbook.studies.protocol import (
     BaseParameters,
     Epsilon,
@@ -34,7 +36,7 @@ class Parameters(BaseParameters):
         "out",
     )
     colour_epsilon: float = parameter(
-        0.03, "perturbation budget of the second zoo, pixel units", high=0.5, above=0
+        0.03, "perturbation budget of the second zoo, pixel units", 0.001, 0.5
     )
     colour_train_images: int = parameter(
         5000, "training images of the second zoo", 100, 50000
@@ -65,3 +67,12 @@ class Parameters(BaseParameters):
         3, "images whose surfaces decide claim Y1, per network", 1, 100
     )
     first_seed: FirstSeed = 0
+
+    @model_validator(mode="after")
+    def _some_attack_is_pgd(self) -> Parameters:
+        if {self.steps, self.strong_steps} <= {1, 5}:
+            raise ValueError(
+                "one of steps and strong_steps is neither 1 nor 5: psi is compared "
+                "with PGD, and those are FGSM and BIM"
+            )
+        return self

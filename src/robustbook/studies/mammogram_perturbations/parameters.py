@@ -8,6 +8,9 @@ from pydantic import model_validator
 
 from robustbook.studies.protocol import BaseParameters, FirstSeed, parameter
 
+SMALLEST_VIEW = 8
+"""Height in mm of the smallest view in which a lesion has surroundings."""
+
 
 class Parameters(BaseParameters):
     """Parameters of a run; every default is the quick run's. Strengths are in pixel
@@ -15,9 +18,9 @@ class Parameters(BaseParameters):
     """
 
     height: int = parameter(
-        64, "height of a phantom view in pixels; its width is three quarters", 32, 256
+        64, "height of a phantom view in pixels; its width is three quarters", 44, 256
     )
-    pitch: float = parameter(0.2, "side of a phantom's pixel in mm", high=1, above=0)
+    pitch: float = parameter(0.2, "side of a phantom's pixel in mm", 0.05, 1)
     train_exams: int = parameter(
         400, "four-view phantom exams for training", 20, 100000
     )
@@ -92,5 +95,14 @@ class Parameters(BaseParameters):
             raise ValueError(
                 "resnet20 was trained on CIFAR-10: it cannot read "
                 f"{self.natural_dataset}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _lesions_fit_the_view(self) -> Parameters:
+        if self.height * self.pitch < SMALLEST_VIEW:
+            raise ValueError(
+                f"height times pitch is {self.height * self.pitch:.3g} mm, must be at "
+                f"least {SMALLEST_VIEW} mm for a lesion and what surrounds it"
             )
         return self

@@ -22,7 +22,7 @@ class Parameters(BaseParameters):
     masks: int = parameter(200, "RISE masks per map, N", 50, 20000)
     cells: int = parameter(7, "cells of RISE's grid along a side, s", 2, 8)
     probability: float = parameter(
-        0.5, "share of a mask that shows the image, p", above=0, below=1
+        0.5, "share of a mask that shows the image, p", 0.001, below=1
     )
     setting_images: int = parameter(
         4, "images per network on which p, s and N vary", 3, 200

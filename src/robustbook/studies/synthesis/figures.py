@@ -19,7 +19,7 @@ from matplotlib.ticker import NullLocator
 
 from robustbook.plots import ranking, style
 from robustbook.plots.style import Look
-from robustbook.results import Results
+from robustbook.results import Results, UnmeasuredError
 from robustbook.studies.synthesis import networks
 from robustbook.studies.synthesis.claims import (
     ACCURACY_KEPT,
@@ -312,9 +312,34 @@ PAIRS = (
 """The pairs that claims S1 to S5 are about."""
 
 
+def without_posterior(results: Results) -> str:
+    """What is left of the agreement of the two kinds of proof without the Bayesian
+    kind, in a sentence.
+    """
+    try:
+        bare, left = (
+            results.one(f"{part}{WITHOUT_POSTERIOR}", first=SOUND, second=CERTIFIED)
+            for part in ("", "partial ")
+        )
+    except UnmeasuredError:
+        return (
+            "Without the Bayesian kind, sound psi or certified share is the same for "
+            "all networks: they have no rank correlation."
+        )
+    return (
+        "Without the Bayesian kind, sound psi and certified share have ρ = "
+        f"{within(bare)}, and {within(left)} given robust accuracy: "
+        + (
+            "the two kinds of proof then agree beyond what attacks tell."
+            if (left.low or 0) > 0
+            else "no clear agreement beyond what attacks tell."
+        )
+    )
+
+
 def sensitivity_table(results: Results) -> pd.DataFrame:
     """Of each claim's pair the correlation, over families, without the Bayesian kind,
-    and what two seeds share of both.
+    and what two seeds share of both; a dash where a measure is the same for all.
     """
     own = {
         str(row.factors["lens"]): max(row.value, 0.0)
@@ -328,7 +353,10 @@ def sensitivity_table(results: Results) -> pd.DataFrame:
     rows = []
     for number, (first, second) in enumerate(PAIRS, start=1):
         found = {
-            head: within(results.one(name, first=first, second=second))
+            head: ", ".join(
+                within(row) for row in results.select(name, first=first, second=second)
+            )
+            or "–"
             for head, name in names.items()
         }
         both = (
