@@ -22,7 +22,7 @@
 # that they faced a posterior. This chapter repeats the comparison with the controls
 # that decide between the two.
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 from robustbook import exercises, page
 from robustbook.studies import bnn_attacks as study
 
@@ -85,7 +85,7 @@ weight_images: int = 20
 steps: int = 6
 first_seed: int = 0
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 parameters = study.Parameters(
     **{name: globals()[name] for name in study.Parameters.model_fields}
 )
@@ -155,7 +155,7 @@ shown = {
     setting.dataset: (titles[setting.dataset], setting.epsilon) for setting in settings
 }
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 page.prose(
     "Data: "
     + "; ".join(
@@ -203,7 +203,7 @@ page.prose(
 measured = evaluation.evaluate_all(pairs)
 rows.record_all(results, measured, titles)
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 for name, title in titles.items():
     display(
         page.table(
@@ -220,7 +220,7 @@ for name, title in titles.items():
 # A posterior whose deviations shrink to nothing is a deterministic network by another
 # name, and its "robustness" would be that of the second CNN.
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 for name, title in titles.items():
     display(
         page.table(
@@ -250,7 +250,7 @@ for name, title in titles.items():
 # :pyobject: diagnose
 # ```
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 if len(found := rows.convergences(results, titles)):
     furthest = max(
         (row.value for row in results.select("balance of deviations")),
@@ -276,7 +276,7 @@ if len(found := rows.convergences(results, titles)):
 # right when clean, so that a network that knows less does not look robust.
 
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 def end(name, kind, way):
     """Accuracy at the full budget."""
     return results.one(
@@ -305,7 +305,7 @@ page.figure(
     + ". Bands: 95 % over images and seeds.",
 )
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 page.figure(
     figures.draw_ways(results, dataset),
     alt=(
@@ -318,7 +318,7 @@ page.figure(
     "have no samples to choose from.",
 )
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 page.figure(
     figures.draw_attacks(results, shown),
     alt=(
@@ -340,7 +340,7 @@ page.figure(
 # on, or crafted on the BNN with averaged gradients. A distance is an upper end: a
 # longer search finds nearer points.
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 search = evaluation.CARLINI_WAGNER
 page.table(
     rows.nearest(results, titles),
@@ -351,7 +351,7 @@ page.table(
     "% intervals over images and seeds.",
 )
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 page.verdict(study.CLAIMS[0], results)
 
 # %% [markdown]
@@ -363,7 +363,7 @@ page.verdict(study.CLAIMS[0], results)
 # since one ascent of the averaged attack starts at the transferred image and the worse
 # end is kept; so it is also asked of an attack without that start.
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 page.figure(
     figures.draw_samples(results, shown),
     alt=(
@@ -376,7 +376,7 @@ page.figure(
     + ". One random start, no transferred start.",
 )
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 page.table(
     rows.checks(results, titles),
     caption="Checks: EOT less transferred accuracy (largest over networks and "
@@ -394,7 +394,7 @@ page.table(
 # What the posterior says of a single image as the budget grows: each bar counts
 # posterior samples by the probability that they give to the true class.
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 first = next(
     each for each in measured if each.kind == "stoch+stoch" and each.dataset == dataset
 )
@@ -422,7 +422,7 @@ page.figure(
 # what helps is regularisation, a CNN with an L2 penalty from the same prior must do as
 # well.
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 for name, title in titles.items():
     display(
         page.figure(
@@ -468,7 +468,7 @@ page.verdict(study.CLAIMS[1], results)
 # ```
 
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 def area(name, inputs):
     """AUROC of the BNN's mutual information."""
     return results.one(
@@ -495,7 +495,7 @@ page.figure(
     + ". Curves: mean over seeds.",
 )
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 for name, title in titles.items():
     display(
         page.table(
@@ -512,7 +512,7 @@ page.verdict(study.CLAIMS[2], results)
 # %% [markdown]
 # ## Verdicts
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 page.verdicts(study.CLAIMS, results)
 
 # %% [markdown]
@@ -521,7 +521,7 @@ page.verdicts(study.CLAIMS, results)
 # Clean accuracy differs between kinds; the leads above are on images that both get
 # right. Without that restriction:
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 page.table(
     rows.matching(results, titles),
     caption="The BNN's lead over the second CNN: clean, and under PGD (mean over "
@@ -554,7 +554,7 @@ page.table(
 # - The balance says that deviations fit the means, not that the means have converged:
 #   longer training still raises the bound, and another start ends elsewhere.
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 page.prose(
     "Half the width of the intervals of leads under attack, smallest and largest: "
     f"{rows.smallest_visible(results, titles)}. "
@@ -582,7 +582,7 @@ page.prose(
 answer = None  # one number
 exercises.report(checks.check_split_vote, answer)
 
-# %% tags=["solution", "hide-cell"] exercise="split-vote"
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"] exercise="split-vote"
 import math
 
 answer = math.log(2)  # the mean is a fair coin, and no sample is unsure
@@ -600,7 +600,7 @@ exercises.report(checks.check_split_vote, answer)
 answer = None  # {"way": ..., "compared with": ..., "control": ...}
 exercises.report(lambda given: checks.check_first_claim(given, results), answer)
 
-# %% tags=["solution", "hide-cell"] exercise="first-claim"
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"] exercise="first-claim"
 # Attacks crafted on the CNN hurt the CNN most. Any other network looks robust beside
 # it, the second CNN too.
 answer = {"way": "transfer", "compared with": "CNN", "control": "second CNN"}
@@ -617,7 +617,7 @@ exercises.report(lambda given: checks.check_first_claim(given, results), answer)
 answer = None  # {1: cosine, 20: cosine}
 exercises.report(checks.check_agreement, answer)
 
-# %% tags=["solution", "hide-cell"] exercise="samples"
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"] exercise="samples"
 # One sample's gradient points elsewhere: the attack on it walks a random path. Steps
 # average over samples too, which is why it still works.
 answer = {count: checks.agreement(count) for count in (1, 20)}
@@ -633,7 +633,7 @@ answer = None  # a function probabilities -> mutual information (N,)
 exercises.report(checks.check_mutual_information, answer)
 
 
-# %% tags=["solution", "hide-cell"] exercise="mutual-information"
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"] exercise="mutual-information"
 def my_information(probabilities):
     """Entropy of the mean less the mean entropy."""
 
@@ -656,7 +656,7 @@ exercises.report(checks.check_mutual_information, answer)
 answer = None  # a function (samples, images, labels) -> gradient (N, C, H, W)
 exercises.report(checks.check_averaged_gradient, answer)
 
-# %% tags=["solution", "hide-cell"] exercise="averaged-gradient"
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"] exercise="averaged-gradient"
 import torch
 
 
@@ -674,6 +674,6 @@ exercises.report(checks.check_averaged_gradient, answer)
 # %% [markdown]
 # ## Provenance
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 record = finish("bnn_attacks", parameters, results, data_sets + trained_on)
 page.provenance(record)

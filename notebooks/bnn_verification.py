@@ -23,7 +23,7 @@
 # faults of its public code, puts a proved bound opposite every attack, and asks how few
 # samples the same guarantee can cost.
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 from robustbook import exercises, page
 from robustbook.studies import bnn_verification as study
 
@@ -115,7 +115,7 @@ runs: int = 4000
 reference_samples: int = 5000
 first_seed: int = 0
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 parameters = study.Parameters(
     **{name: globals()[name] for name in study.Parameters.model_fields}
 )
@@ -142,7 +142,7 @@ data_sets = list(
     }.values()
 )
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 page.prose(
     f"Data: {' and '.join(dict.fromkeys(each.title for each in data_sets))}. "
     + " ".join(
@@ -220,7 +220,7 @@ page.prose(
 guarantees.record_costs(results, parameters)
 guarantees.record_simulations(results, parameters)
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 small = [
     row
     for row in results.select("samples relative to Massart")
@@ -262,7 +262,7 @@ page.figure(
     "no simulation.",
 )
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 whole = dict.fromkeys(
     ("limit", *figures.COST_COLUMNS.values()), lambda value: f"{value:.0f}"
 )
@@ -300,7 +300,7 @@ page.table(
 streams = guarantees.posterior_streams(parameters)
 guarantees.record_posterior(results, streams, parameters)
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 references = [row.value for row in results.select("reference probability")]
 display(
     page.table(
@@ -341,7 +341,7 @@ boxes.record_grid(results, measured)
 boxes.record_oracles(results, measured)
 boxes.record_fits(results, measured)
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 edge = [
     max(
         results.select("violation probability", problem=1, posterior=name),
@@ -362,7 +362,7 @@ page.figure(
     f"{style.label(least.factors['posterior'])}.",
 )
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 gap = results.one("widest gap of exact bounds")
 beyond = results.one("attacks beyond the exact bound")
 display(
@@ -375,7 +375,7 @@ display(
 )
 page.verdict(study.CLAIMS[2], results)
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 missed = {
     oracle: results.one(f"exact minus {oracle}", problem=2)
     for oracle in ("FGSM", "PGD")
@@ -407,7 +407,7 @@ page.verdict(study.CLAIMS[5], results)
 # %%
 boxes.stop_early(results, parameters)
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 calls = {rule: results.one("oracle calls", rule=rule) for rule in figures.RULE_LOOKS}
 count = calls["Chernoff"].n
 apart = sequential.simultaneous_theta(
@@ -446,7 +446,7 @@ balls.record_comparison(results, compared)
 balls.record_brackets(results, compared, "ten classes")
 
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 def closed(task, smallest):
     """Bracket of each posterior at the smallest budget, as text."""
     parts = []
@@ -486,7 +486,7 @@ page.figure(
 # %% [markdown]
 # ### Do inference methods differ?
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 display(
     page.figure(
         figures.draw_images(results),
@@ -562,7 +562,7 @@ page.verdict(study.CLAIMS[3], results)
 points = balls.sweep(parameters)
 balls.record_sweep(results, points)
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 rho = results.one("rank correlation of accuracy and robustness", family="all")
 display(
     page.figure(
@@ -606,7 +606,7 @@ page.verdict(study.CLAIMS[4], results)
 if sign_dataset != "none":
     balls.record_signs(results, balls.measure_signs(parameters))
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 if sign_dataset != "none":
     accuracies = {
         name: results.one(
@@ -657,7 +657,7 @@ if sign_dataset != "none":
 # %% [markdown]
 # ## Did the claims hold?
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 page.verdicts(study.CLAIMS, results)
 
 # %% [markdown]
@@ -666,7 +666,7 @@ page.verdicts(study.CLAIMS, results)
 # What do the verdicts depend on? First the guarantee that is asked for, then the budget
 # and the threshold of a violation, then the prior.
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 tight = [
     row.value
     for row in results.select("mean samples", rule="Massart", pair="tight")
@@ -772,7 +772,7 @@ page.prose(
 answer = None  # a whole number
 exercises.report(checks.check_chernoff, answer)
 
-# %% tags=["solution", "hide-cell"] exercise="chernoff"
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"] exercise="chernoff"
 answer = sequential.chernoff_count(0.05, 0.05)  # ln(40) / 0.005 = 737.8
 exercises.report(checks.check_chernoff, answer)
 
@@ -787,7 +787,7 @@ exercises.report(checks.check_chernoff, answer)
 answer = None  # such as {"attack": "lower", "certificate": "lower"}
 exercises.report(checks.check_ends, answer)
 
-# %% tags=["solution", "hide-cell"] exercise="ends"
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"] exercise="ends"
 answer = {"attack": "upper", "certificate": "lower"}  # a failed attack proves nothing
 exercises.report(checks.check_ends, answer)
 
@@ -802,7 +802,7 @@ exercises.report(checks.check_ends, answer)
 answer = None  # the ratio as a float
 exercises.report(checks.check_halved_width, answer)
 
-# %% tags=["solution", "hide-cell"] exercise="half-width"
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"] exercise="half-width"
 wide, narrow = (
     sequential.operating(sequential.betting(each, 0.075), 0.05).mean_count[0]
     for each in (0.075, 0.0375)
@@ -823,7 +823,7 @@ answer = None  # a function (outcomes, m, theta) -> capital
 exercises.report(checks.check_capital, answer)
 
 
-# %% tags=["solution", "hide-cell"] exercise="capital"
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"] exercise="capital"
 def capital(outcomes, m, theta):
     """Product of the odds q(x) / m(x)."""
     value = 1.0
@@ -849,7 +849,7 @@ answer = None  # a function (samples, count, generator) -> WeightSamples
 exercises.report(checks.check_joint, answer)
 
 
-# %% tags=["solution", "hide-cell"] exercise="joint"
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"] exercise="joint"
 def joint(samples, count, generator):
     """One index for all weights of a draw."""
     return samples.take(torch.randint(len(samples), (count,), generator=generator))
@@ -870,7 +870,7 @@ answer = None  # a function (weight, low, high) -> largest value
 exercises.report(checks.check_interval_margin, answer)
 
 
-# %% tags=["solution", "hide-cell"] exercise="box-maximum"
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"] exercise="box-maximum"
 def box_maximum(weight, low, high):
     """The middle, and the radius through the absolute weights."""
     return weight @ (low + high) / 2 + weight.abs() @ (high - low) / 2
@@ -882,6 +882,6 @@ exercises.report(checks.check_interval_margin, answer)
 # %% [markdown]
 # ## Provenance
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 record = finish("bnn_verification", parameters, results, data_sets)
 page.provenance(record)

@@ -24,7 +24,7 @@
 # real mammogram patches, and the predictions that the authors of the follow-up
 # {cite:p}`makino2022differences` published.
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 from robustbook import exercises, page
 from robustbook.studies import mammogram_perturbations as study
 
@@ -108,7 +108,7 @@ mini_mias_epochs: int = 0
 published_predictions: bool = False
 resamples: int = 200
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 parameters = study.Parameters(
     **{name: globals()[name] for name in study.Parameters.model_fields}
 )
@@ -140,7 +140,7 @@ started = time.perf_counter()
 networks.train_all(zoo + patch_networks + natural)
 timing = {"training": time.perf_counter() - started}
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 natural_test = networks.images_of(natural_dataset, "test", natural_test_images)
 kinds = {
     name: int((exams.labels[:, :, 1] * (exams.subgroups == code)).sum())
@@ -169,7 +169,7 @@ page.prose(
     )
 )
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 number = figures.example_exam(exams)
 page.figure(
     figures.draw_exam(exams, number),
@@ -208,7 +208,7 @@ page.figure(
 # millimetres stand in breasts of about a centimetre, where most masses in mini-MIAS
 # would cover such a piece and have no clear edge. Coarse benign specks look most alike.
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 if patch_networks:
     likeness.record_likeness(results, resamples)
 alike = {
@@ -281,7 +281,7 @@ else:
 # recognisable, fixed in advance as a mean structural similarity {cite:p}`wang2004image`
 # of 0.9.
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 page.figure(
     figures.draw_perturbations(exams, parameters),
     alt=(
@@ -310,7 +310,7 @@ severity.record_natural(results, severity.measure_all(natural, parameters), para
 perturbed.record_patches(results, on_patches, parameters)
 timing["four perturbations"] = time.perf_counter() - started
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 clean = {
     row.factors["subgroup"]: row for row in results.select("clean AUC", leg="phantoms")
 }
@@ -350,7 +350,7 @@ page.figure(
     + f"Bands: 95 %, over seeds and exams or women; natural images: over {base.over}.",
 )
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 display(page.verdict(study.CLAIMS[0], results))
 page.verdict(study.CLAIMS[1], results)
 
@@ -376,7 +376,7 @@ curves = severity.measure_all(zoo, parameters)
 severity.record_severities(results, curves, exams, parameters)
 timing["low-pass filtering"] = time.perf_counter() - started
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 
 
 def auc_at(subgroup, training, level):
@@ -408,7 +408,7 @@ page.figure(
     "exams.",
 )
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 rows = []
 for level in networks.retrained(parameters):
     for kind in severity.SUBTASKS:
@@ -440,7 +440,7 @@ page.table(
 # %% [markdown]
 # ### On natural images
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 
 
 def natural_at(training, level):
@@ -502,7 +502,7 @@ page.figure(
 # found a little better in the reference run. We do not know why; a calmer surround may
 # be the reason, and it was not tested.
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 inside = {
     (row.factors["subgroup"], row.factors["where"]): row
     for row in results.select("region AUC loss", severity=4.0)
@@ -543,7 +543,7 @@ page.figure(
 observed = networks.exams_of("test", observer_exams, height, pitch)
 visibility.record_visibility(results, observed)
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 
 
 def kept_at(kind, observer, later, level):
@@ -628,7 +628,7 @@ page.table(
     + ").",
 )
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 strong = {kind: seen_at("visibility kept", kind, 4.0) for kind in severity.SUBTASKS}
 channelised = {
     (row.factors["subgroup"], row.factors["severity"]): row
@@ -668,7 +668,7 @@ page.prose(
     "networks, and need not be gone from the image."
 )
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 page.prose(
     "A channelised Hotelling observer with six round channels, made from patches "
     "with and without lesions, knows neither the lesion's shape nor the specks' "
@@ -687,10 +687,10 @@ page.prose(
     "better. It is the exact observers above that say what specks are worth."
 )
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 page.verdict(study.CLAIMS[2], results)
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 page.verdict(study.CLAIMS[4], results)
 
 # %% [markdown]
@@ -710,7 +710,7 @@ if predictions is not None:
     published.record_regions(results, predictions)
     published.record_readers(results, predictions)
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 
 
 def published_at(network, training, subgroup, level):
@@ -831,16 +831,16 @@ if predictions is not None:
 else:
     display(page.prose("This run left the published predictions out."))
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 page.verdict(study.CLAIMS[3], results)
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 page.verdict(study.CLAIMS[5], results)
 
 # %% [markdown]
 # ## Did it hold?
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 page.verdicts(study.CLAIMS, results)
 
 # %% [markdown]
@@ -850,7 +850,7 @@ page.verdicts(study.CLAIMS, results)
 # follow-up uses, and the spread over seeds: networks that differ in nothing else. No
 # verdict was computed from KS; the table shows whether it tells the same story.
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 
 
 def over_seeds(measure, kind, level):
@@ -948,7 +948,7 @@ page.table(
 answer = None  # one number, in pixels
 exercises.report(checks.check_width, answer)
 
-# %% tags=["solution", "hide-cell"] exercise="filter-width"
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"] exercise="filter-width"
 answer = (
     2 / (2 * 3.14159265) / 0.2
 )  # exp(-(f w)^2 / 2) is the transform of a Gaussian of deviation w / (2 pi)
@@ -967,7 +967,7 @@ exercises.report(checks.check_width, answer)
 answer = None  # a set of names, such as {"filter", "rounding"}
 exercises.report(checks.check_hides, answer)
 
-# %% tags=["solution", "hide-cell"] exercise="what-hides"
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"] exercise="what-hides"
 answer = {
     "rounding",
     "noise after",
@@ -986,7 +986,7 @@ exercises.report(checks.check_hides, answer)
 answer = None  # the mean share over lesions, as a float
 exercises.report(checks.check_later_noise, answer)
 
-# %% tags=["solution", "hide-cell"] exercise="no-rounding"
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"] exercise="no-rounding"
 signals, power = checks.sample_lesions()
 shares = [
     visibility.of_lesion(signal, power, 2.0, 0.2, 0.0, "hotelling")
@@ -1008,7 +1008,7 @@ answer = None  # a function (images, wavelength, pitch) -> filtered images
 exercises.report(checks.check_low_pass, answer)
 
 
-# %% tags=["solution", "hide-cell"] exercise="low-pass"
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"] exercise="low-pass"
 import torch
 
 
@@ -1036,7 +1036,7 @@ answer = None  # a function (positive, scores) -> AUC
 exercises.report(checks.check_auc, answer)
 
 
-# %% tags=["solution", "hide-cell"] exercise="auc"
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"] exercise="auc"
 def my_auc(positive, scores):
     """Share of pairs in which the positive one has the higher score; ties count
     half.
@@ -1051,7 +1051,7 @@ exercises.report(checks.check_auc, answer)
 # %% [markdown]
 # ## Provenance
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 data_sets = (
     [exams, natural_test]
     + ([networks.load("mini-mias", "all")] if patch_networks else [])

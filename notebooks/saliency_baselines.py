@@ -23,7 +23,7 @@
 # controls: how much two maps differ by chance alone, and images in which we know what
 # decides the class.
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 from robustbook import exercises, page
 from robustbook.studies import saliency_baselines as study
 
@@ -113,7 +113,7 @@ cifar_masks: int = 300
 photographs: int = 0
 photograph_masks: int = 100
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 parameters = study.Parameters(
     **{name: globals()[name] for name in study.Parameters.model_fields}
 )
@@ -157,7 +157,7 @@ add_neutral(results, measured)
 add_recovery(results, measured)
 timing["maps"] = time.perf_counter() - start
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 titles = list(dict.fromkeys(one.title for one in measured))[::-1]
 counts = {
     title: sum(one.maps.shape[2] for one in measured if one.title == title)
@@ -196,7 +196,7 @@ page.prose(
 # %% [markdown]
 # ## Does the baseline change the map?
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 shown = next(
     one for one in measured if one.task.data == "shapes" and one.task.seed == 0
 )
@@ -224,7 +224,7 @@ page.figure(
 # baseline. With the *same* masks, as such comparisons are often made, both maps share
 # their Monte-Carlo noise and look more alike than they are.
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 gaps = figures.by_data(results, "baseline gap", measure="spearman")
 largest = max(gaps, key=lambda title: gaps[title].value)
 clear = sum(row.low > 0 for row in gaps.values())
@@ -242,7 +242,7 @@ page.figure(
     + ".",
 )
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 small = [
     title
     for title in titles
@@ -290,7 +290,7 @@ page.verdict(study.CLAIMS[0], results)
 # measure the Kullback–Leibler divergence of its class distribution from the uniform
 # one, as a share of the largest possible value, $\log K$.
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 said = {
     title: {
         row.factors["baseline"]: row for row in results.select("neutrality", data=title)
@@ -375,7 +375,7 @@ add_matrix(results, judged)
 add_disagreement(results, judged)
 timing["judging"] = time.perf_counter() - start
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 judged_titles = list(dict.fromkeys(one.title for one in judged))
 main_title = judged_titles[0] if not cifar_images else judged_titles[1]
 agreeing = {
@@ -415,7 +415,7 @@ display(
 )
 page.verdict(study.CLAIMS[2], results)
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 of_pairs = {
     kind: results.select("ranking gap", pairs=kind) for kind in ("all", "neutral")
 }
@@ -436,7 +436,7 @@ page.prose(
     + "; not on photographs, for their cost, nor on planted patches."
 )
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 flipping = figures.tabled(results, "images that flip")
 table = flipping.pivot(
     index=["data", "metric"], columns="pairs", values="shown"
@@ -458,7 +458,7 @@ page.table(
 # (some maps are better) and columns
 # (some metrics are kinder) are taken off, so that only the match is left.
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 matched = figures.by_data(results, "diagonal advantage", maps="RISE")
 chance = figures.by_data(results, "diagonal advantage", maps="random")
 display(
@@ -489,7 +489,7 @@ page.verdict(study.CLAIMS[3], results)
 # rows, a superpixel; on grey images also a single pixel, for its cost not on the
 # others) or the draw of a noise baseline is another.
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 pair = {
     title: {
         kind: results.one("metric agreement", data=title, comparison=kind)
@@ -550,7 +550,7 @@ curves = map_in_workers(
 add_settings(results, curves)
 timing["settings"] = time.perf_counter() - start
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 curve_titles = list(dict.fromkeys(one.title for one in curves))
 chosen, widest = {}, {}
 for title in curve_titles:
@@ -604,7 +604,7 @@ display(
 )
 page.verdict(study.CLAIMS[4], results)
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 failed, controls = failed_controls(results), results.select("plateau", kind="equal")
 left = results.select("corrected similarity of settings")
 below = [row for row in left if row.high < 1]
@@ -631,7 +631,7 @@ page.prose(
     "declared and decides nothing."
 )
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 gained = {}
 for title in curve_titles:
     rows = results.select("centred similarity", data=title)
@@ -657,7 +657,7 @@ page.prose(
 # another pattern in its place and the prediction follows. A map should find the patch,
 # and equally well whatever the baseline.
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 planted = next(one.title for one in measured if one.task.data == "planted")
 found = {
     row.factors["baseline"]: row
@@ -700,10 +700,10 @@ page.prose(
     "(occlusion)."
 )
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 page.verdict(study.CLAIMS[6], results)
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 pointing, overlaps = (
     figures.tabled(results, "pointing"),
     figures.tabled(results, "recovery", generator="RISE"),
@@ -731,7 +731,7 @@ page.table(
 # %% [markdown]
 # ## Did the claims hold?
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 page.verdicts(study.CLAIMS, results)
 
 # %% [markdown]
@@ -746,7 +746,7 @@ page.verdicts(study.CLAIMS, results)
 # and as it would look if both maps shared their masks and nothing were compared with a
 # ceiling.
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 page.table(
     figures.tabled_dependence(results, titles),
     caption=(
@@ -759,7 +759,7 @@ page.table(
 # %% [markdown]
 # *Settings of the masks.* How far a map repeats itself depends on RISE's settings.
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 last = max(int(row.factors["masks"]) for row in results.select("setting similarity"))
 repeated = {
     title: results.select("setting similarity", data=title, kind="equal", masks=last)
@@ -785,7 +785,7 @@ page.prose(
 # *Method.* The last claim was measured with occlusion too, and without the baseline
 # that shows a patch itself.
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 labels = {
     "recovery range": "all",
     "recovery range without another image": "without another image",
@@ -862,7 +862,7 @@ page.table(
 answer = None  # one number
 exercises.report(checks.check_insertion, answer)
 
-# %% tags=["solution", "hide-cell"] exercise="insertion"
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"] exercise="insertion"
 # after k steps of insertion the k most relevant steps show the image: what LeRF has
 # left after all but k
 answer = 0.7
@@ -878,7 +878,7 @@ exercises.report(checks.check_insertion, answer)
 answer = None  # one number
 exercises.report(checks.check_ceiling, answer)
 
-# %% tags=["solution", "hide-cell"] exercise="four-times"
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"] exercise="four-times"
 noise = 500 * (1 / 0.6 - 1)
 answer = 1 / (1 + noise / 2000)
 exercises.report(checks.check_ceiling, answer)
@@ -895,7 +895,7 @@ exercises.report(checks.check_ceiling, answer)
 answer = None  # two numbers (plain, centred)
 exercises.report(checks.check_centred, answer)
 
-# %% tags=["solution", "hide-cell"] exercise="centring"
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"] exercise="centring"
 from robustbook.measure.saliency import mask_scores, rise_maps
 from robustbook.measure.similarity import spearman
 
@@ -927,7 +927,7 @@ answer = None
 exercises.report(checks.check_removal, answer)
 
 
-# %% tags=["solution", "hide-cell"] exercise="removal"
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"] exercise="removal"
 import torch
 
 
@@ -958,7 +958,7 @@ answer = None  # a function (scores, masks, p) -> map (H, W)
 exercises.report(checks.check_rise, answer)
 
 
-# %% tags=["solution", "hide-cell"] exercise="rise"
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"] exercise="rise"
 def my_rise(scores, masks, p):
     """Mean of the masks, weighted by their scores, over p."""
     return (scores[:, None, None] * masks).sum(0) / (len(masks) * p)
@@ -970,7 +970,7 @@ exercises.report(checks.check_rise, answer)
 # %% [markdown]
 # ## Provenance
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 record = finish(
     "saliency_baselines", parameters, results, image_sets(parameters), timing
 )

@@ -25,7 +25,7 @@
 # ask what one of these numbers says about another. This chapter takes all of them of
 # the *same* networks.
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 from robustbook import exercises, page
 from robustbook.studies import synthesis as study
 
@@ -84,7 +84,7 @@ bound_samples: int = 2
 resamples: int = 1000
 first_seed: int = 0
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 parameters = study.Parameters(
     **{name: globals()[name] for name in study.Parameters.model_fields}
 )
@@ -117,7 +117,7 @@ tuned = measure.measure_controls(parameters)
 data = measure.test_images(parameters)
 rows.record_networks(results, measured, parameters)
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 page.prose(
     f"Data: {data.title}. Networks: {len(networks.KINDS)} kinds × {seeds} seeds, "
     f"trained on {train_images:,} images; ε = {epsilon:g}. "
@@ -130,7 +130,7 @@ page.prose(
     f"pairs of an image and one of {bound_samples} samples."
 )
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 balance = [row.value for row in results.select("balance of deviations")]
 page.prose(
     "Did variational inference last long enough? A layer's deviations are balanced "
@@ -152,7 +152,7 @@ page.prose(
 # lenses we take the attained end at the full budget and the proved end at half of it
 # (*sound psi*), where bounds still say something of natural networks.
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 half, full = (
     figures.bracket_table(results, measure.RADII[-1]),
     figures.bracket_table(results, 1.0),
@@ -183,7 +183,7 @@ page.figure(
 # :pyobject: attacked
 # ```
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 alarm = results.select("alarm under attack")
 page.prose(
     "The posterior also has an alarm that no other network has: its mutual "
@@ -204,7 +204,7 @@ page.prose(
 # 0.5 ε. They were chosen on one natural network before anything was compared: at 0.1 ε
 # all its decisions were certified and at ε none, so neither would tell networks apart.
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 proved, left = (
     [
         np.mean([row.value for row in results.select(name, radius=radius)])
@@ -255,7 +255,7 @@ page.prose(
 #
 # ### All of them
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 page.table(
     rows.overview(results),
     caption=(
@@ -280,7 +280,7 @@ page.table(
 # %%
 rows.record_correlations(results, parameters)
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 ranked = rows.strongest(results)
 ceilings = sorted(results.select("agreement of two seeds"), key=lambda row: row.value)
 page.figure(
@@ -299,7 +299,7 @@ page.figure(
     f"{ceilings[0].factors['lens']} ({claims.within(ceilings[0])}).",
 )
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 apart = [
     row for row in results.select("rank correlation") if row.low > 0 or row.high < 0
 ]
@@ -330,7 +330,7 @@ page.figure(
 # on networks that differ in their seed alone? A pruned network shares its parent with
 # the same seed, so here too whole families are drawn, and seeds.
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 inside = {
     row.factors["second"]: row
     for row in results.select("within-kind rank correlation", first=claims.ROBUST)
@@ -361,7 +361,7 @@ page.figure(
     "(families drawn, within one kind).",
 )
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 display(*[page.verdict(claim, results, own=True) for claim in study.CLAIMS[:5]])
 
 # %% [markdown]
@@ -373,7 +373,7 @@ display(*[page.verdict(claim, results, own=True) for claim in study.CLAIMS[:5]])
 # %%
 rows.record_pruning(results, measured, tuned, parameters)
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 ratios = results.select("psi after pruning over before")
 lost = [
     results.one("accuracy lost by pruning", kind=row.factors["kind"]) for row in ratios
@@ -399,13 +399,13 @@ page.figure(
     ),
 )
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 page.verdict(study.CLAIMS[5], results, own=True)
 
 # %% [markdown]
 # ## Did it hold?
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 page.verdicts(study.CLAIMS, results, own=True)
 
 # %% [markdown]
@@ -424,7 +424,7 @@ page.verdicts(study.CLAIMS, results, own=True)
 # their mean prediction. The column without it was added after the first reference run
 # was seen, to tell what that does. It decides no verdict.
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 display(
     page.table(
         figures.sensitivity_table(results),
@@ -481,7 +481,7 @@ page.prose(figures.without_posterior(results))
 answer = None  # one number
 exercises.report(checks.check_partial, answer)
 
-# %% tags=["solution", "hide-cell"] exercise="partial"
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"] exercise="partial"
 answer = float((0.8 - 0.7 * 0.9) / np.sqrt((1 - 0.7**2) * (1 - 0.9**2)))
 exercises.report(checks.check_partial, answer)
 
@@ -496,7 +496,7 @@ exercises.report(checks.check_partial, answer)
 answer = None  # a set of names, such as {"cube", "inverse"}
 exercises.report(checks.check_invariance, answer)
 
-# %% tags=["solution", "hide-cell"] exercise="invariance"
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"] exercise="invariance"
 answer = {
     "logarithm",
     "cube",
@@ -516,7 +516,7 @@ exercises.report(checks.check_invariance, answer)
 answer = None  # one number
 exercises.report(checks.check_ceiling, answer)
 
-# %% tags=["solution", "hide-cell"] exercise="ceiling"
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"] exercise="ceiling"
 answer = float(
     np.sqrt(0.81 * 0.49)
 )  # the variance that is not noise is a share 0.81 of one and 0.49 of the other
@@ -534,7 +534,7 @@ answer = None  # a function (values, resamples) -> (low, high)
 exercises.report(checks.check_interval, answer)
 
 
-# %% tags=["solution", "hide-cell"] exercise="interval"
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"] exercise="interval"
 def my_interval(values, resamples):
     """Percentile interval of Spearman's rho, kinds and seeds drawn with replacement."""
     from scipy.stats import spearmanr
@@ -555,7 +555,7 @@ exercises.report(checks.check_interval, answer)
 # %% [markdown]
 # ## Provenance
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 used = [
     replace(each, title=f"{each.title}, {each.split}")
     for each in (networks.train_set(parameters), data)

@@ -22,7 +22,7 @@
 # truth, on networks small enough for the truth to be computed, up to every one of the
 # 65,536 subsets of a layer.
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 from robustbook import exercises, page
 from robustbook.studies import taylor_pruning as study
 
@@ -118,7 +118,7 @@ residual_epochs: int = 6
 residual_scores: int = 128
 published_resnet: bool = False
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 parameters = study.Parameters(
     **{name: globals()[name] for name in study.Parameters.model_fields}
 )
@@ -153,7 +153,7 @@ workers = (
     1 if data == "digits" else None
 )  # small jobs are done before a worker has started
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 page.prose(
     f"Data: {' and '.join(each[0].title for each in sets)}; {train_images:,} training "
     f"images for LeNet3 and {residual_images:,} for the PreAct-ResNet and the VGG-like "
@@ -188,7 +188,7 @@ page.prose(
 # :pyobject: first_order
 # ```
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 sizes = [
     f"{count // min(score_batch, count)} × {min(score_batch, count)}"
     for count in (score_images, residual_scores)
@@ -240,7 +240,7 @@ if second_images:
     add_correlations(results, second, network="lenet3", data=second_images[0].title)
 timing["correlations"] = time.perf_counter() - start
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 clean = [results.one("accuracy", network="lenet3", data=each[0].title) for each in sets]
 page.prose(
     "Test accuracy of LeNet3: "
@@ -251,7 +251,7 @@ page.prose(
     + " (mean and 95 % interval over networks)."
 )
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 by_layer = {
     layer: results.one(
         "correlation",
@@ -280,7 +280,7 @@ page.figure(
     "networks).",
 )
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 names = [each[0].title for each in sets]
 rows = {
     row.factors["criterion"]: row
@@ -311,7 +311,7 @@ page.figure(
     f"(Student's t) over {rows['taylor-fo'].n} networks.",
 )
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 display(page.verdict(study.CLAIMS[0], results))
 display(page.verdict(study.CLAIMS[1], results))
 page.verdict(study.CLAIMS[6], results)
@@ -323,7 +323,7 @@ page.verdict(study.CLAIMS[6], results)
 # another. We compare the correlation over all units with its mean within layers, and
 # below we prune with scores divided by their norm in each layer.
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 for coefficient in ("spearman", "pearson"):
     table = results.table(
         "correlation", network="lenet3", data=title, coefficient=coefficient
@@ -362,7 +362,7 @@ curves = map_in_workers(measure_curves, networks[:few_seeds], workers)
 add_curves(results, curves)
 timing["curves"] = time.perf_counter() - start
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 area = {row.factors["criterion"]: row for row in results.select("area")}
 cheapest = min(
     (name for name in area if name != "oracle"), key=lambda name: area[name].value
@@ -405,7 +405,7 @@ tables = map_in_workers(measure_subsets, networks[:subset_seeds], workers)
 add_subsets(results, tables)
 timing["all subsets"] = time.perf_counter() - start
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 half = {
     way: results.one("subset loss", way=way, removed=8).value
     for way in figures.SUBSET_WAYS
@@ -460,7 +460,7 @@ add_placement(results, normed[:few_seeds], PLACEMENTS)
 add_correlations(results, normed[few_seeds:], network="vgg", data=title)
 timing["networks with batch-norm"] = time.perf_counter() - start
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 places = {
     name: results.one(
         "correlation",
@@ -497,7 +497,7 @@ page.verdict(study.CLAIMS[5], results)
 # The VGG-like net has a batch-norm behind every filter and no skip connection, so every
 # criterion of this chapter has a score for it. No claim rests on it.
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 plain = {
     row.factors["criterion"]: row
     for row in results.select(
@@ -524,7 +524,7 @@ page.figure(
     f"{page.interval(plain['weight-norm'])}. Intervals over {clean.n} networks.",
 )
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 reliability = [
     row
     for row in results.select(
@@ -571,7 +571,7 @@ sanity = map_in_workers(measure_sanity, networks[:few_seeds], workers)
 add_sanity(results, sanity)
 timing["fine-tuning"] = time.perf_counter() - start
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 after = {row.factors["way"]: row for row in results.select("tuned accuracy")}
 top = max(after, key=lambda way: after[way].value)
 display(
@@ -592,7 +592,7 @@ display(
 )
 page.verdict(study.CLAIMS[7], results)
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 ways = ("iterative", "one-shot", "random")
 page.figure(
     figures.draw_removed(
@@ -626,7 +626,7 @@ page.figure(
 # the other on larger networks, and does on small ones. Here LeNet3 is pruned in ways
 # between the Taylor order and a random one, and every result is tuned alike.
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 sane = results.one("oracle sanity")
 page.figure(
     figures.draw_sanity(sanity),
@@ -670,7 +670,7 @@ timing["removal"] = time.perf_counter() - start
 timing |= measured_costs("preact-resnet", networks[:few_seeds], streams)
 timing |= measured_costs("vgg", networks[:few_seeds], plain_nets)
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 agreed = {row.factors["network"]: row for row in results.select("removal agrees")}
 page.prose(
     "Checked on this run's networks, with half of the units gone: masked and smaller "
@@ -681,7 +681,7 @@ page.prose(
     + " networks."
 )
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 after = {row.factors["way"]: row for row in results.select("stream accuracy")}
 small = {row.factors["way"]: row for row in results.select("vgg accuracy")}
 display(
@@ -732,7 +732,7 @@ page.verdict(study.CLAIMS[8], results)
 # %% [markdown]
 # ## Did the claims hold?
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 page.verdicts(study.CLAIMS, results)
 
 # %% [markdown]
@@ -747,7 +747,7 @@ page.verdicts(study.CLAIMS, results)
 # grouped otherwise, give all answers between the gradient of the whole set and one
 # square an image.
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 variants = (
     "taylor-fo whole set",
     "taylor-fo",
@@ -789,7 +789,7 @@ by_epochs = {
 }
 add_training_length(results, by_epochs)
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 grown = results.table("correlation after epochs")
 grown["shown"] = [
     f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]" for row in grown.itertuples()
@@ -857,7 +857,7 @@ page.table(
 answer = None  # one number
 exercises.report(checks.check_two_units, answer)
 
-# %% tags=["solution", "hide-cell"] exercise="two-weights"
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"] exercise="two-weights"
 answer = (
     (3 - 3) ** 2
     # scaling the unit moves both weights, and their effects cancel; the sum of squares
@@ -877,7 +877,7 @@ exercises.report(checks.check_two_units, answer)
 answer = None  # two sets of names: ({...}, {...})
 exercises.report(checks.check_minimum, answer)
 
-# %% tags=["solution", "hide-cell"] exercise="at-the-bottom"
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"] exercise="at-the-bottom"
 # The square of the mean is zero, the mean of squares is not, and neither is the
 # curvature J^T (diag(p) - p p^T) J of an unsure image. With p on the label an image has
 # no gradient, and diag(p) - p p^T is zero too: of a cross-entropy that is zero nothing
@@ -898,7 +898,7 @@ exercises.report(checks.check_minimum, answer)
 answer = None  # the ratio, as a float
 exercises.report(checks.check_training_mode, answer)
 
-# %% tags=["solution", "hide-cell"] exercise="training-mode"
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"] exercise="training-mode"
 model, pixels, labels = checks.normed_problem()
 
 
@@ -928,7 +928,7 @@ answer = None  # a function (model, images, labels) -> scores (units,)
 exercises.report(checks.check_first_order, answer)
 
 
-# %% tags=["solution", "hide-cell"] exercise="first-order"
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"] exercise="first-order"
 def my_first_order(model, images, labels):
     """Squared derivative of the mean loss with respect to each gate."""
     gates = [torch.ones(gate.units, requires_grad=True) for gate in model.gates()]
@@ -954,7 +954,7 @@ answer = None  # a function (model, images, labels, units) -> importance (len(un
 exercises.report(checks.check_oracle, answer)
 
 
-# %% tags=["solution", "hide-cell"] exercise="oracle"
+# %% jupyter={"source_hidden": true} tags=["solution", "hide-cell"] exercise="oracle"
 from robustbook.perturb.pruning import all_alive, masked
 
 
@@ -978,7 +978,7 @@ exercises.report(checks.check_oracle, answer)
 # %% [markdown]
 # ## Provenance
 
-# %% tags=["remove-input"]
+# %% jupyter={"source_hidden": true} tags=["remove-input"]
 used = [
     replace(part, title=f"{part.title}, {part.split}") for each in sets for part in each
 ]

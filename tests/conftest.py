@@ -5,7 +5,10 @@ real data are skipped.
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -13,6 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 from hypothesis import settings
 
+import read_book
 from robustbook.data import store
 
 # The same examples on every machine, so that a change and nothing else turns a test
@@ -49,3 +53,16 @@ def data_root(request: pytest.FixtureRequest) -> Path:
             "ROBUSTBOOK_DATA or `robustbook data get`"
         )
     return store.data_root()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A browser; skips where none is on PATH."""
+    program = next(filter(None, map(shutil.which, read_book.BROWSERS)), None)
+    if program is None:
+        pytest.skip("no browser on PATH")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as play:
+        found = play.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield found
+        found.close()

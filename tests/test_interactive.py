@@ -201,18 +201,6 @@ def address(views, tmp_path_factory):
         yield base
 
 
-@pytest.fixture(scope="module")
-def browser():
-    program = next(filter(None, map(shutil.which, read_book.BROWSERS)), None)
-    if program is None:
-        pytest.skip("no browser on PATH")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as play:
-        found = play.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield found
-        found.close()
-
-
 SAYS = "text => document.querySelector('.pm-live svg').textContent.includes(text)"
 COLOURS = """() => [
   getComputedStyle(document.querySelector("figcaption")).color,
