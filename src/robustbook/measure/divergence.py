@@ -140,8 +140,10 @@ def psi(kl: Tensor) -> Tensor:
 def log_prediction(logits: Tensor, *, normalise: bool = True) -> Tensor:
     """Log-probabilities (..., K) that psi compares, in float64: a divergence near 0 is
     the difference of much larger numbers.
+
+    Raises ArgumentError if `logits` are no finite tensor.
     """
-    logits = logits.double()
+    logits = checks.tensor(logits, "logits").double()
     return (normalise_logits(logits) if normalise else logits).log_softmax(dim=-1)
 
 
