@@ -34,7 +34,11 @@ MAY = {
         f"{SHARED} data models bayes perturb measure results workers plots page "
         "exercises"
     ),
-    "run": f"{SHARED} data studies results fields workers plots page",
+    "skeleton": (
+        f"{SHARED} data models bayes perturb measure results workers plots page "
+        "exercises studies"
+    ),
+    "run": f"skeleton {SHARED} data studies results fields workers plots page",
     "cli": "data errors fields run studies workers",
     "__main__": "cli",
 }

@@ -15,6 +15,10 @@ from robustbook.studies import protocol
 
 ROOT = Path(__file__).parents[1]
 NAMES = studies.names()
+RECORDED = [
+    study for study in NAMES if (ROOT / "book" / "studies" / f"{study}.json").exists()
+]
+"""All but studies in preparation, which have no reference run yet."""
 
 
 def cell_of(study: str) -> str:
@@ -114,7 +118,7 @@ def test_every_study_has_the_same_rooms_and_no_other(study: str) -> None:
         assert hasattr(studies.get(study), name)
 
 
-@pytest.mark.parametrize("study", NAMES)
+@pytest.mark.parametrize("study", RECORDED)
 def test_a_record_holds_declared_rows_alone(study: str) -> None:
     rows = studies.get(study).ROWS
     assert len({row.name for row in rows}) == len(rows)
@@ -127,7 +131,7 @@ def test_a_record_holds_declared_rows_alone(study: str) -> None:
         Results(rows=rows).select(metrics[0].name, colour="red")
 
 
-@pytest.mark.parametrize("study", NAMES)
+@pytest.mark.parametrize("study", RECORDED)
 def test_a_record_with_a_renamed_row_is_damaged(study: str, tmp_path: Path) -> None:
     project, run = Project(tmp_path), RunId(study, REFERENCE)
     project.page(run).parent.mkdir(parents=True)

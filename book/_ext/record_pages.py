@@ -8,11 +8,13 @@ import html
 import json
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import yaml
 from docutils import nodes
+from docutils.parsers.rst import directives
 from sphinx.util.docutils import SphinxDirective
+from sphinx_external_toc.api import Document, FileItem, GlobItem, TocTree
 
 from robustbook import fields, page, studies
 from robustbook.errors import UserError
@@ -24,6 +26,7 @@ from robustbook.run.records import ClaimRecord, Record, load
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
+    from sphinx.config import Config
 
 RECORD_PAGES = ("index", "how-to-rerun", "scoreboard", "studies/synthesis")
 """Pages that show records; they are read again in every build."""
@@ -71,16 +74,24 @@ class RecordDirective(SphinxDirective):
 
 class StudyCards(RecordDirective):
     """`{study-cards}`: a card per entry (study, paper, question) of a YAML list, linked
-    where it has a page.
+    where it has a page; with `:others:` also of every study that the page does not
+    name, in its own words.
     """
 
     has_content = True
+    option_spec: ClassVar[dict[str, Any]] = {"others": directives.flag}
 
     def run(self) -> list[nodes.Node]:
         """One list of cards."""
-        cards = "\n".join(
-            self._card(entry) for entry in yaml.safe_load("\n".join(self.content))
-        )
+        entries = yaml.safe_load("\n".join(self.content))
+        if "others" in self.options:
+            text = Path(self.env.doc2path(self.env.docname)).read_text(encoding="utf-8")
+            entries += [
+                own_card(study)
+                for study in studies.names()
+                if f"study: {study}\n" not in text
+            ]
+        cards = "\n".join(self._card(entry) for entry in entries)
         return [self.raw(f'<ul class="pm-cards">\n{cards}\n</ul>')]
 
     def _card(self, entry: dict[str, str]) -> str:
@@ -101,6 +112,17 @@ class StudyCards(RecordDirective):
             f'class="pm-source">{page.inline(entry["paper"])}</p><p>{page.inline(entry["question"])}</p>'
             f'<p class="pm-counts">{foot}</p></li>'
         )
+
+
+def own_card(study: str) -> dict[str, str]:
+    """The card of a study from what its package says."""
+    module = studies.get(study)
+    paper = getattr(module, "PAPER", "")
+    return {
+        "study": study,
+        "paper": f"Of the paper {paper}" if paper else "Our own question",
+        "question": (module.__doc__ or "").partition("\n\n")[0],
+    }
 
 
 def counts(claims: list[ClaimRecord], own: bool = False) -> str:
@@ -329,6 +351,30 @@ class SameQuantity(RecordDirective):
         return [self.raw(str(page.table(pd.DataFrame(lines), caption=caption).data))]
 
 
+# Table of contents
+# --------------------------------------------------------------------------------------
+
+
+def complete_contents(app: Sphinx, config: Config) -> None:
+    """Give every study a place in the table of contents: one that `_toc.yml` does not
+    name stands after the others, and the runs of one without a reference page stand in
+    its place.
+    """
+    site = config.external_site_map
+    (chapters,) = (tree for tree in site.root.subtrees if tree.caption == "The studies")
+    for study in studies.names():
+        name, runs = f"studies/{study}", GlobItem(f"runs/{study}/*")
+        there = Path(app.srcdir, f"{name}.ipynb").exists()
+        if name not in site:
+            chapters.items.append(FileItem(name) if there else runs)
+            if there:
+                site[name] = Document(name, [TocTree([runs])])
+        elif not there:
+            del site[name]
+            for tree in site.root.subtrees:
+                tree.items = [runs if item == name else item for item in tree.items]
+
+
 # Run pages
 # --------------------------------------------------------------------------------------
 
@@ -416,6 +462,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("scoreboard", Scoreboard)
     app.add_directive("parameters", Parameters)
     app.add_directive("same-quantity", SameQuantity)
+    app.connect("config-inited", complete_contents, priority=950)  # After it is read.
     app.connect("doctree-read", mark_run_page, priority=400)
     app.connect("doctree-read", name_run_page, priority=600)
     app.connect("env-get-outdated", outdated)

@@ -141,6 +141,32 @@ def list_studies() -> None:
 
 
 @app.command()
+def new(
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Its name: a-z, 0-9 and '_'.")
+    ],
+    title: Annotated[str, typer.Option(help="Title of its page.")] = "",
+    question: Annotated[str, typer.Option(help="What it asks, in one sentence.")] = "",
+    paper: Annotated[
+        str,
+        typer.Option(
+            metavar="KEY", help="The paper that it repeats, in book/references.bib."
+        ),
+    ] = "",
+) -> None:
+    """Write a study that runs: a notebook, and a package with all its rooms to fill.
+
+    Example: robustbook new edges --title "Edges" --question "Do edges matter?"
+    """
+    from robustbook.run import new_study, project
+
+    here = project.find()
+    for path in new_study.make(here, name, title, question, paper):
+        print(here.relative(path))
+    print(f"{name} is written: robustbook run {name} runs it")
+
+
+@app.command()
 def describe(study: Study) -> None:
     """Parameters of a study: type, range, default, meaning.
 

@@ -347,6 +347,7 @@ def test_a_damaged_record_is_told_and_the_next_run_replaces_it(ran, command):
 def test_every_command_has_help_with_an_example(command):
     names = [
         "list",
+        "new",
         "describe",
         "run",
         "status",
