@@ -54,6 +54,7 @@ EXCLUDED = {
     "perturb.ascent.walk": CHECKED,
     "perturb.ascent.climb": CHECKED,
     "perturb.ascent.norms": CHECKED,
+    "perturb.ascent.as_given": CHECKED,
     "perturb.ascent.of_rows": CHECKED,
     "perturb.ascent.rows_of": "a gate itself",
     "perturb.ascent.*Step*": "parts of ascend, which checks",
@@ -413,6 +414,7 @@ RIGHT: dict[str, Callable[[], Any]] = {
     # Arguments with defaults, for the wrong values that are made from right ones.
     "chunk": lambda: 2,
     "restarts": lambda: 1,
+    "starts": images,
     "confidence": lambda: 0.5,
     "learning_rate": lambda: 1e-3,
     "groups": lambda: [0, 1, 2, 3],
@@ -878,6 +880,12 @@ COLUMNS = (
     Wrong("empty", lambda right: np.asarray(right)[:0]),
     Wrong("too few", lambda right: np.asarray(right)[:-1]),
 )
+INDICES = (
+    Wrong("negative", lambda right: right - 10_000),
+    Wrong("too large", lambda right: right + 10_000),
+    Wrong("floating", lambda right: right.double()),
+    Wrong("a list", lambda right: right.tolist()),
+)
 NAMES = (
     NAN,
     Wrong("empty", lambda right: []),
@@ -916,6 +924,8 @@ WRONG: dict[str, tuple[Wrong, ...]] = {
     **_named(POSITIVE, "radius deviation wavelength pitch prior_sd temperature"),
     **_named(POSITIVE, "relative_step learning_rate tolerance factor ratio"),
     **_named(POSITIVE, "smallest step first_constant prior_precision initial_scale"),
+    **_named(INDICES, "codes segments"),
+    **_named(WHOLE, "top left bottom right height stop warmup warmup_steps"),
     **_named(WHOLE, "steps seed bisections queries count given k label pixels"),
     **_named(POSITIVE_WHOLE, "restarts chunk resamples batch epochs members chains"),
     **_named(POSITIVE_WHOLE, "draws thin passes window stride cells searches"),
@@ -923,14 +933,14 @@ WRONG: dict[str, tuple[Wrong, ...]] = {
     **_named(POSITIVE_WHOLE, "n units classes hidden width side levels limit images"),
     **_named(SHARES, "theta gamma alpha level probability area target first_share"),
     **_named(SHARES, "share target_acceptance"),
-    **_named((*AMOUNTS, SHARES[-1]), "p q"),
+    **_named((*AMOUNTS, SHARES[-1]), "p q progress"),
     **_named(SCORES, "scores gradient curvature vector"),
     **_named(TENSORS, "logits p_logits q_logits gradients probabilities curves"),
     **_named(TENSORS, "pattern direction direction_1 direction_2 starts positions"),
     **_named(TENSORS, "losses drops mean scale start forms kl"),
     **_named(MAP_STACKS, "maps"),
     **_named(COLUMNS, "values first second positive clean attacked largest alphas"),
-    **_named(COLUMNS, "betas weights wrong rows matrix"),
+    **_named(COLUMNS, "betas weights wrong rows matrix frequency gain"),
     **_named(NAMES, "groups families"),
     **_named(COLUMNS, "present absent channels signal noise_power"),
     **_named(NUMBERS, "low high successes"),
@@ -988,7 +998,7 @@ def _wrong(argument: str, right: Any) -> tuple[Wrong, ...]:
     if isinstance(right, int | float) and wrong in (IMAGES, SCORES, TENSORS, COLUMNS):
         return WHOLE if isinstance(right, int) else AMOUNTS
     if isinstance(right, Tensor) and wrong in (COLUMNS, WHOLE, SHARES, POSITIVE_WHOLE):
-        return TENSORS if right.is_floating_point() else ()
+        return TENSORS if right.is_floating_point() else INDICES
     if isinstance(right, Tensor) and wrong is LABELS and right.is_floating_point():
         return TENSORS
     if isinstance(right, Mapping | type) or (callable(right) and wrong is not NETWORKS):

@@ -263,3 +263,12 @@ def test_robust_accuracy_is_that_of_the_peer() -> None:
         them = accuracy(model, attacked, unseen.labels)
         assert 0 < them < 0.9
         assert accuracy(model, ours, unseen.labels) <= them + 0.011
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_images_of_another_precision_stay_in_the_ball(attack: str) -> None:
+    model, images, labels = case()
+    images = images.double() + 1e-9
+    found = ATTACKS[attack](model, images, labels, epsilon=0.1, generator=generator())
+    assert found.dtype == torch.float64
+    assert float((found - images).abs().max()) <= 0.1 + 1e-15

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from torch.nn import Module
 
 from robustbook import checks
-from robustbook.models.network import CHUNK, frozen
+from robustbook.models.network import CHUNK, beside, frozen
 from robustbook.perturb.ascent import random_starts
 
 Array = npt.NDArray[np.float64]
@@ -51,6 +51,7 @@ def clever(
     batch_size = checks.whole(batch_size, "batch_size", at_least=1)
     chunk = checks.whole(chunk, "chunk", at_least=1)
     checks.generator(generator)
+    image = beside(checks.network(model), image)
     with frozen(model):
         with torch.no_grad():
             logits = checks.logits(model(image[None]), 1)[0]

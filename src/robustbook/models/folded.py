@@ -21,6 +21,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from robustbook import checks
 from robustbook.checks import ArgumentError
 from robustbook.models.input_convolution import _forward as input_convolution
+from robustbook.models.network import beside
 
 
 def plain(layer: nn.Module, *types: type[nn.Module]) -> bool:
@@ -159,7 +160,7 @@ def unroll(model: nn.Module, images: Tensor) -> nn.Module:
     """
     from torch.fx.passes.shape_prop import ShapeProp
 
-    images = checks.images(images)
+    images = beside(checks.network(model), checks.images(images))
     graph = traced(copy.deepcopy(checks.network(model)).eval())
     with torch.no_grad():
         ShapeProp(graph).propagate(images[:1])

@@ -20,7 +20,7 @@ from robustbook import checks
 from robustbook.checks import ArgumentError
 from robustbook.draws import order
 from robustbook.errors import UserError
-from robustbook.models.network import compute_logits
+from robustbook.models.network import beside, compute_logits
 
 Training = Literal["natural", "fgsm", "gradient-regularised", "minmax", "distilled"]
 # (model, images, labels, generator) -> perturbed images of the same shape.
@@ -88,7 +88,7 @@ def train(
     checks.having(recipe, "recipe", "training", "epochs")
     if recipe.training in ("fgsm", "minmax") and attack is None:
         raise ArgumentError("attack", f"given to {recipe.training} training", attack)
-    images = checks.images(images)
+    images = beside(checks.network(model), checks.images(images))
     classes = compute_logits(model, images[:2]).shape[1]
     labels = checks.labels(labels, images, classes)
     if recipe.training == "distilled":

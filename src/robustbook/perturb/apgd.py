@@ -16,8 +16,14 @@ from torch import Generator, Tensor
 from torch.nn import Module
 
 from robustbook import checks
-from robustbook.models.network import CHUNK, Objective, compute_logits, frozen
-from robustbook.perturb.ascent import random_starts, rows_of
+from robustbook.models.network import (
+    CHUNK,
+    Objective,
+    beside,
+    compute_logits,
+    frozen,
+)
+from robustbook.perturb.ascent import as_given, random_starts, rows_of
 from robustbook.perturb.gradient import cross_entropy
 
 MOMENTUM = 0.75
@@ -53,6 +59,8 @@ def targeted_ratio(logits: Tensor, classes: Tensor) -> Tensor:
     stands for the fourth too; two leave the difference, since its ratio is constant.
     """
     checks.tensor(logits, "logits", dimensions=2)
+    pairs = logits[:, None].expand(-1, 2, -1)
+    classes = checks.labels_of(classes, pairs, name="classes")
     chosen = logits.gather(1, classes)
     difference = chosen[:, 1] - chosen[:, 0]
     if logits.shape[1] < 3:
@@ -90,7 +98,8 @@ def apgd(
 
     >>> attacked = apgd(model, images, labels, epsilon=0.1, generator=generator)
     """
-    images = checks.images(images)
+    given = checks.images(images)
+    images = beside(checks.network(model), given)
     labels = checks.labels(labels, images)
     epsilon = checks.real(epsilon, "epsilon", at_least=0)
     steps = checks.whole(steps, "steps", at_least=1)
@@ -99,24 +108,24 @@ def apgd(
     targets = labels if targets is None else rows_of(targets, images)
     if starts is None:
         starts = random_starts(images, epsilon, generator)
-    starts = rows_of(starts, images, "starts")
+    starts = rows_of(checks.tensor(starts, "starts", dimensions=4), images, "starts")
+    starts = starts.to(images)
     starts = torch.clamp(starts, images - epsilon, images + epsilon).clamp(0, 1)
     parts = torch.arange(len(images), device=images.device).split(chunk)
-    with frozen(checks.network(model)):
-        return torch.cat(
-            [
-                _Ascent(
-                    model,
-                    images[rows],
-                    labels[rows],
-                    targets[rows],
-                    objective,
-                    epsilon,
-                    stop_when_fooled,
-                ).run(starts[rows], steps)
-                for rows in parts
-            ]
-        )
+    with frozen(model):
+        ends = [
+            _Ascent(
+                model,
+                images[rows],
+                labels[rows],
+                targets[rows],
+                objective,
+                epsilon,
+                stop_when_fooled,
+            ).run(starts[rows], steps)
+            for rows in parts
+        ]
+    return as_given(torch.cat(ends), given, epsilon)
 
 
 @dataclass

@@ -346,6 +346,15 @@ def climb(
     return ball.around(images, radius).project(found.to(images))
 
 
+def as_given(found: Tensor, images: Tensor, epsilon: float) -> Tensor:
+    """Points found in the model's precision in that of `images`: rounded, they may be
+    just outside the L-infinity ball, and are pulled back.
+    """
+    if found.dtype == images.dtype:
+        return found
+    return Box.around(images, epsilon).project(found.to(images))
+
+
 def _beside(amount: float | Tensor, images: Tensor, part: slice) -> float | Tensor:
     """`amount` in a form that multiplies `images`: one number, or (n, 1, 1, 1)."""
     amount = of_rows(amount, part)

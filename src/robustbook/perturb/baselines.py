@@ -17,7 +17,7 @@ from torch.nn import Module
 
 from robustbook import checks
 from robustbook.checks import ArgumentError
-from robustbook.models.network import CHUNK, compute_logits, frozen
+from robustbook.models.network import CHUNK, beside, compute_logits, frozen
 
 CONSTANTS = {"black": 0.0, "white": 1.0, "grey": 0.5}
 BLURS = {"blur 2": 2.0, "blur 5": 5.0, "blur 10": 10.0}
@@ -202,7 +202,8 @@ def neutral(
     Raises ArgumentError if `start` leaves [0, 1], a number is out of range, or the
     model gives anything but finite logits.
     """
-    images = checks.images(start, "start").clone()
+    start = checks.images(start, "start")
+    images = beside(checks.network(model), start).clone()
     target = checks.real(target, "target", at_least=0, at_most=1)
     steps = checks.whole(steps, "steps", at_least=0)
     step_size = checks.real(step_size, "step_size", above=0)
@@ -223,4 +224,4 @@ def neutral(
             optimiser.step()
             images.clamp_(0, 1)
             images[~waiting] = before[~waiting]
-    return images.detach().requires_grad_(False)
+    return images.detach().requires_grad_(False).to(start)

@@ -98,7 +98,8 @@ class Sampled(Module):
         """Log-probabilities (N, S, K)."""
         samples = weight_samples(self.posterior, self.count, self.generator)
         install(self.prefix, samples, 0)
-        values = self.prefix(images)
+        weights = next(iter(samples.weights.values()))
+        values = self.prefix(images.to(weights.dtype))
         logits = (
             self._batched(samples, values)
             if self.batched

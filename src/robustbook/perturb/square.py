@@ -9,8 +9,8 @@ from torch import Generator, Tensor
 from torch.nn import Module
 
 from robustbook import checks
-from robustbook.models.network import CHUNK, Objective, frozen
-from robustbook.perturb.ascent import rows_of
+from robustbook.models.network import CHUNK, Objective, beside, frozen
+from robustbook.perturb.ascent import as_given, rows_of
 from robustbook.perturb.gradient import margin
 
 SHRINKS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
@@ -47,7 +47,8 @@ def square_attack(
     ...     model, images, labels, epsilon=0.1, queries=500, generator=generator
     ... )
     """
-    images = checks.images(images)
+    given = checks.images(images)
+    images = beside(checks.network(model), given)
     labels = checks.labels(labels, images)
     epsilon = checks.real(epsilon, "epsilon", at_least=0)
     queries = checks.whole(queries, "queries", at_least=0)
@@ -56,22 +57,21 @@ def square_attack(
     checks.generator(generator)
     targets = labels if targets is None else rows_of(targets, images)
     parts = torch.arange(len(images), device=images.device).split(chunk)
-    with frozen(checks.network(model)), torch.no_grad():
-        return torch.cat(
-            [
-                _search(
-                    model,
-                    images[rows],
-                    targets[rows],
-                    objective,
-                    epsilon,
-                    queries,
-                    generator,
-                    first_share,
-                )
-                for rows in parts
-            ]
-        )
+    with frozen(model), torch.no_grad():
+        ends = [
+            _search(
+                model,
+                images[rows],
+                targets[rows],
+                objective,
+                epsilon,
+                queries,
+                generator,
+                first_share,
+            )
+            for rows in parts
+        ]
+    return as_given(torch.cat(ends), given, epsilon)
 
 
 def _search(
