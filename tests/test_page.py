@@ -317,7 +317,8 @@ def record():
     )
 
 
-def test_provenance_says_what_decides_the_numbers_but_not_how_long_it_took():
+def test_provenance_says_what_decides_the_numbers_but_not_how_long_it_took(monkeypatch):
+    monkeypatch.setenv("ROBUSTBOOK_RECORD", "record.json")
     text = soup(page.provenance(record())).text
     for expected in (
         "loss_metric",
@@ -332,6 +333,13 @@ def test_provenance_says_what_decides_the_numbers_but_not_how_long_it_took():
     ):
         assert expected in text
     assert "12.3" not in text
+
+
+def test_provenance_says_that_a_notebook_was_not_run_by_robustbook(monkeypatch):
+    monkeypatch.delenv("ROBUSTBOOK_RECORD", raising=False)
+    text = soup(page.provenance(record())).text
+    assert "not run by robustbook" in text
+    assert "wide" not in text
 
 
 # Exercises

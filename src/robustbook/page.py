@@ -17,6 +17,7 @@ import html
 import inspect
 import io
 import math
+import os
 import re
 import textwrap
 from collections.abc import Callable, Iterable, Mapping
@@ -532,6 +533,11 @@ def parameters(values: BaseModel) -> HTML:
 # --------------------------------------------------------------------------------------
 
 
+def by_runner() -> bool:
+    """Whether `robustbook` runs this notebook and publishes what it shows."""
+    return bool(os.environ.get("ROBUSTBOOK_RECORD"))
+
+
 def provenance(record: Any) -> HTML:
     """Where the page's numbers come from: a record's parameters, data, code hash,
     versions and device.
@@ -558,15 +564,21 @@ def provenance(record: Any) -> HTML:
         ("Device", f"{source.device}, {source.threads} threads"),
     ]
     again = study if record.run == "reference" else f"{study} -r {run}"
+    said = (
+        f"run <code>{run}</code>. The hash covers the code cells, the parameters, the "
+        "modules that compute and the data; <code>robustbook status</code> tells "
+        f"whether any of them changed since, and <code>robustbook check {again}</code> "
+        "runs the study again and compares."
+        if by_runner()
+        else "<strong>not run by <code>robustbook</code></strong>: cells may differ "
+        "from the book's, and nothing was published. The hash covers the parameters, "
+        "the modules that compute and the data; "
+        f"<code>robustbook run {study}</code> makes a page of the book."
+    )
     return _html(
         '<section class="pm-box pm-provenance" aria-label="Provenance">\n'
         '<p class="pm-box-title">Where these numbers come from</p>\n'
-        f"<p>Study <code>{study}</code>, run <code>{run}</code>. The hash covers "
-        "the code cells, the parameters, the "
-        "modules that compute and the data; <code>robustbook status</code> tells "
-        "whether any of them changed since, "
-        f"and <code>robustbook check {again}</code> runs the study again and "
-        "compares.</p>\n"
+        f"<p>Study <code>{study}</code>, {said}</p>\n"
         + _fold("Parameters", parameters)
         + _fold("Data (start of its SHA-256 digest)", data)
         + _fold("Software and machine", machine)

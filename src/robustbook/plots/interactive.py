@@ -13,7 +13,6 @@ import base64
 import copy
 import io
 import json
-import os
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -87,7 +86,7 @@ class View:
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         # A page needs the HTML; a notebook program would prefer it to the chart.
-        if os.environ.get("ROBUSTBOOK_RECORD"):
+        if page.by_runner():
             return {"text/html": self.data, "text/plain": self.alt}, {}
         lines = textwrap.wrap(re.sub(r"[*_`$]", "", self.caption), 90)
         changed = {

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from robustbook import sources
-from robustbook.run import notebook, project
+from robustbook.run import notebook
 from robustbook.run.records import Provenance, canonical, sha256
 
 
@@ -72,8 +72,8 @@ def of_this_process(
     """Provenance of a run in this kernel.
 
     The runner hands over the snapshot that it took before it started
-    (ROBUSTBOOK_SNAPSHOT), so that an edit during the run cannot pass for what was run;
-    a notebook opened by hand looks at the files as they are.
+    (ROBUSTBOOK_SNAPSHOT), so that an edit during the run cannot pass for what was run.
+    The cells of a notebook that is run by hand are not known, and not hashed.
     """
     import torch
 
@@ -81,7 +81,7 @@ def of_this_process(
     if handed:
         taken = Snapshot(**json.loads(Path(handed).read_text(encoding="utf-8")))
     else:
-        taken = snapshot(study, project.find().notebook(study))
+        taken = of_cells(study, ())
     return Provenance(
         hash=total(taken.code, parameters, taken.sources, data),
         code=taken.code,
