@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from robustbook import exercises
 from robustbook.bayes import hmc
-from robustbook.bayes.protocol import sampled_probabilities
+from robustbook.bayes.prediction import sampled_probabilities
 from robustbook.data import gtsrb
 from robustbook.data import signs as drawn_signs
 from robustbook.results import Results

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from robustbook.bayes import hmc
-from robustbook.errors import ParameterError
+from robustbook.checks import ArgumentError
 
 COVARIANCE = torch.tensor([[2.0, 0.9], [0.9, 1.0]], dtype=torch.float64)
 MEAN = torch.tensor([1.0, -2.0], dtype=torch.float64)
@@ -222,7 +222,7 @@ def test_only_a_network_that_begins_with_flatten_and_linear_is_reduced():
     network = nn.Sequential(
         nn.Conv2d(1, 2, 2), nn.ReLU(), nn.Flatten(), nn.Linear(2, 2)
     )
-    with pytest.raises(ParameterError, match="begins with Flatten and Linear"):
+    with pytest.raises(ArgumentError, match="begins with Flatten and Linear"):
         hmc.Reduced.of(
             hmc.Network(network, torch.rand(2, 1, 2, 2), torch.tensor([0, 1]))
         )
@@ -270,7 +270,7 @@ def test_counts_below_one_are_refused(wrong):
         "step_size": 0.1,
         "seed": 0,
     } | wrong
-    with pytest.raises(ParameterError, match="must be at least 1"):
+    with pytest.raises(ArgumentError, match="must be a whole number, at least 1"):
         hmc.network_posterior(small_network(), **settings)
 
 
@@ -311,7 +311,9 @@ def test_chains_start_where_they_are_told():
         target.weights(target.positions(weights)).logits(target.images),
         weights.logits(target.images),
     )
-    with pytest.raises(ParameterError, match="3 chains need as many starts, got 2"):
+    with pytest.raises(
+        ArgumentError, match="start must be 3 networks, one a chain, got 2"
+    ):
         hmc.network_posterior(
             target,
             chains=3,
@@ -330,7 +332,7 @@ def test_diagnosis_tells_mixed_chains_from_stuck_ones():
     assert hmc.diagnose(mixed).worst_r_hat < 1.02
     assert hmc.diagnose(mixed).least_ess > 400
     assert hmc.diagnose(stuck).worst_r_hat > 1.5
-    with pytest.raises(ParameterError, match="something that changes"):
+    with pytest.raises(ArgumentError, match="something that changes"):
         hmc.diagnose(torch.ones(2, 10, 1))
 
 

@@ -6,24 +6,26 @@ from __future__ import annotations
 
 from torch import nn
 
+from robustbook import checks
 from robustbook.errors import UnknownNameError
 
 DESIGNS = ("det+det", "det+stoch", "stoch+det", "stoch+stoch")
 """Extractor + classifier, each deterministic (det) or stochastic (stoch)."""
 
 
-def stochastic_layers(design: str, network: nn.Sequential) -> tuple[str, ...]:
+def stochastic_layers(design: str, network: nn.Module) -> tuple[str, ...]:
     """Names of the layers with weights that `design` makes stochastic: convolutions
     extract, linear layers classify.
 
-    Raises UnknownNameError if there is no such design.
+    Raises UnknownNameError if there is no such design, ArgumentError if `network` is no
+    network.
     """
     if design not in DESIGNS:
-        raise UnknownNameError("design", design, DESIGNS)
+        raise UnknownNameError("design", str(design), DESIGNS)
     extractor, classifier = (part == "stoch" for part in design.split("+"))
     return tuple(
-        str(index)
-        for index, layer in enumerate(network)
+        name
+        for name, layer in checks.network(network, "network").named_modules()
         if (extractor and isinstance(layer, nn.Conv2d))
         or (classifier and isinstance(layer, nn.Linear))
     )

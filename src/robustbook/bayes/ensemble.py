@@ -6,15 +6,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import Module
 
-from robustbook.bayes.protocol import Empirical
+from robustbook import checks
+from robustbook.bayes.protocol import Empirical, training_data
 from robustbook.bayes.weights import stack
 from robustbook.models.training import Recipe, train
 
 
 def train_ensemble(
-    build: Callable[[int], nn.Sequential],
+    build: Callable[[int], Module],
     images: Tensor,
     labels: Tensor,
     recipe: Recipe,
@@ -25,10 +27,14 @@ def train_ensemble(
     """Train `members` networks `build(seed)`, `build(seed + 1)`, ...; one member is the
     deterministic network.
 
-    Raises EmptyPosteriorError if `members` is less than 1.
+    Raises ArgumentError if `members` is less than 1, or for images, labels and networks
+    that it cannot take, TrainingDiverged if a loss stops being finite.
     """
-    seeds = range(seed, seed + members)
-    networks = [build(each) for each in seeds]
-    for each, network in zip(seeds, networks, strict=True):
-        train(network, images, labels, recipe, seed=each)
+    members = checks.whole(members, "members", at_least=1)
+    seed = checks.whole(seed, "seed", at_least=0)
+    networks = []
+    for each in range(seed, seed + members):
+        network = checks.network(build(each), "build(seed)")
+        data = training_data(network, images, labels)
+        networks.append(train(network, *data, recipe, seed=each))
     return Empirical(stack(networks))

@@ -9,15 +9,21 @@ network's weights, `Reduced` (only what the data can tell), and `diagnose`.
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn import Module
 
+from robustbook import checks
 from robustbook.bayes.protocol import Empirical, log_likelihood
 from robustbook.bayes.weights import WeightSamples
-from robustbook.errors import ParameterError, UserError
+from robustbook.checks import ArgumentError
+from robustbook.draws import normal, uniform
+from robustbook.errors import UserError
+from robustbook.models.input_convolution import plain
 
 R_HAT_LIMIT = 100.0
 
@@ -66,9 +72,22 @@ class Point:
 
 
 def evaluate(potential: Potential, position: Tensor) -> Point:
-    """The potential and its gradient at `position` (C, D)."""
+    """The potential and its gradient at `position` (C, D).
+
+    Raises ArgumentError if that is no floating, finite tensor, or the potential is not
+    (C,).
+    """
+    checks.tensor(position, "position", dimensions=2)
+    return _evaluate(potential, position)
+
+
+@torch.enable_grad()
+def _evaluate(potential: Potential, position: Tensor) -> Point:
     leaf = position.detach().requires_grad_()
     value = potential(leaf)
+    if value.shape != position.shape[:1]:
+        allowed = f"one number a chain, ({len(position)},)"
+        raise ArgumentError("the potential", allowed, value)
     (gradient,) = torch.autograd.grad(value.sum(), leaf)
     return Point(position, value.detach(), gradient)
 
@@ -85,10 +104,16 @@ def leapfrog(
 
     A `step_size` (D,) of its own for each coordinate amounts to masses that differ
     (Neal 2011, section 4.1).
+
+    Raises ArgumentError if `steps` is less than 1 or the momentum has another shape.
     """
+    steps = checks.whole(steps, "steps", at_least=1)
+    if momentum.shape != start.position.shape:
+        shape = tuple(start.position.shape)
+        raise ArgumentError("momentum", f"a tensor {shape}", momentum)
     point, momentum = start, momentum - step_size / 2 * start.gradient
     for step in range(steps):
-        point = evaluate(potential, point.position + step_size * momentum)
+        point = _evaluate(potential, point.position + step_size * momentum)
         momentum = (
             momentum
             - (step_size if step < steps - 1 else step_size / 2) * point.gradient
@@ -106,16 +131,12 @@ def transition(
     """One step of the chains: the next points, the probabilities of acceptance (C,),
     and the energy errors (C,).
     """
-    momentum = torch.randn(
-        start.position.shape, generator=generator, dtype=start.position.dtype
-    )
+    momentum = normal(start.position.shape, start.position, generator)
     end, last = leapfrog(potential, start, momentum, step_size, steps)
     kinetic = (last.square().sum(1) - momentum.square().sum(1)) / 2
     error = end.potential - start.potential + kinetic
     probability = torch.exp(-error).nan_to_num(0.0).clamp(max=1)
-    accepted = (
-        torch.rand(len(error), generator=generator, dtype=error.dtype) < probability
-    )
+    accepted = uniform(error.shape, error, generator) < probability
     moved = Point(
         torch.where(accepted[:, None], end.position, start.position),
         torch.where(accepted, end.potential, start.potential),
@@ -149,24 +170,30 @@ def sample(
     With `groups` (D,), numbers from 0, coordinates of one group get a step size of
     their own (`warm_up`). Transitions of warm-up can have fewer steps.
 
-    Raises ParameterError if a count is out of range, ChainDivergedError if a chain
-    diverges after warm-up.
+    Raises ArgumentError if `start` is not floating and finite or a number is out of
+    range, ChainDivergedError if a chain diverges after warm-up.
     """
-    _check(draws=draws, steps=steps, thin=thin)
+    start = checks.tensor(start, "start", dimensions=2)
+    draws, steps = (
+        checks.whole(given, name, at_least=1)
+        for given, name in ((draws, "draws"), (steps, "steps"))
+    )
+    thin = checks.whole(thin, "thin", at_least=1)
+    jitter = checks.real(jitter, "jitter", at_least=0, below=1)
     warm = warm_up(
         potential,
         start,
         warmup,
-        warmup_steps or steps,
+        steps if warmup_steps is None else warmup_steps,
         step_size,
         generator,
         target,
         groups,
     )
-    point, kept, acceptance = warm.point, [], torch.zeros(len(start), dtype=start.dtype)
+    point, kept, acceptance = warm.point, [], start.new_zeros(len(start))
     for draw in range(draws * thin):
         varied = warm.step_size * (
-            1 + jitter * (2 * float(torch.rand((), generator=generator)) - 1)
+            1 + jitter * (2 * float(uniform((), start, generator)) - 1)
         )
         point, probability, error = transition(
             potential, point, varied[:, None] * warm.scale, steps, generator
@@ -212,13 +239,19 @@ def warm_up(
     equilibrium that mean is the mean curvature (by parts: the integral of the density
     times the squared gradient is that times the second derivative), so that every group
     is stepped through in proportion to its width.
+
+    Raises ArgumentError for numbers and groups that it cannot take.
     """
-    point, scale = evaluate(potential, start), torch.ones((), dtype=start.dtype)
-    sizes = torch.full((len(start),), step_size, dtype=start.dtype)
-    adaptation, squares = (
-        DualAveraging(sizes, target),
-        torch.zeros(start.shape[1], dtype=start.dtype),
-    )
+    count = checks.whole(count, "warmup", at_least=0)
+    steps = checks.whole(steps, "warmup_steps", at_least=1)
+    step_size = checks.real(step_size, "step_size", above=0)
+    checks.generator(generator)
+    if groups is not None:
+        _check_groups(groups, start)
+    point, scale = evaluate(potential, start), start.new_ones(())
+    sizes = start.new_full((len(start),), step_size)
+    adaptation = DualAveraging(sizes, target)
+    squares = start.new_zeros(start.shape[1])
     for done in range(1, count + 1):
         point, probability, _ = transition(
             potential, point, adaptation.step_size[:, None] * scale, steps, generator
@@ -235,17 +268,17 @@ def _factors(squares: Tensor, groups: Tensor) -> Tensor:
     """One over the root mean square of the gradient of each coordinate's group, 1 in
     the mean of the logarithms.
     """
-    sums = torch.zeros(int(groups.max()) + 1, dtype=squares.dtype).index_add_(
-        0, groups, squares
-    )
+    sums = squares.new_zeros(int(groups.max()) + 1).index_add_(0, groups, squares)
     factors = (sums / groups.bincount()).clamp(min=1e-30).rsqrt()[groups]
     return factors / factors.log().mean().exp()
 
 
-def _check(**counts: int) -> None:
-    for name, count in counts.items():
-        if count < 1:
-            raise ParameterError(f"{name} must be at least 1, got {count}")
+def _check_groups(groups: Tensor, start: Tensor) -> None:
+    allowed = f"a tensor ({start.shape[1]},) of whole numbers from 0"
+    if groups.shape != start.shape[1:] or groups.dtype != torch.int64:
+        raise ArgumentError("groups", allowed, groups)
+    if int(groups.min()) < 0:
+        raise ArgumentError("groups", allowed, int(groups.min()))
 
 
 def _check_energy(error: Tensor, draw: int) -> None:
@@ -265,7 +298,7 @@ class DualAveraging:
     """
 
     def __init__(self, step_size: Tensor, target: float) -> None:
-        self.target = target
+        self.target = checks.real(target, "target", above=0, below=1)
         self.step_size = step_size
         self._centre = (10 * step_size).log()
         self._shortfall = self._log_final = torch.zeros_like(step_size)
@@ -300,14 +333,32 @@ class Network:
 
     All data enter every evaluation, and weights have independent N(0, prior_sd^2)
     priors. Positions are in units of the prior's standard deviation. `temperature`
-    divides the whole log density (1 is the Bayesian posterior).
+    divides the whole log density (1 is the Bayesian posterior). Images may leave
+    [0, 1].
+
+    Raises ArgumentError for images, labels, networks and numbers that it cannot take.
     """
 
-    architecture: nn.Sequential
+    architecture: Module
     images: Tensor
     labels: Tensor
     prior_sd: float = 1.0
     temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        checks.tensor(self.images, "images", dimensions=4)
+        checks.network(self.architecture, "architecture")
+        checks.real(self.prior_sd, "prior_sd", above=0)
+        checks.real(self.temperature, "temperature", above=0)
+        logits = self.weights(self._means()[None]).logits(self.images[:1])
+        checks.labels(self.labels, self.images, max(logits.shape[-1], 2))
+
+    def _means(self) -> Tensor:
+        """The architecture's own weights as a position (D,)."""
+        parts = [each.detach().flatten() for each in self.architecture.parameters()]
+        if not parts:
+            raise ArgumentError("architecture", "a network with weights", "none")
+        return torch.cat(parts) / self.prior_sd
 
     @property
     def dimension(self) -> int:
@@ -317,12 +368,21 @@ class Network:
     def weights(self, positions: Tensor) -> WeightSamples:
         """The networks at positions (C, D)."""
         parts = dict(self.architecture.named_parameters())
+        if positions.dim() != 2 or positions.shape[1] != self.dimension:
+            allowed = f"a tensor (C, {self.dimension})"
+            raise ArgumentError("positions", allowed, positions)
         split = positions.split([part.numel() for part in parts.values()], dim=1)
         shaped = {
             name: (self.prior_sd * values).unflatten(1, part.shape)
             for (name, part), values in zip(parts.items(), split, strict=True)
         }
         return WeightSamples(self.architecture, shaped)
+
+    def prior(self, count: int, seed: int) -> tuple[Generator, Tensor]:
+        """A generator of the seed, and what it draws first: positions (count, D)."""
+        generator = Generator().manual_seed(checks.whole(seed, "seed", at_least=0))
+        like = self._means()
+        return generator, normal((count, len(like)), like, generator)
 
     def positions(self, samples: WeightSamples) -> Tensor:
         """The positions (C, D) of given networks: what `weights` undoes."""
@@ -337,7 +397,8 @@ class Network:
         """Minus the log joint density of data and weights (C,), without the prior's
         constant.
         """
-        fit = log_likelihood(self.weights(positions).logits(self.images), self.labels)
+        logits = self.weights(positions).unchecked_logits(self.images)
+        fit = log_likelihood(logits, self.labels)
         return (positions.square().sum(1) / 2 - fit) / self.temperature
 
     @property
@@ -379,18 +440,20 @@ class Reduced:
 
     @classmethod
     def of(cls, whole: Network) -> Reduced:
-        """Turn the inputs to the singular vectors of the images. Raises ParameterError
+        """Turn the inputs to the singular vectors of the images. Raises ArgumentError
         if the first layers are others.
         """
-        layers = list(whole.architecture)
+        layers = list(whole.architecture.children())
         if not (
-            len(layers) > 2
-            and isinstance(layers[0], nn.Flatten)
+            plain(whole.architecture, nn.Sequential)
+            and len(layers) > 2
+            and plain(layers[0], nn.Flatten)
             and isinstance(layers[1], nn.Linear)
+            and plain(layers[1], nn.Linear)
         ):
-            raise ParameterError(
-                "only a network that begins with Flatten and Linear can be reduced"
-            )
+            allowed = "a Sequential that begins with Flatten and Linear"
+            found = ", ".join(type(layer).__name__ for layer in layers[:2])
+            raise ArgumentError("whole.architecture", allowed, found)
         flat = whole.images.flatten(1)
         _, sizes, rows = torch.linalg.svd(flat.double(), full_matrices=False)
         basis = rows[sizes > 1e-6 * sizes[0]].T.to(flat.dtype).contiguous()
@@ -398,7 +461,10 @@ class Reduced:
             first = nn.Linear(
                 basis.shape[1], layers[1].out_features, bias=layers[1].bias is not None
             )
-        inner = nn.Sequential(layers[0], first, *layers[2:])
+        names = [name for name, _ in whole.architecture.named_children()]
+        inner = nn.Sequential(
+            OrderedDict(zip(names, [layers[0], first, *layers[2:]], strict=True))
+        )
         coordinates = (flat @ basis)[:, None, None]
         return cls(
             whole,
@@ -412,15 +478,13 @@ class Reduced:
         """Networks of all inputs from samples of `inner`, with exact draws across the
         span of the images.
         """
-        inner = samples.weights["1.weight"]
-        noise = torch.randn(
-            (*inner.shape[:2], len(self.basis)), generator=generator, dtype=inner.dtype
-        )
+        first = [name for name, _ in samples.architecture.named_children()][1]
+        name = f"{first}.weight"
+        inner = samples.weights[name]
+        noise = normal((*inner.shape[:2], len(self.basis)), inner, generator)
         noise = noise.mul_(self.whole.prior_sd * math.sqrt(self.whole.temperature))
         noise += (inner - noise @ self.basis) @ self.basis.T
-        return WeightSamples(
-            self.whole.architecture, {**samples.weights, "1.weight": noise}
-        )
+        return WeightSamples(self.whole.architecture, {**samples.weights, name: noise})
 
 
 @dataclass(frozen=True, eq=False)
@@ -433,7 +497,7 @@ class Lifted:
     samples: WeightSamples
 
     @property
-    def architecture(self) -> nn.Sequential:
+    def architecture(self) -> Module:
         """The network whose weights are distributed."""
         return self.reduced.whole.architecture
 
@@ -446,6 +510,7 @@ class Lifted:
         )
 
 
+@torch.enable_grad()
 def settled(
     target: Network, chains: int, seed: int, steps: int = 80, rate: float = 3e-3
 ) -> WeightSamples:
@@ -455,17 +520,18 @@ def settled(
     In many dimensions the posterior's mass lies about as far out as the prior's; such
     starts are there from the outset and far from each other, as a diagnosis by R-hat
     wants them.
+
+    Raises ArgumentError if a number is out of range.
     """
-    generator = torch.Generator().manual_seed(seed)
-    positions = torch.randn(chains, target.dimension, generator=generator) * math.sqrt(
-        target.temperature
-    )
+    chains = checks.whole(chains, "chains", at_least=1)
+    steps = checks.whole(steps, "steps", at_least=0)
+    rate = checks.real(rate, "rate", above=0)
+    positions = target.prior(chains, seed)[1] * math.sqrt(target.temperature)
     positions.requires_grad_()
     optimiser = torch.optim.Adam([positions], lr=rate)
     for _ in range(steps):
-        misfit = -log_likelihood(
-            target.weights(positions).logits(target.images), target.labels
-        ).sum()
+        logits = target.weights(positions).unchecked_logits(target.images)
+        misfit = -log_likelihood(logits, target.labels).sum()
         optimiser.zero_grad(set_to_none=True)
         misfit.backward()
         optimiser.step()
@@ -504,13 +570,13 @@ def network_posterior(
     `grouped` adapts a step size to each of `Network.groups`. See `sample` for the other
     arguments.
 
-    Raises ParameterError if `start` does not hold one network a chain.
+    Raises ArgumentError if `start` does not hold one network a chain, or as `sample`
+    does.
     """
-    _check(chains=chains)
+    chains = checks.whole(chains, "chains", at_least=1)
     if start is not None and len(start) != chains:
-        raise ParameterError(f"{chains} chains need as many starts, got {len(start)}")
-    generator = torch.Generator().manual_seed(seed)
-    drawn = torch.randn(chains, target.dimension, generator=generator)
+        raise ArgumentError("start", f"{chains} networks, one a chain", len(start))
+    generator, drawn = target.prior(chains, seed)
     positions = drawn if start is None else target.positions(start)
     found = sample(
         target.potential,
@@ -549,18 +615,19 @@ def diagnose(values: Tensor) -> Diagnosis:
     (Vehtari et al. 2021, by arviz).
 
     Quantities that never change are left out. R-hat is cut at 100, since it is infinite
-    where chains stand apart and no chain moves. ParameterError if none is left or there
-    are fewer than four draws.
+    where chains stand apart and no chain moves.
+
+    Raises ArgumentError if the values are not finite, none is left, or there are fewer
+    than four draws.
     """
     import arviz
     import numpy as np
 
-    moving = values.double()[:, :, values.flatten(0, 1).std(dim=0) > 1e-12]
+    values = checks.tensor(values, "values", dimensions=3).double().cpu()
+    moving = values[:, :, values.flatten(0, 1).std(dim=0) > 1e-12]
     if moving.shape[2] == 0 or moving.shape[1] < 4:
-        raise ParameterError(
-            "a diagnosis needs four draws of something that changes, got "
-            f"{tuple(values.shape)}"
-        )
+        allowed = "at least four draws of something that changes"
+        raise ArgumentError("values", allowed, values)
     data = arviz.convert_to_dataset({"value": moving.numpy()})
     with np.errstate(divide="ignore", invalid="ignore"):
         r_hat = np.nan_to_num(

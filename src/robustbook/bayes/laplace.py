@@ -14,10 +14,15 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn import Module
 
-from robustbook.bayes.protocol import check_count
-from robustbook.bayes.weights import WeightSamples
-from robustbook.errors import ParameterError
+from robustbook import checks
+from robustbook.bayes.protocol import training_data
+from robustbook.bayes.weights import Part, WeightSamples
+from robustbook.checks import ArgumentError
+from robustbook.draws import normal
+from robustbook.models.input_convolution import plain
+from robustbook.models.network import chain
 
 MARGINAL_STEPS = 30
 """Steps of Adam on the logarithm of the prior's precision."""
@@ -27,14 +32,28 @@ MARGINAL_STEPS = 30
 class LastLayerLaplace:
     """Last layer's weights and biases N(`mean` (P,), `factor` `factor`^T (P, P)); all
     other weights are points.
+
+    Raises ArgumentError if the last layer is not linear, or mean and factor are not of
+    its size.
     """
 
-    network: nn.Sequential
+    network: Module
     mean: Tensor
     factor: Tensor
 
+    def __post_init__(self) -> None:
+        names = _last_layer(self.network)
+        own = dict(self.network.named_parameters())
+        count = sum(own[name].numel() for name in names)
+        checks.tensor(self.mean, "mean", dimensions=1)
+        checks.tensor(self.factor, "factor", dimensions=2)
+        if len(self.mean) != count:
+            raise ArgumentError("mean", f"a tensor ({count},)", self.mean)
+        if self.factor.shape[0] != count:
+            raise ArgumentError("factor", f"a tensor ({count}, {count})", self.factor)
+
     @property
-    def architecture(self) -> nn.Sequential:
+    def architecture(self) -> Module:
         """The network whose weights are distributed."""
         return self.network
 
@@ -42,23 +61,36 @@ class LastLayerLaplace:
         """`count` independent joint samples; all layers but the last are shared by all
         of them.
         """
-        check_count(count)
-        last = len(self.network) - 1
-        noise = torch.randn((count, len(self.mean)), generator=generator)
+        count = checks.whole(count, "count", at_least=1)
+        shape = (count, self.factor.shape[1])
+        noise = normal(shape, self.mean, checks.generator(generator))
         drawn = self.mean + noise @ self.factor.T
         weights = {
             name: tensor.detach()[None]
             for name, tensor in self.network.named_parameters()
         }
-        weight, bias = weights[f"{last}.weight"], weights[f"{last}.bias"]
-        cut = weight[0].numel()
-        weights[f"{last}.weight"] = drawn[:, :cut].reshape(count, *weight.shape[1:])
-        weights[f"{last}.bias"] = drawn[:, cut:].reshape(count, *bias.shape[1:])
+        names = _last_layer(self.network)
+        parts = drawn.split([weights[name].numel() for name in names], dim=1)
+        for name, part in zip(names, parts, strict=True):
+            weights[name] = part.reshape(count, *weights[name].shape[1:])
         return WeightSamples(self.network, weights)
 
 
+def _last_layer(network: Module) -> list[str]:
+    """Names of the parameters of the last layer, the weight first.
+
+    Raises ArgumentError if it is not linear.
+    """
+    last = chain(checks.network(network, "network"))[-1:]
+    if not last or not plain(last[0], nn.Linear):
+        found = ", ".join(type(layer).__name__ for layer in last) or "none"
+        raise ArgumentError("the last layer of network", "nn.Linear", found)
+    return list(Part.of(network, last).names.values())
+
+
+@torch.enable_grad()
 def fit_last_layer(
-    network: nn.Sequential,
+    network: Module,
     images: Tensor,
     labels: Tensor,
     *,
@@ -72,38 +104,35 @@ def fit_last_layer(
     marginal likelihood. The full generalised Gauss-Newton matrix is used. The network
     is left as it was.
 
-    Raises ParameterError if the precision is not positive or the last layer is not
-    linear.
+    Raises ArgumentError for images, labels and numbers that it cannot take, or if the
+    last layer is not linear.
     """
     from torch.utils.data import DataLoader, TensorDataset
 
-    if prior_precision is not None and prior_precision <= 0:
-        raise ParameterError(
-            f"the prior precision must be positive, got {prior_precision}"
-        )
-    if not isinstance(network[-1], nn.Linear):
-        raise ParameterError(
-            f"the last layer must be linear, got {type(network[-1]).__name__}"
-        )
+    if prior_precision is not None:
+        prior_precision = checks.real(prior_precision, "prior_precision", above=0)
+    batch = checks.whole(batch, "batch", at_least=1)
+    _last_layer(network)
+    data = TensorDataset(*training_data(network, images, labels))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = _laplace(
-            copy.deepcopy(network).eval(),
-            DataLoader(TensorDataset(images, labels), batch_size=batch),
+            copy.deepcopy(network).eval().requires_grad_(),
+            DataLoader(data, batch_size=batch),
         )
         if prior_precision is None:
             found.optimize_prior_precision(
                 method="marglik", n_steps=MARGINAL_STEPS, lr=0.3
             )
         else:
-            found.prior_precision = torch.tensor(float(prior_precision))
+            found.prior_precision = torch.tensor(prior_precision)
     factor = found.posterior_scale.detach()
     return LastLayerLaplace(
         copy.deepcopy(network).eval(), found.mean.detach().clone(), factor.clone()
     )
 
 
-def _laplace(model: nn.Module, loader: Any) -> Any:
+def _laplace(model: Module, loader: Any) -> Any:
     """The fitted approximation of the library, which is typed as a base class that
     lacks what is used here.
     """

@@ -12,10 +12,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor, nn
+from torch.nn import Module
 
-from robustbook.bayes.protocol import check_count
+from robustbook import checks
+from robustbook.bayes.mean_field import repeated
+from robustbook.bayes.protocol import training_data
 from robustbook.bayes.weights import WeightSamples
-from robustbook.errors import ParameterError
+from robustbook.checks import ArgumentError
+from robustbook.draws import uniform
+from robustbook.models.input_convolution import plain
 from robustbook.models.training import Recipe, train
 
 
@@ -24,17 +29,18 @@ class Dropout:
     """A network whose layer `name` loses each of its inputs with probability
     `rates[name]` (a convolution: channels).
 
-    Raises ParameterError if a rate is outside [0, 1) or a layer has no weights.
+    Raises ArgumentError if a rate is outside [0, 1), or a layer is neither linear nor a
+    convolution.
     """
 
-    network: nn.Sequential
+    network: Module
     rates: Mapping[str, float]
 
     def __post_init__(self) -> None:
         _check_rates(self.network, self.rates)
 
     @property
-    def architecture(self) -> nn.Sequential:
+    def architecture(self) -> Module:
         """The network whose weights are distributed."""
         return self.network
 
@@ -42,42 +48,44 @@ class Dropout:
         """`count` independent joint samples; a kept input is scaled by 1 / (1 - rate),
         as in training.
         """
-        check_count(count)
+        count = checks.whole(count, "count", at_least=1)
+        checks.generator(generator)
         weights = {
             name: tensor.detach()[None]
             for name, tensor in self.network.named_parameters()
         }
-        for layer, rate in self.rates.items():
-            weight = weights[f"{layer}.weight"]
-            shape = (count, 1, weight.shape[2], *[1] * (weight.dim() - 3))
-            kept = torch.rand(shape, generator=generator) >= rate
-            weights[f"{layer}.weight"] = weight * (kept / (1 - rate))
-        if not self.rates:
-            weights = {
-                name: tensor.expand(count, *tensor.shape[1:])
-                for name, tensor in weights.items()
-            }
-        return WeightSamples(self.network, weights)
+        for name, rate in self.rates.items():
+            layer = self.network.get_submodule(name)
+            weight = weights[f"{name}.weight"]
+            groups = layer.groups if isinstance(layer, nn.Conv2d) else 1
+            kept = uniform((count, groups, weight.shape[2]), weight, generator) >= rate
+            # An output reads the inputs of its own group.
+            factor = (kept.to(weight) / (1 - rate)).repeat_interleave(
+                weight.shape[1] // groups if groups > 1 else 1, dim=1
+            )
+            shape = (*factor.shape, *[1] * (weight.dim() - 3))
+            weights[f"{name}.weight"] = weight * factor.view(shape)
+        return WeightSamples(
+            self.network, weights if self.rates else repeated(weights, count)
+        )
 
 
-def _check_rates(network: nn.Sequential, rates: Mapping[str, float]) -> None:
-    layers = {
-        str(index)
-        for index, layer in enumerate(network)
-        if isinstance(layer, nn.Linear | nn.Conv2d)
-    }
+def _check_rates(network: Module, rates: Mapping[str, float]) -> None:
+    own = dict(checks.network(network, "network").named_parameters())
+    layers = [
+        name
+        for name, layer in network.named_modules()
+        if plain(layer, nn.Linear, nn.Conv2d) and f"{name}.weight" in own
+    ]
     for layer, rate in rates.items():
         if layer not in layers:
-            raise ParameterError(
-                f"no layer {layer!r} with weights; there are "
-                f"{', '.join(sorted(layers))}"
-            )
-        if not 0 <= rate < 1:
-            raise ParameterError(f"a dropout rate must lie in [0, 1), got {rate}")
+            allowed = f"by layer, one of {', '.join(layers)}"
+            raise ArgumentError("rates", allowed, repr(layer))
+        checks.real(rate, f"rates of {layer}", at_least=0, below=1)
 
 
 def train_dropout(
-    network: nn.Sequential,
+    network: Module,
     images: Tensor,
     labels: Tensor,
     rates: Mapping[str, float],
@@ -88,24 +96,20 @@ def train_dropout(
     """Train a copy of `network` with dropout before the layers that `rates` names; see
     `robustbook.models.training`.
 
-    Raises ParameterError as `Dropout` does, TrainingDiverged if the loss stops being
-    finite.
+    Raises ArgumentError as `Dropout` does, and for images, labels and networks that it
+    cannot take, TrainingDiverged if the loss stops being finite.
     """
     _check_rates(network, rates)
-    layers: list[nn.Module] = []
-    for index, layer in enumerate(copy.deepcopy(network).children()):
-        if str(index) in rates:
-            rate = rates[str(index)]
-            layers.append(
-                nn.Dropout2d(rate) if isinstance(layer, nn.Conv2d) else nn.Dropout(rate)
-            )
-        layers.append(layer)
+    seed = checks.whole(seed, "seed", at_least=0)
+    data = training_data(network, images, labels)
+    trained = copy.deepcopy(network)
+    layers = {name: trained.get_submodule(name) for name in rates}
+    for name, layer in layers.items():
+        drop = nn.Dropout2d if isinstance(layer, nn.Conv2d) else nn.Dropout
+        trained.set_submodule(name, nn.Sequential(drop(rates[name]), layer))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        trained = train(nn.Sequential(*layers), images, labels, recipe, seed=seed)
-    kept = [
-        layer
-        for layer in trained.children()
-        if not isinstance(layer, nn.Dropout | nn.Dropout2d)
-    ]
-    return Dropout(nn.Sequential(*kept).eval(), dict(rates))
+        train(trained, *data, recipe, seed=seed)
+    for name, layer in layers.items():
+        trained.set_submodule(name, layer)
+    return Dropout(trained.eval(), dict(rates))

@@ -8,16 +8,22 @@ Read `MeanField` first, then `divergence` (its closed form), then `train_mean_fi
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
+from torch.nn import Module
 
-from robustbook.bayes.protocol import check_count, log_likelihood
-from robustbook.bayes.weights import WeightSamples
-from robustbook.errors import ParameterError
+from robustbook import checks
+from robustbook.bayes.protocol import log_likelihood, training_data
+from robustbook.bayes.weights import Part, WeightSamples
+from robustbook.checks import ArgumentError
+from robustbook.draws import normal
+from robustbook.models.input_convolution import plain
+from robustbook.models.network import chain, evaluating
 from robustbook.models.training import TrainingDiverged
 
 
@@ -25,39 +31,61 @@ from robustbook.models.training import TrainingDiverged
 class MeanField:
     """Independent Gaussians: `means` by parameter name, `scales` (standard deviations)
     of those that are stochastic.
+
+    Raises ArgumentError if `means` are not those of the architecture's parameters, or
+    `scales` are not of the shape of their means, negative or not finite.
     """
 
-    architecture: nn.Sequential
+    architecture: Module
     means: Mapping[str, Tensor]
     scales: Mapping[str, Tensor]
 
+    def __post_init__(self) -> None:
+        WeightSamples(self.architecture, {n: m[None] for n, m in self.means.items()})
+        for name, scale in self.scales.items():
+            if name not in self.means or scale.shape != self.means[name].shape:
+                raise ArgumentError("scales", "of the shapes of their means", name)
+            if bool((checks.tensor(scale, f"scales of {name}") < 0).any()):
+                raise ArgumentError(f"scales of {name}", "at least 0", "negative ones")
+
+    @torch.no_grad()
     def draw(self, count: int, generator: Generator) -> WeightSamples:
         """`count` independent joint samples; deterministic parameters are shared by all
         of them.
         """
-        check_count(count)
+        count = checks.whole(count, "count", at_least=1)
         weights = {name: mean[None] for name, mean in self.means.items()}
         for name, scale in self.scales.items():
-            noise = torch.randn((count, *scale.shape), generator=generator)
+            noise = normal((count, *scale.shape), scale, checks.generator(generator))
             weights[name] = noise.mul_(scale).add_(self.means[name])
-        if not self.scales:
-            weights = {
-                name: tensor.expand(count, *tensor.shape[1:])
-                for name, tensor in weights.items()
-            }
-        return WeightSamples(self.architecture, weights)
+        return WeightSamples(
+            self.architecture, weights if self.scales else repeated(weights, count)
+        )
+
+
+def repeated(weights: Mapping[str, Tensor], count: int) -> dict[str, Tensor]:
+    """Weights (1, ...) that all samples share as those of `count` samples."""
+    return {
+        name: tensor.expand(count, *tensor.shape[1:])
+        for name, tensor in weights.items()
+    }
 
 
 def divergence(mean: Tensor, scale: Tensor, prior_sd: float) -> Tensor:
     """KL divergence (nats) of independent N(mean, scale^2) from N(0, prior_sd^2),
     summed over all entries.
+
+    Raises ArgumentError if `prior_sd` is not positive or the shapes differ.
     """
+    prior_sd = checks.real(prior_sd, "prior_sd", above=0)
+    if mean.shape != scale.shape:
+        raise ArgumentError("scale", f"a tensor {tuple(mean.shape)}", scale)
     ratio = (scale / prior_sd).square()
     return ((mean / prior_sd).square() + ratio - 1 - ratio.log()).sum() / 2
 
 
 def noisy_logits(
-    architecture: nn.Sequential,
+    architecture: Module,
     means: Mapping[str, Tensor],
     scales: Mapping[str, Tensor],
     images: Tensor,
@@ -65,42 +93,83 @@ def noisy_logits(
 ) -> Tensor:
     """Logits (N, K), each image with weights of its own (Kingma et al. 2015).
 
-    The output of a layer with Gaussian weights is Gaussian, so it is drawn in place of
-    them: less noise and work.
+    The output of a linear or convolutional layer with Gaussian weights is Gaussian, so
+    it is drawn in place of them: less noise and work. Other layers with such weights
+    draw them once for all images.
     """
-    values = images
-    for index, layer in enumerate(architecture):
-        if not isinstance(layer, nn.Linear | nn.Conv2d):
-            values = layer(values)
+    checks.tensor(images, "images", dimensions=4)
+    layers = _layers(architecture)
+    with evaluating(architecture):
+        return _noisy(layers, means, scales, images, checks.generator(generator))
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A layer, whether its output is drawn in place of its weights, and what the
+    architecture calls them.
+    """
+
+    module: Module
+    gaussian: bool
+    names: Mapping[str, str]
+
+
+def _layers(architecture: Module) -> list[_Layer]:
+    return [
+        _Layer(layer, plain(layer, nn.Linear, nn.Conv2d), part.names)
+        for layer in chain(checks.network(architecture, "architecture"))
+        for part in [Part.of(architecture, [layer])]
+    ]
+
+
+def _noisy(
+    layers: Sequence[_Layer],
+    means: Mapping[str, Tensor],
+    scales: Mapping[str, Tensor],
+    values: Tensor,
+    generator: Generator,
+) -> Tensor:
+    for layer in layers:
+        own = {
+            name: means[known] for name, known in layer.names.items() if known in means
+        }
+        spread = {
+            name: scales[known]
+            for name, known in layer.names.items()
+            if known in scales
+        }
+        if not layer.gaussian:
+            drawn = {
+                name: own[name] + scale * normal(scale.shape, scale, generator)
+                for name, scale in spread.items()
+            }
+            values = torch.func.functional_call(layer.module, own | drawn, (values,))
             continue
-        mean = _affine(
-            layer, values, means[f"{index}.weight"], means.get(f"{index}.bias")
-        )
-        if f"{index}.weight" in scales:
-            bias = scales.get(f"{index}.bias")
-            spread = (
-                scales[f"{index}.weight"].square(),
-                None if bias is None else bias.square(),
-            )
-            variance = _affine(layer, values.square(), *spread).clamp(min=1e-16)
-            mean = mean + variance.sqrt() * torch.randn(mean.shape, generator=generator)
+        mean = _affine(layer.module, values, own["weight"], own.get("bias"))
+        if spread:
+            fixed = torch.zeros_like(own["weight"])
+            squares = {name: scale.square() for name, scale in spread.items()}
+            variance = _affine(
+                layer.module,
+                values.square(),
+                squares.get("weight", fixed),
+                squares.get("bias"),
+            ).clamp(min=1e-16)
+            mean = mean + variance.sqrt() * normal(mean.shape, mean, generator)
         values = mean
     return values
 
 
-def _affine(
-    layer: nn.Linear | nn.Conv2d, values: Tensor, weight: Tensor, bias: Tensor | None
-) -> Tensor:
+def _affine(layer: Any, values: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     if isinstance(layer, nn.Linear):
         return F.linear(values, weight, bias)
-    # Typed as strings in general; ours are numbers.
-    return F.conv2d(
-        values, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups
-    )
+    found: Tensor = layer._conv_forward(values, weight, bias)
+    return found
 
 
+@torch.enable_grad()
 def train_mean_field(
-    architecture: nn.Sequential,
+    architecture: Module,
     images: Tensor,
     labels: Tensor,
     *,
@@ -128,19 +197,24 @@ def train_mean_field(
     spread. Choose it so that rate x steps is several times log(prior_sd /
     initial_scale), and look at `diagnose` afterwards.
 
-    Raises ParameterError if a setting is out of range or a layer is unknown,
-    TrainingDiverged with the epoch if the loss stops being finite.
+    The architecture runs in eval mode (no dropout, batch-norm by its averages) and is
+    left as it was.
+
+    Raises ArgumentError for images, labels, networks and numbers that it cannot take or
+    an unknown layer, TrainingDiverged with the epoch if the loss stops being finite.
     """
-    if prior_sd <= 0 or initial_scale <= 0 or temperature < 0 or epochs < 1:
-        raise ParameterError(
-            "prior_sd and initial_scale must be positive, temperature not negative, "
-            "epochs at least 1"
-        )
-    scale_rate = learning_rate if scale_learning_rate is None else scale_learning_rate
-    if scale_rate <= 0:
-        raise ParameterError(
-            f"scale_learning_rate must be positive, got {scale_rate:g}"
-        )
+    images, labels = training_data(architecture, images, labels)
+    generator = torch.Generator().manual_seed(checks.whole(seed, "seed", at_least=0))
+    epochs = checks.whole(epochs, "epochs", at_least=1)
+    batch = checks.whole(batch, "batch", at_least=1)
+    prior_sd = checks.real(prior_sd, "prior_sd", above=0)
+    initial_scale = checks.real(initial_scale, "initial_scale", above=0)
+    temperature = checks.real(temperature, "temperature", at_least=0)
+    learning_rate = checks.real(learning_rate, "learning_rate", above=0)
+    scale_rate = learning_rate
+    if scale_learning_rate is not None:
+        scale_rate = checks.real(scale_learning_rate, "scale_learning_rate", above=0)
+    layers = _layers(architecture)
     means = {
         name: tensor.detach().clone().requires_grad_()
         for name, tensor in architecture.named_parameters()
@@ -150,7 +224,6 @@ def train_mean_field(
         name: torch.full_like(means[name], math.log(initial_scale)).requires_grad_()
         for name in chosen
     }
-    generator = torch.Generator().manual_seed(seed)
     total = epochs * math.ceil(len(images) / batch)
     groups = [(list(means.values()), learning_rate), (list(rho.values()), scale_rate)]
     optimiser = torch.optim.Adam(
@@ -163,11 +236,12 @@ def train_mean_field(
     for epoch in range(epochs):
         for rows in torch.randperm(len(images), generator=generator).split(batch):
             scales = {name: value.exp() for name, value in rho.items()}
-            logits = noisy_logits(architecture, means, scales, images[rows], generator)
+            with evaluating(architecture):
+                logits = _noisy(layers, means, scales, images[rows], generator)
             fit = log_likelihood(logits[None], labels[rows])[0] / len(rows)
             price = sum(
                 (divergence(means[name], scales[name], prior_sd) for name in chosen),
-                torch.zeros(()),
+                logits.new_zeros(()),
             )
             loss = temperature * price / len(images) - fit
             if not torch.isfinite(loss):
@@ -208,6 +282,7 @@ class Convergence:
     """
 
 
+@torch.enable_grad()
 def diagnose(
     posterior: MeanField,
     images: Tensor,
@@ -227,37 +302,39 @@ def diagnose(
     temperature = n. `balance` is the left side over n; it needs no optimum to compare
     with. The likelihood is averaged over `passes` draws of noise for every image.
 
-    Raises ParameterError if the temperature is not positive: without a prior the
-    deviations have no optimum.
+    Raises ArgumentError for images, labels and numbers that it cannot take; a
+    temperature of 0 is one, since without a prior the deviations have no optimum.
     """
-    if temperature <= 0 or prior_sd <= 0 or passes < 1:
-        raise ParameterError(
-            "temperature and prior_sd must be positive, passes at least 1"
-        )
+    prior_sd = checks.real(prior_sd, "prior_sd", above=0)
+    temperature = checks.real(temperature, "temperature", above=0)
+    passes = checks.whole(passes, "passes", at_least=1)
+    batch = checks.whole(batch, "batch", at_least=1)
+    generator = torch.Generator().manual_seed(checks.whole(seed, "seed", at_least=0))
+    images, labels = training_data(posterior.architecture, images, labels)
+    layers = _layers(posterior.architecture)
     rho = {
         name: scale.log().requires_grad_() for name, scale in posterior.scales.items()
     }
-    generator = torch.Generator().manual_seed(seed)
     fit = 0.0
     slope = dict.fromkeys(rho, 0.0)
     for rows in list(torch.arange(len(images)).split(batch)) * passes:
         scales = {name: value.exp() for name, value in rho.items()}
-        logits = noisy_logits(
-            posterior.architecture, posterior.means, scales, images[rows], generator
-        )
+        with evaluating(posterior.architecture):
+            logits = _noisy(layers, posterior.means, scales, images[rows], generator)
         likelihood = log_likelihood(logits[None], labels[rows])[0] / passes
         fit += float(likelihood.detach())
-        for name, part in zip(
-            rho, torch.autograd.grad(-likelihood, list(rho.values())), strict=True
-        ):
+        if not rho:
+            continue
+        slopes = torch.autograd.grad(-likelihood, list(rho.values()))
+        for name, part in zip(rho, slopes, strict=True):
             slope[name] += float(part.sum())
     price = sum(
         float(divergence(posterior.means[name], scale, prior_sd))
         for name, scale in posterior.scales.items()
     )
-    layers: dict[str, list[str]] = {}
+    groups: dict[str, list[str]] = {}
     for name in posterior.scales:
-        layers.setdefault(name.split(".")[0], []).append(name)
+        groups.setdefault(_layer_of(name), []).append(name)
     balance = {
         layer: sum(
             float((posterior.scales[name] / prior_sd).square().sum())
@@ -265,7 +342,7 @@ def diagnose(
             for name in names
         )
         / sum(posterior.scales[name].numel() for name in names)
-        for layer, names in layers.items()
+        for layer, names in groups.items()
     }
     return Convergence(
         (fit - temperature * price) / len(images),
@@ -275,27 +352,28 @@ def diagnose(
 
 
 def _uninformed(posterior: MeanField, images: Tensor, prior_sd: float) -> float | None:
-    first, layer = next(
-        (str(index), layer)
-        for index, layer in enumerate(posterior.architecture)
-        if isinstance(layer, nn.Linear | nn.Conv2d)
-    )
-    scale = posterior.scales.get(f"{first}.weight")
-    if scale is None or not isinstance(layer, nn.Linear):
+    first = next((each for each in _layers(posterior.architecture) if each.names), None)
+    if first is None or not plain(first.module, nn.Linear):
         return None
+    scale = posterior.scales.get(first.names["weight"])
     blank = (images.flatten(1) == 0).all(dim=0)
-    return float(scale[:, blank].mean() / prior_sd) if blank.any() else None
+    if scale is None or scale.shape[1] != len(blank) or not blank.any():
+        return None
+    return float(scale[:, blank].mean() / prior_sd)
+
+
+def _layer_of(name: str) -> str:
+    """The layer of a parameter: "0.2" of "0.2.weight"."""
+    return name.rpartition(".")[0]
 
 
 def _chosen(names: Collection[str], stochastic: Collection[str] | None) -> list[str]:
     """Names of the parameters whose layer is stochastic."""
-    layers = {name.split(".")[0] for name in names}
+    layers = {_layer_of(name) for name in names}
     unknown = set(stochastic or ()) - layers
     if unknown:
-        raise ParameterError(
-            f"no layer {', '.join(sorted(unknown))}; layers with weights are "
-            f"{', '.join(sorted(layers))}"
-        )
+        allowed = f"among the layers with weights {', '.join(sorted(layers))}"
+        raise ArgumentError("stochastic", allowed, ", ".join(sorted(unknown)))
     return [
-        name for name in names if stochastic is None or name.split(".")[0] in stochastic
+        name for name in names if stochastic is None or _layer_of(name) in stochastic
     ]

@@ -1,21 +1,28 @@
 """Predictions of many posterior samples on many images, as fast as a loop over the
 networks or faster.
 
-Read `sampled_probabilities` first, then `first_stochastic` and `install`, which attacks
-on a posterior use too.
+Read `sampled_probabilities` first, then `first_stochastic` (attacks on a posterior use
+it too), then the predictions averaged over samples.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from robustbook import checks
 from robustbook.bayes.protocol import probabilities
-from robustbook.bayes.weights import WeightSamples, layer_weights, multiply
+from robustbook.bayes.weights import (
+    Layer,
+    Part,
+    WeightSamples,
+    fast_layers,
+    multiply,
+)
+from robustbook.models.network import frozen
 
 IMAGES = 128
 """Images that go through a network at once: what lies between two layers then stays in
@@ -24,82 +31,81 @@ the processor's cache.
 
 
 def first_stochastic(samples: WeightSamples) -> int:
-    """Index of the first layer that differs between samples; the last layer's if none
-    does.
+    """Index among `samples.layers` of the first layer that differs between samples; the
+    last layer's if none does.
     """
-    layers = [
-        int(name.split(".")[0])
-        for name, tensor in samples.weights.items()
-        if len(tensor) > 1
-    ]
-    return min(layers, default=len(samples.architecture) - 1)
+    values, layers = samples.lookup(), samples.layers
+    for index, layer in enumerate(layers):
+        if any(len(values(tensor)) > 1 for tensor in _tensors(layer)):
+            return index
+    return len(layers) - 1
 
 
-def install(
-    network: nn.Sequential, samples: WeightSamples, row: int, offset: int = 0
-) -> None:
-    """Point the weights of `network`, the layers from `offset` on, at those of one
-    sample; nothing is copied.
-    """
-    for name, parameter in network.named_parameters():
-        index, kind = name.split(".")
-        tensor = samples.weights[f"{int(index) + offset}.{kind}"]
-        parameter.data = tensor[row if len(tensor) > 1 else 0]
+def _tensors(layer: nn.Module) -> list[Tensor]:
+    return [*layer.parameters(), *layer.buffers()]
 
 
 @torch.no_grad()
-def sampled_probabilities(samples: WeightSamples, images: Tensor) -> Tensor:
-    """Class probabilities (S, N, K) of each sample on `images` (N, C, H, W); layers
-    that all samples share run once.
+def sampled_probabilities(
+    samples: WeightSamples, images: Tensor, *, chunk: int = IMAGES
+) -> Tensor:
+    """Class probabilities (S, N, K) of each sample on `images` (N, C, H, W), which may
+    leave [0, 1]; layers that all samples share run once, `chunk` images at a time.
 
     Stochastic layers run network by network, since a batched product of as many weights
     is no faster on a CPU.
+
+    Raises ArgumentError if images or logits are not finite or of another shape.
     """
-    split = first_stochastic(samples)
-    # Slices of a network keep the names of their layers.
-    network = copy.deepcopy(samples.architecture).eval()
-    prefix, suffix = network[:split], network[split:]
-    install(prefix, samples, 0)
-    values = [prefix(part) for part in images.split(IMAGES)]
-    if not any(isinstance(layer, nn.Conv2d) for layer in suffix):
-        return probabilities(
-            _linear_logits(samples, split, torch.cat(values).flatten(1))
-        )
-    outputs = []
-    for row in range(len(samples)):
-        install(suffix, samples, row)
-        outputs.append(probabilities(torch.cat([suffix(part) for part in values])))
-    return torch.stack(outputs)
+    images = checks.tensor(images, "images", dimensions=4)
+    chunk = checks.whole(chunk, "chunk", at_least=1)
+    if not len(images):
+        raise checks.ArgumentError("images", "at least one image", images)
+    split, layers = first_stochastic(samples), samples.layers
+    later = fast_layers(samples, layers[split:])
+    suffix = Part.of(samples.architecture, layers[split:])
+    values = list(samples.points(images)[0].split(chunk))
+    with frozen(samples.architecture):
+        if split:
+            prefix = Part.of(samples.architecture, layers[:split])
+            values = [prefix.run(samples, 0, part) for part in values]
+        if later and values[0].dim() == 2 and isinstance(later[0].module, nn.Linear):
+            logits = _linear_logits(samples, later, torch.cat(values))
+        else:
+            outputs = [
+                torch.cat([suffix.run(samples, row, part) for part in values])
+                for row in range(len(samples))
+            ]
+            logits = torch.stack(outputs)
+    return probabilities(samples.checked(logits, len(images)))
 
 
-def _linear_logits(samples: WeightSamples, split: int, values: Tensor) -> Tensor:
-    """Logits (S, N, K) of the layers from `split` on, which hold no convolution, on
-    `values` (N, D).
+def _linear_logits(
+    samples: WeightSamples, layers: list[Layer], values: Tensor
+) -> Tensor:
+    """Logits (S, N, K) of linear layers and ReLUs on `values` (N, D).
 
     The values stay in the layout of oneDNN from layer to layer: its products add the
     bias on their way.
     """
-    layers = list(enumerate(samples.architecture))[split:]
-    last = layers[-1][0]
-    if split == last:
-        weight, bias = layer_weights(samples, last)
-        return multiply(values[None], weight) + (0 if bias is None else bias[:, None])
+    first, *later = layers
+    if not later:
+        assert first.weight is not None
+        logits = multiply(values[None], first.weight)
+        return logits if first.bias is None else logits + first.bias[:, None]
     ready = _layout(values)
-    start = ready(values)
-    logits = values.new_empty(
-        len(samples), len(values), samples.weights[f"{last}.weight"].shape[1]
-    )
+    start, outputs = ready(values), []
     for row in range(len(samples)):
         moving = start
-        for index, layer in layers:
-            if isinstance(layer, nn.Linear):
-                weight, bias = layer_weights(samples, index)
+        for layer in layers:
+            if layer.weight is not None:
+                weight, bias = layer.weight, layer.bias
                 own = None if bias is None else ready(bias[row % len(bias)])
                 moving = F.linear(moving, ready(weight[row % len(weight)]), own)
-            elif isinstance(layer, nn.ReLU):
-                moving = moving.relu_()  # never the start: layer `split` has weights
-        logits[row] = moving.to_dense() if moving.is_mkldnn else moving
-    return logits
+            elif isinstance(layer.module, nn.ReLU):
+                moving = moving.relu_()  # never the start: the first layer has weights
+        outputs.append(moving.to_dense() if moving.is_mkldnn else moving)
+    return torch.stack(outputs)
 
 
 def _layout(values: Tensor) -> Callable[[Tensor], Tensor]:
@@ -112,3 +118,40 @@ def _layout(values: Tensor) -> Callable[[Tensor], Tensor]:
         and values.dtype == torch.float32
     )
     return (lambda tensor: tensor.to_mkldnn()) if known else (lambda tensor: tensor)
+
+
+# Averaged over samples
+# --------------------------------------------------------------------------------------
+
+
+def predictive_mean(
+    samples: WeightSamples, images: Tensor, *, chunk: int = IMAGES
+) -> Tensor:
+    """Posterior-predictive class probabilities (N, K): the mean of those of the
+    samples. Errors as in `sampled_probabilities`.
+    """
+    return sampled_probabilities(samples, images, chunk=chunk).mean(dim=0)
+
+
+def log_predictive(
+    samples: WeightSamples, images: Tensor, labels: Tensor, *, chunk: int = IMAGES
+) -> Tensor:
+    """Log posterior-predictive probability (N,) of `labels` (N,), in nats.
+
+    Raises ArgumentError as `sampled_probabilities` does, and for labels that are not
+    (N,) whole numbers below K.
+    """
+    mean = predictive_mean(samples, images, chunk=chunk)
+    labels = checks.labels(labels, images, mean.shape[1])
+    return mean.gather(1, labels[:, None]).squeeze(1).log()
+
+
+def predictive_accuracy(
+    samples: WeightSamples, images: Tensor, labels: Tensor, *, chunk: int = IMAGES
+) -> float:
+    """Share of `images` (N, C, H, W) whose most probable class under the predictive
+    mean is their label (N,). Errors as in `log_predictive`.
+    """
+    mean = predictive_mean(samples, images, chunk=chunk)
+    labels = checks.labels(labels, images, mean.shape[1])
+    return float((mean.argmax(dim=1) == labels).float().mean())

@@ -1,38 +1,39 @@
 """What a posterior over networks is: `Posterior` draws joint weight samples;
-`Empirical` draws from a finite set.
+`Empirical` draws from a finite set, and `as_posterior` makes one of your own networks.
 
-Read `Posterior` first, then `Empirical`, then the predictions below, which need nothing
-but weight samples.
+Read `Posterior` first, then `Empirical` and `as_posterior`, then what logits of samples
+say (`bayes.prediction` has their means over many samples).
 """
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
+from torch.nn import Module
 
-from robustbook.bayes.weights import EmptyPosteriorError, WeightSamples
-
-CHUNK = 16
-"""Posterior samples that run together; the weights of this many small networks stay in
-the processor's cache.
-"""
+from robustbook import checks, draws
+from robustbook.bayes.weights import WeightSamples, single, stack
+from robustbook.checks import ArgumentError
+from robustbook.models.network import beside
 
 
 class Posterior(Protocol):
     """A distribution over the weights of one architecture."""
 
     @property
-    def architecture(self) -> nn.Sequential:
+    def architecture(self) -> Module:
         """The network whose weights are distributed."""
 
     def draw(self, count: int, generator: Generator) -> WeightSamples:
         """`count` independent joint samples of all weights; the generator alone
         determines them.
 
-        Raises EmptyPosteriorError if `count` is less than 1.
+        Raises ArgumentError if `count` is less than 1 or there is no generator.
         """
 
 
@@ -49,30 +50,57 @@ class Empirical:
     samples: WeightSamples
 
     @property
-    def architecture(self) -> nn.Sequential:
+    def architecture(self) -> Module:
         """The network whose weights are distributed."""
         return self.samples.architecture
 
     def draw(self, count: int, generator: Generator) -> WeightSamples:
         """`count` of the samples, chosen uniformly and independently."""
-        check_count(count)
+        count = checks.whole(count, "count", at_least=1)
+        like = next(iter(self.samples.weights.values()), torch.zeros(()))
         return self.samples.take(
-            torch.randint(len(self.samples), (count,), generator=generator)
+            draws.whole((count,), len(self.samples), like, generator)
         )
 
 
-def check_count(count: int) -> None:
-    """Raise EmptyPosteriorError if fewer than one sample is asked for."""
-    if count < 1:
-        raise EmptyPosteriorError(
-            f"at least one posterior sample is needed, got {count}"
-        )
+def as_posterior(
+    networks: Module | Sequence[Module],
+    states: Sequence[Mapping[str, Tensor]] | None = None,
+) -> Empirical:
+    """Your own posterior samples as a posterior: networks of one architecture, or one
+    network and the state dictionary of each sample.
+
+    >>> as_posterior([first, second])
+    >>> as_posterior(network, [torch.load(path, weights_only=True) for path in paths])
+
+    All layers run in eval mode; nothing that is handed in is changed.
+
+    Raises ArgumentError if there is no sample, the networks differ in their layers, or
+    a state does not fit the network.
+    """
+    if not isinstance(networks, Module):
+        if states is not None:
+            raise ArgumentError("states", "None beside several networks", states)
+        return Empirical(stack(networks))
+    if states is None:
+        return Empirical(stack([networks]))
+    filled = [copy.deepcopy(networks) for _ in states]
+    for network, state in zip(filled, states, strict=True):
+        try:
+            network.load_state_dict(state)
+        except (RuntimeError, TypeError) as error:
+            allowed = "state dictionaries of the network"
+            raise ArgumentError("states", allowed, str(error)) from None
+    return Empirical(stack(filled))
 
 
 def probabilities(logits: Tensor) -> Tensor:
     """Class probabilities (..., K) of logits (..., K); a single logit (..., 1) is that
     of the second of two classes.
+
+    Raises ArgumentError if the logits are not floating and finite.
     """
+    checks.tensor(logits, "logits")
     if logits.shape[-1] == 1:
         return torch.cat([torch.sigmoid(-logits), torch.sigmoid(logits)], dim=-1)
     return torch.softmax(logits, dim=-1)
@@ -81,7 +109,10 @@ def probabilities(logits: Tensor) -> Tensor:
 def decisions(logits: Tensor) -> Tensor:
     """The most probable class (...) of logits (..., K); a single logit decides by its
     sign.
+
+    Raises ArgumentError if the logits are not floating and finite.
     """
+    checks.tensor(logits, "logits")
     return (
         (logits.squeeze(-1) > 0).long()
         if logits.shape[-1] == 1
@@ -89,55 +120,29 @@ def decisions(logits: Tensor) -> Tensor:
     )
 
 
-@torch.no_grad()
-def sampled_probabilities(
-    samples: WeightSamples, images: Tensor, *, chunk: int = CHUNK
-) -> Tensor:
-    """Class probabilities (S, N, K) of each sample on `images` (N, C, H, W)."""
-    parts = torch.arange(len(samples)).split(chunk)
-    return torch.cat(
-        [probabilities(samples.take(part).logits(images)) for part in parts]
-    )
+def training_data(
+    architecture: Module, images: Tensor, labels: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Images in the precision of the architecture, and labels below its number of
+    logits (2 if it has one).
 
-
-def predictive_mean(
-    samples: WeightSamples, images: Tensor, *, chunk: int = CHUNK
-) -> Tensor:
-    """Posterior-predictive class probabilities (N, K): the mean of those of the
-    samples.
+    Raises ArgumentError if any of the three cannot be taken.
     """
-    return sampled_probabilities(samples, images, chunk=chunk).mean(dim=0)
-
-
-def log_predictive(
-    samples: WeightSamples, images: Tensor, labels: Tensor, *, chunk: int = CHUNK
-) -> Tensor:
-    """Log posterior-predictive probability (N,) of `labels` (N,), in nats."""
-    return (
-        predictive_mean(samples, images, chunk=chunk)
-        .gather(1, labels[:, None])
-        .squeeze(1)
-        .log()
-    )
-
-
-def predictive_accuracy(
-    samples: WeightSamples, images: Tensor, labels: Tensor, *, chunk: int = CHUNK
-) -> float:
-    """Share of `images` (N, C, H, W) whose most probable class under the predictive
-    mean is their label (N,).
-    """
-    return float(
-        (predictive_mean(samples, images, chunk=chunk).argmax(dim=1) == labels)
-        .float()
-        .mean()
-    )
+    images = checks.images(images)
+    logits = single(architecture).logits(images[:1])
+    labels = checks.labels(labels, images, max(logits.shape[-1], 2))
+    return beside(architecture, images), labels
 
 
 def log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
     """Log likelihood (S,) of all `labels` (N,) together under logits (S, N, K); a
-    single logit is a Bernoulli's.
+    single logit is a Bernoulli's. Logits that are not finite give NaN.
+
+    Raises ArgumentError if the logits have another shape or the labels do not fit them.
     """
+    if not isinstance(logits, Tensor) or logits.dim() != 3:
+        raise ArgumentError("logits", "a tensor (S, N, K)", logits)
+    labels = checks.labels(labels, logits[0], max(logits.shape[-1], 2))
     if logits.shape[-1] == 1:
         signs = labels.to(logits) * 2 - 1
         return torch.nn.functional.logsigmoid(signs * logits.squeeze(-1)).sum(dim=1)

@@ -10,23 +10,25 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import Module
 
+from robustbook import checks
 from robustbook.bayes.mean_field import MeanField
-from robustbook.errors import ParameterError
+from robustbook.bayes.protocol import training_data
 from robustbook.models.training import TrainingDiverged
 
 
-def weight_noise(network: nn.Sequential, share: float) -> MeanField:
+def weight_noise(network: Module, share: float) -> MeanField:
     """Noise on every weight and bias, its deviation `share` of the root mean square of
     the tensor; nothing is learned.
 
-    Raises ParameterError if `share` is negative.
+    Raises ArgumentError if `share` is negative or `network` is no network.
     """
-    if share < 0:
-        raise ParameterError(f"the share of noise must not be negative, got {share}")
+    share = checks.real(share, "share", at_least=0)
     means = {
-        name: tensor.detach().clone() for name, tensor in network.named_parameters()
+        name: tensor.detach().clone()
+        for name, tensor in checks.network(network, "network").named_parameters()
     }
     scales = {
         name: torch.full_like(mean, share * float(mean.square().mean().sqrt()))
@@ -35,8 +37,9 @@ def weight_noise(network: nn.Sequential, share: float) -> MeanField:
     return MeanField(network, means, scales if share else {})
 
 
+@torch.enable_grad()
 def train_map(
-    network: nn.Sequential,
+    network: Module,
     images: Tensor,
     labels: Tensor,
     *,
@@ -46,7 +49,7 @@ def train_map(
     learning_rate: float = 3e-3,
     batch: int = 100,
     temperature: float = 1.0,
-) -> nn.Sequential:
+) -> Module:
     """Train `network` in place to the maximum a posteriori under N(0, `prior_sd`^2)
     weights: an L2 penalty, no spread.
 
@@ -54,14 +57,16 @@ def train_map(
     variational inference, so that what is left between the two is the posterior's
     spread.
 
-    Raises ParameterError if a setting is out of range, TrainingDiverged with the epoch
-    if the loss is not finite.
+    Raises ArgumentError for images, labels, networks and numbers that it cannot take,
+    TrainingDiverged with the epoch if the loss is not finite.
     """
-    if prior_sd <= 0 or temperature < 0 or epochs < 1:
-        raise ParameterError(
-            "prior_sd must be positive, temperature not negative, epochs at least 1"
-        )
-    generator = torch.Generator().manual_seed(seed)
+    prior_sd = checks.real(prior_sd, "prior_sd", above=0)
+    temperature = checks.real(temperature, "temperature", at_least=0)
+    learning_rate = checks.real(learning_rate, "learning_rate", above=0)
+    epochs = checks.whole(epochs, "epochs", at_least=1)
+    batch = checks.whole(batch, "batch", at_least=1)
+    generator = torch.Generator().manual_seed(checks.whole(seed, "seed", at_least=0))
+    images, labels = training_data(network, images, labels)
     parameters = list(network.parameters())
     optimiser = torch.optim.Adam(parameters, lr=learning_rate)
     total = epochs * math.ceil(len(images) / batch)
@@ -71,7 +76,7 @@ def train_map(
     for epoch in range(epochs):
         for rows in torch.randperm(len(images), generator=generator).split(batch):
             penalty = sum(
-                (part.square().sum() for part in parameters), torch.zeros(())
+                (part.square().sum() for part in parameters), images.new_zeros(())
             ) / (2 * prior_sd**2)
             loss = F.cross_entropy(
                 network(images[rows]), labels[rows]

@@ -1,61 +1,84 @@
-"""Many networks of one architecture run at once: `WeightSamples`, its `forward`, and
-the gradient back to the input.
+"""Many networks of one architecture run at once: `WeightSamples`, one of the networks
+that ascents and bounds take (`models.network.Network`).
 
-Read `WeightSamples` first, then `forward` and `pull_back` (what attacks and bounds are
-made of).
+Read `WeightSamples`, `single` and `stack` first, then `Layer` (a layer of all samples
+at once, and the way back through it), then `Part` (some layers, one sample after the
+other).
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import Module
 from torch.nn.grad import conv2d_input
 
-from robustbook.errors import UserError
-
-
-class EmptyPosteriorError(UserError):
-    """A posterior without a sample, or of which no sample was asked for."""
+from robustbook import checks
+from robustbook.checks import ArgumentError
+from robustbook.models.input_convolution import plain
+from robustbook.models.network import Evaluation, Objective, chain, frozen
 
 
 @dataclass(frozen=True, eq=False)
 class WeightSamples:
-    """S joint samples of the weights of `architecture` (Linear, Conv2d, ReLU, Flatten).
+    """S joint samples of the weights of `architecture`, which always runs in eval mode.
 
     `weights` maps each parameter's name to a tensor (S, ...), or (1, ...) where all
-    samples share it. Raises EmptyPosteriorError if there is no sample, ValueError if
-    names or shapes are not those of the architecture.
+    samples share it; buffers (batch-norm's averages) may be among them. Chains of
+    Linear, Conv2d (padded with zeros), ReLU and Flatten run all samples at once, other
+    networks one sample after the other.
+
+    Raises ArgumentError if names or shapes are not those of the architecture, or their
+    numbers of samples differ or are 0.
     """
 
-    architecture: nn.Sequential
+    architecture: Module
     weights: Mapping[str, Tensor]
 
     def __post_init__(self) -> None:
-        expected = {
-            name: parameter.shape
-            for name, parameter in self.architecture.named_parameters()
-        }
+        checks.network(self.architecture, "architecture")
         found = {name: tensor.shape[1:] for name, tensor in self.weights.items()}
+        expected = {
+            name: tensor.shape
+            for name, tensor in _tensors(self.architecture)
+            if name in found or isinstance(tensor, nn.Parameter)
+        }
         if found != expected:
-            raise ValueError(
-                f"weights {dict(found)} do not fit the architecture {expected}"
+            wrong = set(found.items()) ^ set(expected.items())
+            names = ", ".join(sorted({name for name, _ in wrong}))
+            raise ArgumentError(
+                "weights", "those of the architecture", f"other {names}"
             )
         sizes = {len(tensor) for tensor in self.weights.values()}
-        if 0 in sizes:
-            raise EmptyPosteriorError("a posterior needs at least one sample, got none")
-        if len(sizes - {1}) > 1:
-            raise ValueError(
-                "all weights need the same number of samples or one, got "
-                f"{sorted(sizes)}"
-            )
+        if 0 in sizes or len(sizes - {1}) > 1:
+            allowed = "of one number of samples, at least 1 (or shared)"
+            raise ArgumentError("weights", allowed, sorted(sizes))
 
     def __len__(self) -> int:
-        return max(len(tensor) for tensor in self.weights.values())
+        return max((len(tensor) for tensor in self.weights.values()), default=1)
+
+    @property
+    def layers(self) -> list[Module]:
+        """The layers in order, see `models.network.chain`."""
+        return chain(self.architecture)
+
+    def lookup(self) -> Callable[[Tensor], Tensor]:
+        """What gives the values (S or 1, ...) in all samples of a parameter or buffer
+        of the architecture.
+        """
+        names = {id(tensor): name for name, tensor in _tensors(self.architecture)}
+
+        def values(given: Tensor) -> Tensor:
+            found = self.weights.get(names.get(id(given), ""))
+            return given.detach()[None] if found is None else found
+
+        return values
 
     def take(self, chosen: Tensor | slice) -> WeightSamples:
         """The samples that an index tensor or a slice names; what all samples share is
@@ -73,90 +96,240 @@ class WeightSamples:
         }
         return WeightSamples(self.architecture, picked)
 
-    def network(self, index: int) -> nn.Sequential:
+    def network(self, index: int) -> Module:
         """The network of one sample, a module of its own."""
+        index = checks.whole(index, "index", at_least=-len(self), at_most=len(self) - 1)
         model = copy.deepcopy(self.architecture)
         model.load_state_dict(
             {
-                name: tensor[index if len(tensor) > 1 else 0]
+                name: tensor[_own(tensor, index)]
                 for name, tensor in self.weights.items()
-            }
+            },
+            strict=False,
         )
         return model.eval()
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits (S, N, K) of `images` (N, C, H, W), or of other images for each sample
-        (S, N, C, H, W).
+        (S, N, C, H, W); K may be 1. They may leave [0, 1].
+
+        Raises ArgumentError if images or logits are not finite or of another shape.
         """
-        return forward(self, images).logits
+        checks.tensor(images, "images")
+        return self.checked(self.unchecked_logits(images), images.shape[-4])
+
+    def unchecked_logits(self, images: Tensor) -> Tensor:
+        """As `logits`, but with NaN and infinity let through: chains of HMC may meet
+        them.
+        """
+        points = self.points(images)
+        layers = fast_layers(self, self.layers)
+        if layers is None:
+            return self._one_by_one(points)
+        return forward(layers, points)[-1].expand(len(self), -1, -1)
+
+    def evaluate(
+        self, points: Tensor, targets: Any, objective: Objective
+    ) -> Evaluation:
+        """The objective at `points` (1 or S, n, C, H, W), and its gradient there (S, n,
+        C, H, W): a forward and a backward pass of each sample.
+        """
+        points, count = self.points(points), points.shape[-4]
+        layers = fast_layers(self, self.layers)
+        with torch.enable_grad():
+            if layers is None:
+                leaf = points.detach().expand(len(self), *points.shape[1:])
+                leaf = leaf.clone().requires_grad_()
+                logits = self.checked(self._one_by_one(leaf), count)
+            else:
+                with torch.no_grad():
+                    steps = forward(layers, points)
+                leaf = logits = steps[-1].expand(len(self), -1, -1).requires_grad_()
+                self.checked(logits, count)
+            values = objective(logits, targets)
+            (gradient,) = torch.autograd.grad(values.sum(), leaf)
+        if layers is not None:
+            with torch.no_grad():
+                gradient = pull_back(layers, steps, gradient)
+        return Evaluation(gradient, logits.detach(), values.detach())
+
+    def points(self, images: Tensor) -> Tensor:
+        """Images (1 or S, N, C, H, W) in the precision of the weights."""
+        points = images[None] if images.dim() == 4 else images
+        if points.dim() != 5 or len(points) not in (1, len(self)):
+            allowed = f"a tensor (N, C, H, W) or ({len(self)}, N, C, H, W)"
+            raise ArgumentError("images", allowed, images)
+        for tensor in self.weights.values():
+            if tensor.device != images.device:
+                allowed = f"on the samples' device {tensor.device}"
+                raise ArgumentError("images", allowed, images.device)
+            if tensor.is_floating_point():
+                return points.to(tensor.dtype)
+        return points
+
+    def _one_by_one(self, points: Tensor) -> Tensor:
+        part = Part.of(self.architecture, [self.architecture])
+        with frozen(self.architecture):
+            found = [
+                part.run(self, row, points[_own(points, row)])
+                for row in range(len(self))
+            ]
+        for each in found:
+            if not isinstance(each, Tensor):
+                name = "the output of the architecture"
+                raise ArgumentError(name, "a tensor", type(each).__name__)
+        return torch.stack(found)
+
+    def checked(self, logits: Tensor, count: int) -> Tensor:
+        """Logits (S, N, K) of `count` images; ArgumentError if they are not finite or
+        of another shape.
+        """
+        name = "the output of the architecture"
+        if logits.dim() != 3 or logits.shape[1] != count:
+            raise ArgumentError(name, f"logits ({count}, K)", logits[0])
+        checks.tensor(logits, name)
+        return logits
 
 
-def stack(networks: list[nn.Sequential]) -> WeightSamples:
-    """Networks of one architecture as weight samples.
+def single(network: Module) -> WeightSamples:
+    """A network as its only sample; nothing is copied."""
+    parameters = checks.network(network).named_parameters()
+    return WeightSamples(
+        network, {name: each.detach()[None] for name, each in parameters}
+    )
 
-    Raises EmptyPosteriorError if there are none.
+
+def stack(networks: Sequence[Module]) -> WeightSamples:
+    """Networks of one architecture as weight samples; buffers are sampled too where
+    they differ.
+
+    Raises ArgumentError if there are none or their layers differ.
     """
+    networks = list(networks)
     if not networks:
-        raise EmptyPosteriorError("a posterior needs at least one sample, got none")
-    states = [dict(network.named_parameters()) for network in networks]
+        raise ArgumentError("networks", "at least one network", "none")
+    for network in networks:
+        checks.network(network, "networks")
+        if repr(network) != repr(networks[0]) or _shapes(network) != _shapes(
+            networks[0]
+        ):
+            raise ArgumentError("networks", "of one architecture", repr(network))
+    states = [dict(_tensors(network)) for network in networks]
     weights = {
         name: torch.stack([state[name].detach() for state in states])
-        for name in states[0]
+        for name, first in states[0].items()
+        if isinstance(first, nn.Parameter)
+        or any(not torch.equal(state[name], first) for state in states)
     }
     return WeightSamples(networks[0], weights)
 
 
-@dataclass(frozen=True)
-class Trace:
-    """Logits (S, N, K), and what `pull_back` needs: the shape of every layer's input,
-    and where each ReLU is open.
+def _tensors(network: Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and buffers by name, what is shared only once."""
+    yield from network.named_parameters()
+    yield from network.named_buffers()
+
+
+def _shapes(network: Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in _tensors(network)}
+
+
+def _own(tensor: Tensor, index: int) -> int:
+    return index if len(tensor) > 1 else 0
+
+
+# All samples at once
+# --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """A Linear, Conv2d, ReLU or Flatten layer of all samples; `weight` and `bias` are
+    (S or 1, ...), None where there is none.
     """
 
-    logits: Tensor
-    shapes: list[torch.Size] = field(default_factory=list)
-    open: dict[int, Tensor] = field(default_factory=dict)
+    module: Module
+    weight: Tensor | None = None
+    bias: Tensor | None = None
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Output (S or 1, N, ...) for `values` (S or 1, N, ...)."""
+        if self.weight is None:
+            return values.relu() if self._rectifies() else values.flatten(2)
+        if isinstance(self.module, nn.Conv2d):
+            return convolve(self.module, values, self.weight, self.bias)
+        shape = values.shape[1:-1]
+        found = multiply(values.flatten(1, -2), self.weight)
+        found = found if self.bias is None else found + self.bias[:, None]
+        return found.unflatten(1, shape)
+
+    def back(self, gradient: Tensor, values: Tensor) -> Tensor:
+        """Gradient with respect to `values`, which went in, from that with respect to
+        what came out.
+        """
+        if self.weight is None:
+            if self._rectifies():
+                return gradient * (values > 0)
+            return gradient.unflatten(2, values.shape[2:])
+        if isinstance(self.module, nn.Conv2d):
+            return unconvolve(self.module, gradient, values.shape[2:], self.weight)
+        flat = gradient.flatten(1, -2)
+        shared = len(self.weight) == 1
+        found = flat @ self.weight[0] if shared else torch.bmm(flat, self.weight)
+        return found.unflatten(1, values.shape[1:-1])
+
+    def _rectifies(self) -> bool:
+        return isinstance(self.module, nn.ReLU)
 
 
-def forward(samples: WeightSamples, points: Tensor) -> Trace:
-    """Run all samples on `points`: (N, C, H, W) for all of them, or (S, N, C, H, W)
-    with images of their own.
+def fast_layers(samples: WeightSamples, layers: Iterable[Module]) -> list[Layer] | None:
+    """Some layers of the samples as `Layer`s, or None if one is not exactly of a type
+    that they know.
     """
-    values = points[None] if points.dim() == 4 else points
-    trace = Trace(values)
-    for index, layer in enumerate(samples.architecture):
-        trace.shapes.append(values.shape)
-        if isinstance(layer, nn.ReLU):
-            trace.open[index] = values > 0
-            values = values.relu()
-        else:
-            values = apply_layer(samples, index, layer, values)
-    return Trace(values.expand(len(samples), -1, -1), trace.shapes, trace.open)
+    values, found = samples.lookup(), []
+    for layer in layers:
+        if not is_fast(layer):
+            return None
+        weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
+        found.append(
+            Layer(
+                layer,
+                None if weight is None else values(weight),
+                None if bias is None else values(bias),
+            )
+        )
+    return found
 
 
-def apply_layer(
-    samples: WeightSamples, index: int, layer: nn.Module, values: Tensor
-) -> Tensor:
-    """Output (S, N, ...) of layer `index`, which is Flatten, Linear or Conv2d, on
-    `values` (S or 1, N, ...).
-
-    Raises TypeError if it is another layer.
-    """
+def is_fast(layer: Module) -> bool:
+    """Whether a `Layer` computes what this layer does."""
     if isinstance(layer, nn.Flatten):
-        return values.flatten(2)
-    weight, bias = layer_weights(samples, index)
-    if isinstance(layer, nn.Linear):
-        return multiply(values, weight) + (0 if bias is None else bias[:, None])
+        return plain(layer, nn.Flatten) and (layer.start_dim, layer.end_dim) == (1, -1)
     if isinstance(layer, nn.Conv2d):
-        return convolve(layer, values, weight, bias)
-    raise TypeError(
-        "only Linear, Conv2d, ReLU and Flatten are known here, got "
-        f"{type(layer).__name__}"
-    )
+        zeros = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+        return plain(layer, nn.Conv2d) and zeros
+    return plain(layer, nn.Linear, nn.ReLU)
 
 
-def layer_weights(samples: WeightSamples, index: int) -> tuple[Tensor, Tensor | None]:
-    """Weight (S or 1, ...) and bias (S or 1, ...) of layer `index`."""
-    return samples.weights[f"{index}.weight"], samples.weights.get(f"{index}.bias")
+def forward(layers: Iterable[Layer], points: Tensor) -> list[Tensor]:
+    """What goes into every layer and what the last one gives, from `points` (1 or S, N,
+    C, H, W).
+    """
+    steps = [points]
+    for layer in layers:
+        steps.append(layer(steps[-1]))
+    return steps
+
+
+def pull_back(
+    layers: Sequence[Layer], steps: Sequence[Tensor], gradient: Tensor
+) -> Tensor:
+    """Gradient with respect to the points (S, N, C, H, W), from that with respect to
+    the logits (S, N, K) and what `forward` gave.
+    """
+    for layer, values in zip(reversed(layers), reversed(steps[:-1]), strict=True):
+        gradient = layer.back(gradient, values)
+    return gradient
 
 
 def multiply(values: Tensor, weight: Tensor) -> Tensor:
@@ -195,48 +368,6 @@ def convolve(
     return torch.stack(outputs)
 
 
-def _own(tensor: Tensor, index: int) -> int:
-    return index if len(tensor) > 1 else 0
-
-
-def pull_back(samples: WeightSamples, trace: Trace, gradient: Tensor) -> Tensor:
-    """Gradient with respect to the points (S, N, C, H, W), from that with respect to
-    the logits (S, N, K).
-    """
-    for index in range(len(samples.architecture) - 1, -1, -1):
-        layer = samples.architecture[index]
-        if isinstance(layer, nn.ReLU):
-            gradient = gradient * trace.open[index]
-        else:
-            gradient = transpose_layer(
-                samples, index, layer, gradient, trace.shapes[index]
-            )
-    return gradient
-
-
-def transpose_layer(
-    samples: WeightSamples,
-    index: int,
-    layer: nn.Module,
-    gradient: Tensor,
-    shape: torch.Size,
-) -> Tensor:
-    """The linear part of layer `index` transposed and applied to `gradient` (S, N,
-    ...); `shape` is its input's.
-    """
-    if isinstance(layer, nn.Flatten):
-        return gradient.unflatten(2, shape[2:])
-    weight, _ = layer_weights(samples, index)
-    if isinstance(layer, nn.Linear):
-        return gradient @ weight[0] if len(weight) == 1 else torch.bmm(gradient, weight)
-    if isinstance(layer, nn.Conv2d):
-        return unconvolve(layer, gradient, shape[2:], weight)
-    raise TypeError(
-        "only Linear, Conv2d, ReLU and Flatten are known here, got "
-        f"{type(layer).__name__}"
-    )
-
-
 def unconvolve(
     layer: nn.Conv2d, gradient: Tensor, shape: torch.Size, weight: Tensor
 ) -> Tensor:
@@ -256,3 +387,38 @@ def unconvolve(
         for index in range(max(len(gradient), len(weight)))
     ]
     return torch.stack(outputs)
+
+
+# One sample after the other
+# --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Some layers of an architecture as a `module`; `names` says what its parameters
+    and buffers are called in the architecture.
+    """
+
+    module: Module
+    names: Mapping[str, str]
+
+    @classmethod
+    def of(cls, architecture: Module, layers: Sequence[Module]) -> Part:
+        """The part of `architecture` that these of its layers make up, in order."""
+        module = layers[0] if len(layers) == 1 else nn.Sequential(*layers)
+        known = {id(tensor): name for name, tensor in _tensors(architecture)}
+        return cls(
+            module, {name: known[id(tensor)] for name, tensor in _tensors(module)}
+        )
+
+    def run(self, samples: WeightSamples, row: int, values: Tensor) -> Tensor:
+        """Output (N, ...) of one sample for `values` (N, ...), by any layers: only
+        their weights are exchanged, for the length of the call.
+        """
+        state = {
+            name: tensor[_own(tensor, row)]
+            for name, known in self.names.items()
+            if (tensor := samples.weights.get(known)) is not None
+        }
+        found: Tensor = torch.func.functional_call(self.module, state, (values,))
+        return found

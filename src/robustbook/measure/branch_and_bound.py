@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from robustbook import checks
-from robustbook.bayes.weights import WeightSamples, layer_weights
+from robustbook.bayes.weights import Layer, WeightSamples, fast_layers
 from robustbook.checks import ArgumentError
 from robustbook.measure.verification import Answer, Reach, Region, answer
-from robustbook.models.input_convolution import plain
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,10 +46,10 @@ def exact(
 
     Raises ArgumentError if the network is another one or `tolerance` is not positive.
     """
-    _check_shallow(samples.architecture)
+    first, last = _two_layers(samples)
     tolerance = checks.real(tolerance, "tolerance", above=0)
     limit = checks.whole(limit, "limit", at_least=1)
-    function = _on_free_pixels(samples, region)
+    function = _on_free_pixels(first, last, region)
     top = maximum(function, tolerance, limit)
     bottom = maximum(function.negative(), tolerance, limit)
     shape = (len(samples), len(region.images))
@@ -63,19 +62,21 @@ def exact(
     return Exact(inner, outer, top.boxes + bottom.boxes)
 
 
-def _check_shallow(architecture: nn.Sequential) -> None:
-    chain = [nn.Flatten, nn.Linear, nn.ReLU, nn.Linear]
-    found = list(architecture)
-    if (
-        [type(layer) for layer in found] != chain
-        or not all(plain(layer, *chain) for layer in found)
-        or found[-1].out_features not in (1, 2)
-    ):
-        raise ArgumentError(
-            "samples",
-            "of Flatten, Linear, ReLU, Linear with one or two logits for exact search",
-            ", ".join(type(layer).__name__ for layer in found),
+def _two_layers(samples: WeightSamples) -> tuple[Layer, Layer]:
+    """The linear layers of a network that can be searched, of all samples."""
+    kinds, found = [nn.Flatten, nn.Linear, nn.ReLU, nn.Linear], samples.layers
+    layers = fast_layers(samples, found)
+    if layers is None or [type(layer) for layer in found] != kinds:
+        names = ", ".join(type(layer).__name__ for layer in found)
+        names += (
+            "" if layers else ", some with settings, hooks or a forward of their own"
         )
+    elif found[-1].out_features in (1, 2):
+        return layers[1], layers[3]
+    else:
+        names = f"{found[-1].out_features} logits"
+    allowed = "of Flatten, Linear, ReLU, Linear with one or two logits for exact search"
+    raise ArgumentError("samples", allowed, names)
 
 
 def _reach_between(at: Answer, least: Tensor, most: Tensor, single: bool) -> Reach:
@@ -124,12 +125,12 @@ class Shallow:
         )
 
 
-def _on_free_pixels(samples: WeightSamples, region: Region) -> Shallow:
+def _on_free_pixels(first: Layer, last: Layer, region: Region) -> Shallow:
     """The logit difference of each sample on each box, as a function of the pixels that
     are free there.
     """
-    weight, bias = (each.double() for each in _affine(samples, 1))
-    outer, offset = (each.double() for each in _affine(samples, 3))
+    weight, bias = _affine(first)
+    outer, offset = _affine(last)
     if outer.shape[1] == 2:
         outer, offset = outer.diff(dim=1), offset.diff(dim=1)
     middle, radius = (
@@ -137,7 +138,7 @@ def _on_free_pixels(samples: WeightSamples, region: Region) -> Shallow:
         ((region.high - region.low) / 2).flatten(1),
     )
     free = radius.amax(0) > 0
-    count, images = len(samples), len(middle)
+    count, images = max(len(weight), len(outer), len(bias), len(offset)), len(middle)
     at_middle = torch.einsum("shi,ni->snh", weight, middle.double()) + bias[:, None]
     inner = weight[:, None, :, free] * radius[:, free].double()[None, :, None]
     whole = Shallow(
@@ -150,9 +151,11 @@ def _on_free_pixels(samples: WeightSamples, region: Region) -> Shallow:
     return _without_stable(whole)
 
 
-def _affine(samples: WeightSamples, index: int) -> tuple[Tensor, Tensor]:
-    weight, bias = layer_weights(samples, index)
-    return weight, weight.new_zeros(weight.shape[:2]) if bias is None else bias
+def _affine(layer: Layer) -> tuple[Tensor, Tensor]:
+    assert layer.weight is not None
+    weight = layer.weight.double()
+    zero = weight.new_zeros(1, weight.shape[1])
+    return weight, zero if layer.bias is None else layer.bias.double()
 
 
 def _without_stable(function: Shallow) -> Shallow:

@@ -14,7 +14,7 @@ the difference is of no account.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,11 +23,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn import Module
 
-from robustbook.bayes.weights import WeightSamples, convolve, multiply, unconvolve
+from robustbook.bayes.weights import (
+    WeightSamples,
+    convolve,
+    multiply,
+    single,
+    unconvolve,
+)
 from robustbook.checks import ArgumentError
 from robustbook.models.architectures import Scale
 from robustbook.models.input_convolution import plain
-from robustbook.models.network import chain
 
 ROWS = 1024
 """Linear forms that are pulled backward at once, those of all samples counted."""
@@ -139,19 +144,16 @@ def layers(network: Module | WeightSamples) -> tuple[list[Layer], torch.dtype]:
     Raises ArgumentError that names the layer if one is none of `KNOWN`, or has hooks or
     a `forward` of its own.
     """
-    weights: Mapping[str, Tensor] = {}
-    if isinstance(network, WeightSamples):
-        weights, network = network.weights, network.architecture
-    names = {id(each): name for name, each in network.named_parameters()}
-    types = [each.dtype for each in network.parameters()] or [torch.float32]
+    samples = network if isinstance(network, WeightSamples) else single(network)
+    types = [each.dtype for each in samples.weights.values()] or [torch.float32]
     work = torch.promote_types(types[0], torch.float32)
+    values = samples.lookup()
 
     def take(given: Tensor) -> Tensor:
-        name = names.get(id(given), "")
-        return weights.get(name, given.detach()[None]).to(work)
+        return values(given).to(work)
 
     eps = torch.finfo(types[0]).eps
-    parts = [_layers(layer, take, eps) for layer in chain(network)]
+    parts = [_layers(layer, take, eps) for layer in samples.layers]
     return [layer for part in parts for layer in part], work
 
 

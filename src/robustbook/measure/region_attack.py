@@ -1,20 +1,23 @@
 """Lower bounds of the reach in a box: points that gradient ascent finds, for many
 posterior samples at once.
 
-Read `attack` first, then `fgsm` and `pgd`, which call it.
+Read `attack` first (the ascent of `perturb.ascent`, from whose points `_Search` keeps
+the farthest), then `fgsm` and `pgd`, which call it.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Generator, Tensor
 
+from robustbook import checks
 from robustbook.bayes.protocol import probabilities
-from robustbook.bayes.weights import WeightSamples, forward, pull_back
-from robustbook.errors import ParameterError
+from robustbook.bayes.weights import WeightSamples
+from robustbook.draws import uniform
 from robustbook.measure.verification import Answer, Reach, Region, answer, by_chunks
+from robustbook.perturb.ascent import Box, SignStep, walk
 
 Objective = Literal["cross-entropy", "margin", "distance"]
 
@@ -43,6 +46,30 @@ def _margin_slope(logits: Tensor, classes: Tensor) -> Tensor:
     return slope.scatter_(-1, rival, 1.0).scatter_(-1, own, -1.0)
 
 
+class _Search:
+    """Objective and observer of an ascent: `at` is the answer at the images (that at
+    the first points unless given), `reach` how far the points so far are from it.
+    """
+
+    def __init__(self, objective: Objective, at: Answer | None) -> None:
+        self.name, self.at = objective, at
+        self.reach: Reach | None = None
+
+    def objective(self, logits: Tensor, _targets: None) -> Tensor:
+        """What has the objective's gradient at these logits (S, n, K); (S, n)."""
+        current = logits.detach()
+        self.at = answer(current) if self.at is None else self.at
+        return (logits * _slope(self.name, current, self.at)).sum(-1)
+
+    def observe(
+        self, rows: Tensor, points: Tensor, logits: Tensor, values: Tensor
+    ) -> None:
+        """Keep the farthest reach."""
+        assert self.at is not None
+        found = self.at.reach(logits)
+        self.reach = found if self.reach is None else self.reach.farther(found)
+
+
 @torch.no_grad()
 def attack(
     samples: WeightSamples,
@@ -63,42 +90,44 @@ def attack(
     image cost `steps` + 1 forward and `steps` backward passes, and one more forward
     from a random start.
 
-    Raises ParameterError if `steps` or `step_size` is negative.
+    Raises ArgumentError for an unknown objective, numbers out of range, or logits that
+    are not finite.
     """
-    if steps < 0 or step_size < 0:
-        raise ParameterError(
-            f"steps and step_size must not be negative, got {steps} and {step_size}"
-        )
+    steps = checks.whole(steps, "steps", at_least=0)
+    step_size = checks.real(step_size, "step_size", at_least=0)
+    checks.one_of(objective, "objective", get_args(Objective))
 
     def one(part: WeightSamples) -> Reach:
-        points = _start_points(region, len(part), generator)
-        trace = forward(part, points)
-        at = answer(trace.logits if generator is None else part.logits(region.images))
-        reach = at.reach(trace.logits)
-        for _ in range(steps):
-            gradient = pull_back(part, trace, _slope(objective, trace.logits, at))
-            moved = gradient.sign_().mul_(step_size).add_(points)
-            points = torch.clamp(moved, region.low, region.high, out=moved)
-            trace = forward(part, points)
-            reach = reach.farther(at.reach(trace.logits))
-        return reach
+        points, at = region.images[None], None
+        if generator is not None:
+            points = _random_points(region, len(part), generator)
+            at = answer(part.logits(region.images))
+        search = _Search(objective, at)
+        walk(
+            part,
+            points.clone(),
+            None,
+            search.objective,
+            steps=steps,
+            step=SignStep(step_size),
+            region=Box(region.low, region.high),
+            observe=search.observe,
+        )
+        assert search.reach is not None
+        return search.reach
 
     return by_chunks(samples, chunk, one)
 
 
-def _start_points(region: Region, count: int, generator: Generator | None) -> Tensor:
-    """Where the attack starts: (1, N, C, H, W) at the images, or random points (S, N,
-    C, H, W).
-    """
-    if generator is None:
-        return region.images[None]
-    share = torch.rand((count, *region.images.shape), generator=generator)
+def _random_points(region: Region, count: int, generator: Generator) -> Tensor:
+    """Uniform points (S, N, C, H, W) of the boxes, others for each sample."""
+    share = uniform((count, *region.images.shape), region.images, generator)
     return region.low + share * (region.high - region.low)
 
 
 def fgsm(samples: WeightSamples, region: Region, *, chunk: int | None = None) -> Reach:
     """One step of `epsilon` along the sign of the cross-entropy's gradient, the paper's
-    main attack.
+    main attack. Errors as in `attack`.
     """
     return attack(
         samples,
@@ -123,8 +152,11 @@ def pgd(
     `restarts` random starts.
 
     Step sizes fall short of crossing the box: 2.5 epsilon / steps, at most epsilon / 2
-    (the paper's).
+    (the paper's). Errors as in `attack`.
     """
+    steps = checks.whole(steps, "steps", at_least=0)
+    restarts = checks.whole(restarts, "restarts", at_least=0)
+    checks.generator(generator)
     size = region.epsilon * min(0.5, 2.5 / max(steps, 1))
     reach = attack(samples, region, steps=steps, step_size=size, chunk=chunk)
     for _ in range(restarts):

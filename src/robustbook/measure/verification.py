@@ -118,14 +118,14 @@ def by_chunks(
     samples: WeightSamples, chunk: int | None, oracle: Callable[[WeightSamples], Reach]
 ) -> Reach:
     """An oracle on `chunk` samples at a time, by default as many as stay in the
-    cache.
+    cache. Raises ArgumentError if `chunk` is less than 1.
     """
     checks.having(samples, "samples", "weights", "architecture")
     size = sum(
         tensor[0].numel() * tensor.element_size() for tensor in samples.weights.values()
     )
     if chunk is None:
-        chunk = min(max(CACHE // size, 2), 64)
+        chunk = min(max(CACHE // max(size, 1), 2), 64)
     chunk = checks.whole(chunk, "chunk", at_least=1)
     found = [
         oracle(samples.take(slice(start, start + chunk)))

@@ -29,7 +29,8 @@ class _InputConvolution(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, images: Tensor, layer: nn.Conv2d) -> Tensor:
-        ctx.layer, ctx.size = layer, images.shape[-2:]
+        # The weight of now: `functional_call` takes it back before the way back.
+        ctx.layer, ctx.weight, ctx.size = layer, layer.weight, images.shape[-2:]
         return F.conv2d(
             images,
             layer.weight,
@@ -43,7 +44,7 @@ class _InputConvolution(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         layer: nn.Conv2d = ctx.layer
-        patches = layer.weight.flatten(1).T @ gradient.flatten(2)
+        patches = ctx.weight.flatten(1).T @ gradient.flatten(2)
         padding = cast(tuple[int, ...], layer.padding)
         return F.fold(
             patches, ctx.size, layer.kernel_size, layer.dilation, padding, layer.stride

@@ -106,28 +106,36 @@ def chain(model: Module) -> list[Module]:
 
 
 @contextmanager
+def evaluating(model: Module) -> Iterator[Module]:
+    """The model in eval mode; the mode of every layer is restored at the end.
+
+    Raises ArgumentError if it is no `nn.Module`.
+    """
+    modes = [(module, module.training) for module in checks.network(model).modules()]
+    try:
+        yield model.eval()
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+@contextmanager
 def frozen(model: Module) -> Iterator[Module]:
     """The model in eval mode with weights that ask for no gradient, wherever autograd
     is switched off outside; all is restored at the end, errors included.
 
     Raises ArgumentError if it is no `nn.Module`.
     """
-    checks.network(model)
-    parameters = [
-        (parameter, parameter.requires_grad) for parameter in model.parameters()
-    ]
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        model.eval()
-        for parameter, _ in parameters:
-            parameter.requires_grad_(False)
-        with fast_input_gradient(model):
-            yield model
-    finally:
-        for parameter, wanted in parameters:
-            parameter.requires_grad_(wanted)
-        for module, training in modes:
-            module.training = training
+    with evaluating(model):
+        wanted = [(each, each.requires_grad) for each in model.parameters()]
+        try:
+            for parameter, _ in wanted:
+                parameter.requires_grad_(False)
+            with fast_input_gradient(model):
+                yield model
+        finally:
+            for parameter, before in wanted:
+                parameter.requires_grad_(before)
 
 
 def beside(model: Module, images: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,9 +20,15 @@ from torch.nn import Module
 
 from robustbook import checks, draws
 from robustbook.bayes.mean_field import MeanField
-from robustbook.bayes.prediction import first_stochastic, install, sampled_probabilities
+from robustbook.bayes.prediction import first_stochastic, sampled_probabilities
 from robustbook.bayes.protocol import Empirical, Posterior
-from robustbook.bayes.weights import WeightSamples, apply_layer
+from robustbook.bayes.weights import (
+    Part,
+    WeightSamples,
+    fast_layers,
+    forward,
+    is_fast,
+)
 from robustbook.models.network import Objective
 from robustbook.perturb.ascent import ascend, random_starts
 from robustbook.perturb.gradient import cross_entropy, margin
@@ -42,6 +48,8 @@ def weight_samples(
 ) -> WeightSamples:
     """`count` fresh samples; of an empirical posterior with no more than that, every
     one of its networks once.
+
+    Raises ArgumentError if `count` is less than 1 or there is no generator.
     """
     checks.having(posterior, "posterior", "draw", "architecture")
     count = checks.whole(count, "count", at_least=1)
@@ -78,57 +86,56 @@ class Sampled(Module):
         self.count, self.generator = count, generator
         if isinstance(posterior, Empirical):
             self.count = min(count, len(posterior.samples))
-        probe = weight_samples(posterior, max(count, 2), Generator().manual_seed(0))
-        self.split = first_stochastic(probe)
-        layers = [copy.deepcopy(layer) for layer in posterior.architecture]
-        self.prefix = nn.Sequential(*layers[: self.split])
-        self.batched = not any(
-            isinstance(layer, nn.Conv2d) for layer in layers[self.split :]
+        self.architecture = copy.deepcopy(posterior.architecture).eval()
+        probe = self._own(
+            weight_samples(posterior, max(count, 2), Generator().manual_seed(0))
         )
-        self.gaussian = _gaussian_layer(posterior, self.split) if self.batched else None
-        self.posterior = (
-            posterior if self.gaussian is None else _without(posterior, self.split)
+        split = first_stochastic(probe)
+        layers = probe.layers
+        self.prefix = Part.of(self.architecture, layers[:split]) if split else None
+        self.suffix = Part.of(self.architecture, layers[split:])
+        # Layers are looked at here, since some run otherwise inside `frozen`.
+        self.together = all(
+            is_fast(layer) and not isinstance(layer, nn.Conv2d)
+            for layer in layers[split:]
         )
-        copies = 0 if self.batched else self.count
-        self.suffixes = nn.ModuleList(
-            nn.Sequential(*copy.deepcopy(layers[self.split :])) for _ in range(copies)
-        )
+        self.later = layers[split:]
+        self.posterior, self.gaussian = posterior, None
+        if self.together and isinstance(posterior, MeanField):
+            names = Part.of(self.architecture, layers[split : split + 1]).names
+            self.gaussian = _gaussian_layer(posterior, layers[split], names)
+            if self.gaussian is not None:
+                self.posterior = _without(posterior, names.values())
+                self.later = layers[split + 1 :]
+
+    def _own(self, samples: WeightSamples) -> WeightSamples:
+        return WeightSamples(self.architecture, samples.weights)
 
     def forward(self, images: Tensor) -> Tensor:
         """Log-probabilities (N, S, K)."""
         samples = weight_samples(self.posterior, self.count, self.generator)
-        install(self.prefix, samples, 0)
-        weights = next(iter(samples.weights.values()))
-        values = self.prefix(images.to(weights.dtype))
+        samples = self._own(samples)
+        values = samples.points(images)[0]
+        if self.prefix is not None:
+            values = self.prefix.run(samples, 0, values)
         logits = (
-            self._batched(samples, values)
-            if self.batched
-            else self._one_by_one(samples, values)
+            self._at_once(samples, values)
+            if self.together
+            else torch.stack(
+                [self.suffix.run(samples, row, values) for row in range(len(samples))]
+            )
         )
         return torch.log_softmax(logits, dim=-1).transpose(0, 1)
 
-    def _batched(self, samples: WeightSamples, values: Tensor) -> Tensor:
-        first = self.split
-        values = values[None]
-        if self.gaussian is not None:
-            values = self.gaussian.draw(values[0], self.count, self.generator)
-            first += 1
-        for index in range(first, len(samples.architecture)):
-            layer = samples.architecture[index]
-            values = (
-                values.relu()
-                if isinstance(layer, nn.ReLU)
-                else apply_layer(samples, index, layer, values)
-            )
-        return values.expand(len(samples), -1, -1)
-
-    def _one_by_one(self, samples: WeightSamples, values: Tensor) -> Tensor:
-        outputs = []
-        for row, suffix in enumerate(self.suffixes):
-            assert isinstance(suffix, nn.Sequential)
-            install(suffix, samples, row, self.split)
-            outputs.append(suffix(values))
-        return torch.stack(outputs)
+    def _at_once(self, samples: WeightSamples, values: Tensor) -> Tensor:
+        start = (
+            values[None]
+            if self.gaussian is None
+            else self.gaussian.draw(values, self.count, self.generator)
+        )
+        layers = fast_layers(samples, self.later)
+        assert layers is not None
+        return forward(layers, start)[-1].expand(self.count, -1, -1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,35 +159,28 @@ class _GaussianLayer:
         return torch.addcmul(mean, variance.sqrt(), noise)
 
 
-def _gaussian_layer(posterior: Posterior, index: int) -> _GaussianLayer | None:
-    """Layer `index` of a mean-field posterior if it is linear and its weights are
-    stochastic.
+def _gaussian_layer(
+    posterior: MeanField, layer: Module, names: Mapping[str, str]
+) -> _GaussianLayer | None:
+    """A layer of a mean-field posterior whose parameters are called `names`, if it is
+    linear and its weights are stochastic.
     """
-    name = f"{index}.weight"
-    linear = isinstance(posterior.architecture[index], nn.Linear)
-    if (
-        not linear
-        or not isinstance(posterior, MeanField)
-        or name not in posterior.scales
-    ):
-        return None
     means, scales = posterior.means, posterior.scales
-    bias = scales.get(f"{index}.bias")
+    weight, bias = names.get("weight", ""), names.get("bias", "")
+    if not isinstance(layer, nn.Linear) or weight not in scales:
+        return None
     return _GaussianLayer(
-        means[name],
-        means.get(f"{index}.bias"),
-        scales[name].square(),
-        None if bias is None else bias.square(),
+        means[weight],
+        means.get(bias),
+        scales[weight].square(),
+        scales[bias].square() if bias in scales else None,
     )
 
 
-def _without(posterior: Posterior, index: int) -> Posterior:
-    """The mean-field posterior with layer `index` fixed at its means."""
-    assert isinstance(posterior, MeanField)
+def _without(posterior: MeanField, names: Collection[str]) -> MeanField:
+    """The mean-field posterior with some parameters fixed at their means."""
     scales = {
-        name: scale
-        for name, scale in posterior.scales.items()
-        if name.split(".")[0] != str(index)
+        name: scale for name, scale in posterior.scales.items() if name not in names
     }
     return MeanField(posterior.architecture, posterior.means, scales)
 

@@ -19,7 +19,8 @@ from robustbook.bayes import ensemble, hmc, mc_dropout, mean_field, protocol, we
 from robustbook.bayes.ensemble import train_ensemble
 from robustbook.bayes.mc_dropout import Dropout, train_dropout
 from robustbook.bayes.mean_field import Convergence, MeanField
-from robustbook.bayes.protocol import Empirical, Posterior, sampled_probabilities
+from robustbook.bayes.prediction import sampled_probabilities
+from robustbook.bayes.protocol import Empirical, Posterior
 from robustbook.bayes.weights import WeightSamples, stack
 from robustbook.data import ImageSet, load
 from robustbook.models.checkpoints import kept
@@ -125,7 +126,7 @@ class Task:
             return replace(self.build, outputs=max(self.build.outputs, 2))
         return self.build
 
-    def folded(self, network: nn.Sequential) -> nn.Sequential:
+    def folded(self, network: nn.Module) -> nn.Module:
         """A trained network with the logits of the task: one logit is the difference of
         the two trained ones.
         """

@@ -81,7 +81,7 @@ class Subject:
     network: Network
     model: Module
     point: nn.Sequential
-    members: list[nn.Sequential]
+    members: list[Module]
     posterior: MeanField | None = None
     samples: WeightSamples | None = None
 
@@ -324,7 +324,7 @@ def bound_lens(
 
 
 def _member(
-    member: nn.Sequential,
+    member: Module,
     images: Tensor,
     radius: float,
     network: Network,
