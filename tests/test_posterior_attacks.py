@@ -27,7 +27,7 @@ from robustbook.bayes.protocol import Empirical
 from robustbook.bayes.weight_noise import train_map, weight_noise
 from robustbook.bayes.weights import stack
 from robustbook.checks import ArgumentError
-from robustbook.errors import ParameterError, UnknownNameError
+from robustbook.errors import UnknownNameError
 from robustbook.measure.uncertainty import (
     auroc,
     mutual_information,

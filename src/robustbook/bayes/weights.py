@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -122,8 +123,7 @@ class WeightSamples:
         """As `logits`, but with NaN and infinity let through: chains of HMC may meet
         them.
         """
-        points = self.points(images)
-        layers = fast_layers(self, self.layers)
+        points, layers = self.points(images), self._together()
         if layers is None:
             return self._one_by_one(points)
         return forward(layers, points)[-1].expand(len(self), -1, -1)
@@ -133,25 +133,47 @@ class WeightSamples:
     ) -> Evaluation:
         """The objective at `points` (1 or S, n, C, H, W), and its gradient there (S, n,
         C, H, W): a forward and a backward pass of each sample.
+
+        An objective may have a method `slope`, its gradient with respect to the logits:
+        for small networks autograd costs as much as they do.
         """
-        points, count = self.points(points), points.shape[-4]
-        layers = fast_layers(self, self.layers)
+        points, layers = self.points(points), self._together()
+        if layers is None:
+            with torch.enable_grad():
+                leaf = points.detach().expand(len(self), *points.shape[1:]).clone()
+                logits = self._one_by_one(leaf.requires_grad_())
+                values, slope = self._slope(logits, targets, objective)
+                (gradient,) = torch.autograd.grad(logits, leaf, slope)
+            return Evaluation(gradient, logits.detach(), values)
+        with torch.no_grad():
+            steps = forward(layers, points)
+            logits = steps[-1].expand(len(self), -1, -1)
+            values, slope = self._slope(logits, targets, objective)
+            return Evaluation(pull_back(layers, steps, slope), logits, values)
+
+    def _slope(
+        self, logits: Tensor, targets: Any, objective: Objective
+    ) -> tuple[Tensor, Tensor]:
+        """Values (S, n) of the objective, and its gradient with respect to logits."""
+        self.checked(logits, logits.shape[1])
+        leaf = logits.detach()
+        if (closed := getattr(objective, "slope", None)) is not None:
+            return objective(leaf, targets), closed(leaf, targets)
         with torch.enable_grad():
-            if layers is None:
-                leaf = points.detach().expand(len(self), *points.shape[1:])
-                leaf = leaf.clone().requires_grad_()
-                logits = self.checked(self._one_by_one(leaf), count)
-            else:
-                with torch.no_grad():
-                    steps = forward(layers, points)
-                leaf = logits = steps[-1].expand(len(self), -1, -1).requires_grad_()
-                self.checked(logits, count)
-            values = objective(logits, targets)
-            (gradient,) = torch.autograd.grad(values.sum(), leaf)
-        if layers is not None:
-            with torch.no_grad():
-                gradient = pull_back(layers, steps, gradient)
-        return Evaluation(gradient, logits.detach(), values.detach())
+            values = objective(leaf.requires_grad_(), targets)
+            (slope,) = torch.autograd.grad(values.sum(), leaf)
+        return values.detach(), slope
+
+    @cached_property
+    def _known(self) -> list[Layer]:
+        values = self.lookup()
+        return [Layer.of(layer, values) for layer in self.layers]
+
+    def _together(self) -> list[Layer] | None:
+        """The layers, if all samples can run at once. Hooks may come at any time."""
+        known, modules = self._known, self.layers
+        same = [layer.module for layer in known] == modules
+        return known if same and all(map(is_fast, modules)) else None
 
     def points(self, images: Tensor) -> Tensor:
         """Images (1 or S, N, C, H, W) in the precision of the weights."""
@@ -252,6 +274,15 @@ class Layer:
     weight: Tensor | None = None
     bias: Tensor | None = None
 
+    @classmethod
+    def of(cls, module: Module, values: Callable[[Tensor], Tensor]) -> Layer:
+        """A layer by what `WeightSamples.lookup` gives."""
+        parts = (getattr(module, name, None) for name in ("weight", "bias"))
+        return cls(
+            module,
+            *(values(part) if isinstance(part, Tensor) else None for part in parts),
+        )
+
     def __call__(self, values: Tensor) -> Tensor:
         """Output (S or 1, N, ...) for `values` (S or 1, N, ...)."""
         if self.weight is None:
@@ -286,19 +317,10 @@ def fast_layers(samples: WeightSamples, layers: Iterable[Module]) -> list[Layer]
     """Some layers of the samples as `Layer`s, or None if one is not exactly of a type
     that they know.
     """
-    values, found = samples.lookup(), []
-    for layer in layers:
-        if not is_fast(layer):
-            return None
-        weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
-        found.append(
-            Layer(
-                layer,
-                None if weight is None else values(weight),
-                None if bias is None else values(bias),
-            )
-        )
-    return found
+    values, layers = samples.lookup(), list(layers)
+    if not all(map(is_fast, layers)):
+        return None
+    return [Layer.of(layer, values) for layer in layers]
 
 
 def is_fast(layer: Module) -> bool:

@@ -1,8 +1,8 @@
 """Lower bounds of the reach in a box: points that gradient ascent finds, for many
 posterior samples at once.
 
-Read `attack` first (the ascent of `perturb.ascent`, from whose points `_Search` keeps
-the farthest), then `fgsm` and `pgd`, which call it.
+Read `attack` first (the ascent of `perturb.ascent`, whose points `_Search` looks at),
+then `fgsm` and `pgd`, which call it.
 """
 
 from __future__ import annotations
@@ -47,27 +47,25 @@ def _margin_slope(logits: Tensor, classes: Tensor) -> Tensor:
 
 
 class _Search:
-    """Objective and observer of an ascent: `at` is the answer at the images (that at
-    the first points unless given), `reach` how far the points so far are from it.
+    """Objective of an ascent that keeps how far its points are from the answer `at`
+    the images (that at its first points unless given) in `reach`.
     """
 
-    def __init__(self, objective: Objective, at: Answer | None) -> None:
-        self.name, self.at = objective, at
+    def __init__(self, name: Objective, at: Answer | None) -> None:
+        self.name, self.at = name, at
         self.reach: Reach | None = None
 
-    def objective(self, logits: Tensor, _targets: None) -> Tensor:
-        """What has the objective's gradient at these logits (S, n, K); (S, n)."""
-        current = logits.detach()
-        self.at = answer(current) if self.at is None else self.at
-        return (logits * _slope(self.name, current, self.at)).sum(-1)
-
-    def observe(
-        self, rows: Tensor, points: Tensor, logits: Tensor, values: Tensor
-    ) -> None:
-        """Keep the farthest reach."""
-        assert self.at is not None
+    def __call__(self, logits: Tensor, targets: None) -> Tensor:
+        """The margins (S, n) of logits (S, n, K)."""
+        self.at = answer(logits) if self.at is None else self.at
         found = self.at.reach(logits)
         self.reach = found if self.reach is None else self.reach.farther(found)
+        return found.margin
+
+    def slope(self, logits: Tensor, targets: None) -> Tensor:
+        """Gradient (S, n, K) of the objective with respect to logits."""
+        assert self.at is not None
+        return _slope(self.name, logits, self.at)
 
 
 @torch.no_grad()
@@ -103,16 +101,16 @@ def attack(
             points = _random_points(region, len(part), generator)
             at = answer(part.logits(region.images))
         search = _Search(objective, at)
-        walk(
+        points = walk(
             part,
             points.clone(),
             None,
-            search.objective,
+            search,
             steps=steps,
             step=SignStep(step_size),
             region=Box(region.low, region.high),
-            observe=search.observe,
         )
+        search(part.logits(points), None)
         assert search.reach is not None
         return search.reach
 
