@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from robustbook.bayes.protocol import Empirical
-from robustbook.errors import UnknownNameError
+from robustbook.checks import ArgumentError
 from robustbook.measure.uncertainty import auroc
 from robustbook.models.training import TrainingDiverged
 from robustbook.results import Results
@@ -467,7 +467,7 @@ def test_posteriors_of_variational_inference_are_diagnosed_and_others_are_not() 
 
 
 def test_an_unknown_design_is_refused() -> None:
-    with pytest.raises(UnknownNameError, match="unknown design"):
+    with pytest.raises(ArgumentError, match="design must be one of det"):
         networks.fit("det+bayes", SETTING, SMALL, 0)
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 from torch import nn
 
 from robustbook import checks
-from robustbook.errors import UnknownNameError
 
 DESIGNS = ("det+det", "det+stoch", "stoch+det", "stoch+stoch")
 """Extractor + classifier, each deterministic (det) or stochastic (stoch)."""
@@ -17,11 +16,9 @@ def stochastic_layers(design: str, network: nn.Module) -> tuple[str, ...]:
     """Names of the layers with weights that `design` makes stochastic: convolutions
     extract, linear layers classify.
 
-    Raises UnknownNameError if there is no such design, ArgumentError if `network` is no
-    network.
+    Raises ArgumentError if there is no such design or `network` is no network.
     """
-    if design not in DESIGNS:
-        raise UnknownNameError("design", str(design), DESIGNS)
+    checks.one_of(design, "design", DESIGNS)
     extractor, classifier = (part == "stoch" for part in design.split("+"))
     return tuple(
         name

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from robustbook import checks
-from robustbook.bayes.protocol import Empirical, training_data
+from robustbook.bayes.protocol import Empirical
 from robustbook.bayes.weights import stack
 from robustbook.models.training import Recipe, train
 
@@ -35,6 +35,5 @@ def train_ensemble(
     networks = []
     for each in range(seed, seed + members):
         network = checks.network(build(each), "build(seed)")
-        data = training_data(network, images, labels)
-        networks.append(train(network, *data, recipe, seed=each))
+        networks.append(train(network, images, labels, recipe, seed=each))
     return Empirical(stack(networks))

@@ -346,12 +346,14 @@ class Network:
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
-        checks.tensor(self.images, "images", dimensions=4)
+        images = checks.tensor(self.images, "images", dimensions=4)
+        object.__setattr__(self, "images", images)
         checks.network(self.architecture, "architecture")
         checks.real(self.prior_sd, "prior_sd", above=0)
         checks.real(self.temperature, "temperature", above=0)
         logits = self.weights(self._means()[None]).logits(self.images[:1])
-        checks.labels(self.labels, self.images, max(logits.shape[-1], 2))
+        labels = checks.labels(self.labels, images, max(logits.shape[-1], 2))
+        object.__setattr__(self, "labels", labels)
 
     def _means(self) -> Tensor:
         """The architecture's own weights as a position (D,)."""
@@ -380,7 +382,9 @@ class Network:
 
     def prior(self, count: int, seed: int) -> tuple[Generator, Tensor]:
         """A generator of the seed, and what it draws first: positions (count, D)."""
-        generator = Generator().manual_seed(checks.whole(seed, "seed", at_least=0))
+        generator = Generator(device="cpu").manual_seed(
+            checks.whole(seed, "seed", at_least=0)
+        )
         like = self._means()
         return generator, normal((count, len(like)), like, generator)
 
@@ -412,9 +416,9 @@ class Network:
             apart = first and part.dim() == 2
             first = first and not name.endswith("weight")
             number = (
-                torch.arange(part.shape[1]).expand(part.shape)
+                torch.arange(part.shape[1], device=part.device).expand(part.shape)
                 if apart
-                else torch.zeros(part.shape)
+                else torch.zeros_like(part)
             )
             parts.append(
                 number.flatten().long() + (1 + int(parts[-1].max()) if parts else 0)
@@ -593,8 +597,10 @@ def network_posterior(
     )
     with torch.no_grad():
         together = target.weights(found.draws.flatten(0, 1))
-    rows = torch.arange(chains * draws).split(draws)
-    by_chain = [together.take(slice(int(part[0]), int(part[-1]) + 1)) for part in rows]
+    by_chain = [
+        together.take(slice(start, start + draws))
+        for start in range(0, chains * draws, draws)
+    ]
     return Run(Empirical(together), by_chain, found)
 
 

@@ -125,7 +125,9 @@ def fit_last_layer(
                 method="marglik", n_steps=MARGINAL_STEPS, lr=0.3
             )
         else:
-            found.prior_precision = torch.tensor(prior_precision)
+            found.prior_precision = torch.tensor(
+                prior_precision, device=data[0][0].device
+            )
     factor = found.posterior_scale.detach()
     return LastLayerLaplace(
         copy.deepcopy(network).eval(), found.mean.detach().clone(), factor.clone()

@@ -16,7 +16,6 @@ from torch.nn import Module
 
 from robustbook import checks
 from robustbook.bayes.mean_field import repeated
-from robustbook.bayes.protocol import training_data
 from robustbook.bayes.weights import WeightSamples
 from robustbook.checks import ArgumentError
 from robustbook.draws import uniform
@@ -101,7 +100,6 @@ def train_dropout(
     """
     _check_rates(network, rates)
     seed = checks.whole(seed, "seed", at_least=0)
-    data = training_data(network, images, labels)
     trained = copy.deepcopy(network)
     layers = {name: trained.get_submodule(name) for name in rates}
     for name, layer in layers.items():
@@ -109,7 +107,7 @@ def train_dropout(
         trained.set_submodule(name, nn.Sequential(drop(rates[name]), layer))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        train(trained, *data, recipe, seed=seed)
+        train(trained, images, labels, recipe, seed=seed)
     for name, layer in layers.items():
         trained.set_submodule(name, layer)
     return Dropout(trained.eval(), dict(rates))

@@ -21,7 +21,7 @@ from robustbook import checks
 from robustbook.bayes.protocol import log_likelihood, training_data
 from robustbook.bayes.weights import Part, WeightSamples
 from robustbook.checks import ArgumentError
-from robustbook.draws import normal
+from robustbook.draws import normal, order
 from robustbook.models.input_convolution import plain
 from robustbook.models.network import chain, evaluating
 from robustbook.models.training import TrainingDiverged
@@ -204,7 +204,9 @@ def train_mean_field(
     an unknown layer, TrainingDiverged with the epoch if the loss stops being finite.
     """
     images, labels = training_data(architecture, images, labels)
-    generator = torch.Generator().manual_seed(checks.whole(seed, "seed", at_least=0))
+    generator = Generator(device="cpu").manual_seed(
+        checks.whole(seed, "seed", at_least=0)
+    )
     epochs = checks.whole(epochs, "epochs", at_least=1)
     batch = checks.whole(batch, "batch", at_least=1)
     prior_sd = checks.real(prior_sd, "prior_sd", above=0)
@@ -234,7 +236,7 @@ def train_mean_field(
         optimiser, max_lr=peaks, total_steps=total + 1
     )
     for epoch in range(epochs):
-        for rows in torch.randperm(len(images), generator=generator).split(batch):
+        for rows in order(len(images), images, generator).split(batch):
             scales = {name: value.exp() for name, value in rho.items()}
             with evaluating(architecture):
                 logits = _noisy(layers, means, scales, images[rows], generator)
@@ -309,7 +311,9 @@ def diagnose(
     temperature = checks.real(temperature, "temperature", above=0)
     passes = checks.whole(passes, "passes", at_least=1)
     batch = checks.whole(batch, "batch", at_least=1)
-    generator = torch.Generator().manual_seed(checks.whole(seed, "seed", at_least=0))
+    generator = Generator(device="cpu").manual_seed(
+        checks.whole(seed, "seed", at_least=0)
+    )
     images, labels = training_data(posterior.architecture, images, labels)
     layers = _layers(posterior.architecture)
     rho = {
@@ -317,7 +321,9 @@ def diagnose(
     }
     fit = 0.0
     slope = dict.fromkeys(rho, 0.0)
-    for rows in list(torch.arange(len(images)).split(batch)) * passes:
+    for rows in (
+        list(torch.arange(len(images), device=images.device).split(batch)) * passes
+    ):
         scales = {name: value.exp() for name, value in rho.items()}
         with evaluating(posterior.architecture):
             logits = _noisy(layers, posterior.means, scales, images[rows], generator)

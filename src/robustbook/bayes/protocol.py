@@ -57,7 +57,11 @@ class Empirical:
     def draw(self, count: int, generator: Generator) -> WeightSamples:
         """`count` of the samples, chosen uniformly and independently."""
         count = checks.whole(count, "count", at_least=1)
-        like = next(iter(self.samples.weights.values()), torch.zeros(()))
+        checks.generator(generator)
+        like = next(
+            iter(self.samples.weights.values()),
+            torch.zeros((), device=generator.device),
+        )
         return self.samples.take(
             draws.whole((count,), len(self.samples), like, generator)
         )

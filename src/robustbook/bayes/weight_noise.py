@@ -10,12 +10,13 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Generator, Tensor
 from torch.nn import Module
 
 from robustbook import checks
 from robustbook.bayes.mean_field import MeanField
 from robustbook.bayes.protocol import training_data
+from robustbook.draws import order
 from robustbook.models.training import TrainingDiverged
 
 
@@ -65,7 +66,9 @@ def train_map(
     learning_rate = checks.real(learning_rate, "learning_rate", above=0)
     epochs = checks.whole(epochs, "epochs", at_least=1)
     batch = checks.whole(batch, "batch", at_least=1)
-    generator = torch.Generator().manual_seed(checks.whole(seed, "seed", at_least=0))
+    generator = Generator(device="cpu").manual_seed(
+        checks.whole(seed, "seed", at_least=0)
+    )
     images, labels = training_data(network, images, labels)
     parameters = list(network.parameters())
     optimiser = torch.optim.Adam(parameters, lr=learning_rate)
@@ -74,7 +77,7 @@ def train_map(
         optimiser, max_lr=2 * learning_rate, total_steps=total + 1
     )
     for epoch in range(epochs):
-        for rows in torch.randperm(len(images), generator=generator).split(batch):
+        for rows in order(len(images), images, generator).split(batch):
             penalty = sum(
                 (part.square().sum() for part in parameters), images.new_zeros(())
             ) / (2 * prior_sd**2)

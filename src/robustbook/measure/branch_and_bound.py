@@ -46,6 +46,8 @@ def exact(
 
     Raises ArgumentError if the network is another one or `tolerance` is not positive.
     """
+    checks.having(samples, "samples", "weights", "architecture")
+    checks.having(region, "region", "images", "low", "high")
     first, last = _two_layers(samples)
     tolerance = checks.real(tolerance, "tolerance", above=0)
     limit = checks.whole(limit, "limit", at_least=1)

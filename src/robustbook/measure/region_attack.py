@@ -93,6 +93,7 @@ def attack(
     """
     steps = checks.whole(steps, "steps", at_least=0)
     step_size = checks.real(step_size, "step_size", at_least=0)
+    checks.having(region, "region", "images", "low", "high")
     checks.one_of(objective, "objective", get_args(Objective))
 
     def one(part: WeightSamples) -> Reach:
@@ -127,6 +128,7 @@ def fgsm(samples: WeightSamples, region: Region, *, chunk: int | None = None) ->
     """One step of `epsilon` along the sign of the cross-entropy's gradient, the paper's
     main attack. Errors as in `attack`.
     """
+    checks.having(region, "region", "epsilon")
     return attack(
         samples,
         region,
@@ -153,7 +155,8 @@ def pgd(
     (the paper's). Errors as in `attack`.
     """
     steps = checks.whole(steps, "steps", at_least=0)
-    restarts = checks.whole(restarts, "restarts", at_least=0)
+    restarts = checks.whole(restarts, "restarts", at_least=1)
+    checks.having(region, "region", "epsilon")
     checks.generator(generator)
     size = region.epsilon * min(0.5, 2.5 / max(steps, 1))
     reach = attack(samples, region, steps=steps, step_size=size, chunk=chunk)

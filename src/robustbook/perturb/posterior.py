@@ -88,7 +88,9 @@ class Sampled(Module):
             self.count = min(count, len(posterior.samples))
         self.architecture = copy.deepcopy(posterior.architecture).eval()
         probe = self._own(
-            weight_samples(posterior, max(count, 2), Generator().manual_seed(0))
+            weight_samples(
+                posterior, max(count, 2), Generator(device="cpu").manual_seed(0)
+            )
         )
         split = first_stochastic(probe)
         layers = probe.layers
