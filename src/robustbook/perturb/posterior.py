@@ -103,7 +103,9 @@ class Sampled(Module):
         )
         self.later = layers[split:]
         self.posterior, self.gaussian = posterior, None
-        if self.together and isinstance(posterior, MeanField):
+        # Positions of an image that is flattened later share the weights.
+        flat = not any(isinstance(layer, nn.Flatten) for layer in layers[split:])
+        if self.together and flat and isinstance(posterior, MeanField):
             names = Part.of(self.architecture, layers[split : split + 1]).names
             self.gaussian = _gaussian_layer(posterior, layers[split], names)
             if self.gaussian is not None:
