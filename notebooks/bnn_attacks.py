@@ -113,7 +113,7 @@ page.parameters(parameters)
 # Variational inference maximises the evidence lower bound
 #
 # $$-\mathcal L_\tau(q) = \mathbb E_q\Big[\sum_n \log p(y_n \mid x_n, w)\Big]
-# - \tau\, KL\big(q(w) \,\|\, p(w)\big),$$
+# - \tau\, D_{KL}\big(q(w) \,\|\, p(w)\big),$$
 #
 # where the KL divergence of Gaussians has a closed form and the outputs of a layer are
 # drawn in place of its weights {cite:p}`kingma2015variational`. The temperature $\tau$
@@ -235,11 +235,11 @@ for name, title in titles.items():
 # %% [markdown]
 # Variational inference has a second way to fail: training may stop before the
 # deviations are where the bound wants them, and then its length sets the spread. With
-# deviations $\sigma_i = e^{\rho_i}$ and prior deviation $s$, the bound is stationary in
-# a common factor of a layer's $m$ deviations where
+# deviations $\sigma_i$ and prior deviation $\sigma_0$, the bound is stationary in a
+# common factor of a layer's $N$ deviations where
 #
-# $$\frac1m \sum_{i=1}^m \Big[\frac{\sigma_i^2}{s^2} - \frac1\tau\,
-# \frac{\partial}{\partial \rho_i}\, \mathbb E_q \sum_n \log p(y_n \mid x_n, w)\Big]
+# $$\frac1N \sum_{i=1}^N \Big[\frac{\sigma_i^2}{\sigma_0^2} - \frac{\sigma_i}{\tau}\,
+# \frac{\partial}{\partial \sigma_i}\, \mathbb E_q \sum_n \log p(y_n \mid x_n, w)\Big]
 # = 1.$$
 #
 # The left side is the **balance** of the layer: less than 1 means deviations that are
@@ -448,7 +448,10 @@ page.verdict(study.CLAIMS[1], results)
 # %% [markdown]
 # ## The posterior as an alarm
 #
-# $$MI(x) = H[\bar p(\cdot \mid x)] - \frac1T \sum_t H[p(\cdot \mid x, w_t)]$$
+# $$\mathrm{MI}(x) = \mathbb H[\bar p(\cdot \mid x)]
+# - \frac1T \sum_t \mathbb H[p(\cdot \mid x, w_t)],$$
+#
+# the entropy $\mathbb H$ of the mean less the mean entropy,
 #
 # is large where each sample is sure of something else. An attacker who knows that can
 # ask for both: a wrong answer, and samples that agree on it. The weight of the second

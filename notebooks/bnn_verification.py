@@ -32,17 +32,17 @@ page.claims_box(study.CLAIMS)
 # %% [markdown]
 # ## The question
 #
-# A network with weights $w$ gives class probabilities $\sigma(f^w(x))$. Around an image
-# $x^*$ lies a set $T$ of inputs: an $L_\infty$ ball, or a box on chosen pixels. Two
+# A network with weights $w$ gives class probabilities $P_w(x)$. Around an image $x^*$
+# lies a set $\mathcal X$ of inputs: an $L_\infty$ ball, or a box on chosen pixels. Two
 # things may go wrong for one $w$:
 #
-# - **Problem 1**: some $x \in T$ moves the probabilities by more than $\delta$, $\lVert
-#   \sigma(f^w(x^*)) - \sigma(f^w(x)) \rVert_2 > \delta$;
-# - **Problem 2**: some $x \in T$ gets another decision (here: another most probable
-#   class).
+# - **Problem 1**: some $x \in \mathcal X$ moves the probabilities by more than a
+#   tolerance $\eta$, $\lVert P_w(x^*) - P_w(x) \rVert_2 > \eta$;
+# - **Problem 2**: some $x \in \mathcal X$ gets another decision (here: another most
+#   probable class).
 #
 # With $w$ drawn from the posterior, the violation happens with a probability $p$. We
-# want $\hat p$ with $P(|\hat p - p| > \theta) \le \gamma$, agreed before the first
+# want $\hat p$ with $\Pr(|\hat p - p| > \theta) \le \gamma$, agreed before the first
 # sample. *Robustness* below is $1 - p$.
 
 # %% [markdown]
@@ -155,15 +155,15 @@ page.prose(
 )
 
 # %% [markdown]
-# **HMC** samples the joint posterior $p(w \mid D) \propto p(D \mid w)\, \mathcal N(w;
-# 0, s^2 I)$ by following Hamilton's equations with leapfrog steps and accepting or
-# rejecting the end by Metropolis' rule {cite:p}`neal2011mcmc`; the step size is adapted
-# in the warm-up, for each input direction and each other layer apart. Each chain starts
-# at a draw of the *prior* of its own, moved as little as fits the data: far apart, and
-# as far out as the posterior's mass. Fewer images than pixels make a shortcut exact:
-# the likelihood sees the first layer's weights only within the span of the training
-# images; across it their posterior is the prior, which is drawn from, not walked
-# through.
+# **HMC** samples the joint posterior $p(w \mid \mathcal D) \propto p(\mathcal D \mid
+# w)\, \mathcal N(w; 0, \sigma_0^2)$ by following Hamilton's equations with leapfrog
+# steps and accepting or rejecting the end by Metropolis' rule {cite:p}`neal2011mcmc`;
+# the step size is adapted in the warm-up, for each input direction and each other layer
+# apart. Each chain starts at a draw of the *prior* of its own, moved as little as fits
+# the data: far apart, and as far out as the posterior's mass. Fewer images than pixels
+# make a shortcut exact: the likelihood sees the first layer's weights only within the
+# span of the training images; across it their posterior is the prior, which is drawn
+# from, not walked through.
 #
 # ```{literalinclude} ../../src/robustbook/bayes/hmc.py
 # :pyobject: transition
@@ -186,20 +186,21 @@ page.prose(
 # give the same promise.
 #
 # *Chernoff* (the paper's equation 3) fixes $n > \ln(2/\gamma) / (2\theta^2)$. *Massart*
-# (equation 4) uses that $p$ is probably inside the Clopper–Pearson interval $[a, b]$ of
-# level $1 - \alpha$, with $F = (3b + \theta)(3(1 - b) - \theta)$ for $b < \tfrac12$ and
-# similarly above,
+# (equation 4) uses that $p$ is probably inside the Clopper–Pearson interval $[p_-,
+# p_+]$ of level $1 - \gamma_0$, with $\kappa = (3p_+ + \theta)(3(1 - p_+) - \theta)$
+# for $p_+ < \tfrac12$ and similarly above,
 #
-# $$n > \frac{2}{9\theta^2} \ln\frac{2}{\gamma - \alpha}\, F .$$
+# $$n > \frac{2}{9\theta^2} \ln\frac{2}{\gamma - \gamma_0}\, \kappa .$$
 #
 # ```{literalinclude} ../../src/robustbook/measure/sequential.py
 # :pyobject: massart_count
 # ```
 #
-# *Betting* {cite:p}`waudbysmith2024estimating`: to reject a value $m$, bet on $m +
-# \theta$ against it. If $p = m$ the bet is fair and the capital
+# *Betting* {cite:p}`waudbysmith2024estimating`: to reject a value $p_0$, bet on $p_1 =
+# p_0 + \theta$ against it. If $p = p_0$ the bet is fair and the capital after $n$
+# samples with $k$ violations,
 #
-# $$W_n(m) = \prod_{i \le n} \frac{q(x_i)}{m(x_i)}, \qquad q = m + \theta,$$
+# $$C_n(p_0) = \Big(\frac{p_1}{p_0}\Big)^k \Big(\frac{1 - p_1}{1 - p_0}\Big)^{n - k},$$
 #
 # exceeds $2/\gamma$ *at any time* with probability at most $\gamma / 2$ (Ville). So one
 # may look after every sample, and stop when the values that are left span $2\theta$.
@@ -815,8 +816,9 @@ exercises.report(checks.check_halved_width, answer)
 # %% [markdown]
 # ### 4. Implement: the bettor
 #
-# Write the capital of a bettor who starts with 1 and bets on $m + \theta$ against $m$,
-# after a list of outcomes 0 and 1. Its expectation must stay 1 if $p = m$.
+# Write the capital of a bettor who starts with 1 and bets on $p_0 + \theta$ against
+# $p_0$ (`m` below), after a list of outcomes 0 and 1. Its expectation must stay 1 if
+# $p = p_0$.
 
 # %% tags=["exercise"] exercise="capital"
 answer = None  # a function (outcomes, m, theta) -> capital

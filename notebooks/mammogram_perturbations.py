@@ -119,13 +119,13 @@ page.parameters(parameters)
 #
 # A phantom is drawn as attenuation in nepers: a breast with skin line and, in the
 # oblique views, pectoral muscle; glandular tissue of varying density; texture with the
-# power law that mammograms have, $P(f) \propto f^{-3}$; and in some breasts a lesion
-# that is seen in both views. Soft tissue masses are round and smooth if benign, lobed,
-# denser and spiculated if malignant. Microcalcifications are few, round and coarse if
-# benign, many, fine and uneven if malignant. Photons and electronics add noise; the
-# result is rounded to 12 bits. The breasts are miniatures that fill the view, so that
-# specks of 0.2 to 0.55 mm are not lost in a small image; lesions, texture and noise are
-# to scale at the stated pixel pitch.
+# power law that mammograms have, $f^{-3}$ at frequency $f$; and in some breasts a
+# lesion that is seen in both views. Soft tissue masses are round and smooth if benign,
+# lobed, denser and spiculated if malignant. Microcalcifications are few, round and
+# coarse if benign, many, fine and uneven if malignant. Photons and electronics add
+# noise; the result is rounded to 12 bits. The breasts are miniatures that fill the
+# view, so that specks of 0.2 to 0.55 mm are not lost in a small image; lesions, texture
+# and noise are to scale at the stated pixel pitch.
 #
 # ```{literalinclude} /../src/robustbook/data/phantoms.py
 # :pyobject: draw_exam
@@ -260,14 +260,14 @@ else:
 #
 # ### The low-pass filter
 #
-# $$\hat I'(u, v) = \hat I(u, v)\, \exp\!\Big(-\tfrac12 \lambda^2 (u^2 + v^2)\Big)$$
+# $$\hat x'(u, v) = \hat x(u, v)\, \exp\!\Big(-\tfrac12 \lambda^2 (u^2 + v^2)\Big)$$
 #
-# with $u, v$ in cycles/mm and the severity $\lambda$, the cut-off wavelength, in mm: in
-# the image a Gaussian of width $\lambda / 2\pi$. Two quirks of the public code of the
-# follow-up are left out: there the cut-off is counted in bins, so that it differs along
-# the sides of an image that is not square, and grey levels are stretched to the full
-# range afterwards, which changes contrast. Ours is the same in every direction, mirrors
-# the image at its borders, and only rounds to 12 bits.
+# with the image's spectrum $\hat x$, $u, v$ in cycles/mm and the severity $\lambda$,
+# the cut-off wavelength, in mm: in the image a Gaussian of width $\lambda / 2\pi$. Two
+# quirks of the public code of the follow-up are left out: there the cut-off is counted
+# in bins, so that it differs along the sides of an image that is not square, and grey
+# levels are stretched to the full range afterwards, which changes contrast. Ours is the
+# same in every direction, mirrors the image at its borders, and only rounds to 12 bits.
 #
 # ```{literalinclude} /../src/robustbook/perturb/lowpass.py
 # :pyobject: low_pass
@@ -528,9 +528,9 @@ page.figure(
 # How much of a lesion is there to be seen? For a known lesion $s$ in noise of known
 # spectrum $W$ the Hotelling observer reaches the detectability
 #
-# $$d'^2 = \sum_f \frac{|H(f)\,S(f)|^2}{H(f)^2\,W(f) + \sigma^2},$$
+# $$d'^2 = \sum_f \frac{|G(f)\,\hat s(f)|^2}{G(f)^2\,W(f) + \sigma^2},$$
 #
-# and no observer that is linear in the pixels does better. The filter $H$ cancels
+# and no observer that is linear in the pixels does better. The filter $G$ cancels
 # unless something is added after it: here $\sigma^2$ is the error of rounding, to the
 # 12 bits of the file or to the 256 levels of a display. The non-prewhitening observer,
 # who cannot undo correlations, is the other extreme.

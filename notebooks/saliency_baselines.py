@@ -32,17 +32,19 @@ page.claims_box(study.CLAIMS)
 # %% [markdown]
 # ## The question
 #
-# Let $I$ be an image, $f$ the probability that the network gives its class, and $M$ a
-# mask with values in $[0, 1]$. Where the mask is 0, the baseline $B$ shows:
+# Let $x$ be an image, $P_y(x)$ the probability that the network gives its class, and
+# $M$ a mask with values in $[0, 1]$. Where the mask is 0, the baseline $B$ shows:
 #
-# $$I_M = I \odot M + B \odot (1 - M).$$
+# $$x_M = x \odot M + B \odot (1 - M).$$
 #
 # RISE {cite:p}`petsiuk2018rise` draws $N$ random masks and averages them, weighted by
 # the answer:
 #
-# $$S = \frac{1}{N p} \sum_{i=1}^{N} f(I_{M_i})\, M_i .$$
+# $$A = \frac{1}{N p} \sum_{i=1}^{N} P_y(x_{M_i})\, M_i ,$$
 #
-# If $S$ is to say something about the image, it should depend little on $B$. But $S$ is
+# where a pixel is shown with probability $p$.
+#
+# If $A$ is to say something about the image, it should depend little on $B$. But $A$ is
 # a Monte-Carlo estimate: two maps from *one* baseline and other masks differ as well.
 # Their similarity is the **ceiling**, and only what lies below it is due to the
 # baseline.
@@ -951,7 +953,7 @@ exercises.report(checks.check_removal, answer)
 # %% [markdown]
 # ### 5. Implement: RISE
 #
-# Given the scores $f(I_{M_i})$ `(N,)`, the masks `(N, H, W)` and $p$, write the map.
+# Given the scores $P_y(x_{M_i})$ `(N,)`, the masks `(N, H, W)` and $p$, write the map.
 
 # %% tags=["exercise"] exercise="rise"
 answer = None  # a function (scores, masks, p) -> map (H, W)

@@ -323,8 +323,8 @@ page.figure(
 # trained kind with all that was pruned from it. The *partial* correlation asks what is
 # left among networks of equal clean accuracy:
 #
-# $$\rho_{ab \cdot c} =
-# \frac{\rho_{ab} - \rho_{ac}\,\rho_{bc}}{\sqrt{(1 - \rho_{ac}^2)(1 - \rho_{bc}^2)}}.$$
+# $$\rho_{ij \cdot k} =
+# \frac{\rho_{ij} - \rho_{ik}\,\rho_{jk}}{\sqrt{(1 - \rho_{ik}^2)(1 - \rho_{jk}^2)}}.$$
 #
 # And *within one kind* every kind's mean is taken off first: do the two measures agree
 # on networks that differ in their seed alone? A pruned network shares its parent with

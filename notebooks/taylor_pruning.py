@@ -429,19 +429,19 @@ page.figure(
 # %% [markdown]
 # ## Where to measure
 #
-# With batch-norm there are several places for a gate. Behind the batch-norm, with scale
-# $\gamma$ and shift $\beta$, its gradient needs no gate at all:
+# With batch-norm there are several places for a gate. Behind the batch-norm, whose
+# scale and shift are trained, its gradient needs no gate at all:
 #
 # $$\frac{\partial L}{\partial z_m} =
-# \gamma_m \frac{\partial L}{\partial \gamma_m}
-# + \beta_m \frac{\partial L}{\partial \beta_m} .$$
+# \mathrm{scale}_m \frac{\partial L}{\partial\, \mathrm{scale}_m}
+# + \mathrm{shift}_m \frac{\partial L}{\partial\, \mathrm{shift}_m} .$$
 #
 # ```{literalinclude} ../../src/robustbook/measure/importance.py
 # :pyobject: norm_terms
 # ```
 #
 # Before it, the gate's gradient is the sum of weight times gradient over the filter.
-# The rivals are the scale $|\gamma_m|$ and the sum of squares over weights. All are
+# The rivals are the size of the scale and the sum of squares over weights. All are
 # compared over the units inside blocks, where each place exists.
 
 # %%
