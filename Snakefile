@@ -53,8 +53,7 @@ rule html:
         jupyter_book=Path(sys.executable).with_name("jupyter-book"),
         root=os.getcwd(),
     shell:
-        # All pages are written again: each lists all others, and says whether its sources changed.
-        "{params.robustbook} refresh && rm -rf book/_build/html/runs && "
+        "{params.robustbook} refresh && {params.robustbook} render -- "
         "{params.jupyter_book:q} build book --path-output book --config _config.yml --toc {params.root:q}/_toc.yml"
         " --all -q -W -n --keep-going"
 

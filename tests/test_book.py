@@ -277,8 +277,25 @@ def html(tmp_path_factory):
     (root / "book" / "runs" / STUDY / "torn.json").write_text(
         '{"schema_version": 1', encoding="utf-8"
     )
-    build(root)
+    runs = root / "book" / "runs"
+    sound = (runs / STUDY / "wide.ipynb").read_text()
+    for name, content in UNREADABLE.items():
+        (runs / name).parent.mkdir(exist_ok=True)
+        (runs / name).write_bytes(content(sound.encode()))
+    os.mkfifo(runs / STUDY / "pipe.ipynb")
+    (root / "said").write_text(build(root))
     return root / "book" / "_build" / "html"
+
+
+UNREADABLE = {
+    f"{STUDY}/cut.ipynb": lambda sound: sound[:900],
+    f"{STUDY}/empty.ipynb": lambda sound: b"",
+    f"{STUDY}/other.ipynb": lambda sound: b'{"nbformat": 4, "cells": 3}',
+    f"{STUDY}/Bad name.ipynb": lambda sound: sound,
+    f"{STUDY}/sweep-bytes.md": lambda sound: b"# \xff",
+    "nobody/quick.ipynb": lambda sound: sound,
+}
+"""Pages in `book/runs/` that cannot be part of the book, made of a sound one."""
 
 
 def build(root):
@@ -289,6 +306,16 @@ def build(root):
         command, cwd=root, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stderr
+
+
+def test_pages_that_cannot_be_read_are_left_out_and_named(html):
+    said = (html.parents[2] / "said").read_text()
+    for name in (*UNREADABLE, f"{STUDY}/pipe.ipynb"):
+        assert said.count(f"warning: 'runs/{name}' is left out: ") == 1
+        assert not (html / "runs" / name).with_suffix(".html").exists()
+    assert said.count("is left out") == len(UNREADABLE) + 1
+    assert (html / "runs" / STUDY / "wide.html").exists()
 
 
 def read(path):

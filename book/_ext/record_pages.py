@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import html
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,13 +17,20 @@ from docutils.parsers.rst import directives
 from sphinx.util.docutils import SphinxDirective
 from sphinx_external_toc.api import Document, FileItem, GlobItem, TocTree
 
-from robustbook import fields, page, studies
-from robustbook.errors import UserError
+from robustbook import fields, files, page, studies
+from robustbook.errors import UserError, escaped, quoted
 from robustbook.results import VERDICTS
-from robustbook.run import answers, same_quantity, scoreboard, status
+from robustbook.run import (
+    answers,
+    clean,
+    parameters,
+    same_quantity,
+    scoreboard,
+    status,
+)
 from robustbook.run.answers import Entry
 from robustbook.run.project import REFERENCE, Project, RunId
-from robustbook.run.records import ClaimRecord, Record, load
+from robustbook.run.records import LARGEST, ClaimRecord, Record, load
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -392,6 +400,28 @@ def run_of(app: Sphinx, docname: str) -> RunId | None:
     )
 
 
+def leave_out_unreadable(app: Sphinx, config: Config) -> None:
+    """Name pages of runs that cannot be read and build the book without them."""
+    for path in sorted((Path(app.srcdir) / "runs").rglob("*")):
+        where = path.relative_to(app.srcdir).as_posix()
+        if path.suffix in (".ipynb", ".md") and (why := unreadable(path)):
+            config.exclude_patterns.append(where)
+            print(f"warning: {quoted(where)} is left out: {why}", file=sys.stderr)
+
+
+def unreadable(path: Path) -> str:
+    """Why a page of a run cannot be part of the book, empty where it can."""
+    try:
+        studies.check(RunId(path.parent.name, path.stem).study)
+        if path.suffix == ".ipynb":
+            clean.read(path)
+        else:
+            files.read(path, LARGEST).decode()
+    except (UserError, OSError, UnicodeDecodeError) as error:
+        return escaped(str(error))
+    return ""
+
+
 def mark_run_page(app: Sphinx, doctree: nodes.document) -> None:
     """Say below a run's title which run it is, and whether its sources changed since;
     name solutions as such.
@@ -418,7 +448,14 @@ def mark_run_page(app: Sphinx, doctree: nodes.document) -> None:
 
 def _which_run(app: Sphinx, run: RunId) -> str:
     record = records(app, run.study).get(run)
-    given = record.overrides if isinstance(record, Record) else {}
+    overrides = record.overrides if isinstance(record, Record) else {}
+    try:
+        given, problem = (
+            parameters.parsed(studies.get(run.study).Parameters, overrides),
+            "",
+        )
+    except UserError as error:
+        given, problem = {}, html.escape(f"Its parameters cannot be: {error}.")
     changed = ", ".join(
         f"<code>{html.escape(f'{name} = {json.dumps(value)}')}</code>"
         for name, value in given.items()
@@ -433,7 +470,7 @@ def _which_run(app: Sphinx, run: RunId) -> str:
     said = f"It was given {changed}." if changed else "It has the default parameters."
     return (
         f'<p class="pm-run">This is the run <strong>{run.run}</strong>, not the '
-        f"{link}. {said}</p>"
+        f"{link}. {problem or said}</p>"
     )
 
 
@@ -463,6 +500,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("parameters", Parameters)
     app.add_directive("same-quantity", SameQuantity)
     app.connect("config-inited", complete_contents, priority=950)  # After it is read.
+    app.connect("config-inited", leave_out_unreadable)
     app.connect("doctree-read", mark_run_page, priority=400)
     app.connect("doctree-read", name_run_page, priority=600)
     app.connect("env-get-outdated", outdated)

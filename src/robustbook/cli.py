@@ -210,7 +210,8 @@ def run(
         bool,
         typer.Option(
             "--if-stale",
-            help="For build tools: a fresh run is marked as new and nothing is said.",
+            help="For build tools: a fresh run is marked as new and nothing is said; "
+            "one that is going on is waited for.",
         ),
     ] = False,
 ) -> None:
@@ -235,7 +236,12 @@ def run(
     which = parameters.run_name(here, study, parameter_set, mine, name)
     try:
         done = runner.perform(
-            here, which, {**given, **mine}, execute.reporter(str(which)), force=force
+            here,
+            which,
+            {**given, **mine},
+            execute.reporter(str(which)),
+            force=force,
+            wait=if_stale,
         )
     except RunFailedError as failure:
         print(
@@ -561,6 +567,26 @@ def book(
         print("the book was not rendered: see the messages above", file=sys.stderr)
         raise typer.Exit(1)
     print(here.root / "book" / "_build" / "html" / "index.html")
+
+
+@app.command(hidden=True)
+def render(words: list[str]) -> None:
+    """Render the book with a command; Snakemake calls this.
+
+    One rendering at a time: the command holds the lock as well, since it lives on where
+    this process is killed.
+    """
+    import shutil
+    import subprocess
+
+    from robustbook.run import project, publish
+
+    here = project.find()
+    with publish.only_one(here, "rendering", "rendering the book", wait=True) as handle:
+        # All pages are written again: each lists all others, and says whether its
+        # sources changed.
+        shutil.rmtree(here.root / "book/_build/html/runs", ignore_errors=True)
+        raise typer.Exit(subprocess.call(words, pass_fds=(handle,)))
 
 
 @app.command("sweep", cls=PairsCommand)

@@ -4,11 +4,12 @@ files of parameters, unfinished files.
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
-from run_helpers import COMMAND
+from run_helpers import COMMAND, contents
 
 from robustbook import cli, files, workers
 from robustbook.errors import DamagedFileError, UserError
@@ -247,6 +248,40 @@ def test_closed_outputs_and_lost_folders_are_one_line(ran, tmp_path):
         check=False,
     )
     assert (lost.returncode, lost.stderr.count(b"\n")) == (2, 1)
+
+
+@pytest.fixture
+def read_only(ran):
+    """The project on a read-only file system, which stops root too; where none can be
+    mounted, with a file in the place of the folder that all commands write to.
+    """
+    place = str(ran.root)
+    mount = [["--bind", place, place], ["-o", "remount,bind,ro", place]]
+    done = [subprocess.run(["mount", *words], check=False) for words in mount]
+    if done[-1].returncode:
+        shutil.rmtree(ran.work)
+        ran.work.write_text("")
+    os.chdir(ran.root)  # The folder below the mount is another one.
+    yield ran
+    if not done[0].returncode:
+        subprocess.run(["umount", "-l", place], check=True)
+
+
+def test_a_read_only_checkout_is_checked_and_nothing_else(read_only, capsys):
+    before = contents(read_only)
+    assert cli.main(["check", "tiny", "-r", "quick"]) == 0
+    assert "tiny quick repeats" in capsys.readouterr().out
+    for words in (
+        *("book", "run tiny --force", "run tiny -p steps 4"),
+        "sweep tiny -p steps 2,3 --name s",
+    ):
+        assert cli.main(words.split()) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error: cannot write to ")
+        assert said.count("\n") == 1
+    for words in ("list", "status", "describe tiny", "claims", "refresh"):
+        assert cli.main(words.split()) == 0
+    assert contents(read_only) == before
 
 
 # Unfinished files

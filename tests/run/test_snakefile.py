@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from run_helpers import contents, edit
+from run_helpers import COMMAND, contents, edit, wait_until
 
 from robustbook import cli
 from robustbook.run import status
@@ -92,6 +92,54 @@ def test_a_second_book_runs_no_notebook(project, snakemake, capfd):
     assert log.stat().st_mtime_ns == before
     assert contents(project) == first
     assert capfd.readouterr().out.count("index.html") == 3
+
+
+def test_a_book_that_was_killed_is_finished_by_the_same_command(project, snakemake):
+    """The killed command's run goes on; a program that renders says whether it was
+    alone.
+    """
+    edit(
+        project.root / "Snakefile",
+        'Path(sys.executable).with_name("jupyter-book")',
+        '"./alone"',
+    )
+    (project.root / "_toc.yml").touch()
+    alone = project.root / "alone"
+    alone.write_text("#!/bin/sh\nmkdir busy && sleep 0.2 && rmdir busy\n")
+    alone.chmod(0o755)
+    book = [*COMMAND, "book", "--cores", "1"]
+    first = subprocess.Popen(book, cwd=project.root, stderr=subprocess.DEVNULL)
+    wait_until((project.work / "locks" / "tiny.quick.pid").exists)
+    first.kill()
+    first.wait()
+    again = subprocess.run(
+        book, cwd=project.root, capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 0, again.stderr
+    assert "run tiny quick is going on already" in again.stderr
+    assert status.of(project, RunId("tiny", "quick")).state == "fresh"
+    assert (project.root / "book/_build/html/.rendered").exists()
+
+
+def test_two_renderings_never_write_at_once(project):
+    """The first one's command goes on when the command line is killed."""
+    words = "mkdir busy && while [ ! -e go ]; do sleep 0.02; done; rmdir busy"
+    first = subprocess.Popen(
+        [*COMMAND, "render", "--", "sh", "-c", words], cwd=project.root
+    )
+    wait_until((project.root / "busy").exists)
+    first.kill()
+    first.wait()
+    second = subprocess.Popen(
+        [*COMMAND, "render", "mkdir", "busy"],
+        cwd=project.root,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert "rendering the book is going on" in second.stderr.readline()
+    (project.root / "go").touch()
+    assert second.wait(30) == 0
+    second.stderr.close()
 
 
 def test_the_book_depends_on_what_it_is_made_of(project, snakemake):

@@ -18,10 +18,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from robustbook import files
 from robustbook.errors import DamagedFileError, RunFailedError
 from robustbook.run import notebook
 from robustbook.run.notebook import Node
 from robustbook.run.project import REFERENCE, RunId
+from robustbook.run.records import LARGEST
 
 _TEXT = ("text/", "image/svg+xml", "application/json")
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
@@ -89,7 +91,9 @@ def read(path: Path) -> Node:
     import nbformat
 
     try:
-        return nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
+        page = nbformat.reads(files.read(path, LARGEST).decode(), as_version=4)
+        nbformat.validate(page)
+        return page
     except Exception as error:
         raise DamagedFileError(
             f"page {path.parent.name}/{path.name} is damaged: run it again"

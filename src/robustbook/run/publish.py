@@ -12,9 +12,11 @@ import contextlib
 import errno
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -26,17 +28,24 @@ from robustbook.run.project import Project, RunId
 PAGE, RECORD = "page.ipynb", "record.json"
 
 
-def locked(project: Project, run: RunId) -> AbstractContextManager[None]:
-    """Hold a run's lock; BusyError, naming the other process, where somebody has it. A
-    killed process holds none.
+def locked(
+    project: Project, run: RunId, *, wait: bool = False
+) -> AbstractContextManager[int]:
+    """Hold a run's lock; `wait` for it, or BusyError, naming the other process, where
+    somebody has it. A killed process holds none.
     """
-    return only_one(project, run.stem, f"run {run}")
+    return only_one(project, run.stem, f"run {run}", wait=wait)
 
 
 @contextmanager
-def only_one(project: Project, name: str, what: str) -> Iterator[None]:
-    """Hold the project's lock `name` while `what` goes on; BusyError where another
-    process holds it.
+def only_one(
+    project: Project, name: str, what: str, *, wait: bool = False
+) -> Iterator[int]:
+    """Hold the project's lock `name` while `what` goes on; `wait` for it, or BusyError
+    where another process holds it.
+
+    Gives the lock's file descriptor: a process that inherits it holds the lock too, as
+    long as it lives.
     """
     folder = project.work / "locks"
     _writable(project, folder)
@@ -49,12 +58,16 @@ def only_one(project: Project, name: str, what: str) -> Iterator[None]:
             who = owner.read_text(encoding="utf-8").strip()
         except OSError:  # It ended in between.
             who = "unknown"
-        raise BusyError(
-            f"{what} is going on already (process {who}): wait for it or stop it"
-        ) from None
+        said = f"{what} is going on already (process {who}): "
+        if not wait:
+            raise BusyError(f"{said}wait for it or stop it") from None
+        print(f"{said}waiting for it", file=sys.stderr, flush=True)
+        lock.acquire(timeout=-1, poll_interval=0.2)
     try:
         owner.write_text(f"{os.getpid()}\n", encoding="utf-8")
-        yield
+        handle = lock._context.lock_file_fd
+        assert handle is not None
+        yield handle
     finally:
         owner.unlink(missing_ok=True)
         lock.release()
@@ -98,6 +111,33 @@ def _writable(project: Project, folder: Path) -> None:
             f"cannot write to {project.relative(folder)} ({reason}): nothing "
             "was started"
         ) from error
+
+
+@dataclass(frozen=True)
+class ReadOnlyProject(Project):
+    """A project in which nothing can be written: it works in another folder."""
+
+    folder: Path
+
+    @property
+    def work(self) -> Path:
+        """Logs, locks and staging."""
+        return self.folder
+
+
+@contextmanager
+def workplace(project: Project) -> Iterator[Project]:
+    """The project, mended by `recover`; where nothing can be written in it, the same
+    with a temporary folder for logs, locks and staging.
+    """
+    try:
+        _writable(project, project.work / "staging")
+    except UserError:
+        with tempfile.TemporaryDirectory() as folder:
+            yield ReadOnlyProject(project.root, Path(folder))
+    else:
+        recover(project)
+        yield project
 
 
 def publish(

@@ -46,17 +46,18 @@ def perform(
     progress: Reporter,
     *,
     force: bool = False,
+    wait: bool = False,
 ) -> Done:
     """Publish the run, doing no more than is needed: nothing where it is fresh, its
     text where only that changed.
 
-    `force` runs it in any case. Raises UserError for what a user can mend,
-    RunFailedError where the notebook fails; what was published before then stays as it
-    is.
+    `force` runs it in any case; `wait` until another process that has it is done.
+    Raises UserError for what a user can mend, RunFailedError where the notebook fails;
+    what was published before then stays as it is.
     """
     publish.recover(project)
     publish.check_writable(project, run)
-    with publish.locked(project, run):
+    with publish.locked(project, run, wait=wait):
         found = status.of(project, run)
         if (
             found.record is not None
@@ -164,7 +165,7 @@ def completed(
 
 def rerun(project: Project, run: RunId, progress: Reporter) -> tuple[Record, Record]:
     """The committed record of a run and that of a new execution with the same
-    parameters, which is not published.
+    parameters, which is not published: the project may be read-only.
 
     Raises UserError where there is no readable record to compare with.
     """
@@ -180,6 +181,9 @@ def rerun(project: Project, run: RunId, progress: Reporter) -> tuple[Record, Rec
             f"{how} makes one"
         )
     before = records.load(committed)
-    publish.recover(project)
-    with publish.locked(project, run), publish.staging(project, run) as folder:
-        return before, compute(project, run, before.overrides, folder, progress).record
+    with (
+        publish.workplace(project) as here,
+        publish.locked(here, run),
+        publish.staging(here, run) as folder,
+    ):
+        return before, compute(here, run, before.overrides, folder, progress).record

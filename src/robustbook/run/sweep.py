@@ -11,7 +11,6 @@ from __future__ import annotations
 import itertools
 import json
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +20,6 @@ from pydantic import BaseModel
 
 from robustbook import files, studies
 from robustbook.errors import (
-    BusyError,
     DamagedFileError,
     ParameterError,
     RunFailedError,
@@ -293,21 +291,18 @@ def member(project: Project, place: str, run: str) -> None:
     if found is None:
         raise UserError(f"sweep {place} has no run {quoted(run)}")
     try:
-        _perform(inner(project, plan), RunId(plan.study, run), found.overrides)
+        runner.perform(
+            inner(project, plan),
+            RunId(plan.study, run),
+            found.overrides,
+            execute.SilentReporter(),
+            wait=True,
+        )
     except (UserError, RunFailedError) as failure:
         failed = folder_of(project, place) / "failed" / run
         failed.parent.mkdir(parents=True, exist_ok=True)
         files.write_whole(failed, str(failure).encode())
         raise
-
-
-def _perform(project: SweepProject, run: RunId, overrides: dict[str, Any]) -> None:
-    while True:
-        try:
-            runner.perform(project, run, overrides, execute.SilentReporter())
-            return
-        except BusyError:
-            time.sleep(0.5)
 
 
 def failures(project: Project, plan: SweepPlan) -> dict[str, str]:
