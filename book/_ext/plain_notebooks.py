@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import robustbook
 from robustbook.run import clean, notebook
-from robustbook.run.project import Project, RunId
+from robustbook.run.project import Project
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 Node = Any
+PACKAGE = Path(robustbook.__file__).parent
 HIDDEN = {"remove-input", "remove-cell", "hide-input", "hide-cell"}
 CHECK = """\
 from importlib.util import find_spec
@@ -90,16 +91,12 @@ class References:
         return new_markdown_cell(f"## References\n\n{listed.strip()}")
 
 
-def standalone(node: Node, page: Path, references: References) -> Node:
-    """A study's notebook for a reader who has the package and not the book.
-
-    `page` is where its page's source lies in the book: what it includes is looked for
-    from there.
-    """
+def standalone(node: Node, references: References) -> Node:
+    """A study's notebook for a reader who has the package and not the book."""
     from nbformat.v4 import new_code_cell, new_notebook
 
     check = new_code_cell(CHECK.format(version=robustbook.__version__))
-    cells = [_cell(cell, page, references) for cell in node.cells]
+    cells = [_cell(cell, references) for cell in node.cells]
     listed = references.cell()
     cells = [cells[0], check, *cells[1:], *([listed] if listed else [])]
     for index, cell in enumerate(cells):
@@ -108,11 +105,11 @@ def standalone(node: Node, page: Path, references: References) -> Node:
     return new_notebook(cells=cells, metadata={"kernelspec": kernel})
 
 
-def _cell(cell: Node, page: Path, references: References) -> Node:
+def _cell(cell: Node, references: References) -> Node:
     from nbformat.v4 import new_code_cell, new_markdown_cell
 
     if cell.cell_type != "code":
-        return new_markdown_cell(plain(cell.source, page, references))
+        return new_markdown_cell(plain(cell.source, references))
     tags = cell.metadata.get("tags", [])
     metadata: dict[str, Any] = {"tags": tags} if tags else {}
     if HIDDEN & set(tags):
@@ -120,11 +117,11 @@ def _cell(cell: Node, page: Path, references: References) -> Node:
     return new_code_cell(cell.source, metadata=metadata)
 
 
-def plain(text: str, page: Path, references: References) -> str:
+def plain(text: str, references: References) -> str:
     """Markdown of the book without its directives, roles and labels; links to other
     pages become their text.
     """
-    text = _FENCE.sub(lambda found: _directive(found, page), text + "\n").rstrip("\n")
+    text = _FENCE.sub(_directive, text + "\n").rstrip("\n")
     text = _EQUATION.sub("$$", _LABEL.sub("", text))
     text = _ROLE.sub(lambda found: _role(found, references), text)
     # What stands in code stays as it is.
@@ -133,12 +130,12 @@ def plain(text: str, page: Path, references: References) -> str:
     return "".join(parts)
 
 
-def _directive(found: re.Match[str], page: Path) -> str:
+def _directive(found: re.Match[str]) -> str:
     name, argument = found["name"], found["argument"].strip()
     options = {one["name"]: one["value"] for one in _OPTION.finditer(found["body"])}
     body = _OPTION.sub("", found["body"]).strip("\n")
     if name == "literalinclude":
-        return f"```python\n{_included(argument, options, page)}\n```"
+        return f"```python\n{_included(argument, options)}\n```"
     if name == "math":
         return f"$$\n{body}\n$$"
     if not body:
@@ -147,11 +144,10 @@ def _directive(found: re.Match[str], page: Path) -> str:
     return textwrap.indent(f"**{title}.** {body}", "> ", lambda _: True)
 
 
-def _included(argument: str, options: dict[str, str], page: Path) -> str:
-    """The source of a function or class, or of a whole file."""
-    book = next(folder for folder in page.parents if folder.name == "book")
-    root = book if argument.startswith("/") else page.parent
-    source = (root / argument.lstrip("/")).resolve().read_text(encoding="utf-8")
+def _included(argument: str, options: dict[str, str]) -> str:
+    """The source of a function or class of the package, or of a whole module."""
+    path = PACKAGE / argument.partition("/robustbook/")[2]
+    source = path.read_text(encoding="utf-8")
     wanted = options.get("pyobject")
     if not wanted:
         return source.strip("\n")
@@ -188,8 +184,7 @@ def write(app: Sphinx, exception: Exception | None) -> None:
         source = project.notebook(study)
         target = Path(app.outdir) / "_sources" / f"{docname}.ipynb"
         if source.is_file() and target.is_file():
-            page = project.page(RunId(study, "reference"))
-            node = standalone(notebook.read(source), page, References(references))
+            node = standalone(notebook.read(source), References(references))
             target.write_bytes(clean.to_bytes(node))
 
 

@@ -18,7 +18,6 @@ from run_helpers import new_project
 from robustbook.run import clean, notebook
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "book" / "studies" / "any.ipynb"
 WRITTEN = re.compile(r"`{3}\{|:{3}\{|\{[a-z]+(:[a-z]+)?\}`|^\([\w-]+\)=", re.M)
 
 
@@ -58,13 +57,13 @@ def references(plain):
     ],
 )
 def test_markdown_of_the_book_becomes_plain(text, wanted, plain, references) -> None:
-    assert plain.plain(text, PAGE, references).startswith(wanted)
+    assert plain.plain(text, references).startswith(wanted)
 
 
 def test_included_code_is_shown(plain, references) -> None:
     for path in ("/../src/robustbook/checks.py", "../../src/robustbook/checks.py"):
         text = f"```{{literalinclude}} {path}\n:pyobject: ArgumentError.__init__\n```"
-        shown = plain.plain(text, PAGE, references)
+        shown = plain.plain(text, references)
         assert shown.startswith("```python\ndef __init__(self, name")
         assert shown.endswith('got {told(given)}")\n```')
 
@@ -73,7 +72,7 @@ def test_included_code_is_shown(plain, references) -> None:
 def test_every_notebook_is_plain_folded_and_without_outputs(path, plain) -> None:
     def made():
         references = plain.References(ROOT / "book" / "references.bib")
-        return plain.standalone(notebook.read(path), PAGE, references)
+        return plain.standalone(notebook.read(path), references)
 
     node = made()
     assert clean.to_bytes(node) == clean.to_bytes(made())
@@ -109,7 +108,7 @@ def test_papermill_alone_runs_it_and_the_page_says_so(plain, tmp_path) -> None:
     alone = tmp_path / "alone"
     alone.mkdir()
     references = plain.References(ROOT / "book" / "references.bib")
-    made = plain.standalone(node, PAGE, references)
+    made = plain.standalone(node, references)
     (alone / "tiny.ipynb").write_bytes(clean.to_bytes(made))
     command = ["papermill", "tiny.ipynb", "out.ipynb", "-p", "epsilon", "0.2"]
     subprocess.run(
