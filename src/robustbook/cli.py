@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import resource
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
@@ -91,8 +90,6 @@ class ClaimsForm(StrEnum):
     ROWS = "rows"
 
 
-ADDRESS_SPACE = 10**9
-"""Bytes without which some libraries end in a segmentation fault while they load."""
 STOPPED = "stopped: nothing half-done was published"
 
 
@@ -797,19 +794,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def usable_surroundings() -> None:
     """Characters that an output cannot show are escaped; UserError where nothing can be
-    said, the working folder is gone, or libraries cannot be loaded.
+    said, or the working folder is gone.
     """
     if sys.stdout is None:
         raise UserError("standard output is closed: send it to a file or /dev/null")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    if 0 <= limit < ADDRESS_SPACE:
-        raise UserError(
-            f"the address space is limited to {limit / 1e9:.1f} GB (ulimit -v): give "
-            f"at least {ADDRESS_SPACE / 1e9:.0f} GB, and 8 GB to run a study"
-        )
     try:
         os.getcwd()
     except OSError as error:

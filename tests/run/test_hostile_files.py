@@ -284,21 +284,6 @@ def test_a_read_only_checkout_is_checked_and_nothing_else(read_only, capsys):
     assert contents(read_only) == before
 
 
-@pytest.mark.parametrize(
-    ("around", "said"),
-    [
-        ("ulimit -v 200000; {} list", "address space is limited to 0.2 GB"),
-        ("{} describe tiny > /dev/full", "No space left on device"),
-        ("PYTHONIOENCODING=cp1252 {} claims nobody", "unknown study 'nobody'"),
-    ],
-)
-def test_bad_surroundings_are_told_in_one_line(ran, around, said):
-    words = ["sh", "-c", around.format(" ".join(COMMAND))]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    assert done.returncode in (1, 2)
-    assert done.stderr.count("\n") == 1 and said in done.stderr
-
-
 # Unfinished files
 
 
