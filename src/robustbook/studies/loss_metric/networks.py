@@ -1,36 +1,42 @@
 """The networks of the study: which there are, and how each is trained (or read from the
 cache).
 
-Read `Network` (what identifies one), then `zoo` (all of them), then `load_network` (the
-trained module).
+Read `Network` (what identifies one), then `zoo` (all of them) and `masked` (those that
+try to fool the metric), then `load_network` (the trained module).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import torch
-from torch.nn import Module, Sequential
+from torch import Generator, Tensor
+from torch.nn import Module, ReLU, Sequential
 
 from robustbook.data import ImageSet, load
 from robustbook.models import Scale, build
 from robustbook.models.training import Recipe, Training, train
 from robustbook.studies import shared
-from robustbook.studies.loss_metric.parameters import Parameters
-from robustbook.studies.protocol import seeds
 from robustbook.studies.shared import trained
 
 ARCHITECTURES = ("mlp", "cnn", "wide-cnn")
 TRAININGS: tuple[Training, ...] = ("natural", "fgsm", "gradient-regularised", "minmax")
 COLOUR_ARCHITECTURES = ("cnn", "wide-cnn")
 COLOUR_TRAININGS: tuple[Training, ...] = ("natural", "minmax")
-MASKED_ARCHITECTURE = "cnn"
 MINMAX_STEPS = 7
-DISTILLATION_TEMPERATURE = 20.0
 # Weight of the squared input gradient: one value, set before the first run and kept.
 GRADIENT_PENALTY = 0.3
+
+MASKED_ARCHITECTURE = "cnn"
+DISTILLATION_TEMPERATURE = 20.0
 SCALE_OF_MASKED_LAYER = 100.0
+LEVELS = (256, 16)
+SATURATING_GAIN = 5.0
+SATURATING = f"cnn, sigmoid({SATURATING_GAIN:g} z)"
+NOISE_DRAWS = 32
 
 
 @dataclass(frozen=True)
@@ -38,8 +44,10 @@ class Network:
     """What identifies a trained network: data, architecture, training, its numbers and
     its seed.
 
-    `classes` keeps only the images of these labels (renumbered from 0), all if empty;
-    `scale` multiplies the logits.
+    `classes` keeps only the images of these labels (renumbered from 0), all if empty.
+    What is put around it: `scale` multiplies the logits, `levels` rounds the input to
+    so many grey levels, `noise` is the deviation of Gaussian noise on the input (pixel
+    units), drawn anew in every pass; 0 leaves them out.
     """
 
     dataset: str
@@ -51,100 +59,108 @@ class Network:
     epsilon: float
     classes: tuple[int, ...] = ()
     scale: float = 1.0
+    levels: int = 0
+    noise: float = 0.0
 
     @property
-    def name(self) -> str:
-        """Name of the kind of network, the same for all its seeds."""
-        scaled = f" x{self.scale:g}" if self.scale != 1 else ""
-        return f"{self.architecture} {self.training}{scaled}"
+    def masking(self) -> str:
+        """How its gradients are masked, in words; "natural" if they are not."""
+        if self.levels:
+            return f"input rounded to {self.levels} levels"
+        if self.noise:
+            return "noisy input"
+        if self.scale != 1:
+            return f"logits times {self.scale:g}"
+        if self.architecture == SATURATING:
+            return "saturating activations"
+        return self.training
 
 
-def zoo(parameters: Parameters) -> list[Network]:
+def zoo(
+    *,
+    dataset: str,
+    epsilon: float,
+    train_images: int,
+    epochs: int,
+    seeds: int,
+    first_seed: int,
+) -> list[Network]:
     """The main zoo: three architectures, four trainings, `seeds` networks each."""
     return [
-        main_network(parameters, architecture, training, seed)
+        Network(
+            dataset, architecture, training, seed, train_images, epochs, epsilon
+        )
         for architecture in ARCHITECTURES
         for training in TRAININGS
-        for seed in seeds(parameters)
+        for seed in range(first_seed, first_seed + seeds)
     ]
 
 
-def colour_zoo(parameters: Parameters) -> list[Network]:
+def colour_zoo(
+    *,
+    colour_dataset: str,
+    colour_epsilon: float,
+    colour_train_images: int,
+    colour_epochs: int,
+    seeds: int,
+    first_seed: int,
+) -> list[Network]:
     """The second zoo, empty if `colour_dataset` is none: two architectures, natural and
     MinMax training.
     """
-    if parameters.colour_dataset == "none":
+    if colour_dataset == "none":
         return []
     return [
         Network(
-            parameters.colour_dataset,
+            colour_dataset,
             architecture,
             training,
             seed,
-            parameters.colour_train_images,
-            parameters.colour_epochs,
-            parameters.colour_epsilon,
+            colour_train_images,
+            colour_epochs,
+            colour_epsilon,
         )
         for architecture in COLOUR_ARCHITECTURES
         for training in COLOUR_TRAININGS
-        for seed in seeds(parameters)
+        for seed in range(first_seed, first_seed + seeds)
     ]
 
 
-def masked_networks(parameters: Parameters) -> list[Network]:
-    """Networks with masked gradients: defensive distillation, and the natural network
-    with its last layer scaled up.
+def masked(**parameters: Any) -> list[Network]:
+    """Natural networks of one architecture, then six ways to mask their gradients;
+    `parameters` are those of `zoo`.
+
+    Distillation, logits scaled up, the input rounded to many and to few levels,
+    activations that saturate, and noise on the input as large as the budget.
     """
-    natural = [
-        main_network(parameters, MASKED_ARCHITECTURE, "natural", seed)
-        for seed in seeds(parameters)
-    ]
-    distilled = [
-        main_network(parameters, MASKED_ARCHITECTURE, "distilled", seed)
-        for seed in seeds(parameters)
-    ]
-    return distilled + [scaled(network, SCALE_OF_MASKED_LAYER) for network in natural]
-
-
-def two_class_networks(parameters: Parameters) -> list[Network]:
-    """The control of claim Y1: natural networks that tell classes 3 and 8 apart, where
-    cross-entropy hides nothing.
-    """
-    return [
-        Network(
-            parameters.dataset,
-            "cnn",
-            "natural",
-            seed,
-            parameters.train_images,
-            parameters.epochs,
-            parameters.epsilon,
-            (3, 8),
-        )
-        for seed in seeds(parameters)
-    ]
-
-
-def main_network(
-    parameters: Parameters, architecture: str, training: Training, seed: int
-) -> Network:
-    """A network of the main data set."""
-    return Network(
-        parameters.dataset,
-        architecture,
-        training,
-        seed,
-        parameters.train_images,
-        parameters.epochs,
-        parameters.epsilon,
+    natural = chosen(
+        zoo(**parameters), architecture=MASKED_ARCHITECTURE, training="natural"
     )
+    return [
+        *natural,
+        *(replace(each, training="distilled") for each in natural),
+        *(replace(each, scale=SCALE_OF_MASKED_LAYER) for each in natural),
+        *(replace(each, levels=levels) for levels in LEVELS for each in natural),
+        *(replace(each, architecture=SATURATING) for each in natural),
+        *(replace(each, noise=each.epsilon) for each in natural),
+    ]
 
 
-def scaled(network: Network, factor: float) -> Network:
-    """The same network with its logits multiplied by `factor`: the same predictions
-    from other parameters.
+def two_class(**parameters: Any) -> list[Network]:
+    """The control of claim Y1: natural networks that tell classes 3 and 8 apart, where
+    cross-entropy hides nothing; `parameters` are those of `zoo`.
     """
-    return replace(network, scale=factor)
+    natural = chosen(zoo(**parameters), architecture="cnn", training="natural")
+    return [replace(each, classes=(3, 8)) for each in natural]
+
+
+def chosen(networks: Sequence[Network], **factors: object) -> list[Network]:
+    """The networks whose fields have these values: `chosen(zoo, training="minmax")`."""
+    return [
+        each
+        for each in networks
+        if all(getattr(each, name) == value for name, value in factors.items())
+    ]
 
 
 @lru_cache(maxsize=8)
@@ -169,24 +185,109 @@ def images_of(
 
 
 def load_network(network: Network) -> Module:
-    """The trained network in evaluation mode, from the checkpoint cache if it
-    is there.
+    """The network in evaluation mode, trained, or read from the checkpoint cache if it
+    is there; with what is put around it.
     """
+    model = _trained(replace(network, scale=1.0, levels=0, noise=0.0))
     if network.scale != 1:
-        unscaled = load_network(replace(network, scale=1.0))
-        return Sequential(*unscaled.children(), Scale(network.scale)).eval()
+        model = Sequential(*model.children(), Scale(network.scale))
+    if network.levels:
+        model = Sequential(Rounding(network.levels), *model.children())
+    if network.noise:
+        model = Sequential(Noise(network.noise, network.seed), *model.children())
+    return model.eval()
+
+
+def judged(network: Network) -> Module:
+    """What answers for the network: itself, or the mean logits over `NOISE_DRAWS` fixed
+    draws where it draws noise.
+    """
+    if not network.noise:
+        return load_network(network)
+    model = _trained(replace(network, noise=0.0))
+    return MeanOfDraws(model, network.noise, network.seed).eval()
+
+
+class Rounding(Module):
+    """Rounds pixels in [0, 1] to `levels` values; its gradient is zero."""
+
+    def __init__(self, levels: int) -> None:
+        super().__init__()
+        self.levels = levels
+
+    def forward(self, images: Tensor) -> Tensor:
+        """`images` of any shape, rounded."""
+        return (images * (self.levels - 1)).round() / (self.levels - 1)
+
+
+class Noise(Module):
+    """Adds Gaussian noise of deviation `size` (pixel units), new in every pass, from a
+    generator of its own.
+    """
+
+    def __init__(self, size: float, seed: int) -> None:
+        super().__init__()
+        self.size, self.generator = size, Generator().manual_seed(seed)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """`images` (N, C, H, W) with one draw of noise each."""
+        noise = torch.randn(images.shape, generator=self.generator, dtype=images.dtype)
+        return images + self.size * noise
+
+
+class MeanOfDraws(Module):
+    """Mean logits of `model` over `NOISE_DRAWS` draws of Gaussian noise on the input,
+    the same for all images and in every pass.
+    """
+
+    def __init__(self, model: Module, size: float, seed: int) -> None:
+        super().__init__()
+        self.model, self.size, self.seed = model, size, seed
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits (N, K) of `images` (N, C, H, W)."""
+        generator = Generator().manual_seed(self.seed)
+        draws = torch.randn((NOISE_DRAWS, *images.shape[1:]), generator=generator)
+        mean = 0
+        for draw in draws.to(images.dtype):
+            mean = mean + self.model(images + self.size * draw)
+        return mean / NOISE_DRAWS
+
+
+class Saturating(Module):
+    """sigmoid(gain z): flat wherever z is far from 0."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """`values` of any shape, each between 0 and 1."""
+        return torch.sigmoid(SATURATING_GAIN * values)
+
+
+def _untrained(network: Network, shape: tuple[int, int, int], classes: int) -> Module:
+    if network.architecture != SATURATING:
+        return build(network.architecture, shape, classes, network.seed)
+    layers = build(MASKED_ARCHITECTURE, shape, classes, network.seed)
+    return Sequential(
+        *(Saturating() if isinstance(layer, ReLU) else layer for layer in layers)
+    )
+
+
+def _trained(network: Network) -> Module:
+    """The trained module, nothing put around it."""
     data = images_of(network.dataset, "train", network.train_images, network.classes)
     recipe = recipe_of(network)
 
     def fresh() -> Module:
-        return build(network.architecture, data.image_shape, data.classes, network.seed)
+        return _untrained(network, data.image_shape, data.classes)
 
     def teacher() -> Module:
         softened = replace(recipe, training="natural")
         return train(fresh(), data.images, data.labels, softened, seed=network.seed)
 
+    identity = asdict(network)
+    for around in ("levels", "noise"):
+        del identity[around]
     return trained(
-        asdict(network),
+        identity,
         fresh(),
         data,
         recipe,
@@ -216,9 +317,9 @@ def recipe_of(network: Network) -> Recipe:
     return Recipe("natural", network.epochs)
 
 
-def train_all(networks: list[Network]) -> None:
+def train_all(networks: Sequence[Network]) -> None:
     """Train every network that is not in the cache yet; the largest ones first."""
-    size = {"mlp": 1, "cnn": 3, "wide-cnn": 6}
+    size = {"mlp": 1, "cnn": 3, SATURATING: 3, "wide-cnn": 6}
     passes = {
         "natural": 1,
         "distilled": 2,
@@ -228,6 +329,6 @@ def train_all(networks: list[Network]) -> None:
     }
     shared.train_all(
         load_network,
-        [network for network in networks if network.scale == 1],
+        [replace(each, scale=1.0, levels=0, noise=0.0) for each in networks],
         lambda each: size[each.architecture] * passes[each.training],
     )
