@@ -14,7 +14,7 @@ from torch import nn
 from attack_networks import generator, random_network, trained
 from robustbook.measure.surfaces import (
     Surface,
-    best_threshold_error,
+    best_threshold,
     decision_surface,
     line,
     plane,
@@ -143,8 +143,8 @@ def test_with_two_classes_one_level_of_the_cross_entropy_is_the_boundary() -> No
     two, many = surface(2), surface(10)
     assert 0 < two.wrong.mean() < 1
     assert 0 < many.wrong.mean() < 1
-    assert best_threshold_error(two.cross_entropy, two.wrong) == 0
-    assert best_threshold_error(many.cross_entropy, many.wrong) > 0
+    assert best_threshold(two.cross_entropy, two.wrong).error == 0
+    assert best_threshold(many.cross_entropy, many.wrong).error > 0
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_with_two_classes_one_level_of_the_cross_entropy_is_the_boundary() -> No
 def test_known_threshold_errors(
     values: list[float], wrong: list[int], error: float
 ) -> None:
-    assert best_threshold_error(values, wrong) == error
+    assert best_threshold(values, wrong).error == error
 
 
 @given(
@@ -176,7 +176,7 @@ def test_no_threshold_is_better_than_the_best(cells: list[tuple[int, bool]]) -> 
         float(np.mean((values > threshold) != wrong))
         for threshold in np.arange(-0.5, 7)
     ]
-    assert best_threshold_error(values, wrong) == pytest.approx(min(errors))
+    assert best_threshold(values, wrong).error == pytest.approx(min(errors))
 
 
 def test_shapes_that_do_not_fit_are_refused() -> None:
@@ -184,4 +184,4 @@ def test_shapes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="shape"):
         line(random_network(0), image, 0, torch.zeros(1, 3, 3), [0.0])
     with pytest.raises(ValueError, match="shape"):
-        best_threshold_error([1.0, 2.0], [True])
+        best_threshold([1.0, 2.0], [True])

@@ -1,8 +1,8 @@
 """Loss and decision surfaces in input space, along one direction or over a plane (Yu et
 al. 2019).
 
-Read `decision_surface` first, then `plane` and `line`, then `best_threshold_error`,
-which asks what one level of the cross-entropy can tell of the decision.
+Read `decision_surface` first, then `plane` and `line`, then `best_threshold`, which
+asks what one level of the cross-entropy can tell of the decision.
 """
 
 from __future__ import annotations
@@ -143,13 +143,24 @@ def line(
     )
 
 
-def best_threshold_error(values: npt.ArrayLike, wrong: npt.ArrayLike) -> float:
-    """Smallest share of cells that one threshold of `values` sorts wrongly, `wrong`
-    being what lies above it.
+@dataclass(frozen=True)
+class Threshold:
+    """A `level` that sorts cells: what lies above it is called wrong; `error` is the
+    share of cells that it sorts wrongly.
+    """
+
+    level: float
+    error: float
+
+
+def best_threshold(values: npt.ArrayLike, wrong: npt.ArrayLike) -> Threshold:
+    """The threshold of `values` that sorts the fewest cells wrongly, `wrong` being what
+    lies above it.
 
     `values` and `wrong` (bool) have the same shape, `values` say a cross-entropy
-    surface. 0 means that a single level separates right from wrong predictions. Cells
-    of equal value fall on the same side.
+    surface. Error 0 means that a single level separates right from wrong predictions.
+    Cells of equal value fall on the same side; of several best levels the lowest is
+    given, -inf where all cells lie above it.
 
     Raises ArgumentError if the shapes differ or are empty, or a value is not finite.
     """
@@ -167,4 +178,8 @@ def best_threshold_error(values: npt.ArrayLike, wrong: npt.ArrayLike) -> float:
     wrong_below = np.concatenate([[0], np.cumsum(target)])
     right_above = np.concatenate([np.cumsum(~target[::-1])[::-1], [0]])
     possible = np.concatenate([[True], level[1:] > level[:-1], [True]])
-    return float((wrong_below + right_above)[possible].min() / target.size)
+    errors = np.where(possible, wrong_below + right_above, target.size + 1)
+    best = int(errors.argmin())
+    return Threshold(
+        float(level[best - 1]) if best else -np.inf, float(errors[best] / target.size)
+    )

@@ -593,8 +593,8 @@ CLAIMS = (
         "plane where no such contour lies on it). Mean over cells, then over planes; "
         "the interval draws networks and images. Flat planes, and planes whose points "
         "are cut to [0, 1].",
-        rule="The smallest distance that matters is 0.25 epsilon: a contour nearer than "
-        "a quarter of the budget would serve an attacker as well. Reproduced if both "
+        rule="The smallest distance that matters is 0.25 epsilon: a contour nearer "
+        "than that would serve an attacker as well. Reproduced if both "
         "intervals lie above it; mixed if one lies above and the other below; not "
         "reproduced if both lie below; inconclusive otherwise, or if a control fails.",
         control="Networks with two classes, where cross-entropy is a function of S: "
@@ -612,9 +612,9 @@ CLAIMS = (
         "networks get right (at least 8, or the data set is left out). Ratio of MinMax "
         "to natural training (distance) and of natural to MinMax (slope) in each seed, "
         "mean of logarithms over architectures; Student's t over seeds.",
-        rule="The smallest ratio that matters is 1.25: a training that takes eight times "
-        "the passes should bring a quarter at least. Reproduced if the intervals of distance and slope lie above it "
-        "on every data set; mixed if both do on some data set, or one of the two does "
+        rule="The smallest ratio that matters is 1.25: a training that takes eight "
+        "times the passes should bring a quarter at least. Reproduced if the intervals "
+        "of distance and slope lie above it on every data set; mixed if both do on some data set, or one of the two does "
         "on all; not reproduced if the interval of the distance lies below it on every "
         "data set; inconclusive otherwise. Needs 3 seeds.",
         control="The same along a random direction of the same length, with plain "
@@ -632,8 +632,8 @@ CLAIMS = (
         "of network.",
         rule="Rho matters from 0.8 on: below, about one pair of networks in five is in "
         "the wrong order. Reproduced if the interval lies above it and psi's lead over "
-        "every cheap rival has an interval above 0; partly if only the first holds; not "
-        "reproduced if the interval lies below 0.8; inconclusive otherwise, or if the "
+        "every cheap rival has an interval above 0; partly if only the first holds; "
+        "not reproduced if the interval lies below 0.8; inconclusive otherwise, or if the "
         "split-half reliability of psi or a reference is below 0.8.",
         control="The cheap rivals: clean accuracy, accuracy under FGSM, and 1 / mean "
         "adversarial cross-entropy. Reliability over halves of the images.",
@@ -666,8 +666,8 @@ CLAIMS = (
             "Largest relative change of psi per image when the last layer is "
             "multiplied by 0.1, 1 and 10, in double precision."
         ),
-        rule="Reproduced if it is at most 1e-5, a hundred thousandth, while psi without "
-        "normalisation changes at least tenfold; partly if that changes less; not "
+        rule="Reproduced if it is at most 1e-5, far below any digit shown, while psi "
+        "without normalisation changes at least tenfold; partly if that changes less; not "
         "reproduced if it is larger.",
         control="psi with plain logits must change at least tenfold; FGSM accuracy of "
         "the scaled networks is shown.",
@@ -698,11 +698,12 @@ CLAIMS = (
         "usual ascent, so at most 1: steps that adapt (Auto-PGD on the divergence), "
         "starts in a corner of the ball, more starts, more steps. Mean over networks, "
         "interval over kinds.",
-        rule="The smallest loss that matters is a twentieth: psi is read to two digits. "
+        rule="The smallest loss that matters is a twentieth: psi is read to two "
+        "digits. "
         "Reproduced if the interval lies above 0.95; not reproduced if it lies "
         "below; inconclusive otherwise.",
-        control="Searches that share neither the step sizes nor the starts of the usual "
-        "one. The proved bound on the other side is shown.",
+        control="Searches that share neither the step sizes nor the starts of the "
+        "usual one. The proved bound on the other side is shown.",
         judge=judge_y7a,
     ),
     Claim(

@@ -87,9 +87,7 @@ def zoo(
 ) -> list[Network]:
     """The main zoo: three architectures, four trainings, `seeds` networks each."""
     return [
-        Network(
-            dataset, architecture, training, seed, train_images, epochs, epsilon
-        )
+        Network(dataset, architecture, training, seed, train_images, epochs, epsilon)
         for architecture in ARCHITECTURES
         for training in TRAININGS
         for seed in range(first_seed, first_seed + seeds)
@@ -248,10 +246,8 @@ class MeanOfDraws(Module):
         """Logits (N, K) of `images` (N, C, H, W)."""
         generator = Generator().manual_seed(self.seed)
         draws = torch.randn((NOISE_DRAWS, *images.shape[1:]), generator=generator)
-        mean = 0
-        for draw in draws.to(images.dtype):
-            mean = mean + self.model(images + self.size * draw)
-        return mean / NOISE_DRAWS
+        noise = self.size * draws.to(images.dtype)
+        return torch.stack([self.model(images + draw) for draw in noise]).mean(dim=0)
 
 
 class Saturating(Module):

@@ -1,16 +1,17 @@
 """From per-image measurements to metric rows: one network, one kind of network, and
 rankings of all networks.
 
-Read `record_networks` and `record_kinds` first, then `record_rankings` (claims Y3, Y4,
-Y6), then the shorter ones below. A kind is an architecture with a training; its
-networks differ by seed alone.
+Read `record_networks` and `record_kinds` first, then `record_slices` (claim Y1) and
+`record_lines` (Y2), `record_rankings` (Y3, Y4, Y6), `record_readings` and
+`record_search` (Y7a); tables of text come last. A kind is an architecture with a
+training; its networks differ by seed alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from itertools import groupby, pairwise
+from itertools import groupby, product
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from robustbook.plots import style
-from robustbook.results import Results
+from robustbook.results import Metric, Results
 from robustbook.stats import (
     Interval,
     bootstrap,
@@ -27,27 +28,35 @@ from robustbook.stats import (
     crossed,
     draw,
     kendall,
+    mean_interval_t,
     rank_correlation,
 )
-from robustbook.studies.loss_metric.claims import RANK_QUALITY
+from robustbook.studies.loss_metric.claims import (
+    CHEAP_RIVALS,
+    RANK_QUALITY,
+    REFERENCES,
+    STABILITY_RIVALS,
+)
 from robustbook.studies.loss_metric.measure.evaluation import (
     BOUND_BUDGETS,
     BUDGETS,
     OTHER_PSI_STEPS,
+    READINGS,
     Evaluation,
-    Settings,
+    attack_name,
 )
 from robustbook.studies.loss_metric.measure.landscape import (
     Slice,
     boundary_distance,
     mean_slope,
 )
-from robustbook.studies.loss_metric.parameters import Parameters
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.int64]
 RESAMPLES = 1000
 SMALLEST_KL = 1e-12
+MATCHED_IMAGES = 8
+HALVES = 20
 
 
 def psi_of(kl: Array) -> Array:
@@ -74,56 +83,36 @@ def record_networks(results: Results, evaluations: Sequence[Evaluation]) -> None
     of `record_kinds`.
     """
     for evaluation in evaluations:
-        factors, count = factors_of(evaluation), len(evaluation.clean)
+        factors = factors_of(evaluation)
+        whole: dict[str, tuple[Array, str]] = {
+            "clean accuracy": (evaluation.clean, "share"),
+            "clean accuracy, whole test set": (evaluation.clean_whole, "share"),
+            "strong robust accuracy": (evaluation.strong, "share"),
+            "minimal distance": (evaluation.distance, "pixel units"),
+        }
+        for name, (values, unit) in whole.items():
+            results.add(name, values.mean(), n=len(values), unit=unit, **factors)
+        scores = evaluation.clever
         results.add(
-            "clean accuracy", evaluation.clean.mean(), n=count, unit="share", **factors
-        )
-        whole = evaluation.clean_whole
-        results.add(
-            "clean accuracy, whole test set",
-            whole.mean(),
-            n=len(whole),
-            unit="share",
-            **factors,
-        )
-        results.add(
-            "strong robust accuracy",
-            evaluation.strong.mean(),
-            n=count,
-            unit="share",
-            **factors,
-        )
-        results.add(
-            "minimal distance",
-            evaluation.distance.mean(),
-            n=count,
-            unit="pixel units",
-            **factors,
-        )
-        results.add(
-            "CLEVER",
-            float(np.median(evaluation.clever)),
-            n=len(evaluation.clever),
-            unit="pixel units",
-            **factors,
+            "CLEVER", np.median(scores), n=len(scores), unit="pixel units", **factors
         )
         for (attack, budget), correct in evaluation.correct.items():
             results.add(
                 "robust accuracy",
                 correct.mean(),
-                n=count,
+                n=len(correct),
                 unit="share",
                 attack=attack,
                 budget=budget,
                 **factors,
             )
-        for (name, budget), kl in evaluation.kl.items():
+        for (steps, budget), kl in evaluation.kl.items():
             results.add(
                 "median psi",
-                float(np.median(psi_of(kl))),
-                n=count,
+                np.median(psi_of(kl)),
+                n=len(kl),
                 unit="1/nats",
-                ascent=name,
+                steps=steps,
                 budget=budget,
                 **factors,
             )
@@ -258,623 +247,6 @@ def over_rows(
     return bootstrap(statistic, level, seed=0, resamples=RESAMPLES).interval()
 
 
-def overview(results: Results) -> pd.DataFrame:
-    """One line per kind of network: headline measures with intervals, as text."""
-    columns = {
-        "clean accuracy, whole test set": "kind: clean accuracy, whole test set",
-        "strong robust accuracy": "kind: strong robust accuracy",
-        "minimal distance": "kind: minimal distance",
-        "median psi": "kind: median psi",
-    }
-    lines = []
-    for row in results.select("kind: clean accuracy"):
-        kind = row.factors
-        label = style.label(str(kind["training"])).split(" (")[0]
-        line = {
-            "data": str(kind["dataset"]),
-            "network": f"{kind['architecture']}, {label}",
-        }
-        for label, name in columns.items():
-            found = results.one(name, **kind)
-            line[label] = f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]"
-        lines.append(line)
-    return pd.DataFrame(lines)
-
-
-def leads(results: Results) -> pd.DataFrame:
-    """One line per reference: by how much psi's rank agreement exceeds that of each
-    null metric, as text.
-    """
-    lines = []
-    for reference in dict.fromkeys(
-        row.factors["reference"] for row in results.select("rank agreement gain")
-    ):
-        line = {"reference": str(reference)}
-        for row in results.select("rank agreement gain", reference=reference):
-            line[f"lead over {row.factors['over_measure']}"] = (
-                f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]"
-            )
-        lines.append(line)
-    return pd.DataFrame(lines)
-
-
-def stability_by_part(results: Results) -> pd.DataFrame:
-    """One line per group of pairs of settings: mean tau of each measure, and psi's lead
-    over the other two, as text.
-    """
-    lines = []
-    for part in dict.fromkeys(
-        row.factors["part"] for row in results.select("rank stability of a part")
-    ):
-        line = {"pairs of settings": str(part)}
-        for row in results.select("rank stability of a part", part=part):
-            line[str(row.factors["measure"])] = (
-                f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]"
-            )
-        for row in results.select("rank stability gain of a part", part=part):
-            line[f"psi's lead over {row.factors['over_measure']}"] = (
-                f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}]"
-            )
-        lines.append(line)
-    return pd.DataFrame(lines)
-
-
-def where_psi_leads(results: Results) -> str:
-    """A sentence: for which pairs of settings psi ranks more stably than adversarial
-    accuracy, and for which less so.
-    """
-    rows = results.select(
-        "rank stability gain of a part", over_measure="robust accuracy"
-    )
-    ahead = [str(row.factors["part"]) for row in rows if (row.low or 0) > 0]
-    behind = [str(row.factors["part"]) for row in rows if (row.high or 0) < 0]
-    return (
-        "psi ranks more stably than adversarial accuracy (interval above 0) "
-        f"{' and '.join(ahead) or 'in no part'}, less stably (interval below 0) "
-        f"{' and '.join(behind) or 'in no part'}."
-    )
-
-
-def spread_over_seeds(results: Results, dataset: str) -> pd.DataFrame:
-    """One line per kind of network of `dataset`: smallest to largest value over its
-    seeds, as text.
-    """
-    lines = []
-    for row in results.select("kind: clean accuracy", dataset=dataset):
-        kind = row.factors
-        line = {
-            "network": kind["architecture"],
-            "training": style.label(str(kind["training"])),
-        }
-        for name in (
-            "clean accuracy, whole test set",
-            "strong robust accuracy",
-            "minimal distance",
-            "CLEVER",
-        ):
-            values = [found.value for found in results.select(name, **kind)]
-            line[name] = f"{min(values):.3g} to {max(values):.3g}"
-        lines.append(line)
-    return pd.DataFrame(lines)
-
-
-# Rankings of networks
-# --------------------------------------------------------------------------------------
-
-
-def mean_kendall(scores: Array) -> float:
-    """Kendall's tau between rows of `scores` (settings, networks), mean over all pairs
-    of different settings.
-    """
-    return float(kendall(scores)[np.triu_indices(len(scores), 1)].mean())
-
-
-def setting_scores(
-    evaluations: Sequence[Evaluation], settings: Settings
-) -> dict[str, Array]:
-    """For every measure a table (settings, networks): robust accuracy and the null
-    under each attack, psi under each ascent.
-
-    The settings are the same for all three, budget by budget and within a budget from
-    few to many steps.
-    """
-    attacks = [
-        (settings.attack_name(steps), budget)
-        for budget in BUDGETS
-        for steps in settings.step_counts
-    ]
-    ascents = [
-        (f"{steps} steps", budget)
-        for budget in BUDGETS
-        for steps in settings.step_counts
-    ]
-    return {
-        "robust accuracy": np.array(
-            [[each.correct[key].mean() for each in evaluations] for key in attacks]
-        ),
-        "1 / mean adversarial CE": np.array(
-            [[1 / each.loss[key].mean() for each in evaluations] for key in attacks]
-        ),
-        "median psi": _psi_scores(evaluations, ascents),
-    }
-
-
-def other_step_sizes(evaluations: Sequence[Evaluation], settings: Settings) -> Array:
-    """Median psi (settings, networks) at epsilon with other step sizes, a setting that
-    its rivals do not have.
-    """
-    return _psi_scores(
-        evaluations,
-        [(f"{settings.steps} steps of {ratio:g}", 1.0) for ratio in OTHER_PSI_STEPS],
-    )
-
-
-def _psi_scores(
-    evaluations: Sequence[Evaluation], ascents: Sequence[tuple[str, float]]
-) -> Array:
-    return np.array(
-        [[np.median(psi_of(each.kl[key])) for each in evaluations] for key in ascents]
-    )
-
-
-def record_rankings(
-    results: Results, evaluations: Sequence[Evaluation], parameters: Parameters
-) -> None:
-    """Rows that decide Y3, Y4 and Y6: agreement with the references, stability over
-    settings, passes to quality.
-    """
-    settings = Settings(parameters.steps, parameters.strong_steps)
-    kinds = _kind_names(evaluations)
-    _record_agreement(results, evaluations, kinds)
-    _record_stability(results, setting_scores(evaluations, settings), kinds)
-    _record_other_step_sizes(results, evaluations, settings, kinds)
-    _record_floors(results, evaluations, settings)
-    _record_passes(results, evaluations, settings, kinds)
-
-
-def _kind_names(evaluations: Sequence[Evaluation]) -> list[str]:
-    """The kind of each network; intervals resample kinds, since networks of one kind
-    are alike.
-    """
-    return [
-        f"{each.network.architecture} {each.network.training}" for each in evaluations
-    ]
-
-
-def references_of(evaluations: Sequence[Evaluation]) -> dict[str, Array]:
-    """One number per network for each of the two references."""
-    return {
-        "strong robust accuracy": np.array(
-            [each.strong.mean() for each in evaluations]
-        ),
-        "minimal distance": np.array([each.distance.mean() for each in evaluations]),
-    }
-
-
-def _record_agreement(
-    results: Results, evaluations: Sequence[Evaluation], kinds: list[str]
-) -> None:
-    references = references_of(evaluations)
-    scores = agreement_scores(evaluations)
-    common: dict[str, Any] = {"over": "kinds of network"}
-    for reference, truth in references.items():
-        for name, values in scores.items():
-            rho = over_rows(_correlation(values, truth), len(kinds), kinds)
-            results.add(
-                "rank agreement", rho, measure=name, reference=reference, **common
-            )
-        for rival in ("clean accuracy", "1 / mean adversarial CE"):
-
-            def lead(rows: Rows, rival: str = rival, truth: Array = truth) -> float:
-                return rank_correlation(
-                    scores["median psi"][rows], truth[rows]
-                ) - rank_correlation(scores[rival][rows], truth[rows])
-
-            gain = over_rows(lead, len(kinds), kinds)
-            results.add(
-                "rank agreement gain",
-                gain,
-                over_measure=rival,
-                reference=reference,
-                **common,
-            )
-
-
-def _correlation(values: Array, truth: Array) -> Callable[[Rows], float]:
-    return lambda rows: rank_correlation(values[rows], truth[rows])
-
-
-def agreement_scores(evaluations: Sequence[Evaluation]) -> dict[str, Array]:
-    """One number per network for psi, its two other averages, its competitors and the
-    nulls; larger means more robust.
-    """
-    attacked = max(
-        (
-            key
-            for key in evaluations[0].correct
-            if key[1] == 1.0 and key[0].startswith("PGD")
-        ),
-        key=_steps,
-    )
-    return {
-        "median psi": np.array(
-            [np.median(psi_of(each.attained(1.0))) for each in evaluations]
-        ),
-        "mean psi": np.array(
-            [psi_of(each.attained(1.0)).mean() for each in evaluations]
-        ),
-        "1 / mean divergence": np.array(
-            [1 / each.attained(1.0).mean() for each in evaluations]
-        ),
-        "1 / mean adversarial CE": np.array(
-            [1 / each.loss[attacked].mean() for each in evaluations]
-        ),
-        "clean accuracy": np.array([each.clean_whole.mean() for each in evaluations]),
-        "clean accuracy, same images": np.array(
-            [each.clean.mean() for each in evaluations]
-        ),
-        "FGSM accuracy": np.array(
-            [each.correct["FGSM", 1.0].mean() for each in evaluations]
-        ),
-        f"{attacked[0]} accuracy": np.array(
-            [each.correct[attacked].mean() for each in evaluations]
-        ),
-        "C&W margin accuracy": np.array(
-            [each.correct["C&W margin", 1.0].mean() for each in evaluations]
-        ),
-        "CLEVER": np.array([each.clever.mean() for each in evaluations]),
-    }
-
-
-def _steps(key: tuple[str, float]) -> int:
-    return int(key[0].rsplit("-", 1)[1])
-
-
-def stability_parts(settings: int) -> dict[str, NDArray[np.bool_]]:
-    """Which pairs (S, S) of S settings, ordered by budget, lie within one budget (in
-    multiples of epsilon) or across two.
-    """
-    budget = np.repeat(BUDGETS, settings // len(BUDGETS))
-    pairs = np.triu(np.ones((settings, settings), dtype=bool), 1)
-    alike = budget[:, None] == budget[None]
-    within = {
-        f"within {each:g} ε": pairs & alike & (budget == each) for each in BUDGETS
-    }
-    return {**within, "across budgets": pairs & ~alike}
-
-
-def _remembered_kendall(table: Array) -> Callable[[Rows], Array]:
-    """`kendall` of drawn networks; every statistic draws the same ones, so each
-    draw is worked out once.
-    """
-
-    @cache
-    def of_bytes(rows: bytes) -> Array:
-        return kendall(table[:, np.frombuffer(rows, dtype=np.int64)])
-
-    return lambda rows: of_bytes(rows.tobytes())
-
-
-def _record_stability(
-    results: Results, scores: dict[str, Array], kinds: list[str]
-) -> None:
-    """Mean tau over all pairs of settings (what decides Y4), then over the pairs within
-    each budget and across budgets.
-    """
-    common: dict[str, Any] = {"over": "kinds of network"}
-    tau = {name: _remembered_kendall(table) for name, table in scores.items()}
-    settings = len(scores["median psi"])
-    every = np.triu(np.ones((settings, settings), dtype=bool), 1)
-    for part, pairs in {"": every, **stability_parts(settings)}.items():
-        name = "rank stability" if not part else "rank stability of a part"
-        factors = common | ({"part": part} if part else {})
-        for measure in scores:
-
-            def mean(
-                rows: Rows, measure: str = measure, pairs: NDArray[np.bool_] = pairs
-            ) -> float:
-                return float(tau[measure](rows)[pairs].mean())
-
-            stable = over_rows(mean, len(kinds), kinds)
-            results.add(name, stable, measure=measure, settings=settings, **factors)
-        for rival in ("robust accuracy", "1 / mean adversarial CE"):
-
-            def lead(
-                rows: Rows, rival: str = rival, pairs: NDArray[np.bool_] = pairs
-            ) -> float:
-                return float((tau["median psi"](rows) - tau[rival](rows))[pairs].mean())
-
-            gain = over_rows(lead, len(kinds), kinds)
-            results.add(
-                name.replace("stability", "stability gain"),
-                gain,
-                over_measure=rival,
-                **factors,
-            )
-
-
-def _record_other_step_sizes(
-    results: Results,
-    evaluations: Sequence[Evaluation],
-    settings: Settings,
-    kinds: list[str],
-) -> None:
-    """Mean tau of psi when settings are added that its rivals do not have; it decides
-    nothing.
-    """
-    usual = setting_scores(evaluations, settings)["median psi"]
-    table = np.concatenate([usual, other_step_sizes(evaluations, settings)])
-    tau = over_rows(lambda rows: mean_kendall(table[:, rows]), len(kinds), kinds)
-    results.add(
-        "rank stability with other step sizes",
-        tau,
-        over="kinds of network",
-        measure="median psi",
-        settings=len(table),
-    )
-
-
-def _record_floors(
-    results: Results, evaluations: Sequence[Evaluation], settings: Settings
-) -> None:
-    """How many networks have no robust accuracy left under the longest attack, per
-    budget: their ranks are ties.
-    """
-    attack = settings.attack_name(max(settings.step_counts))
-    for budget in BUDGETS:
-        without = sum(not each.correct[attack, budget].any() for each in evaluations)
-        results.add(
-            "networks without robust accuracy",
-            without,
-            n=len(evaluations),
-            unit="networks",
-            attack=attack,
-            budget=budget,
-        )
-
-
-def _record_passes(
-    results: Results,
-    evaluations: Sequence[Evaluation],
-    settings: Settings,
-    kinds: list[str],
-) -> None:
-    """Passes per image (forward and backward) until the rank quality is reached; twice
-    the dearest setting if never.
-
-    An attack of s steps costs 2 s passes and one more forward pass to read its
-    accuracy; psi one more for P(x).
-    """
-    truth = np.array([each.distance.mean() for each in evaluations])
-    steps = settings.step_counts
-    tables = {
-        "robust accuracy": np.array(
-            [
-                [
-                    each.correct[settings.attack_name(count), 1.0].mean()
-                    for each in evaluations
-                ]
-                for count in steps
-            ]
-        ),
-        "median psi": np.array(
-            [
-                [
-                    np.median(psi_of(each.kl[f"{count} steps", 1.0]))
-                    for each in evaluations
-                ]
-                for count in steps
-            ]
-        ),
-    }
-    cost = {
-        "robust accuracy": [2 * s + 1 for s in steps],
-        "median psi": [2 * s + 2 for s in steps],
-    }
-    never = 2 * cost["median psi"][-1]
-
-    def needed(name: str, rows: Rows) -> float:
-        for row, passes in zip(tables[name], cost[name], strict=True):
-            if rank_correlation(row[rows], truth[rows]) >= RANK_QUALITY:
-                return passes
-        return never
-
-    common: dict[str, Any] = {"over": "kinds of network"}
-    for name, table in tables.items():
-        count = over_rows(partial(needed, name), len(kinds), kinds)
-        results.add(
-            "passes to rank quality",
-            count,
-            unit="passes per image",
-            measure=name,
-            never=never,
-            **common,
-        )
-        for each, passes, row in zip(steps, cost[name], table, strict=True):
-            rho = over_rows(_correlation(row, truth), len(kinds), kinds)
-            results.add(
-                "rank agreement at cost",
-                rho,
-                measure=name,
-                steps=each,
-                passes=passes,
-                **common,
-            )
-    gap = over_rows(
-        lambda rows: needed("median psi", rows) - needed("robust accuracy", rows),
-        len(kinds),
-        kinds,
-    )
-    results.add(
-        "difference of passes to rank quality", gap, unit="passes per image", **common
-    )
-
-
-# Surfaces and search
-# --------------------------------------------------------------------------------------
-
-
-def record_slices(results: Results, slices: Sequence[Slice], classes: str) -> None:
-    """Rows of Y1 over planes that have right and wrong cells; `classes` is "all" or
-    "two".
-    """
-    mixed = [each for each in slices if each.mixed]
-    if len(mixed) < 2:
-        return
-    agreement = [each.decision_agreement for each in mixed]
-    results.add(
-        "decision surface agreement",
-        float(np.mean(agreement)),
-        n=len(mixed),
-        unit="share of cells",
-        classes=classes,
-    )
-    errors = np.array([each.threshold_error for each in mixed])
-    networks, images = (
-        [repr(each.network) for each in mixed],
-        [each.image for each in mixed],
-    )
-    results.add(
-        "smallest cross-entropy threshold error",
-        over_two_ways(errors, networks, images),
-        over="networks and images, both drawn",
-        unit="share of cells",
-        classes=classes,
-        networks=len(set(networks)),
-        images=len(set(images)),
-    )
-    share = float(np.mean(errors > 0))
-    results.add(
-        "planes where cross-entropy errs",
-        share,
-        n=len(mixed),
-        unit="share of planes",
-        classes=classes,
-    )
-
-
-def over_two_ways(
-    values: Array, first: Sequence[object], second: Sequence[object]
-) -> Interval:
-    """Mean of `values` (n,) with a 95 % interval that draws the units of two crossed
-    factors, each on its own.
-
-    Planes of one image are alike and so are planes of one network, so neither planes
-    nor one of the two may be drawn alone.
-    """
-    names = ([str(each) for each in factor] for factor in (first, second))
-
-    def mean(one: Array, other: Array) -> Array:
-        weights = one * other
-        result: Array = weights @ values / weights.sum(axis=1)
-        return result
-
-    return crossed(mean, *draw(*names, seed=0, resamples=RESAMPLES)).interval()
-
-
-def record_lines(results: Results, evaluations: Sequence[Evaluation]) -> None:
-    """Rows of Y2: median distance to the boundary and median slope per network, and in
-    how many seeds they are ordered.
-    """
-    for evaluation in evaluations:
-        factors, epsilon = factors_of(evaluation), evaluation.epsilon
-        for name, profiles in evaluation.profiles.items():
-            direction, logits = name.split(" ")
-            slope = float(np.median(mean_slope(profiles, epsilon)))
-            results.add(
-                "slope of S",
-                slope,
-                unit="per pixel unit",
-                direction=direction,
-                logits=logits,
-                **factors,
-            )
-            if logits == "normalised":
-                distance = float(np.median(boundary_distance(profiles, epsilon)))
-                results.add(
-                    "distance to S = 0",
-                    distance,
-                    unit="pixel units",
-                    direction=direction,
-                    **factors,
-                )
-    _record_orders(results, sorted({each.network.seed for each in evaluations}))
-
-
-def _record_orders(results: Results, seeds: Sequence[int]) -> None:
-    def mean_over_architectures(
-        name: str, training: str, seed: int, **factors: str
-    ) -> float:
-        rows = results.select(name, training=training, seed=seed, **factors)
-        return float(np.mean([row.value for row in rows]))
-
-    def ordered(name: str, sign: int, **factors: str) -> int:
-        count = 0
-        for seed in seeds:
-            values = [
-                sign * mean_over_architectures(name, training, seed, **factors)
-                for training in ("minmax", "gradient-regularised", "natural")
-            ]
-            count += values[0] > values[1] > values[2]
-        return count
-
-    common: dict[str, Any] = {"n": len(seeds), "over": "seeds", "unit": "seeds"}
-    for direction in ("adversarial", "random"):
-        distances = ordered("distance to S = 0", 1, direction=direction)
-        results.add(
-            "seeds where boundary distances are ordered",
-            distances,
-            direction=direction,
-            **common,
-        )
-        for logits in ("normalised", "plain"):
-            count = ordered("slope of S", -1, direction=direction, logits=logits)
-            results.add(
-                "seeds where slopes are ordered",
-                count,
-                direction=direction,
-                logits=logits,
-                **common,
-            )
-
-
-def record_search(
-    results: Results, evaluations: Sequence[Evaluation], parameters: Parameters
-) -> None:
-    """Rows of Y7 on the zoo: does more search ever lower the divergence, does psi level
-    off.
-    """
-    steps = Settings(parameters.steps, parameters.strong_steps).step_counts
-    falls, levels = [0.0], []
-    for each in evaluations:
-        for budget in BUDGETS:
-            path = [each.kl[f"{count} steps", budget] for count in steps]
-            falls += [float((before - after).max()) for before, after in pairwise(path)]
-        by_restarts = [
-            each.kl_by_restarts[count] for count in sorted(each.kl_by_restarts)
-        ]
-        falls += [
-            float((before - after).max()) for before, after in pairwise(by_restarts)
-        ]
-        usual, long = (
-            each.kl[f"{parameters.steps} steps", 1.0],
-            each.kl[f"{max(steps)} steps", 1.0],
-        )
-        levels.append(float(np.median(psi_of(long)) / np.median(psi_of(usual))))
-    results.add(
-        "largest fall of the divergence with more search", max(0.0, *falls), unit="nats"
-    )
-    level = bootstrap_mean(levels, seed=0, groups=_kind_names(evaluations))
-    results.add(
-        "psi at long over usual ascent",
-        level,
-        over="kinds of network",
-        usual=parameters.steps,
-        long=max(steps),
-        networks=len(evaluations),
-    )
-
-
 def record_gaps(results: Results, evaluations: Sequence[Evaluation]) -> None:
     """How many times the proved end of psi's bracket goes into the attained one: median
     over images, then over networks.
@@ -901,72 +273,714 @@ def record_gaps(results: Results, evaluations: Sequence[Evaluation]) -> None:
         )
 
 
-def record_second_zoo(
-    results: Results, evaluations: Sequence[Evaluation], parameters: Parameters
+# Surfaces
+# --------------------------------------------------------------------------------------
+
+
+def record_slices(results: Results, slices: Sequence[Slice]) -> None:
+    """Rows of Y1 over planes that have right and wrong cells: flat ones and cut ones,
+    of networks with all classes and with two.
+    """
+    for clip, two in product((False, True), repeat=2):
+        group = [
+            each
+            for each in slices
+            if each.mixed and (each.clip, bool(each.network.classes)) == (clip, two)
+        ]
+        if len(group) >= 2:
+            factors: dict[str, Any] = {
+                "classes": "two" if two else "all",
+                "plane": "cut" if clip else "flat",
+            }
+            _record_planes(results, group, factors)
+
+
+def _record_planes(
+    results: Results, slices: Sequence[Slice], factors: dict[str, Any]
 ) -> None:
-    """Key figures of the second zoo, on which no claim is decided: agreement of ranks,
-    and order along the lines.
+    networks = [repr(each.network) for each in slices]
+    images = [str(each.image) for each in slices]
+
+    def over_both(values: Sequence[float]) -> Interval:
+        return over_two_ways(np.array(values), networks, images)
+
+    common: dict[str, Any] = {"over": "networks and images, both drawn", **factors}
+    results.add(
+        "decision surface agreement",
+        min(each.decision_agreement for each in slices),
+        n=len(slices),
+        unit="share of cells",
+        **factors,
+    )
+    results.add(
+        "smallest cross-entropy threshold error",
+        over_both([each.threshold_error for each in slices]),
+        unit="share of cells",
+        **common,
+    )
+    results.add(
+        "distance from the boundary to the best level",
+        over_both([each.boundary_distance for each in slices]),
+        unit="epsilon",
+        networks=len(set(networks)),
+        images=len(set(images)),
+        **common,
+    )
+
+
+def over_two_ways(
+    values: Array, first: Sequence[str], second: Sequence[str]
+) -> Interval:
+    """Mean of `values` (n,) with a 95 % interval that draws the units of two crossed
+    factors, each on its own.
+
+    Planes of one image are alike and so are planes of one network, so neither planes
+    nor one of the two may be drawn alone.
+    """
+
+    def mean(one: Array, other: Array) -> Array:
+        weights = one * other
+        result: Array = weights @ values / weights.sum(axis=1)
+        return result
+
+    return crossed(mean, *draw(first, second, seed=0, resamples=RESAMPLES)).interval()
+
+
+def record_lines(results: Results, evaluations: Sequence[Evaluation]) -> None:
+    """Rows of Y2: distance to the boundary and slope of every network (median over
+    images), and of defended against natural networks of the same seed.
+    """
+    for each in evaluations:
+        for profile in each.profiles:
+            direction, logits = profile.split(" ")
+            results.add(
+                "slope of S",
+                np.median(_slopes(each, profile)),
+                unit="per pixel unit",
+                direction=direction,
+                logits=logits,
+                **factors_of(each),
+            )
+            if logits == "normalised":
+                results.add(
+                    "distance to S = 0",
+                    np.median(_distances(each, profile)),
+                    unit="pixel units",
+                    direction=direction,
+                    **factors_of(each),
+                )
+    for dataset in dict.fromkeys(each.network.dataset for each in evaluations):
+        group = [each for each in evaluations if each.network.dataset == dataset]
+        for training in ("minmax", "gradient-regularised"):
+            _record_ratios(results, group, dataset, training)
+
+
+def _slopes(evaluation: Evaluation, profile: str) -> Array:
+    return mean_slope(evaluation.profiles[profile], evaluation.epsilon)
+
+
+def _distances(evaluation: Evaluation, profile: str) -> Array:
+    return boundary_distance(evaluation.profiles[profile], evaluation.epsilon)
+
+
+def _record_ratios(
+    results: Results, evaluations: Sequence[Evaluation], dataset: str, training: str
+) -> None:
+    """How many times farther and flatter, by seed and then over seeds, on the images
+    that both networks get right; nothing where they are too few, or a single seed.
+    """
+    by_network = {
+        (each.network.seed, each.network.architecture, each.network.training): each
+        for each in evaluations
+    }
+    seeds = sorted({seed for seed, _, _ in by_network})
+    pairs = {
+        (seed, architecture): (each, by_network[seed, architecture, "natural"])
+        for (seed, architecture, kind), each in by_network.items()
+        if kind == training
+    }
+    matched = {
+        key: (defended.clean * natural.clean).astype(bool)
+        for key, (defended, natural) in pairs.items()
+    }
+    if len(seeds) < 2 or not pairs:
+        return
+    if min(both.sum() for both in matched.values()) < MATCHED_IMAGES:
+        return
+
+    def over_seeds(value: Callable[[Evaluation], Array], sign: int) -> Interval:
+        logs: dict[int, list[float]] = {seed: [] for seed in seeds}
+        for (seed, architecture), networks in pairs.items():
+            both = matched[seed, architecture]
+            defended, natural = (np.median(value(each)[both]) for each in networks)
+            logs[seed].append(sign * float(np.log(defended / natural)))
+        found = mean_interval_t([np.mean(each) for each in logs.values()])
+        value_of, low, high = np.exp([found.value, *found.bounds])
+        return Interval(float(value_of), float(low), float(high), found.n)
+
+    common: dict[str, Any] = {"over": "seeds", "dataset": dataset, "training": training}
+    for profile in evaluations[0].profiles:
+        direction, logits = profile.split(" ")
+        results.add(
+            "ratio of slopes from natural",
+            over_seeds(partial(_slopes, profile=profile), -1),
+            direction=direction,
+            logits=logits,
+            **common,
+        )
+        if logits == "normalised":
+            results.add(
+                "ratio of distances to natural",
+                over_seeds(partial(_distances, profile=profile), 1),
+                direction=direction,
+                **common,
+            )
+
+
+# Rankings of networks
+# --------------------------------------------------------------------------------------
+
+
+def record_rankings(results: Results, evaluations: Sequence[Evaluation]) -> None:
+    """Rows that decide Y3, Y4 and Y6: agreement with the references and how reliable
+    both are, stability over settings, passes to quality.
     """
     kinds = _kind_names(evaluations)
-    attack = (
-        Settings(parameters.steps, parameters.strong_steps).attack_name(
-            parameters.steps
+    _record_agreement(results, evaluations, kinds)
+    _record_reliability(results, evaluations)
+    _record_stability(results, evaluations, kinds)
+    _record_floors(results, evaluations)
+    _record_passes(results, evaluations, kinds)
+
+
+def _kind_names(evaluations: Sequence[Evaluation]) -> list[str]:
+    """The kind of each network; intervals resample kinds, since networks of one kind
+    are alike.
+    """
+    return [
+        f"{each.network.architecture} {each.network.training}" for each in evaluations
+    ]
+
+
+def references_of(evaluations: Sequence[Evaluation]) -> dict[str, Array]:
+    """One number per network for each of the two references."""
+    return {
+        "strong robust accuracy": np.array(
+            [each.strong.mean() for each in evaluations]
         ),
-        1.0,
-    )
-    scores = {
-        "median psi": np.array(
-            [np.median(psi_of(each.attained(1.0))) for each in evaluations]
-        ),
-        "clean accuracy": np.array([each.clean_whole.mean() for each in evaluations]),
-        "1 / mean adversarial CE": np.array(
-            [1 / each.loss[attack].mean() for each in evaluations]
-        ),
+        "minimal distance": np.array([each.distance.mean() for each in evaluations]),
     }
+
+
+def agreement_scores(evaluations: Sequence[Evaluation]) -> dict[str, Array]:
+    """One number per network for psi, its two other averages, its competitors and the
+    cheap rivals; larger means more robust.
+    """
+    long_attack = attack_name(max(evaluations[0].settings.step_counts))
+
+    def over(value: Callable[[Evaluation], Any]) -> Array:
+        return np.array([value(each) for each in evaluations], dtype=np.float64)
+
+    return {
+        "median psi": over(lambda each: np.median(psi_of(each.attained(1.0)))),
+        "mean psi": over(lambda each: psi_of(each.attained(1.0)).mean()),
+        "1 / mean divergence": over(lambda each: 1 / each.attained(1.0).mean()),
+        "1 / mean adversarial CE": over(
+            lambda each: 1 / each.loss[long_attack, 1.0].mean()
+        ),
+        "clean accuracy": over(lambda each: each.clean_whole.mean()),
+        "FGSM accuracy": over(lambda each: each.correct["FGSM", 1.0].mean()),
+        f"{long_attack} accuracy": over(
+            lambda each: each.correct[long_attack, 1.0].mean()
+        ),
+        "C&W margin accuracy": over(
+            lambda each: each.correct["C&W margin", 1.0].mean()
+        ),
+        "CLEVER": over(lambda each: each.clever.mean()),
+    }
+
+
+def _correlation(values: Array, truth: Array) -> Callable[[Rows], float]:
+    return lambda rows: rank_correlation(values[rows], truth[rows])
+
+
+def _lead(values: Array, rival: Array, truth: Array) -> Callable[[Rows], float]:
+    """By how much the rank correlation of `values` with the truth exceeds a rival's."""
+    return lambda rows: (
+        rank_correlation(values[rows], truth[rows])
+        - rank_correlation(rival[rows], truth[rows])
+    )
+
+
+def _record_agreement(
+    results: Results, evaluations: Sequence[Evaluation], kinds: list[str]
+) -> None:
+    scores = agreement_scores(evaluations)
     for reference, truth in references_of(evaluations).items():
+        common: dict[str, Any] = {"over": "kinds of network", "reference": reference}
         for name, values in scores.items():
             rho = over_rows(_correlation(values, truth), len(kinds), kinds)
-            results.add(
-                "second zoo: rank agreement",
-                rho,
-                over="kinds of network",
-                measure=name,
-                reference=reference,
-            )
-    _record_second_orders(results, evaluations)
+            results.add("rank agreement", rho, measure=name, **common)
+        for rival in CHEAP_RIVALS:
+            lead = _lead(scores["median psi"], scores[rival], truth)
+            gain = over_rows(lead, len(kinds), kinds)
+            results.add("rank agreement gain", gain, over_measure=rival, **common)
 
 
-def _record_second_orders(results: Results, evaluations: Sequence[Evaluation]) -> None:
-    """In how many seeds MinMax networks have the farther boundary and the smaller slope
-    than natural ones.
+def _record_reliability(results: Results, evaluations: Sequence[Evaluation]) -> None:
+    """How well two halves of the images rank the networks alike, stepped up to all of
+    them (Spearman-Brown); mean over random halves.
     """
-    seeds = sorted({each.network.seed for each in evaluations})
-    for name, sign, measure in (
-        ("distance to S = 0", 1, boundary_distance),
-        ("slope of S", -1, mean_slope),
-    ):
-        ahead = 0
-        for seed in seeds:
-            means = {
-                training: np.mean(
-                    [
-                        np.median(
-                            measure(
-                                each.profiles["adversarial normalised"], each.epsilon
-                            )
-                        )
-                        for each in evaluations
-                        if (each.network.seed, each.network.training)
-                        == (seed, training)
-                    ]
-                )
-                for training in ("minmax", "natural")
-            }
-            ahead += bool(sign * means["minmax"] > sign * means["natural"])
-        results.add(
-            f"second zoo: seeds where {name} is ordered",
-            ahead,
-            n=len(seeds),
-            over="seeds",
-            unit="seeds",
+    tables = {
+        "median psi": np.stack([psi_of(each.attained(1.0)) for each in evaluations]),
+        "strong robust accuracy": np.stack([each.strong for each in evaluations]),
+        "minimal distance": np.stack([each.distance for each in evaluations]),
+    }
+    for name, table in tables.items():
+        average = np.median if name == "median psi" else np.mean
+        found = split_half_reliability(table, average)
+        results.add("split-half reliability", found, n=table.shape[1], measure=name)
+
+
+def split_half_reliability(table: Array, average: Callable[..., Array]) -> float:
+    """Reliability of the ranks of networks by `average` over the images of `table`
+    (networks, images); a correlation that is not defined counts as 0.
+    """
+    generator = np.random.default_rng(0)
+    found = []
+    for _ in range(HALVES):
+        order = generator.permutation(table.shape[1])
+        middle = len(order) // 2
+        first, second = (
+            average(table[:, part], axis=1) for part in (order[:middle], order[middle:])
         )
+        r = rank_correlation(first, second)
+        found.append(2 * r / (1 + r) if np.isfinite(r) and r > 0 else 0.0)
+    return float(np.mean(found))
+
+
+def setting_scores(evaluations: Sequence[Evaluation]) -> dict[str, Array]:
+    """For every measure a table (settings, networks): robust accuracy and the null
+    under each attack, psi under each ascent.
+
+    The settings are the same for all three, budget by budget and within a budget from
+    few to many steps.
+    """
+    pairs = list(product(BUDGETS, evaluations[0].settings.step_counts))
+    attacks = [(attack_name(steps), budget) for budget, steps in pairs]
+
+    def over(value: Callable[[Evaluation, Any], Any], keys: Sequence[Any]) -> Array:
+        return np.array([[value(each, key) for each in evaluations] for key in keys])
+
+    return {
+        "robust accuracy": over(lambda each, key: each.correct[key].mean(), attacks),
+        "1 / mean adversarial CE": over(
+            lambda each, key: 1 / each.loss[key].mean(), attacks
+        ),
+        "median psi": over(
+            lambda each, key: np.median(psi_of(each.kl[key[1], key[0]])), pairs
+        ),
+    }
+
+
+def stability_parts(settings: int) -> dict[str, NDArray[np.bool_]]:
+    """Which pairs (S, S) of S settings, ordered by budget, lie within one budget (in
+    multiples of epsilon) or across two; the first two are what Y4 judges.
+    """
+    budget = np.repeat(BUDGETS, settings // len(BUDGETS))
+    pairs = np.triu(np.ones((settings, settings), dtype=bool), 1)
+    alike = budget[:, None] == budget[None]
+    within = {
+        f"within {each:g} ε": pairs & alike & (budget == each) for each in BUDGETS
+    }
+    return {
+        "within one budget": pairs & alike,
+        "across budgets": pairs & ~alike,
+        **within,
+    }
+
+
+def _remembered_kendall(table: Array) -> Callable[[Rows], Array]:
+    """`kendall` of drawn networks; every statistic draws the same ones, so each
+    draw is worked out once.
+    """
+
+    @cache
+    def of_bytes(rows: bytes) -> Array:
+        return kendall(table[:, np.frombuffer(rows, dtype=np.int64)])
+
+    return lambda rows: of_bytes(rows.tobytes())
+
+
+def _record_stability(
+    results: Results, evaluations: Sequence[Evaluation], kinds: list[str]
+) -> None:
+    """Mean tau over the pairs of settings of each part, and psi's lead over its rivals;
+    then psi at other step sizes, which decides nothing.
+    """
+    scores = setting_scores(evaluations)
+    tau = {name: _remembered_kendall(table) for name, table in scores.items()}
+    psi = scores["median psi"]
+
+    def mean(pairs: NDArray[np.bool_], *measures: str) -> Interval:
+        """Mean tau of the first measure, less that of a second one."""
+
+        def statistic(rows: Rows) -> float:
+            first, *rest = (tau[name](rows)[pairs].mean() for name in measures)
+            return float(first - sum(rest))
+
+        return over_rows(statistic, len(kinds), kinds)
+
+    for part, pairs in stability_parts(len(psi)).items():
+        common: dict[str, Any] = {"over": "kinds of network", "part": part}
+        for measure in scores:
+            results.add(
+                "rank stability",
+                mean(pairs, measure),
+                measure=measure,
+                settings=len(psi),
+                **common,
+            )
+        for rival in STABILITY_RIVALS:
+            results.add(
+                "rank stability gain",
+                mean(pairs, "median psi", rival),
+                over_measure=rival,
+                **common,
+            )
+    at_epsilon = np.array_split(psi, len(BUDGETS))[BUDGETS.index(1.0)]
+    table = np.concatenate([at_epsilon, _other_step_sizes(evaluations)])
+    results.add(
+        "rank stability",
+        over_rows(lambda rows: mean_kendall(table[:, rows]), len(kinds), kinds),
+        over="kinds of network",
+        measure="median psi, other step sizes too",
+        part="within 1 ε",
+        settings=len(table),
+    )
+
+
+def _other_step_sizes(evaluations: Sequence[Evaluation]) -> Array:
+    """Median psi (settings, networks) at epsilon with other step sizes, a setting that
+    its rivals do not have.
+    """
+    names = [f"steps of {ratio:g} radius" for ratio in OTHER_PSI_STEPS]
+    return np.array(
+        [
+            [np.median(psi_of(each.searches[name])) for each in evaluations]
+            for name in names
+        ]
+    )
+
+
+def mean_kendall(scores: Array) -> float:
+    """Kendall's tau between rows of `scores` (settings, networks), mean over all pairs
+    of different settings.
+    """
+    return float(kendall(scores)[np.triu_indices(len(scores), 1)].mean())
+
+
+def _record_floors(results: Results, evaluations: Sequence[Evaluation]) -> None:
+    """How many networks have no robust accuracy left under the longest attack, per
+    budget: their ranks are ties.
+    """
+    attack = attack_name(max(evaluations[0].settings.step_counts))
+    for budget in BUDGETS:
+        without = sum(not each.correct[attack, budget].any() for each in evaluations)
+        results.add(
+            "networks without robust accuracy",
+            without,
+            n=len(evaluations),
+            unit="networks",
+            attack=attack,
+            budget=budget,
+        )
+
+
+def _record_passes(
+    results: Results, evaluations: Sequence[Evaluation], kinds: list[str]
+) -> None:
+    """Rows of Y6: passes per image (forward and backward) until the rank quality is
+    reached, and those of what a reader would replace.
+
+    An attack of s steps costs 2 s passes and one more forward pass to read its
+    accuracy; psi one more for P(x). What never gets there costs strong testing.
+    """
+    truth = references_of(evaluations)["strong robust accuracy"]
+    counts = evaluations[0].settings.step_counts
+    place = BUDGETS.index(1.0)
+    scores = {
+        name: np.array_split(table, len(BUDGETS))[place]
+        for name, table in setting_scores(evaluations).items()
+    }
+    costs = {
+        "median psi": [2 * count + 2 for count in counts],
+        "robust accuracy": [2 * count + 1 for count in counts],
+    }
+    usual = {
+        name: np.array([each.passes[name] for each in evaluations])
+        for name in evaluations[0].passes
+    }
+    others = {
+        "strong robust accuracy": truth,
+        "minimal distance": references_of(evaluations)["minimal distance"],
+        "CLEVER": agreement_scores(evaluations)["CLEVER"],
+    }
+    common: dict[str, Any] = {"over": "kinds of network"}
+
+    def add_agreement(values: Array, passes: float, **factors: Any) -> None:
+        rho = over_rows(_correlation(values, truth), len(kinds), kinds)
+        results.add(
+            "rank agreement at cost", rho, passes=round(passes), **factors, **common
+        )
+
+    for name, passes in costs.items():
+        for count, values, cost in zip(counts, scores[name], passes, strict=True):
+            add_agreement(values, cost, measure=name, steps=count)
+    for name, values in others.items():
+        if name != "strong robust accuracy":
+            add_agreement(values, usual[name].mean(), measure=name)
+        results.add(
+            "passes of the usual setting",
+            bootstrap_mean(usual[name], seed=0, groups=kinds),
+            unit="passes per image",
+            measure=name,
+            **common,
+        )
+
+    def needed(name: str, settings: int, rows: Rows) -> float:
+        for values, cost in zip(scores[name][:settings], costs[name], strict=False):
+            if rank_correlation(values[rows], truth[rows]) >= RANK_QUALITY:
+                return cost
+        return float(usual["strong robust accuracy"][rows].mean())
+
+    psi, fgsm = (
+        partial(needed, "median psi", len(counts)),
+        partial(needed, "robust accuracy", 1),
+    )
+    for name, passes_of in (("median psi", psi), ("FGSM accuracy", fgsm)):
+        results.add(
+            "passes to rank quality",
+            over_rows(passes_of, len(kinds), kinds),
+            unit="passes per image",
+            measure=name,
+            **common,
+        )
+    replaced = min(
+        (
+            name
+            for name, values in others.items()
+            if rank_correlation(values, truth) >= RANK_QUALITY
+        ),
+        key=lambda name: usual[name].mean(),
+    )
+    results.add(
+        "passes of psi over the cheapest replaced",
+        over_rows(
+            lambda rows: psi(rows) / float(usual[replaced][rows].mean()),
+            len(kinds),
+            kinds,
+        ),
+        replaced=replaced,
+        **common,
+    )
+    results.add(
+        "passes of psi less those of FGSM accuracy",
+        over_rows(lambda rows: psi(rows) - fgsm(rows), len(kinds), kinds),
+        unit="passes per image",
+        **common,
+    )
+
+
+# Readings and searches
+# --------------------------------------------------------------------------------------
+
+
+def record_readings(results: Results, evaluations: Sequence[Evaluation]) -> None:
+    """What each reading of the paper's words would conclude: rank agreement and lead
+    over FGSM accuracy at the usual setting, stability over the shared settings.
+    """
+    kinds, settings = _kind_names(evaluations), evaluations[0].settings
+    fgsm = agreement_scores(evaluations)["FGSM accuracy"]
+    pairs = list(product(settings.shared_counts, BUDGETS))
+    for reading in READINGS:
+        table = np.array(
+            [
+                [
+                    np.median(psi_of(each.readings[reading, *key]))
+                    for each in evaluations
+                ]
+                for key in pairs
+            ]
+        )
+        usual = table[pairs.index((settings.steps, 1.0))]
+        common: dict[str, Any] = {"over": "kinds of network", **reading.factors}
+        for reference, truth in references_of(evaluations).items():
+            for name, statistic in (
+                ("rank agreement", _correlation(usual, truth)),
+                ("lead over FGSM accuracy", _lead(usual, fgsm, truth)),
+            ):
+                found = over_rows(statistic, len(kinds), kinds)
+                results.add(f"reading: {name}", found, reference=reference, **common)
+        tau = _remembered_kendall(table)
+        upper = np.triu_indices(len(table), 1)
+        stable = over_rows(
+            lambda rows, tau=tau, upper=upper: float(tau(rows)[upper].mean()),  # type: ignore[misc]
+            len(kinds),
+            kinds,
+        )
+        results.add("reading: rank stability", stable, settings=len(table), **common)
+
+
+def record_search(results: Results, evaluations: Sequence[Evaluation]) -> None:
+    """Rows of Y7a: how much of psi other searches leave, each on its own and all of
+    them together.
+    """
+    kinds = _kind_names(evaluations)
+    names = ("more steps", "more starts", "adaptive steps", "corner starts")
+
+    def left(each: Evaluation, searches: Sequence[str]) -> float:
+        found = np.max([each.usual(), *(each.searches[name] for name in searches)], 0)
+        return float(np.median(psi_of(found)) / np.median(psi_of(each.usual())))
+
+    groups = {**{name: (name,) for name in names}, "all": names}
+    for search, members in groups.items():
+        share = [left(each, members) for each in evaluations]
+        results.add(
+            "psi by other searches over the usual one",
+            bootstrap_mean(share, seed=0, groups=kinds),
+            over="kinds of network",
+            networks=len(evaluations),
+            search=search,
+        )
+
+
+# Tables of text
+# --------------------------------------------------------------------------------------
+
+
+def _text(row: Metric, digits: int = 3) -> str:
+    """A value with its interval, where it has one."""
+    if row.low is None:
+        return f"{row.value:.{digits}g}"
+    return f"{row.value:.{digits}g} [{row.low:.{digits}g}, {row.high:.{digits}g}]"
+
+
+def overview(results: Results) -> pd.DataFrame:
+    """One line per kind of network: headline measures with intervals, as text."""
+    columns = {
+        "clean accuracy, whole test set": "kind: clean accuracy, whole test set",
+        "strong robust accuracy": "kind: strong robust accuracy",
+        "minimal distance": "kind: minimal distance",
+        "median psi": "kind: median psi",
+    }
+    lines = []
+    for row in results.select("kind: clean accuracy"):
+        kind = row.factors
+        label = style.label(str(kind["training"])).split(" (")[0]
+        line = {
+            "data": str(kind["dataset"]),
+            "network": f"{kind['architecture']}, {label}",
+        }
+        for label, name in columns.items():
+            line[label] = _text(results.one(name, **kind))
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def leads(results: Results) -> pd.DataFrame:
+    """One line per reference: by how much psi's rank agreement exceeds that of each
+    cheap rival.
+    """
+    lines = []
+    for reference in REFERENCES:
+        line = {"reference": reference}
+        for row in results.select("rank agreement gain", reference=reference):
+            line[f"lead over {row.factors['over_measure']}"] = _text(row, 2)
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def stability_by_part(results: Results) -> pd.DataFrame:
+    """One line per group of pairs of settings: mean tau of each measure, and psi's lead
+    over the other two.
+    """
+    lines = []
+    for part in dict.fromkeys(
+        row.factors["part"] for row in results.select("rank stability gain")
+    ):
+        line = {"pairs of settings": str(part)}
+        for row in results.select("rank stability", part=part):
+            if not str(row.factors["measure"]).endswith("too"):
+                line[str(row.factors["measure"])] = _text(row, 2)
+        for row in results.select("rank stability gain", part=part):
+            line[f"psi's lead over {row.factors['over_measure']}"] = _text(row, 2)
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def readings(results: Results) -> pd.DataFrame:
+    """One line per reading of the metric: what each measurement says under it, with the
+    worse of the two references where there are two.
+    """
+    change = "largest relative change of psi under scaling"
+    lines = []
+    for reading in READINGS:
+
+        def worse(name: str, factors: dict[str, Any] = reading.factors) -> Metric:
+            return min(results.select(name, **factors), key=lambda row: row.value)
+
+        changed = results.one(change, precision="double", **reading.factors)
+        origin = "the image" if reading.direction == "forward" else "the perturbed one"
+        lines.append(
+            {
+                "divergence from": origin,
+                "logits": reading.factors["logits"],
+                "rank agreement": _text(worse("reading: rank agreement"), 2),
+                "lead over FGSM accuracy": _text(
+                    worse("reading: lead over FGSM accuracy"), 2
+                ),
+                "rank stability": _text(worse("reading: rank stability"), 2),
+                "change when logits are scaled": f"{changed.value:.1g}",
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def masked(results: Results) -> pd.DataFrame:
+    """One line per masked network: clean accuracy, psi by every search, and how many
+    times too large psi by gradient is.
+    """
+    ratio = "psi by gradient over the best search"
+    lines = []
+    for row in results.select("clean accuracy of masked"):
+        network = row.factors["network"]
+        line = {"network": str(network), "clean accuracy": _text(row)}
+        for found in results.select("psi of masked", network=network):
+            line[f"psi by {found.factors['search']}"] = f"{found.value:.3g}"
+        line["gradient over best"] = _text(results.one(ratio, network=network))
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def spread_over_seeds(results: Results, dataset: str) -> pd.DataFrame:
+    """One line per kind of network of `dataset`: smallest to largest value over its
+    seeds, as text.
+    """
+    lines = []
+    for row in results.select("kind: clean accuracy", dataset=dataset):
+        kind = row.factors
+        line = {
+            "network": kind["architecture"],
+            "training": style.label(str(kind["training"])),
+        }
+        for name in (
+            "clean accuracy, whole test set",
+            "strong robust accuracy",
+            "minimal distance",
+            "CLEVER",
+        ):
+            values = [found.value for found in results.select(name, **kind)]
+            line[name] = f"{min(values):.3g} to {max(values):.3g}"
+        lines.append(line)
+    return pd.DataFrame(lines)

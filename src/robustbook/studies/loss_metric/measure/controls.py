@@ -1,10 +1,18 @@
 """The controls of the study: logits scaled by a constant (claim Y5), and networks whose
-gradients are masked (claim Y7).
+gradients are masked (claim Y7b).
+
+Read `record_scaling`, then `record_masked` with `searched` (three searches for the
+largest divergence of one network).
 """
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,74 +20,76 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import Module, Sequential
 
-from robustbook.measure.divergence import worst_divergence
+from robustbook.measure.divergence import (
+    divergence_from,
+    log_prediction,
+    worst_divergence,
+)
 from robustbook.models import Scale
 from robustbook.models.network import accuracy, compute_logits
-from robustbook.models.training import Training
-from robustbook.perturb.gradient import fgsm, pgd
+from robustbook.perturb.gradient import fgsm
 from robustbook.perturb.square import square_attack
 from robustbook.results import Results
 from robustbook.stats import bootstrap_mean
 from robustbook.studies.loss_metric.measure.evaluation import (
-    PSI_STEP,
-    attack_images,
+    READINGS,
+    Reading,
     divergence,
     generator_of,
     test_images,
 )
+from robustbook.studies.loss_metric.measure.landscape import PSI_STEP
 from robustbook.studies.loss_metric.networks import (
-    DISTILLATION_TEMPERATURE,
     MASKED_ARCHITECTURE,
     Network,
+    judged,
     load_network,
-    main_network,
-    masked_networks,
 )
-from robustbook.studies.loss_metric.parameters import Parameters
-from robustbook.studies.loss_metric.rows import Rows, over_rows, psi_of
-from robustbook.studies.protocol import seeds
+from robustbook.studies.loss_metric.rows import SMALLEST_KL, Rows, over_rows, psi_of
 from robustbook.workers import map_in_workers
 
 Array = NDArray[np.float64]
 SCALES = (0.1, 1.0, 10.0)
+SEARCHES = ("gradient", "transfer", "random search")
 
 
-def record_scaling(results: Results, parameters: Parameters) -> None:
-    """Rows of Y5: psi of a natural and a MinMax network when logits are scaled, with
-    and without normalisation.
+def record_scaling(
+    results: Results, networks: Sequence[Network], *, images: int, steps: int
+) -> None:
+    """Rows of Y5: psi of `networks` when logits are scaled, under every reading; what
+    happens without normalisation, and to FGSM accuracy, to the first of them.
     """
-    for precision, dtype in (("double", torch.float64), ("single", torch.float32)):
+    for reading, precision in product(READINGS, ("double", "single")):
+        dtype = torch.float64 if precision == "double" else torch.float32
         changes = [
-            _largest_change(parameters, training, dtype)
-            for training in ("natural", "minmax")
+            _largest_change(network, images, steps, reading, dtype)
+            for network in networks
         ]
         results.add(
             "largest relative change of psi under scaling",
             max(changes),
-            n=2 * parameters.images,
-            logits="normalised",
+            n=len(networks) * images,
             precision=precision,
+            **reading.factors,
         )
-    network = main_network(
-        parameters, MASKED_ARCHITECTURE, "natural", parameters.first_seed
-    )
+    network = networks[0]
     model = load_network(network)
-    images, labels = test_images(network, parameters)
+    points, labels = test_images(network, images)
     medians = []
     for scale in SCALES:
         kl = divergence(
             _times(model, scale),
-            images,
+            points,
             network.epsilon,
-            parameters.steps,
+            steps,
             network,
-            normalise=False,
+            reading=Reading("forward", False),
         )
         medians.append(float(np.median(psi_of(kl))))
         results.add(
             "median psi without normalisation",
             medians[-1],
-            n=len(images),
+            n=len(points),
             unit="1/nats",
             scale=scale,
         )
@@ -89,40 +99,38 @@ def record_scaling(results: Results, parameters: Parameters) -> None:
         logits="plain",
     )
     for scale in (*SCALES, 100.0):
-        attacked = fgsm(_times(model, scale), images, labels, epsilon=network.epsilon)
-        share = accuracy(model, attacked, labels)
+        attacked = fgsm(_times(model, scale), points, labels, epsilon=network.epsilon)
         results.add(
             "FGSM accuracy of scaled logits",
-            share,
-            n=len(images),
+            accuracy(model, attacked, labels),
+            n=len(points),
             unit="share",
             scale=scale,
         )
 
 
 def _largest_change(
-    parameters: Parameters, training: Training, dtype: torch.dtype
+    network: Network, images: int, steps: int, reading: Reading, dtype: torch.dtype
 ) -> float:
     """Largest relative change of psi over images when the logits are scaled by 0.1 and
     10.
     """
-    network = main_network(
-        parameters, MASKED_ARCHITECTURE, training, parameters.first_seed
-    )
     model = copy.deepcopy(load_network(network)).to(dtype)
-    images = test_images(network, parameters)[0].to(dtype)
-    found = {
-        scale: worst_divergence(
-            _times(model, scale),
-            images,
-            epsilon=network.epsilon,
-            steps=parameters.steps,
-            step_size=PSI_STEP * network.epsilon,
-            generator=generator_of(network),
-        ).kl
+    points = test_images(network, images)[0].to(dtype)
+    psi = {
+        scale: psi_of(
+            divergence(
+                _times(model, scale),
+                points,
+                network.epsilon,
+                steps,
+                network,
+                reading=reading,
+            )
+        )
         for scale in SCALES
     }
-    return max(float((found[scale] / found[1.0] - 1).abs().max()) for scale in SCALES)
+    return max(float(np.abs(psi[scale] / psi[1.0] - 1).max()) for scale in SCALES)
 
 
 def _times(model: Module, factor: float) -> Module:
@@ -130,161 +138,138 @@ def _times(model: Module, factor: float) -> Module:
     return Sequential(*model.children(), Scale(factor)).eval()
 
 
-def record_masked(results: Results, parameters: Parameters) -> None:
-    """Rows of Y7: what psi, white-box PGD, transfer and random search say of networks
-    whose gradients are masked.
-    """
-    natural = [
-        main_network(parameters, MASKED_ARCHITECTURE, "natural", seed)
-        for seed in seeds(parameters)
-    ]
-    networks = natural + masked_networks(parameters)
-    measured = map_in_workers(
-        _measure_masked, [(network, parameters) for network in networks]
-    )
-    kinds = [_kind(network) for network in networks]
-    psi = {
-        kind: np.stack(
-            [
-                each["psi"]
-                for name, each in zip(kinds, measured, strict=True)
-                if name == kind
-            ]
-        )
-        for kind in kinds
-    }
-    for kind in psi:
-        members = [
-            each for name, each in zip(kinds, measured, strict=True) if name == kind
-        ]
-        for row in (
-            "clean accuracy",
-            "white-box robust accuracy",
-            "robust accuracy without gradients",
-        ):
-            share = np.stack([each[row] for each in members]).mean(axis=0)
-            interval = bootstrap_mean(share, seed=0)
-            results.add(
-                "clean accuracy of masked" if row == "clean accuracy" else row,
-                interval,
-                over="images, mean of seeds",
-                unit="share",
-                network=kind,
-            )
-        if kind != "natural":
-            _record_ratio(results, kind, psi[kind], psi["natural"])
-    _record_divided(
-        results,
-        [network for network in networks if network.training == "distilled"],
-        parameters,
-    )
-
-
-def _record_divided(
-    results: Results, distilled: list[Network], parameters: Parameters
+def record_masked(
+    results: Results,
+    networks: Sequence[Network],
+    *,
+    images: int,
+    steps: int,
+    restarts: int,
+    queries: int,
 ) -> None:
-    """White-box PGD on the distilled networks with logits divided by their temperature:
-    masking by size alone then ends.
+    """Rows of Y7b: psi of natural and of masked networks by three searches, and by the
+    best of them, which is the remedy; and what each costs.
     """
-    share = []
-    for network in distilled:
-        model = _times(load_network(network), 1 / DISTILLATION_TEMPERATURE)
-        images, labels = test_images(network, parameters)
-        attacked = attack_images(
-            model,
-            images,
-            labels,
-            network.epsilon,
-            parameters.steps,
-            generator_of(network),
-        )
-        share.append(_correct(model, attacked, labels))
-    results.add(
-        "white-box robust accuracy of divided logits",
-        bootstrap_mean(np.mean(share, axis=0), seed=0),
-        over="images, mean of seeds",
-        unit="share",
-        network="distilled",
-        temperature=DISTILLATION_TEMPERATURE,
+    search = partial(
+        searched,
+        seeds=sorted({network.seed for network in networks}),
+        images=images,
+        steps=steps,
+        restarts=restarts,
+        queries=queries,
     )
+    measured = map_in_workers(search, networks)
+    for masking in dict.fromkeys(network.masking for network in networks):
+        group = [
+            found
+            for network, found in zip(networks, measured, strict=True)
+            if network.masking == masking
+        ]
+        _record_searches(results, masking, group)
+    ascent = restarts * (2 * steps + 1) + 1
+    passes = dict(zip(SEARCHES, (ascent, ascent + 1, queries + 2), strict=True))
+    for search, count in {**passes, "best": sum(passes.values())}.items():
+        results.add("passes of a search", count, unit="passes per image", search=search)
 
 
-def _record_ratio(results: Results, kind: str, masked: Array, natural: Array) -> None:
-    def ratio(rows: Rows) -> float:
-        return float(
-            np.mean(
-                np.median(masked[:, rows], axis=1) / np.median(natural[:, rows], axis=1)
-            )
-        )
-
-    found = over_rows(ratio, masked.shape[1])
+def _record_searches(
+    results: Results, masking: str, group: Sequence[dict[str, Array]]
+) -> None:
+    over: dict[str, Any] = {"over": "images, mean of seeds", "network": masking}
+    clean = np.mean([found["clean"] for found in group], axis=0)
     results.add(
-        "psi of masked over natural", found, over="images, mean of seeds", network=kind
+        "clean accuracy of masked", bootstrap_mean(clean, seed=0), unit="share", **over
     )
+    psi = {
+        search: np.stack([psi_of(found[search]) for found in group])
+        for search in SEARCHES
+    }
+    psi["best"] = np.min(list(psi.values()), axis=0)
+
+    def median(search: str, rows: Rows) -> Array:
+        return np.asarray(np.median(psi[search][:, rows], axis=1))
+
+    count = psi["best"].shape[1]
+    for search in psi:
+        found = over_rows(
+            lambda rows, search=search: float(median(search, rows).mean()),  # type: ignore[misc]
+            count,
+        )
+        results.add("psi of masked", found, unit="1/nats", search=search, **over)
+    ratio = over_rows(
+        lambda rows: float((median("gradient", rows) / median("best", rows)).mean()),
+        count,
+    )
+    results.add("psi by gradient over the best search", ratio, **over)
 
 
-def _kind(network: Network) -> str:
-    return f"logits x{network.scale:g}" if network.scale != 1 else network.training
+def searched(
+    network: Network,
+    *,
+    seeds: Sequence[int],
+    images: int,
+    steps: int,
+    restarts: int,
+    queries: int,
+) -> dict[str, Array]:
+    """Correctness, and the divergence (nats) where three searches end: along the
+    network's own gradient, along that of a natural network of another of the `seeds`,
+    and by the squares of Square Attack.
 
-
-def _measure_masked(pair: tuple[Network, Parameters]) -> dict[str, Array]:
-    """Psi and per-image correctness: clean, under white-box PGD, and under the better
-    of transfer and random search.
+    All three are read off `judged`, so that noise in a single pass counts for nothing.
     """
-    network, parameters = pair
-    model = load_network(network)
-    images, labels = test_images(network, parameters)
-    white_box = attack_images(
-        model, images, labels, network.epsilon, parameters.steps, generator_of(network)
-    )
-    kl = divergence(
+    model, judge = load_network(network), judged(network)
+    points, labels = test_images(network, images)
+    clean = compute_logits(judge, points)
+
+    def ascent(along: Module) -> Tensor:
+        return worst_divergence(
+            along,
+            points,
+            epsilon=network.epsilon,
+            steps=steps,
+            step_size=PSI_STEP * network.epsilon,
+            restarts=restarts,
+            generator=generator_of(network),
+        ).images
+
+    divergence_of = divergence_from()
+
+    def minus_psi(logits: Tensor, log_p: Tensor) -> Tensor:
+        """Below 0 always, so that the search never stops early."""
+        return -1 / divergence_of(logits, log_p).clamp_min(SMALLEST_KL)
+
+    squares = square_attack(
         model,
-        images,
-        network.epsilon,
-        parameters.steps,
-        network,
-        restarts=parameters.restarts,
-    )
-    without = _correct(model, _transferred(network, parameters, images, labels), labels)
-    searched = square_attack(
-        model,
-        images,
+        points,
         labels,
         epsilon=network.epsilon,
-        queries=parameters.queries,
+        queries=queries,
+        objective=minus_psi,
+        targets=log_prediction(compute_logits(model, points)),
         generator=generator_of(network),
     )
+    ends = (ascent(model), ascent(load_network(_source(network, seeds))), squares)
+
+    def attained(end: Tensor) -> Array:
+        kl = divergence_of(compute_logits(judge, end), log_prediction(clean))
+        return kl.double().numpy()
+
     return {
-        "psi": psi_of(kl),
-        "clean accuracy": _correct(model, images, labels),
-        "white-box robust accuracy": _correct(model, white_box, labels),
-        "robust accuracy without gradients": without
-        * _correct(model, searched, labels),
+        "clean": (clean.argmax(1) == labels).double().numpy(),
+        **{name: attained(end) for name, end in zip(SEARCHES, ends, strict=True)},
     }
 
 
-def _transferred(
-    network: Network, parameters: Parameters, images: Tensor, labels: Tensor
-) -> Tensor:
-    """Adversarial images of the natural network with another seed: no gradient of the
-    attacked network is used.
-    """
-    others = [seed for seed in seeds(parameters) if seed != network.seed] or [
-        network.seed + 1
-    ]
-    source = load_network(
-        main_network(parameters, MASKED_ARCHITECTURE, "natural", others[0])
+def _source(network: Network, seeds: Sequence[int]) -> Network:
+    """The natural network whose gradient is transferred: another seed than this one."""
+    others = [seed for seed in seeds if seed != network.seed] or [network.seed + 1]
+    return replace(
+        network,
+        architecture=MASKED_ARCHITECTURE,
+        training="natural",
+        seed=others[0],
+        scale=1.0,
+        levels=0,
+        noise=0.0,
     )
-    return pgd(
-        source,
-        images,
-        labels,
-        epsilon=network.epsilon,
-        steps=parameters.steps,
-        step_size=network.epsilon / 8,
-        generator=generator_of(network),
-    )
-
-
-def _correct(model: Module, images: Tensor, labels: Tensor) -> Array:
-    return (compute_logits(model, images).argmax(1) == labels).double().numpy()

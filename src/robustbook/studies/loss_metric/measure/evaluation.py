@@ -10,7 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import product
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,12 +24,23 @@ from torch.nn import Module
 from robustbook.measure.bounds import divergence_bound
 from robustbook.measure.clever import clever
 from robustbook.measure.distance import minimal_distance
-from robustbook.measure.divergence import worst_divergence
-from robustbook.models.network import compute_logits
+from robustbook.measure.divergence import (
+    Direction,
+    divergence_from,
+    log_prediction,
+    worst_divergence,
+)
+from robustbook.models.network import compute_logits, count_passes
+from robustbook.perturb.apgd import apgd
+from robustbook.perturb.auto_attack import auto_attack
 from robustbook.perturb.gradient import bim, cross_entropy, fgsm, margin_pgd, pgd
-from robustbook.studies.loss_metric.measure.landscape import REACH, line_profiles
+from robustbook.studies.loss_metric.measure.landscape import (
+    PSI_STEP,
+    REACH,
+    line_profiles,
+    random_direction,
+)
 from robustbook.studies.loss_metric.networks import Network, images_of, load_network
-from robustbook.studies.loss_metric.parameters import Parameters
 from robustbook.workers import map_in_workers
 
 Array = NDArray[np.float64]
@@ -36,29 +50,66 @@ BUDGETS = (0.5, 1.0, 2.0)
 # Linear relaxations of wide networks take seconds an image, and say nothing at the
 # largest budget.
 BOUND_BUDGETS = (0.5, 1.0)
-PSI_STEP = 0.2
 OTHER_PSI_STEPS = (0.1, 0.4)
 BISECTIONS = 8
-CLEVER_BATCHES = 10
+CLEVER_BATCHES, CLEVER_BATCH_SIZE = 10, 32
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One reading of the paper's words: from which prediction the divergence is taken,
+    and whether logits are normalised.
+    """
+
+    direction: Direction
+    normalise: bool
+
+    @property
+    def factors(self) -> dict[str, Any]:
+        """The factors that name it in a metric row."""
+        logits = "normalised" if self.normalise else "plain"
+        return {"direction": self.direction, "logits": logits}
+
+
+JUDGED = Reading("forward", True)
+READINGS = (
+    JUDGED,
+    Reading("forward", False),
+    Reading("reverse", True),
+    Reading("reverse", False),
+)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The test settings that are varied: names of attacks and of psi, each at every
-    budget (in multiples of epsilon).
+    """What a network is measured with; `full` adds what the second zoo goes without:
+    test settings, readings and harder searches.
     """
 
+    images: int
+    bound_images: int
+    clever_images: int
     steps: int
+    restarts: int
     strong_steps: int
+    queries: int
+    first_seed: int
+    full: bool = True
 
     @property
     def step_counts(self) -> tuple[int, ...]:
         """Steps of FGSM, BIM, PGD and long PGD; psi is ascended for as many."""
         return tuple(sorted({1, 5, self.steps, self.strong_steps}))
 
-    def attack_name(self, steps: int) -> str:
-        """The usual name of the attack with this many steps."""
-        return {1: "FGSM", 5: "BIM-5"}.get(steps, f"PGD-{steps}")
+    @property
+    def shared_counts(self) -> tuple[int, ...]:
+        """Steps at which all readings of psi are compared: all but the longest."""
+        return tuple(count for count in self.step_counts if count <= self.steps)
+
+
+def attack_name(steps: int) -> str:
+    """The usual name of the attack with this many steps."""
+    return {1: "FGSM", 5: "BIM-5"}.get(steps, f"PGD-{steps}")
 
 
 @dataclass(frozen=True)
@@ -67,122 +118,212 @@ class Evaluation:
     entry per image.
 
     `correct[attack, budget]` and `loss[attack, budget]` are after an attack (budget in
-    multiples of epsilon); `kl[name, budget]` is the largest divergence that psi's
-    ascent found in nats; `distance` is the smallest L-infinity radius at which PGD
-    succeeds (pixel units, 0 where the image itself is misclassified); `bound[method,
-    budget]` is a sound upper bound of the divergence for the first images, computed for
-    the networks of the first seed alone; `seconds` are wall times of psi and PGD.
+    multiples of epsilon); `kl[steps, budget]` is the largest divergence that psi's
+    ascent found in nats, `readings[reading, steps, budget]` that of the other readings,
+    `searches[name]` that of other searches at epsilon; `distance` is the smallest
+    L-infinity radius at which PGD succeeds (pixel units, 0 where the image itself is
+    misclassified); `bound[method, budget]` is a sound upper bound of the divergence for
+    the first images, computed for the networks of the first seed alone; `passes` are
+    those that a measure took an image, `seconds` wall times of psi and PGD.
     `clean_whole` is correctness on all images of the test split: with few images, many
     networks share one clean accuracy.
     """
 
     network: Network
-    epsilon: float
+    settings: Settings
     clean: Array
-    clean_whole: Array = field(default_factory=lambda: np.empty(0))
+    clean_whole: Array
+    strong: Array
+    distance: Array
+    clever: Array
+    profiles: dict[str, Array]
+    passes: dict[str, float]
     correct: dict[Setting, Array] = field(default_factory=dict)
     loss: dict[Setting, Array] = field(default_factory=dict)
-    kl: dict[Setting, Array] = field(default_factory=dict)
-    kl_by_restarts: dict[int, Array] = field(default_factory=dict)
-    strong: Array = field(default_factory=lambda: np.empty(0))
-    distance: Array = field(default_factory=lambda: np.empty(0))
-    clever: Array = field(default_factory=lambda: np.empty(0))
+    kl: dict[tuple[int, float], Array] = field(default_factory=dict)
+    readings: dict[tuple[Reading, int, float], Array] = field(default_factory=dict)
+    searches: dict[str, Array] = field(default_factory=dict)
     bound: dict[Setting, Array] = field(default_factory=dict)
-    profiles: dict[str, Array] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def epsilon(self) -> float:
+        """The budget, pixel units."""
+        return self.network.epsilon
+
+    def usual(self, budget: float = 1.0) -> Array:
+        """The largest divergence that the usual ascent found, per image."""
+        return self.kl[self.settings.steps, budget]
 
     def attained(self, budget: float) -> Array:
         """The largest divergence found by any ascent within `budget`, per image."""
         found = [kl for (_, each), kl in self.kl.items() if each <= budget]
         if budget >= 1:
-            found.extend(self.kl_by_restarts.values())
+            found.extend(self.searches.values())
         return np.max(found, axis=0)
 
 
-def test_images(network: Network, parameters: Parameters) -> tuple[Tensor, Tensor]:
+def test_images(network: Network, images: int) -> tuple[Tensor, Tensor]:
     """The evaluation images (N, C, H, W) and labels (N,): the same for every network of
     a data set.
     """
-    data = images_of(network.dataset, "test", parameters.images, network.classes)
+    data = images_of(network.dataset, "test", images, network.classes)
     return data.images, data.labels
 
 
 def generator_of(network: Network) -> Generator:
-    """Random starts of a network's attacks: they depend on its seed alone, so that
-    kinds of networks are compared alike.
+    """Random numbers of a network; the same for every measurement, so that longer
+    searches extend shorter ones.
     """
     return torch.Generator().manual_seed(1000 + network.seed)
 
 
-def evaluate_all(networks: list[Network], parameters: Parameters) -> list[Evaluation]:
-    """Evaluate networks side by side; results in the order of `networks`."""
-    return map_in_workers(
-        _evaluate_pair, [(network, parameters) for network in networks]
-    )
+def evaluate_all(networks: Sequence[Network], **settings: Any) -> list[Evaluation]:
+    """Evaluate networks side by side with the fields of `Settings`; results in the
+    order of `networks`.
+    """
+    return map_in_workers(partial(evaluate, settings=Settings(**settings)), networks)
 
 
-def _evaluate_pair(pair: tuple[Network, Parameters]) -> Evaluation:
-    return evaluate(*pair)
-
-
-def evaluate(network: Network, parameters: Parameters) -> Evaluation:
+def evaluate(network: Network, settings: Settings) -> Evaluation:
     """All measurements of one network."""
     model = load_network(network)
-    images, labels = test_images(network, parameters)
-    settings = Settings(parameters.steps, parameters.strong_steps)
-    epsilon = network.epsilon
+    images, labels = test_images(network, settings.images)
+    passes: dict[str, float] = {}
     evaluation = Evaluation(
         network,
-        epsilon,
+        settings,
         clean=_array(compute_logits(model, images).argmax(1) == labels),
         clean_whole=_correct_on_all(model, network),
-        strong=_strong(model, images, labels, network, parameters),
-        distance=_distance(model, images, labels, network, parameters),
-        clever=_clever(model, images, network, parameters),
-        profiles=line_profiles(model, images, labels, epsilon, generator_of(network)),
+        strong=_strong(model, images, labels, network, settings, passes),
+        distance=_distance(model, images, labels, network, settings, passes),
+        clever=_clever(model, images, network, settings, passes),
+        profiles=line_profiles(
+            model, images, labels, network.epsilon, generator_of(network)
+        ),
+        passes=passes,
     )
-    # No claim is decided on the second zoo, and none about test settings is looked at
-    # there.
-    main = network.dataset == parameters.dataset
-    for budget in BUDGETS if main else BOUND_BUDGETS:
-        for steps in settings.step_counts if main else (settings.steps,):
-            radius = budget * epsilon
-            attack = settings.attack_name(steps)
-            with _timed(evaluation, f"PGD, {steps} steps"):
-                adversarial = attack_images(
-                    model, images, labels, radius, steps, generator_of(network)
-                )
-            logits = compute_logits(model, adversarial)
-            evaluation.correct[attack, budget] = _array(logits.argmax(1) == labels)
-            evaluation.loss[attack, budget] = _array(cross_entropy(logits, labels))
-            with _timed(evaluation, f"psi, {steps} steps"):
-                evaluation.kl[f"{steps} steps", budget] = divergence(
-                    model, images, radius, steps, network
-                )
+    for budget in BUDGETS if settings.full else BOUND_BUDGETS:
+        for steps in settings.step_counts if settings.full else (settings.steps,):
+            _attack(evaluation, model, images, labels, steps, budget)
+    if network.seed == settings.first_seed:
+        _bounds(evaluation, model, images[: settings.bound_images])
+    if settings.full:
         margin_images = margin_pgd(
             model,
             images,
             labels,
-            epsilon=budget * epsilon,
+            epsilon=network.epsilon,
             steps=settings.steps,
-            step_size=budget * epsilon / 8,
+            step_size=network.epsilon / 8,
             generator=generator_of(network),
         )
-        evaluation.correct["C&W margin", budget] = _array(
+        evaluation.correct["C&W margin", 1.0] = _array(
             compute_logits(model, margin_images).argmax(1) == labels
         )
-    if network.seed == parameters.first_seed:
-        _bounds(evaluation, model, images[: parameters.bound_images])
-    for ratio in OTHER_PSI_STEPS if main else ():
-        name = f"{settings.steps} steps of {ratio:g}"
-        evaluation.kl[name, 1.0] = divergence(
-            model, images, epsilon, settings.steps, network, step_ratio=ratio
-        )
-    for restarts in sorted({1, parameters.restarts}):
-        evaluation.kl_by_restarts[restarts] = divergence(
-            model, images, epsilon, settings.steps, network, restarts=restarts
-        )
+        _other_readings(evaluation, model, images)
+        _other_searches(evaluation, model, images)
     return evaluation
+
+
+def _attack(
+    evaluation: Evaluation,
+    model: Module,
+    images: Tensor,
+    labels: Tensor,
+    steps: int,
+    budget: float,
+) -> None:
+    """Accuracy and loss under one attack, and psi by an ascent of as many steps."""
+    network = evaluation.network
+    radius, attack = budget * network.epsilon, attack_name(steps)
+    with _timed(evaluation, f"PGD, {steps} steps"):
+        adversarial = attack_images(
+            model, images, labels, radius, steps, generator_of(network)
+        )
+    logits = compute_logits(model, adversarial)
+    evaluation.correct[attack, budget] = _array(logits.argmax(1) == labels)
+    evaluation.loss[attack, budget] = _array(cross_entropy(logits, labels))
+    with _timed(evaluation, f"psi, {steps} steps"):
+        evaluation.kl[steps, budget] = divergence(model, images, radius, steps, network)
+
+
+def _other_readings(evaluation: Evaluation, model: Module, images: Tensor) -> None:
+    """The divergence of the readings that are not judged, at all settings but the
+    longest ones.
+    """
+    counts = evaluation.settings.shared_counts
+    for reading, steps, budget in product(READINGS, counts, BUDGETS):
+        evaluation.readings[reading, steps, budget] = (
+            evaluation.kl[steps, budget]
+            if reading == JUDGED
+            else divergence(
+                model,
+                images,
+                budget * evaluation.epsilon,
+                steps,
+                evaluation.network,
+                reading=reading,
+            )
+        )
+
+
+def _other_searches(evaluation: Evaluation, model: Module, images: Tensor) -> None:
+    """The divergence at epsilon by searches that share steps or starts with the usual
+    one, or neither.
+    """
+    network, settings = evaluation.network, evaluation.settings
+    for ratio in OTHER_PSI_STEPS:
+        evaluation.searches[f"steps of {ratio:g} radius"] = divergence(
+            model, images, network.epsilon, settings.steps, network, step_ratio=ratio
+        )
+    corners = images + network.epsilon * random_direction(images, generator_of(network))
+    evaluation.searches.update(
+        {
+            "more steps": evaluation.kl[max(settings.step_counts), 1.0],
+            "more starts": divergence(
+                model,
+                images,
+                network.epsilon,
+                settings.steps,
+                network,
+                restarts=settings.restarts,
+            ),
+            "adaptive steps": adaptive_divergence(
+                model, images, network, settings.strong_steps
+            ),
+            "corner starts": adaptive_divergence(
+                model, images, network, settings.strong_steps, starts=corners
+            ),
+        }
+    )
+
+
+def adaptive_divergence(
+    model: Module,
+    images: Tensor,
+    network: Network,
+    steps: int,
+    starts: Tensor | None = None,
+) -> Array:
+    """Largest divergence at epsilon found per image (nats) by Auto-PGD, which sets its
+    step sizes itself; from `starts`, else from a uniform point.
+    """
+    logits = compute_logits(model, images)
+    clean, objective = log_prediction(logits), divergence_from()
+    found = apgd(
+        model,
+        images,
+        logits.argmax(1),
+        epsilon=network.epsilon,
+        steps=steps,
+        generator=generator_of(network),
+        objective=objective,
+        targets=clean,
+        starts=starts,
+        stop_when_fooled=False,
+    )
+    return _array(objective(compute_logits(model, found), clean))
 
 
 @contextmanager
@@ -243,7 +384,7 @@ def divergence(
     *,
     restarts: int = 1,
     step_ratio: float = PSI_STEP,
-    normalise: bool = True,
+    reading: Reading = JUDGED,
 ) -> Array:
     """Largest divergence found per image (nats).
 
@@ -256,7 +397,8 @@ def divergence(
         steps=steps,
         step_size=step_ratio * radius,
         restarts=restarts,
-        normalise=normalise,
+        normalise=reading.normalise,
+        direction=reading.direction,
         generator=generator_of(network),
     )
     return _array(found.kl)
@@ -273,26 +415,22 @@ def _strong(
     images: Tensor,
     labels: Tensor,
     network: Network,
-    parameters: Parameters,
+    settings: Settings,
+    passes: dict[str, float],
 ) -> Array:
-    """Correct after the reference attack: long PGD on the cross-entropy and on the
-    margin, each with restarts.
-    """
-    survivors = torch.ones(len(images), dtype=torch.bool)
-    for attack in (pgd, margin_pgd):
-        adversarial = attack(
+    """Correct after Auto-PGD on two losses and Square Attack."""
+    with count_passes(model) as counter:
+        adversarial = auto_attack(
             model,
             images,
             labels,
             epsilon=network.epsilon,
-            steps=parameters.strong_steps,
-            step_size=2.5 * network.epsilon / parameters.strong_steps,
-            restarts=parameters.restarts,
+            steps=settings.strong_steps,
+            queries=settings.queries,
             generator=generator_of(network),
-            stop_when_fooled=True,
         )
-        survivors &= compute_logits(model, adversarial).argmax(1) == labels
-    return _array(survivors)
+    passes["strong robust accuracy"] = counter.passes.total / len(images)
+    return _array(compute_logits(model, adversarial).argmax(1) == labels)
 
 
 def _distance(
@@ -300,36 +438,47 @@ def _distance(
     images: Tensor,
     labels: Tensor,
     network: Network,
-    parameters: Parameters,
+    settings: Settings,
+    passes: dict[str, float],
 ) -> Array:
-    found = minimal_distance(
-        model,
-        images,
-        labels,
-        epsilon_max=min(1.0, REACH * network.epsilon),
-        bisections=BISECTIONS,
-        steps=parameters.steps,
-        restarts=1,
-        generator=generator_of(network),
-    )
+    with count_passes(model) as counter:
+        found = minimal_distance(
+            model,
+            images,
+            labels,
+            epsilon_max=min(1.0, REACH * network.epsilon),
+            bisections=BISECTIONS,
+            steps=settings.steps,
+            generator=generator_of(network),
+        )
+    passes["minimal distance"] = counter.passes.total / len(images)
     return _array(found.radius)
 
 
 def _clever(
-    model: Module, images: Tensor, network: Network, parameters: Parameters
+    model: Module,
+    images: Tensor,
+    network: Network,
+    settings: Settings,
+    passes: dict[str, float],
 ) -> Array:
+    """CLEVER's scores; each point costs a forward pass and one backward pass for every
+    other class.
+    """
     generator = generator_of(network)
-    radius = REACH * network.epsilon
+    points = CLEVER_BATCHES * CLEVER_BATCH_SIZE
+    classes = compute_logits(model, images[:1]).shape[1]
+    passes["CLEVER"] = 1 + points * classes
     scores = [
         clever(
             model,
             image,
-            radius=radius,
+            radius=REACH * network.epsilon,
             batches=CLEVER_BATCHES,
-            batch_size=32,
+            batch_size=CLEVER_BATCH_SIZE,
             generator=generator,
         )
-        for image in images[: parameters.clever_images]
+        for image in images[: settings.clever_images]
     ]
     return np.array(scores)
 

@@ -1,39 +1,40 @@
-"""Walks through input space: planes for the loss surfaces, and lines along the
-adversarial and a random direction.
+"""Walks through input space: planes for the loss surfaces, lines along the adversarial
+and a random direction, and attacks of growing budget.
 
-Read `slice_of` (one plane), `compare_surfaces` (claim Y1), then `line_profiles` (claim
-Y2).
+Read `slice_of` (one plane) and `distance_to_level` (claim Y1), then `line_profiles`
+(claim Y2), then `attacked_series` (one image, pushed farther and farther).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_cdt
 from torch import Generator, Tensor
 from torch.nn import Module
 
-from robustbook.measure.divergence import normalise_logits
-from robustbook.measure.surfaces import (
-    Surface,
-    best_threshold_error,
-    decision_surface,
-    plane,
-)
+from robustbook.measure.divergence import normalise_logits, worst_divergence
+from robustbook.measure.surfaces import Surface, best_threshold, decision_surface, plane
 from robustbook.models.network import compute_logits, frozen
 from robustbook.perturb.ascent import ascend
 from robustbook.perturb.gradient import cross_entropy
 from robustbook.studies.loss_metric.networks import Network, images_of, load_network
-from robustbook.studies.loss_metric.parameters import Parameters
+from robustbook.workers import map_in_workers
 
 Array = NDArray[np.float64]
+Cells = NDArray[np.bool_]
 
 # How far surfaces and lines reach, in multiples of epsilon: far enough that natural
 # networks are wrong somewhere.
 REACH = 4.0
 LINE_POINTS = 41
+PSI_STEP = 0.2
+SERIES_BUDGETS = tuple(np.linspace(0, 2, 9).tolist())
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,24 @@ class Slice:
 
     `decision_agreement` is the share of cells whose sign of S agrees with the
     prediction; `threshold_error` the smallest share of cells that any single level of
-    the cross-entropy puts on the wrong side; `mixed` whether the plane has cells of
-    both kinds.
+    the cross-entropy puts on the wrong side, and `boundary_distance` how far that
+    level's contour is from the decision boundary (multiples of epsilon, NaN without a
+    boundary); `mixed` whether the plane has cells of both kinds; `clip` whether its
+    points were cut to [0, 1].
     """
 
     network: Network
     image: int
     surface: Surface
+    clip: bool
     decision_agreement: float
     threshold_error: float
-    mixed: bool
+    boundary_distance: float
+
+    @property
+    def mixed(self) -> bool:
+        """Whether the plane has right and wrong cells."""
+        return bool(self.surface.wrong.any() and not self.surface.wrong.all())
 
 
 def adversarial_direction(model: Module, images: Tensor, labels: Tensor) -> Tensor:
@@ -74,21 +83,39 @@ def random_direction(images: Tensor, generator: Generator) -> Tensor:
     )
 
 
+def planes(
+    networks: Sequence[Network],
+    *,
+    images: int,
+    grid: int,
+    slices: int,
+    clip: bool = False,
+) -> list[Slice]:
+    """`slice_of` of the first `slices` images under every network."""
+    pairs = [(network, image) for network in networks for image in range(slices)]
+    return map_in_workers(
+        partial(_slice_of_pair, images=images, grid=grid, clip=clip), pairs
+    )
+
+
+def _slice_of_pair(pair: tuple[Network, int], **settings: int) -> Slice:
+    return slice_of(*pair, **settings)  # type: ignore[arg-type]
+
+
 def slice_of(
-    network: Network, image: int, parameters: Parameters, *, clip: bool = False
+    network: Network, image: int, *, images: int, grid: int, clip: bool = False
 ) -> Slice:
     """The plane through test image number `image` along the adversarial and a random
-    direction.
+    direction, `grid` cells along each side.
 
     Its points leave [0, 1]: in a corner of the plane pixels have moved by twice the
     reach. With `clip` each is cut to it.
     """
     model = load_network(network)
-    data = images_of(network.dataset, "test", parameters.images, network.classes)
-    one, label = data.images[image : image + 1], data.labels[image : image + 1]
+    one, label = _image(network, image, images)
     generator = torch.Generator().manual_seed(image)
     reach = REACH * network.epsilon
-    positions = torch.linspace(-reach, reach, parameters.grid)
+    positions = torch.linspace(-reach, reach, grid)
     surface = plane(
         model,
         one[0],
@@ -99,26 +126,57 @@ def slice_of(
         positions,
         clip=clip,
     )
-    return _compared(network, image, surface, int(label))
-
-
-def _compared(network: Network, image: int, surface: Surface, label: int) -> Slice:
-    wrong = np.asarray(surface.predicted) != label
-    decision, loss = np.asarray(surface.decision), np.asarray(surface.cross_entropy)
-    agreement = float(np.mean((decision < 0) == wrong))
     return Slice(
         network,
         image,
         surface,
-        agreement,
-        float(best_threshold_error(loss, wrong)),
-        mixed=bool(wrong.any() and not wrong.all()),
+        clip,
+        decision_agreement=float(
+            np.mean((surface.decision < 0) == np.asarray(surface.wrong))
+        ),
+        threshold_error=best_threshold(surface.cross_entropy, surface.wrong).error,
+        boundary_distance=distance_to_level(surface, reach) / network.epsilon,
     )
 
 
-def attack_path(
-    network: Network, image: int, parameters: Parameters, steps: int = 10
-) -> Array:
+def distance_to_level(surface: Surface, reach: float) -> float:
+    """Mean distance from the cells at the decision boundary to the nearest cell at the
+    best contour of the cross-entropy, in the plane's units; NaN without a boundary.
+
+    Along two directions of signs |alpha| + |beta| is the L-infinity distance. Where the
+    best level is a contour nowhere on the plane, every cell counts with `reach`.
+    """
+    boundary = edge(surface.wrong)
+    if not boundary.any():
+        return float("nan")
+    level = best_threshold(surface.cross_entropy, surface.wrong).level
+    contour = edge(surface.cross_entropy > level)
+    if not contour.any():
+        return reach
+    spacing = float(surface.alphas[1] - surface.alphas[0])
+    steps = distance_transform_cdt(~contour, metric="taxicab")
+    return float(np.minimum(steps[boundary] * spacing, reach).mean())
+
+
+def edge(cells: Cells) -> Cells:
+    """Cells (A, B) that have a neighbour of the other kind beside, above or below."""
+    result = np.zeros_like(cells)
+    for axis in (0, 1):
+        first = np.moveaxis(cells, axis, 0)
+        found = np.moveaxis(result, axis, 0)
+        change = first[1:] != first[:-1]
+        found[1:] |= change
+        found[:-1] |= change
+    return result
+
+
+def _image(network: Network, image: int, images: int) -> tuple[Tensor, Tensor]:
+    """Test image number `image` of `images` (1, C, H, W) and its label (1,)."""
+    data = images_of(network.dataset, "test", images, network.classes)
+    return data.images[image : image + 1], data.labels[image : image + 1]
+
+
+def attack_path(network: Network, image: int, *, images: int, steps: int = 10) -> Array:
     """Where BIM walks from test image number `image`, seen on the plane of `slice_of`:
     points (steps + 1, 2), pixel units.
 
@@ -126,8 +184,7 @@ def attack_path(
     are the nearest ones on the plane.
     """
     model = load_network(network)
-    data = images_of(network.dataset, "test", parameters.images, network.classes)
-    one, label = data.images[image : image + 1], data.labels[image : image + 1]
+    one, label = _image(network, image, images)
     visited: list[Tensor] = []
 
     def remember(rows: Tensor, points: Tensor, logits: Tensor, values: Tensor) -> None:
@@ -150,6 +207,56 @@ def attack_path(
     moved = torch.cat(visited).flatten(1) - one.flatten()
     plane_of = torch.stack([along, across], dim=1)
     return torch.linalg.lstsq(plane_of, moved.T).solution.T.double().numpy()
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """One image under one `budget` (multiples of epsilon): where psi's ascent moved it
+    (C, H, W), the network's `probabilities` (K,) there, and psi (1/nats).
+    """
+
+    budget: float
+    image: Tensor
+    label: int
+    probabilities: Array
+    psi: float
+
+
+def attacked_series(
+    network: Network,
+    image: int,
+    *,
+    images: int,
+    steps: int,
+    budgets: Sequence[float] = SERIES_BUDGETS,
+) -> list[Attacked]:
+    """Test image number `image` pushed as far as psi's ascent can, budget by budget.
+
+    What was found within a smaller ball lies in every larger one, so psi never rises;
+    it is infinite at budget 0.
+    """
+    model = load_network(network)
+    one, label = _image(network, image, images)
+    points, largest, series = one, 0.0, []
+    for budget in sorted(budgets):
+        radius = budget * network.epsilon
+        found = worst_divergence(
+            model,
+            one,
+            epsilon=radius,
+            steps=steps,
+            step_size=PSI_STEP * radius,
+            restarts=3,
+            generator=torch.Generator().manual_seed(image),
+        )
+        if float(found.kl) > largest:
+            points, largest = found.images, float(found.kl)
+        probabilities = compute_logits(model, points)[0].double().softmax(0)
+        psi = 1 / largest if largest else float("inf")
+        series.append(
+            Attacked(budget, points[0], int(label), probabilities.numpy(), psi)
+        )
+    return series
 
 
 def line_profiles(
