@@ -614,8 +614,8 @@ CLAIMS = (
         "mean of logarithms over architectures; Student's t over seeds.",
         rule="The smallest ratio that matters is 1.25: a training that takes eight "
         "times the passes should bring a quarter at least. Reproduced if the intervals "
-        "of distance and slope lie above it on every data set; mixed if both do on some data set, or one of the two does "
-        "on all; not reproduced if the interval of the distance lies below it on every "
+        "of distance and slope lie above it on every data set; mixed if both do on some data "
+        "set, or one of the two does on all; not reproduced if the interval of the distance lies below it on every "
         "data set; inconclusive otherwise. Needs 3 seeds.",
         control="The same along a random direction of the same length, with plain "
         "logits, and for gradient-regularised networks; shown, decides nothing.",
@@ -633,8 +633,8 @@ CLAIMS = (
         rule="Rho matters from 0.8 on: below, about one pair of networks in five is in "
         "the wrong order. Reproduced if the interval lies above it and psi's lead over "
         "every cheap rival has an interval above 0; partly if only the first holds; "
-        "not reproduced if the interval lies below 0.8; inconclusive otherwise, or if the "
-        "split-half reliability of psi or a reference is below 0.8.",
+        "not reproduced if the interval lies below 0.8; inconclusive otherwise, or if "
+        "the split-half reliability of psi or a reference is below 0.8.",
         control="The cheap rivals: clean accuracy, accuracy under FGSM, and 1 / mean "
         "adversarial cross-entropy. Reliability over halves of the images.",
         judge=judge_y3,
@@ -667,8 +667,8 @@ CLAIMS = (
             "multiplied by 0.1, 1 and 10, in double precision."
         ),
         rule="Reproduced if it is at most 1e-5, far below any digit shown, while psi "
-        "without normalisation changes at least tenfold; partly if that changes less; not "
-        "reproduced if it is larger.",
+        "without normalisation changes at least tenfold; partly if that changes "
+        "less; not reproduced if it is larger.",
         control="psi with plain logits must change at least tenfold; FGSM accuracy of "
         "the scaled networks is shown.",
         judge=judge_y5,

@@ -150,7 +150,7 @@ def record_masked(
     """Rows of Y7b: psi of natural and of masked networks by three searches, and by the
     best of them, which is the remedy; and what each costs.
     """
-    search = partial(
+    measure = partial(
         searched,
         seeds=sorted({network.seed for network in networks}),
         images=images,
@@ -158,7 +158,7 @@ def record_masked(
         restarts=restarts,
         queries=queries,
     )
-    measured = map_in_workers(search, networks)
+    measured = map_in_workers(measure, networks)
     for masking in dict.fromkeys(network.masking for network in networks):
         group = [
             found
