@@ -93,12 +93,16 @@ FOOLED_RATIO = 1.25
 REFERENCES = ("strong robust accuracy", "minimal distance")
 CHEAP_RIVALS = ("clean accuracy", "FGSM accuracy", "1 / mean adversarial CE")
 STABILITY_RIVALS = ("robust accuracy", "1 / mean adversarial CE")
+OVER = "over_measure"
 NAMES = {"mnist": "MNIST", "cifar10": "CIFAR-10", "cifar10-jpeg": "CIFAR-10"}
 MEANINGS = {
     "clean accuracy": "clean accuracy",
     "FGSM accuracy": "accuracy under FGSM",
     "robust accuracy": "adversarial accuracy",
     "1 / mean adversarial CE": "the inverse adversarial loss",
+    "strong robust accuracy": "strong adversarial testing",
+    "minimal distance": "the minimal distance",
+    "CLEVER": "CLEVER",
 }
 
 
@@ -123,6 +127,15 @@ def _said(metric: Metric, digits: int = 2, unit: str = "") -> str:
         for number in (metric.value, metric.low or 0, metric.high or 0)
     )
     return f"{value}{unit} ({low} to {high})"
+
+
+def _percent(metric: Metric, digits: int = 0) -> str:
+    """A share with its interval in per cent, for a sentence."""
+    value, low, high = (
+        f"{100 * number:.{digits}f}"
+        for number in (metric.value, metric.low or 0, metric.high or 0)
+    )
+    return f"{value} % ({low} to {high})"
 
 
 def judge_y1(results: Results) -> Judgement:
@@ -356,9 +369,6 @@ def judge_y3(results: Results) -> Judgement:
     )
 
 
-OVER = "over_measure"
-
-
 def judge_y4(results: Results) -> Judgement:
     """Rankings by psi change less with the settings than rankings by adversarial
     accuracy and by the null metric, within a budget and across budgets.
@@ -401,8 +411,8 @@ def judge_y4(results: Results) -> Judgement:
         other = next(part for part in parts if part not in ahead)
         rival = MEANINGS[str(parts[other].factors[OVER])]
         answer = (
-            f"psi ranks more stably {ahead[0]}, not {other}: there it leads {rival} "
-            f"by {_said(parts[other])} in rank agreement."
+            f"psi ranks more stably {ahead[0]}, not {other}: there its lead over "
+            f"{rival} is {_said(parts[other])} in rank agreement."
         )
         return Judgement("mixed", evidence, answer)
     most = max(within, across, key=lambda row: row.value)
@@ -410,12 +420,12 @@ def judge_y4(results: Results) -> Judgement:
     if set(sides.values()) == {"below"}:
         answer = (
             f"psi's ranking depends on the test settings as that of {rival} does: its "
-            f"lead is {_said(most)} in rank agreement."
+            f"lead in rank agreement is {_said(most)}."
         )
         return Judgement("not reproduced", evidence, answer)
     answer = (
-        "Whether psi depends less on the test settings stays open: it leads "
-        f"{rival} by {_said(most)} in rank agreement."
+        "Whether psi depends less on the test settings stays open: its lead over "
+        f"{rival} is {_said(most)}."
     )
     return Judgement("inconclusive", evidence, answer)
 
@@ -439,7 +449,7 @@ def judge_y5(results: Results) -> Judgement:
         return Judgement("not reproduced", evidence, answer)
     answer = (
         "Scaling the logits leaves psi as it is, to rounding; without normalisation "
-        f"it changes {ratio.value:.2g}-fold."
+        f"it changes {ratio.value:.3g}-fold."
     )
     return Judgement("reproduced" if ratio.value >= 10 else "partly", evidence, answer)
 
@@ -468,7 +478,7 @@ def judge_y6(results: Results) -> Judgement:
         f"FGSM accuracy; intervals over {ratio.n} kinds of network."
     )
     cheap = _side(ratio, SHARE_OF_COST)
-    saved = f"{_said(ratio, 3)} of the passes of {_MEASURED[replaced]}"
+    saved = f"{_percent(ratio, 1)} of the passes of {MEANINGS[replaced]}"
     if cheap == "below" and (extra.high or 0) <= 0:
         answer = f"psi needs only {saved}, and no more than accuracy under FGSM."
         return Judgement("reproduced", evidence, answer)
@@ -484,13 +494,6 @@ def judge_y6(results: Results) -> Judgement:
         )
     answer = f"Whether psi saves four fifths of the cost stays open: it needs {saved}."
     return Judgement("inconclusive", evidence, answer)
-
-
-_MEASURED = {
-    "strong robust accuracy": "strong adversarial testing",
-    "CLEVER": "CLEVER",
-    "minimal distance": "the minimal distance",
-}
 
 
 def judge_y7a(results: Results) -> Judgement:
@@ -514,12 +517,12 @@ def judge_y7a(results: Results) -> Judgement:
         f"{_within(best)}, mean of {best.factors['networks']} networks, interval over "
         f"{best.n} kinds; one search at a time: {each}." + proved
     )
-    side, share = _side(best, CONVERGED_RATIO), _said(best)
+    side, share = _side(best, CONVERGED_RATIO), _percent(best)
     if side == "above":
         answer = f"Much harder searches lower psi very little: {share} of it remains."
         return Judgement("reproduced", evidence, answer)
     if side == "below":
-        answer = f"The usual search stops early: a harder one leaves {share} of psi."
+        answer = f"The usual search stops early: harder ones leave {share} of psi."
         return Judgement("not reproduced", evidence, answer)
     answer = f"Whether the search has converged stays open: {share} of psi remains."
     return Judgement("inconclusive", evidence, answer)
@@ -551,7 +554,7 @@ def judge_y7b(results: Results) -> Judgement:
         f"interval over images; above {FOOLED_RATIO} means fooled)." + remedy
     )
     worst = max(masked, key=lambda row: row.value)
-    network = f"{worst.factors['network']}"
+    network = worst.factors["network"]
     if _side(control, FOOLED_RATIO) != "below":
         answer = (
             "The control failed: on the plain network, too, the gradient misses what "
@@ -559,22 +562,17 @@ def judge_y7b(results: Results) -> Judgement:
         )
         return Judgement("inconclusive", evidence, answer)
     fooled = [row for row in masked if _side(row, FOOLED_RATIO) == "above"]
+    times = f"({network}) it is {_said(worst)} times too large"
     if fooled:
         answer = (
-            f"psi is fooled by {len(fooled)} of {len(masked)} masked networks, most by "
-            f"{network}: {_said(worst, 1)} times too large."
+            f"psi is fooled by {len(fooled)} of {len(masked)} masked networks; "
+            f"at worst {times}."
         )
         return Judgement("not reproduced", evidence, answer)
     if all(_side(row, FOOLED_RATIO) == "below" for row in masked):
-        answer = (
-            f"No masked network fools psi; nearest came {network}, with psi "
-            f"{_said(worst)} times too large."
-        )
+        answer = f"No masked network fools psi; at worst {times}."
         return Judgement("reproduced", evidence, answer)
-    answer = (
-        f"Whether {network} fools psi stays open: psi is {_said(worst)} times too "
-        "large there."
-    )
+    answer = f"Whether masked networks fool psi stays open; at worst {times}."
     return Judgement("inconclusive", evidence, answer)
 
 
@@ -614,9 +612,10 @@ CLAIMS = (
         "mean of logarithms over architectures; Student's t over seeds.",
         rule="The smallest ratio that matters is 1.25: a training that takes eight "
         "times the passes should bring a quarter at least. Reproduced if the intervals "
-        "of distance and slope lie above it on every data set; mixed if both do on some data "
-        "set, or one of the two does on all; not reproduced if the interval of the distance lies below it on every "
-        "data set; inconclusive otherwise. Needs 3 seeds.",
+        "of distance and slope lie above it on every data set; mixed if both do on "
+        "some data set, or one of the two does on all; not reproduced if the interval "
+        "of the distance lies below it on every data set; inconclusive otherwise. "
+        "Needs 3 seeds.",
         control="The same along a random direction of the same length, with plain "
         "logits, and for gradient-regularised networks; shown, decides nothing.",
         judge=judge_y2,
