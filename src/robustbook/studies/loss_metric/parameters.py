@@ -58,10 +58,14 @@ class Parameters(BaseParameters):
         15, "ascent steps of psi and of PGD where nothing else is said", 1, 1000
     )
     restarts: int = parameter(
-        3, "random starts of the strong attack and of the converged psi", 1, 50
+        3, "random starts where psi is searched for harder than usual", 1, 50
     )
-    strong_steps: int = parameter(20, "steps of the strong reference attack", 1, 1000)
-    queries: int = parameter(100, "queries of the black-box random search", 1, 100000)
+    strong_steps: int = parameter(
+        20, "steps of long PGD and of each ascent of the strong attack", 1, 1000
+    )
+    queries: int = parameter(
+        100, "queries of searches without gradients (Square Attack)", 1, 100000
+    )
     grid: int = parameter(21, "cells along each side of a loss surface", 5, 201)
     slices: int = parameter(
         3, "images whose surfaces decide claim Y1, per network", 1, 100
