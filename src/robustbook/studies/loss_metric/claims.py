@@ -123,7 +123,7 @@ def _within(metric: Metric) -> str:
 def _said(metric: Metric, digits: int = 2, unit: str = "") -> str:
     """A value with its interval, for a sentence."""
     value, low, high = (
-        f"{number:.{digits}f}"
+        f"{number:.{digits if abs(number) < 10 else 0}f}"
         for number in (metric.value, metric.low or 0, metric.high or 0)
     )
     return f"{value}{unit} ({low} to {high})"
