@@ -97,6 +97,7 @@ EXCLUDED = {
     "measure.sequential.Operating": MADE,
     "measure.sequential.Simulation": MADE,
     "measure.surfaces.Surface": MADE,
+    "measure.surfaces.Threshold": MADE,
     "measure.uncertainty.Uncertainty": MADE,
     "measure.verification.Region*": "made by ball and pixel_box",
     "measure.verification.Reach*": MADE,
@@ -584,7 +585,7 @@ OWN: dict[str, dict[str, Callable[[], Any]]] = {
         "alphas": lambda: [0.0, 0.1],
         "betas": lambda: [0.0, 0.1],
     },
-    "measure.surfaces.best_threshold_error": {
+    "measure.surfaces.best_threshold": {
         "wrong": lambda: [False, True, False, True]
     },
     "measure.verification.pixel_box": {"pixels": lambda: [(0, 1), (2, 3)]},
