@@ -69,3 +69,35 @@ def test_verdict_follows_the_rows(value: float, verdict: str) -> None:
     results = Results()
     results.add("psi", value)
     assert claim_about("psi").verdict(results).verdict == verdict
+
+
+def test_rows_of_a_cell_that_is_run_again_take_the_place_of_the_old_ones(monkeypatch):
+    """As in a notebook: more seeds first, then fewer, and another cell between them."""
+    from types import SimpleNamespace
+
+    import IPython.core.getipython as shell
+
+    results = Results(rerun=True)
+
+    def run_cell(number, *rows):
+        here = SimpleNamespace(execution_count=number)
+        monkeypatch.setattr(shell, "get_ipython", lambda: here)
+        for name, value, seed in rows:
+            results.add(name, value, seed=seed)
+
+    run_cell(1, ("psi", 1.0, 0), ("psi", 2.0, 1))
+    run_cell(2, ("accuracy", 0.9, 0))
+    assert not results.replaced
+    run_cell(3, ("psi", 3.0, 0))
+    assert [row.value for row in results.select("psi")] == [3.0]
+    assert results.one("accuracy").value == 0.9
+    assert results.replaced == {"psi"}
+    with pytest.raises(ValueError, match="already"):
+        run_cell(3, ("psi", 3.0, 0))
+
+
+def test_rows_are_recorded_once_without_a_notebook():
+    results = Results(rerun=True)
+    results.add("psi", 1.0)
+    with pytest.raises(ValueError, match="already"):
+        results.add("psi", 1.0)

@@ -205,3 +205,19 @@ def test_progress_is_told_to_a_function_or_shown_or_nothing(
     assert shown.out == ""
     assert shown.err.count("maps: 2 of 2") <= 2
     assert "maps: 2 of 2" in shown.err
+
+
+def test_a_function_that_a_notebook_defines_reaches_the_workers():
+    from nbclient import NotebookClient
+    from nbformat.v4 import new_code_cell, new_notebook
+
+    code = (
+        "from functools import partial\n"
+        "from robustbook.workers import map_in_workers\n"
+        "factor = 3\n"
+        "def times(item, plus):\n    return factor * item + plus",
+        "map_in_workers(partial(times, plus=1), [1, 2, 3], workers=2)",
+    )
+    notebook = new_notebook(cells=[new_code_cell(text) for text in code])
+    NotebookClient(notebook, kernel_name="python3", timeout=120).execute()
+    assert notebook.cells[1].outputs[0].data["text/plain"] == "[4, 7, 10]"

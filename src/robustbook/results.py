@@ -93,13 +93,22 @@ class Results:
     """A study's metric rows, in the order in which they were measured.
 
     With `rows`, the study's declarations, UndeclaredRowError is raised where a row is
-    added or asked for that has another name, unit or factor than one of them.
+    added or asked for that has another name, unit or factor than one of them. With
+    `rerun`, for notebooks, rows that a cell records when it is run again take the place
+    of all rows of that name, so that a changed parameter leaves nothing behind.
     """
 
     def __init__(
-        self, metrics: Iterable[Metric] = (), *, rows: Iterable[Row] | None = None
+        self,
+        metrics: Iterable[Metric] = (),
+        *,
+        rows: Iterable[Row] | None = None,
+        rerun: bool = False,
     ) -> None:
         self.rows = None if rows is None else {row.name: row for row in rows}
+        self.rerun = rerun
+        self.replaced: set[str] = set()
+        self._cells: dict[str, int] = {}
         self.metrics: list[Metric] = []
         self._keys: set[tuple[str, frozenset[tuple[str, Factor]]]] = set()
         for metric in metrics:
@@ -141,8 +150,22 @@ class Results:
             unit=unit,
             factors=dict(factors),
         )
+        if self.rerun:
+            self._forget_other_cell(name)
         self._append(metric)
         return metric
+
+    def _forget_other_cell(self, name: str) -> None:
+        """Drop the rows of this name that another execution of a cell recorded."""
+        from IPython.core.getipython import get_ipython
+
+        shell = get_ipython()
+        cell = 0 if shell is None else shell.execution_count
+        if self._cells.setdefault(name, cell) != cell:
+            self._cells[name] = cell
+            self.replaced.add(name)
+            self.metrics = [row for row in self.metrics if row.name != name]
+            self._keys = {key for key in self._keys if key[0] != name}
 
     def _check(self, name: str, factors: Iterable[str], unit: str | None) -> None:
         if self.rows is None:

@@ -9,18 +9,20 @@ which a check asks whether the numbers hold.
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, partial
 from importlib import import_module
 from multiprocessing import get_context, parent_process
 from multiprocessing.context import BaseContext
 from threading import Thread
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from robustbook.errors import ParameterError, quoted
 from robustbook.progress import Progress, counting
@@ -107,9 +109,9 @@ def map_in_workers(
     """`[function(item) for item in items]`, computed by `workers` processes (default:
     `worker_count()`).
 
-    `function` and the items must be importable and picklable; the first error of a
-    piece is raised, the rest is cancelled. With a `title` a line on standard error says
-    how many pieces are done.
+    `function` must be importable or defined in the notebook that calls this, the items
+    picklable; the first error of a piece is raised, the rest is cancelled. With a
+    `title` a line on standard error says how many pieces are done.
     """
     workers = workers or worker_count()
     with counting(bool(title), title, len(items)) as tell:
@@ -125,6 +127,7 @@ def _side_by_side(
     tell: Progress,
 ) -> list[Outcome]:
     futures: list[Future[Outcome]] = []
+    function = _portable(function)
     try:
         # Inside, since a pool that lost a worker while it was idle breaks here already.
         futures += [
@@ -140,6 +143,30 @@ def _side_by_side(
     finally:
         for future in futures:
             future.cancel()
+
+
+@dataclass(frozen=True)
+class _ByValue:
+    """A function that workers cannot import, with all that it refers to."""
+
+    content: bytes
+
+    def __call__(self, item: Any) -> Any:
+        return pickle.loads(self.content)(item)
+
+
+def _portable(function: Callable[[Item], Outcome]) -> Callable[[Item], Outcome]:
+    """The function as it is, or by value where it was defined in a notebook, whose
+    module no worker can import.
+    """
+    defined = function
+    while isinstance(defined, partial):
+        defined = defined.func
+    if getattr(defined, "__module__", None) != "__main__":
+        return function
+    import cloudpickle
+
+    return _ByValue(cloudpickle.dumps(function))
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:

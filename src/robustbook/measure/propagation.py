@@ -191,7 +191,8 @@ def _share(terms: int, eps: float, weight: Tensor | None = None) -> float:
     """
     flags = torch.backends.cudnn, torch.backends.cuda.matmul
     cores = weight is not None and weight.is_cuda and any(f.allow_tf32 for f in flags)
-    return (3 + terms**0.5 / 3) * eps + (TF32 if cores else 0)
+    single = eps == torch.finfo(torch.float32).eps  # Only such numbers are shortened.
+    return (3 + terms**0.5 / 3) * eps + (TF32 if cores and single else 0)
 
 
 def _linear(layer: nn.Linear, take: Take, eps: float) -> Affine:

@@ -69,19 +69,22 @@ def finish(
     from robustbook.run import provenance
 
     module = studies.get(study)
-    results = Results(results, rows=module.ROWS)
+    declared = Results(results, rows=module.ROWS)
     values = parameters.model_dump(mode="json")
     record = Record(
         study=study,
         run=os.environ.get("ROBUSTBOOK_RUN", "quick"),
         overrides={},
         parameters=values,
-        metrics=list(results),
-        claims=[judged(claim, results) for claim in module.CLAIMS],
+        metrics=list(declared),
+        claims=[judged(claim, declared) for claim in module.CLAIMS],
         provenance=provenance.of_this_process(study, values, digests(data)),
         timing=dict(timing or {}),
     )
     target = os.environ.get("ROBUSTBOOK_RECORD")
+    if target and results.replaced:
+        names = ", ".join(sorted(results.replaced))
+        raise ValueError(f"two cells of the notebook record the same rows: {names}")
     if target:
         Path(target).write_bytes(record.to_bytes())
     return record

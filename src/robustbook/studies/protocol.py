@@ -7,7 +7,8 @@ slow is imported here, since commands ask every study for its parameters.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -52,6 +53,13 @@ class BaseParameters(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @classmethod
+    def of(cls, names: Mapping[str, Any]) -> Self:
+        """The parameters that these names have now: `Parameters.of(globals())` in a
+        notebook.
+        """
+        return cls(**{name: names[name] for name in cls.model_fields})
 
 
 def parameter(
