@@ -24,8 +24,6 @@ ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.py"))
 HIDDEN = {"remove-input", "remove-cell", "hide-input", "hide-cell"}
 COLLAPSED = '# %% jupyter={"source_hidden": true} tags=...'
-# The chapter whose text is being written anew.
-REWRITTEN = ("loss_metric",)
 
 
 def hidden(cell) -> bool:
@@ -34,9 +32,7 @@ def hidden(cell) -> bool:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_what_a_page_hides_is_collapsed_and_stays_so(path, request) -> None:
-    if path.stem in REWRITTEN:
-        request.applymarker(pytest.mark.xfail(reason="written anew"))
+def test_what_a_page_hides_is_collapsed_and_stays_so(path) -> None:
     text = path.read_text(encoding="utf-8")
     notebook = jupytext.reads(text, fmt="py:percent")
     for cell in notebook.cells:
@@ -162,11 +158,8 @@ def test_a_notebook_opens_folded_and_without_raw_directives(path, opened) -> Non
     text = shown.all_inner_texts()
     assert len(text) == written
     assert not WRITTEN.search("\n".join(text))
-    if path.stem not in REWRITTEN:
-        folded = page.locator(".jp-CodeCell .jp-Placeholder").count()
-        assert folded == sum(
-            cell.cell_type == "code" and hidden(cell) for cell in cells
-        )
+    folded = page.locator(".jp-CodeCell .jp-Placeholder").count()
+    assert folded == sum(cell.cell_type == "code" and hidden(cell) for cell in cells)
 
 
 @pytest.mark.slow

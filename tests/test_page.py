@@ -431,3 +431,13 @@ def test_outcomes_are_read_from_an_executed_notebook():
     assert exercises.outcomes(executed(right, wrong)) == {"swap": (True, False)}
     with pytest.raises(ValueError, match="report"):
         exercises.outcomes(executed(None, right))
+
+
+def test_equal_pictures_in_one_figure_have_no_id_twice():
+    fig, axes = pyplot.subplots(1, 2)
+    for ax in axes:
+        ax.imshow(np.eye(8), cmap="gray")
+    shown = soup(page.figure(fig, alt="Two equal pictures", caption="Equal."))
+    ids = [tag["id"] for tag in shown.select("[id]")]
+    assert len(shown.select("image")) == 2
+    assert len(ids) == len(set(ids))

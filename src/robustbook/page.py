@@ -40,6 +40,8 @@ markers.
 """
 
 _REFERENCE = re.compile(r'(\bid="|url\(#|href="#)')
+# Equal images of one figure have one id, to which nothing refers.
+_IMAGE_ID = re.compile(r'(<image\b[^>]*?) id="[^"]*"')
 _PREAMBLE = re.compile(
     r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>", re.DOTALL
 )
@@ -200,7 +202,7 @@ def _themed(svg: str, alt: str, width: int) -> str:
     other colours stay. Ids get a prefix of their own, so that two figures can stand on
     one page. `alt` is plain text; `width` the largest width in pixels.
     """
-    body = _PREAMBLE.sub("", svg).strip()
+    body = _IMAGE_ID.sub(r"\1", _PREAMBLE.sub("", svg)).strip()
     prefix = f"f{hashlib.sha256(body.encode()).hexdigest()[:8]}-"
     body = _REFERENCE.sub(rf"\g<1>{prefix}", body)
     body = body.replace(INK, "currentColor").replace(GROUND, "var(--pm-ground, #fff)")

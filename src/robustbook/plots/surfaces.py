@@ -1,9 +1,9 @@
 """Draws surfaces in input space: `contour` from above, `relief` in three dimensions,
 `profile` along one direction.
 
-All three draw a `Surface`, as `measure.surfaces` makes them, on axes that the caller
-made. The line S = 0 is the decision boundary; the path of an attack is given as its
-points (alpha, beta).
+All three draw a `DrawnSurface`, as `measure.surfaces` makes them, on axes that the
+caller made. The line S = 0 is the decision boundary; the path of an attack is given as
+its points (alpha, beta).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ALPHA_LABEL = "adversarial direction α"
 BETA_LABEL = "random direction β"
 
 
-class Surface(Protocol):
+class DrawnSurface(Protocol):
     """What is drawn: `decision` and `cross_entropy` (A, B) over `alphas` (A,) and
     `betas` (B,).
     """
@@ -52,7 +52,7 @@ class Surface(Protocol):
         """Cross-entropies (nats)."""
 
 
-def limits(surfaces: list[Surface], quantity: Quantity) -> tuple[float, float]:
+def limits(surfaces: list[DrawnSurface], quantity: Quantity) -> tuple[float, float]:
     """Lowest and highest value to colour, for surfaces that share a scale; symmetric
     around 0 for decision values.
     """
@@ -66,7 +66,7 @@ def limits(surfaces: list[Surface], quantity: Quantity) -> tuple[float, float]:
 
 
 def _norm(
-    surface: Surface, quantity: Quantity, scale: tuple[float, float] | None
+    surface: DrawnSurface, quantity: Quantity, scale: tuple[float, float] | None
 ) -> Normalize:
     from matplotlib.colors import Normalize
 
@@ -76,7 +76,7 @@ def _norm(
 
 def contour(
     ax: Axes,
-    surface: Surface,
+    surface: DrawnSurface,
     quantity: Quantity = "decision",
     *,
     path: npt.ArrayLike | None = None,
@@ -133,7 +133,7 @@ def _mark(ax: Axes, path: npt.ArrayLike | None) -> None:
 
 def relief(
     ax: Any,
-    surface: Surface,
+    surface: DrawnSurface,
     quantity: Quantity = "decision",
     *,
     path: npt.ArrayLike | None = None,
@@ -192,7 +192,7 @@ def relief(
     ax.set_box_aspect(None, zoom=0.78)
 
 
-def boundary_lines(surface: Surface) -> list[npt.NDArray[np.float64]]:
+def boundary_lines(surface: DrawnSurface) -> list[npt.NDArray[np.float64]]:
     """The decision boundary S = 0 as lines of points (alpha, beta), interpolated
     between cells.
     """
@@ -205,7 +205,9 @@ def boundary_lines(surface: Surface) -> list[npt.NDArray[np.float64]]:
 
 
 def _height(
-    surface: Surface, heights: npt.NDArray[np.float64], points: npt.NDArray[np.float64]
+    surface: DrawnSurface,
+    heights: npt.NDArray[np.float64],
+    points: npt.NDArray[np.float64],
 ) -> Any:
     """The surface's value at points (P, 2) of the plane, NaN outside it."""
     from scipy.interpolate import RegularGridInterpolator
@@ -226,7 +228,7 @@ def _dense(points: npt.NDArray[np.float64], each: int = 20) -> npt.NDArray[np.fl
 
 
 def profile(
-    ax: Axes, surface: Surface, quantity: Quantity = "decision", **style: Any
+    ax: Axes, surface: DrawnSurface, quantity: Quantity = "decision", **style: Any
 ) -> None:
     """Draw `quantity` along alpha (at the beta nearest to 0) as a line; `style` goes to
     Matplotlib's `plot`.

@@ -1,10 +1,13 @@
-"""The chapter's figures: each function draws one Matplotlib figure from measurements
-and returns it.
+"""The chapter's figures: each function draws one from measurements, and writes its
+caption and alt text from the rows.
+
+In the order of the page (`FIGURES`); `hero` and `in_short` stand above everything else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -14,84 +17,297 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import Module
 
+from robustbook import page
 from robustbook.measure.surfaces import Surface
-from robustbook.plots import ranking, style, surfaces
-from robustbook.results import Results
+from robustbook.models.network import compute_logits
+from robustbook.page import Kind
+from robustbook.plots import interactive, ranking, style, surfaces
+from robustbook.results import Metric, Results
 from robustbook.stats import kendall
-from robustbook.studies.loss_metric.measure.evaluation import Evaluation
-from robustbook.studies.loss_metric.measure.landscape import LINE_POINTS, REACH
+from robustbook.studies.loss_metric import claims
+from robustbook.studies.loss_metric.measure.evaluation import Measurements
+from robustbook.studies.loss_metric.measure.landscape import (
+    LINE_POINTS,
+    REACH,
+    Attacked,
+    Slice,
+)
 from robustbook.studies.loss_metric.networks import ARCHITECTURES, TRAININGS
+from robustbook.studies.loss_metric.rows import setting_scores
+
+if TYPE_CHECKING:
+    from IPython.display import HTML
 
 Array = NDArray[np.float64]
+FIGURES = (
+    "one-digit",
+    "one-line",
+    "surfaces",
+    "lines",
+    "explore",
+    "agreement",
+    "ranks",
+    "stability",
+    "cost",
+    "searches",
+    "masked",
+    "bracket",
+)
+"""Names of the numbered figures, in the order of the page."""
+
 QUANTITIES: tuple[surfaces.Quantity, ...] = ("cross_entropy", "decision")
 ARCHITECTURE_MARKERS = dict(zip(ARCHITECTURES, ("o", "s", "^"), strict=True))
 MEASURES = {
     "median psi": "psi",
     "robust accuracy": "adversarial accuracy",
-    "1 / mean adversarial CE": "1 / adversarial CE",
+    "1 / mean adversarial CE": "1 / adversarial loss",
+    "CLEVER": "CLEVER",
+    "minimal distance": "minimal distance",
 }
 MEASURE_COLOURS = {
     "median psi": style.VERMILLION,
     "robust accuracy": style.BLUE,
     "1 / mean adversarial CE": style.GREY,
+    "CLEVER": style.PURPLE,
+    "minimal distance": style.GREEN,
+}
+SEARCH_COLOURS = {
+    "gradient": style.VERMILLION,
+    "transfer": style.BLUE,
+    "random search": style.GREEN,
 }
 
 
-def draw_surfaces(planes: dict[str, Surface], paths: dict[str, Array]) -> Figure:
+def _shown(
+    figure: Figure, name: str, *, alt: str, caption: str, kind: Kind = "plot"
+) -> HTML:
+    return page.figure(
+        figure,
+        alt=alt,
+        caption=caption,
+        kind=kind,
+        name=name,
+        number=FIGURES.index(name) + 1,
+    )
+
+
+# Above everything else
+# --------------------------------------------------------------------------------------
+
+
+def in_short(results: Results) -> list[str]:
+    """What the chapter found, in four sentences."""
+    psi = {
+        training: np.mean(
+            [
+                np.log(row.value)
+                for row in results.select("kind: median psi", training=training)
+            ]
+        )
+        for training in ("natural", "minmax")
+    }
+    times = float(np.exp(psi["minmax"] - psi["natural"]))
+    gap = results.one("psi attained over its sound lower bound", budget=1.0)
+    return [
+        "An attacker who may change every pixel a little pushes the prediction of a "
+        f"naturally trained network {times:.0f} times as far as that of an "
+        "adversarially trained one.",
+        _ranks_in_short(results),
+        _fooled_in_short(results),
+        f"What no search at all could exceed is proved only to within a factor of "
+        f"{gap.value:.0f}.",
+    ]
+
+
+def _ranks_in_short(results: Results) -> str:
+    verdict = {claim.id: claim for claim in claims.CLAIMS}["Y3"].verdict(results)
+    if verdict.verdict == "reproduced":
+        return (
+            "The metric *psi* says so in one number, and ranks networks better than "
+            "any measure as cheap."
+        )
+    if verdict.verdict == "partly":
+        return (
+            "The metric *psi* says so in one number and ranks networks as the "
+            "strongest attacks do; so does a cheaper measure, the loss after an "
+            "attack."
+        )
+    return (
+        "Whether the metric *psi* ranks networks as the strongest attacks do was not "
+        "settled here."
+    )
+
+
+def _fooled_in_short(results: Results) -> str:
+    rows = [
+        row
+        for row in results.select("psi by gradient over the best search")
+        if row.factors["network"] != "natural"
+    ]
+    fooled = [row for row in rows if (row.low or 0) > claims.FOOLED_RATIO]
+    if fooled:
+        return (
+            f"But it follows the gradient, and {len(fooled)} of {len(rows)} networks "
+            "that hide their gradients look far more robust to it than they are."
+        )
+    return f"None of {len(rows)} networks that hide their gradients fooled it."
+
+
+def hero(plane: Slice, series: Sequence[Attacked], names: Sequence[str]) -> HTML:
+    """One image, its two surfaces with the decision boundary, and the image attacked at
+    the full budget.
+    """
+    figure, axes = pyplot.subplots(
+        1,
+        4,
+        figsize=(style.FIGURE_WIDTH, 2.0),
+        gridspec_kw={"width_ratios": (0.8, 1, 1, 0.8)},
+    )
+    attacked = next(each for each in series if each.budget == 1.0)
+    for ax, each in ((axes[0], series[0]), (axes[3], attacked)):
+        _picture(ax, each.image)
+        ax.set_title(_answer(each, names), fontsize=9)
+    for ax, quantity in zip(axes[1:3], QUANTITIES, strict=True):
+        surfaces.contour(ax, plane.surface, quantity)
+        ax.set(xlabel="", ylabel="", xticks=[], yticks=[])
+        ax.plot(0, 0, "o", color=style.INK, markersize=4)
+    axes[1].set_title("cross-entropy", fontsize=9)
+    axes[2].set_title("decision surface", fontsize=9)
+    before, after = _answer(series[0], names), _answer(attacked, names)
+    return page.figure(
+        figure,
+        alt=f"A picture read as {before}; two maps of the plane around it with the "
+        f"decision boundary; the attacked picture, read as {after}.",
+        caption="One image (dot), the plane around it, and where an attack takes it. "
+        "On the black line the answer changes.",
+        name="hero",
+    )
+
+
+def _answer(attacked: Attacked, names: Sequence[str]) -> str:
+    best = int(np.argmax(attacked.probabilities))
+    return f"“{names[best]}” ({attacked.probabilities[best]:.0%})"
+
+
+def _picture(ax: Axes, image: Tensor | Array) -> None:
+    """One image (C, H, W), without axes."""
+    values = np.asarray(image)
+    shown = values[0] if len(values) == 1 else values.transpose(1, 2, 0)
+    ax.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    ax.set_axis_off()
+
+
+# See it once
+# --------------------------------------------------------------------------------------
+
+
+def before_and_after(
+    image: Tensor, attacked: Tensor, network: Module, *, budget: float
+) -> HTML:
+    """An image (1, C, H, W), what an attack added and the sum, with the network's
+    answers.
+    """
+    added = (attacked - image) / (2 * budget) + 0.5
+    figure, axes = pyplot.subplots(1, 3, figsize=(5.4, 2.0))
+    answers = []
+    for ax, picture, name in zip(
+        axes, (image, added, attacked), ("before", "added", "after"), strict=True
+    ):
+        _picture(ax, picture[0].detach())
+        if name != "added":
+            sure, answer = compute_logits(network, picture).softmax(1).max(1)
+            answers.append(f"{int(answer)} ({float(sure):.0%})")
+            name = f"{name}: {answers[-1]}"
+        ax.set_title(name, fontsize=10)
+    before, after = answers
+    return _shown(
+        figure,
+        "one-digit",
+        alt=f"A digit read as {before}, the perturbation in grey, and their sum, read "
+        f"as {after}.",
+        caption=f"The network reads {before}. Every pixel moves by at most {budget:g}, "
+        f"and it reads {after}. In the middle grey means unchanged.",
+    )
+
+
+def one_line(line: Surface) -> HTML:
+    """Cross-entropy and decision surface along one direction from an image."""
+    figure, (above, below) = pyplot.subplots(
+        2, 1, figsize=(style.FIGURE_WIDTH, 3.4), sharex=True
+    )
+    above.plot(line.alphas, line.cross_entropy[:, 0], color=style.BLUE)
+    above.set_ylabel("cross-entropy\n(nats)")
+    below.plot(line.alphas, line.decision[:, 0], color=style.VERMILLION)
+    below.axhline(0, color=style.INK, linewidth=1)
+    below.set(xlabel="distance walked (pixel units)", ylabel="S\n(logit units)")
+    wrong = line.wrong[:, 0]
+    crossing = float(line.alphas[wrong.argmax()]) if wrong.any() else None
+    if crossing is not None:
+        for ax in (above, below):
+            ax.axvline(crossing, color=style.INK, linestyle=":", linewidth=1)
+    where = (
+        f"The answer becomes wrong at {crossing:.2g}, where S crosses zero; the "
+        "cross-entropy just goes on rising."
+        if crossing is not None
+        else "The answer stays right along the whole line: S stays above zero."
+    )
+    return _shown(
+        figure,
+        "one-line",
+        alt="Two curves against the distance walked from a digit: the cross-entropy "
+        "rises, S falls and crosses zero.",
+        caption=where,
+    )
+
+
+# Surfaces
+# --------------------------------------------------------------------------------------
+
+
+def maps(planes: dict[str, Slice], paths: dict[str, Array]) -> HTML:
     """Cross-entropy (top) and decision surface (bottom) of one image for every
     training, with boundary and attack path.
     """
     figure, axes = pyplot.subplots(
         2, len(planes), figsize=(style.FIGURE_WIDTH, 4.4), sharex=True, sharey=True
     )
+    drawn = {training: plane.surface for training, plane in planes.items()}
     for row, quantity in zip(axes, QUANTITIES, strict=True):
-        scale = surfaces.limits(list(planes.values()), quantity)
-        for ax, (training, plane) in zip(row, planes.items(), strict=True):
+        scale = surfaces.limits(list(drawn.values()), quantity)
+        for ax, (training, surface) in zip(row, drawn.items(), strict=True):
             mesh = surfaces.contour(
-                ax, plane, quantity, path=paths[training], scale=scale
+                ax, surface, quantity, path=paths[training], scale=scale
             )
-            ax.set(xlabel="", ylabel="")
-            ax.set(
-                xticks=[-_half(plane), _half(plane)],
-                yticks=[-_half(plane), 0, _half(plane)],
-            )
+            half = round(float(surface.alphas[-1]) / 2, 3)
+            ax.set(xlabel="", ylabel="", xticks=[-half, half], yticks=[-half, 0, half])
             if quantity == "cross_entropy":
-                ax.set_title(
-                    style.label(training).split(" (")[0].replace("-", "-\n"),
-                    fontsize=10,
-                )
-        figure.colorbar(
-            mesh, ax=row, label=surfaces.AXIS[quantity].replace(" (", "\n("), shrink=0.9
-        )
+                ax.set_title(_short(training).replace("-", "-\n"), fontsize=10)
+        label = surfaces.AXIS[quantity].replace(" (", "\n(")
+        figure.colorbar(mesh, ax=row, label=label, shrink=0.9)
     figure.supxlabel("adversarial direction α (pixel units)", fontsize=10.5)
     figure.supylabel("random direction β", fontsize=10.5)
-    return figure
+    inside = {name: float((~surface.wrong).mean()) for name, surface in drawn.items()}
+    return _shown(
+        figure,
+        "surfaces",
+        alt="Eight maps of the plane through one image: cross-entropy above, decision "
+        "surface below, one column per training. A black line marks the decision "
+        "boundary, an orange line the path of an attack.",
+        caption="One image, four trainings. Inside the black line the answer is right: "
+        f"{inside['natural']:.0%} of the plane after natural training, "
+        f"{inside['minmax']:.0%} after adversarial training (MinMax). Orange: an "
+        "attack on its way, seen on the plane.",
+    )
 
 
-def _half(plane: Surface) -> float:
-    """Half of how far a plane reaches, for ticks."""
-    return round(float(plane.alphas[-1]) / 2, 3)
+def _short(training: str) -> str:
+    return style.label(training).split(" (")[0]
 
 
-def draw_reliefs(
-    planes: dict[str, Surface], trainings: Sequence[str] = ("natural", "minmax")
-) -> Figure:
-    """Reliefs of the cross-entropy (left) and the decision surface (right) for two
-    trainings.
-    """
-    figure = pyplot.figure(figsize=(style.FIGURE_WIDTH, 6.0))
-    for row, training in enumerate(trainings):
-        for column, quantity in enumerate(QUANTITIES):
-            ax = figure.add_subplot(
-                len(trainings), 2, 2 * row + column + 1, projection="3d"
-            )
-            surfaces.relief(ax, planes[training], quantity)
-            ax.set_title(style.label(training) if column == 0 else "", fontsize=11)
-    return figure
-
-
-def draw_lines(evaluations: Sequence[Evaluation]) -> Figure:
+def lines(evaluations: Sequence[Measurements], results: Results) -> HTML:
     """Normalised decision surface along both directions: median over images and seeds,
     band from quarter to three quarters.
     """
@@ -104,48 +320,62 @@ def draw_lines(evaluations: Sequence[Evaluation]) -> Figure:
             )
             low, middle, high = np.quantile(profiles, [0.25, 0.5, 0.75], axis=0)
             positions = np.linspace(0, REACH * group[0].epsilon, LINE_POINTS)
-            ax.plot(
-                positions,
-                middle,
-                color=style.colour(training),
-                label=style.label(training),
-            )
-            ax.fill_between(
-                positions,
-                low,
-                high,
-                color=style.colour(training),
-                alpha=0.15,
-                linewidth=0,
-            )
+            colour = style.colour(training)
+            ax.plot(positions, middle, color=colour, label=style.label(training))
+            ax.fill_between(positions, low, high, color=colour, alpha=0.15, linewidth=0)
         ax.axhline(0, color=style.INK, linewidth=1)
         ax.set(xlabel="distance (pixel units)", title=f"{direction} direction")
     axes[0].set_ylabel("S, normalised logits")
     axes[0].legend(fontsize=9)
-    return figure
+    reach = {
+        training: np.mean(
+            [
+                row.value
+                for row in results.select(
+                    "distance to S = 0",
+                    training=training,
+                    direction="adversarial",
+                    dataset=evaluations[0].network.dataset,
+                )
+            ]
+        )
+        for training in ("natural", "minmax")
+    }
+    return _shown(
+        figure,
+        "lines",
+        alt="Two panels of S against distance, along the adversarial and along a "
+        "random direction, one line per training.",
+        caption="Against the gradient the boundary lies at "
+        f"{reach['natural']:.2g} after natural and at {reach['minmax']:.2g} after "
+        "adversarial training. In a random direction it is out of reach for all. "
+        "Bands: middle half of the images.",
+    )
 
 
-def draw_agreement(
-    evaluations: Sequence[Evaluation], scores: dict[str, Array]
-) -> Figure:
+# Ranks of networks
+# --------------------------------------------------------------------------------------
+
+
+def agreement(evaluations: Sequence[Measurements], results: Results) -> HTML:
     """Psi of every network against the minimal distance, and clean accuracy against the
     same.
     """
     figure, axes = pyplot.subplots(1, 2, figsize=(style.FIGURE_WIDTH, 3.5), sharex=True)
-    distance = np.array([each.distance.mean() for each in evaluations])
-    for ax, name, label in zip(
-        axes,
-        ("median psi", "clean accuracy"),
-        ("median psi (1/nats)", "clean accuracy (share)"),
-        strict=True,
-    ):
-        for index, each in enumerate(evaluations):
-            network = each.network
+    distance = [each.distance.mean() for each in evaluations]
+    columns = {
+        "median psi (1/nats)": [
+            np.median(1 / each.attained(1.0)) for each in evaluations
+        ],
+        "clean accuracy (share)": [each.clean_whole.mean() for each in evaluations],
+    }
+    for ax, (label, values) in zip(axes, columns.items(), strict=True):
+        for each, x, y in zip(evaluations, distance, values, strict=True):
             ax.plot(
-                distance[index],
-                scores[name][index],
-                ARCHITECTURE_MARKERS[network.architecture],
-                color=style.colour(network.training),
+                x,
+                y,
+                ARCHITECTURE_MARKERS[each.network.architecture],
+                color=style.colour(each.network.training),
                 markersize=6,
                 markeredgecolor=style.GROUND,
                 markeredgewidth=0.5,
@@ -155,10 +385,32 @@ def draw_agreement(
         Line2D([], [], linestyle="", marker=marker, color=style.INK, label=name)
         for name, marker in ARCHITECTURE_MARKERS.items()
     ]
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=4, fontsize=9, frameon=False
+    _legend_below(figure, handles, 4)
+    rho = {
+        measure: results.one(
+            "rank agreement", measure=measure, reference="minimal distance"
+        ).value
+        for measure in ("median psi", "clean accuracy")
+    }
+    return _shown(
+        figure,
+        "agreement",
+        alt="Two scatter plots of networks: psi against minimal distance, and clean "
+        "accuracy against minimal distance.",
+        caption="Each mark is a network. Rank correlation with the smallest distance "
+        f"at which an attack succeeds: psi {rho['median psi']:.2f}, clean accuracy "
+        f"{rho['clean accuracy']:.2f}.",
     )
-    return figure
+
+
+def _legend_below(figure: Figure, handles: list[Line2D], columns: int) -> None:
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=columns,
+        fontsize=9,
+        frameon=False,
+    )
 
 
 def _training_handles(marker: str | None = None) -> list[Line2D]:
@@ -176,36 +428,65 @@ def _training_handles(marker: str | None = None) -> list[Line2D]:
     ]
 
 
-def draw_rank_agreement(results: Results) -> Figure:
+def ranks(results: Results) -> HTML:
     """Rank correlation of every measure with both references, with intervals over kinds
     of network.
     """
     figure, axes = pyplot.subplots(1, 2, figsize=(style.FIGURE_WIDTH, 4.0), sharey=True)
-    order = results.table("rank agreement", reference="minimal distance").sort_values(
-        "value"
-    )["measure"]
-    for ax, reference in zip(
-        axes, ("strong robust accuracy", "minimal distance"), strict=True
-    ):
+    tables = {
+        reference: results.table("rank agreement", reference=reference)
+        for reference in claims.REFERENCES
+    }
+    order = tables["minimal distance"].sort_values("value")["measure"]
+    for ax, (reference, table) in zip(axes, tables.items(), strict=True):
         # The panels share their rows, so both tables must come in the same order.
-        table = (
-            results.table("rank agreement", reference=reference)
-            .set_index("measure")
-            .loc[order]
-            .reset_index()
-        )
-        ranking.forest(ax, table, label="measure", axis_label="Spearman's ρ")
+        ordered = table.set_index("measure").loc[order].reset_index()
+        ranking.forest(ax, ordered, label="measure", axis_label="Spearman's ρ")
         ax.set_title(reference, fontsize=10.5)
         ax.axvline(0, color=style.INK, linewidth=1)
-    return figure
+    kinds = int(tables["minimal distance"]["n"].iloc[0])
+    return _shown(
+        figure,
+        "ranks",
+        alt="Forest plot of the rank correlation of every measure with two references.",
+        caption=f"{_best(results)} Intervals are over {kinds} kinds of network. "
+        f"{_reliability(results)}",
+    )
 
 
-def draw_stability(scores: dict[str, Array], strengths: int) -> Figure:
+def _best(results: Results) -> str:
+    """Which measures agree best with each reference."""
+    best = {
+        reference: max(
+            results.select("rank agreement", reference=reference),
+            key=lambda row: row.value,
+        )
+        for reference in claims.REFERENCES
+    }
+    agree = " and ".join(
+        f"{row.factors['measure']} with the {reference} (ρ = {row.value:.2f})"
+        for reference, row in best.items()
+    )
+    return f"Best agrees {agree}."
+
+
+def _reliability(results: Results) -> str:
+    rows = results.select("split-half reliability")
+    least = min(rows, key=lambda row: row.value)
+    return (
+        f"Two halves of the images agree at {least.value:.2f} or more (reliability; "
+        f"least for {least.factors['measure']})."
+    )
+
+
+def stability(evaluations: Sequence[Measurements], results: Results) -> HTML:
     """Kendall's tau between the rankings under every pair of settings, one panel per
     measure.
     """
+    scores = setting_scores(evaluations)
     figure, axes = pyplot.subplots(1, len(scores), figsize=(style.FIGURE_WIDTH, 3.1))
     for ax, (name, table) in zip(axes, scores.items(), strict=True):
+        strengths = len(table) // 3
         mesh = ax.imshow(kendall(table), vmin=-1, vmax=1, cmap="PuOr", rasterized=True)
         edges = np.arange(1, 3) * strengths - 0.5
         ax.hlines(edges, -0.5, len(table) - 0.5, color=style.GROUND, linewidth=1.5)
@@ -216,21 +497,38 @@ def draw_stability(scores: dict[str, Array], strengths: int) -> Figure:
         ax.grid(False)
         ax.set_title(MEASURES[name], fontsize=10)
     figure.colorbar(mesh, ax=axes, label="Kendall's τ", shrink=0.75)
-    return figure
+
+    def mean(measure: str) -> str:
+        row = results.one("rank stability", measure=measure, part="across budgets")
+        return f"{row.value:.2f}"
+
+    return _shown(
+        figure,
+        "stability",
+        alt="Three maps of Kendall's tau between the rankings under all pairs of "
+        "settings, for adversarial accuracy, its loss and psi.",
+        caption="How alike two settings rank the networks (few to many steps within "
+        f"each budget). Across budgets psi reaches {mean('median psi')} on average, "
+        f"adversarial accuracy {mean('robust accuracy')}.",
+    )
 
 
-def draw_cost(results: Results) -> Figure:
-    """Rank agreement with the minimal distance against passes per image, psi and
-    adversarial accuracy.
-    """
+# Cost and searches
+# --------------------------------------------------------------------------------------
+
+
+def cost(results: Results) -> HTML:
+    """Rank agreement with the strong reference against passes per image."""
     figure, ax = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 3.4))
-    for name in ("robust accuracy", "median psi"):
-        table = results.table("rank agreement at cost", measure=name).sort_values(
-            "passes"
-        )
-        colour = MEASURE_COLOURS[name]
+    found = results.table("rank agreement at cost")
+    for name, table in found.groupby("measure", sort=False):
+        table, colour = table.sort_values("passes"), MEASURE_COLOURS[str(name)]
         ax.plot(
-            table["passes"], table["value"], "o-", color=colour, label=MEASURES[name]
+            table["passes"],
+            table["value"],
+            "o-",
+            color=colour,
+            label=MEASURES[str(name)],
         )
         ax.fill_between(
             table["passes"],
@@ -240,58 +538,115 @@ def draw_cost(results: Results) -> Figure:
             alpha=0.15,
             linewidth=0,
         )
+    usual = results.one("passes of the usual setting", measure="strong robust accuracy")
+    ax.axvline(usual.value, color=style.INK, linestyle=":", linewidth=1)
+    ax.axhline(claims.RANK_QUALITY, color=style.INK, linewidth=0.8)
     ax.set(
         xscale="log",
         xlabel="forward and backward passes per image",
         ylabel="Spearman's ρ",
     )
-    _plain_ticks(ax, "x", (3, 5, 10, 20, 50, 100, 200))
-    ax.legend(loc="lower right")
-    return figure
-
-
-def draw_search(evaluations: Sequence[Evaluation], steps: Sequence[int]) -> Figure:
-    """Median psi against ascent steps, each network divided by its value at the longest
-    ascent; band over networks.
-    """
-    figure, ax = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 3.2))
-    for training in TRAININGS:
-        group = [each for each in evaluations if each.network.training == training]
-        paths = np.array(
-            [
-                [1 / np.median(each.kl[f"{count} steps", 1.0]) for count in steps]
-                for each in group
-            ]
+    _plain_ticks(ax, "x", (3, 10, 30, 100, 300, 1000, 3000))
+    ax.legend(loc="lower right", fontsize=9)
+    needed = results.one("passes to rank quality", measure="median psi")
+    return _shown(
+        figure,
+        "cost",
+        alt="Rank agreement against passes per image, a line and a band per measure.",
+        caption=(
+            f"psi reaches ρ = {claims.RANK_QUALITY} with {needed.value:.0f} passes an "
+            "image."
+            if needed.value < usual.value
+            else f"psi does not reach ρ = {claims.RANK_QUALITY} here."
         )
-        ratios = paths / paths[:, -1:]
-        ax.plot(
-            steps,
-            ratios.mean(0),
-            marker=style.marker(training),
-            color=style.colour(training),
-            label=style.label(training),
-        )
-        ax.fill_between(
-            steps,
-            ratios.min(0),
-            ratios.max(0),
-            color=style.colour(training),
-            alpha=0.12,
-            linewidth=0,
-        )
-    ax.set(
-        xscale="log",
-        yscale="log",
-        xlabel="ascent steps",
-        ylabel="median psi / psi at longest ascent",
+        + f" Dotted: what strong adversarial testing takes, {usual.value:,.0f} passes. "
+        "Bands: 95 % over kinds of network.",
     )
-    _plain_ticks(ax, "x", steps)
-    _plain_ticks(ax, "y", (1, 2, 5, 10, 20, 50, 100))
-    ax.legend(fontsize=9)
-    return figure
 
 
-def draw_brackets(results: Results, dataset: str, budgets: Sequence[float]) -> Figure:
+def _plain_ticks(ax: Axes, axis: str, ticks: Sequence[float]) -> None:
+    """Label a logarithmic axis at these values alone, as far as they lie on it."""
+    low, high = ax.get_xlim() if axis == "x" else ax.get_ylim()
+    chosen = [tick for tick in ticks if low <= tick <= high]
+    scale = ax.xaxis if axis == "x" else ax.yaxis
+    scale.set_ticks(chosen, [f"{tick:g}" for tick in chosen])
+    scale.set_minor_locator(NullLocator())
+
+
+def searches(results: Results) -> HTML:
+    """How much of psi other searches leave."""
+    table = results.table("psi by other searches over the usual one")
+    figure, ax = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 2.6))
+    ranking.forest(
+        ax, table, label="search", axis_label="median psi over that of the usual ascent"
+    )
+    ax.axvline(1, color=style.INK, linewidth=1)
+    ax.axvline(claims.CONVERGED_RATIO, color=style.INK, linestyle=":", linewidth=1)
+    best = results.one("psi by other searches over the usual one", search="all")
+    return _shown(
+        figure,
+        "searches",
+        alt="Points with intervals: what is left of psi after more steps, more starts, "
+        "adaptive steps, corner starts, and the best of all.",
+        caption=f"The best of four harder searches leaves {best.value:.2f} of psi. "
+        f"Dotted: {claims.CONVERGED_RATIO}, the rule's limit. Intervals over kinds of "
+        "network.",
+    )
+
+
+def masked(results: Results) -> HTML:
+    """Psi of networks with masked gradients by three searches, over that of the natural
+    network by the best.
+    """
+    rows = results.select("clean accuracy of masked")
+    names = [str(row.factors["network"]) for row in rows]
+
+    def psi(network: str, search: str) -> Metric:
+        return results.one("psi of masked", network=network, search=search)
+
+    figure, ax = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 3.6))
+    height = np.arange(len(names))
+    for offset, (search, colour) in enumerate(SEARCH_COLOURS.items()):
+        found = [psi(name, search) for name in names]
+        ax.errorbar(
+            [row.value for row in found],
+            height + 0.22 * (offset - 1),
+            xerr=np.abs(
+                [
+                    [row.value - (row.low or row.value) for row in found],
+                    [(row.high or row.value) - row.value for row in found],
+                ]
+            ),
+            fmt="osD"[offset],
+            color=colour,
+            label=search,
+            markersize=5,
+        )
+    ax.set_yticks(height, names)
+    ax.invert_yaxis()
+    ax.set(xscale="log", xlabel="median psi (1/nats): larger looks more robust")
+    ax.grid(False, axis="y")
+    ax.legend(title="searched by", fontsize=9, title_fontsize=9)
+    return _shown(
+        figure,
+        "masked",
+        alt="Median psi of the natural network and of six networks with masked "
+        "gradients, by gradient, by transfer and by random search.",
+        caption="Where the orange mark stands far to the right of the others, the "
+        "gradient finds nothing and psi is fooled: "
+        f"{_fooled_names(results) or 'nowhere here'}. Intervals over images.",
+    )
+
+
+def _fooled_names(results: Results) -> str:
+    return ", ".join(
+        str(row.factors["network"])
+        for row in results.select("psi by gradient over the best search")
+        if (row.low or 0) > claims.FOOLED_RATIO
+    )
+
+
+def bracket(results: Results, *, dataset: str, budgets: Sequence[float]) -> HTML:
     """The bracket of psi per kind of network at several budgets: sound lower end,
     attained upper end.
     """
@@ -307,30 +662,33 @@ def draw_brackets(results: Results, dataset: str, budgets: Sequence[float]) -> F
         _plain_ticks(ax, "x", (0.3, 1, 3, 10, 30, 100))
         if legend := ax.get_legend():
             legend.remove()
-    figure.legend(
-        handles=_training_handles(),
-        loc="outside lower center",
-        ncols=4,
-        fontsize=9,
-        frameon=False,
+    _legend_below(figure, _training_handles(), 4)
+    gaps = [
+        results.one("psi attained over its sound lower bound", budget=budget)
+        for budget in budgets
+    ]
+    apart = " and ".join(
+        f"{row.value:.0f}-fold at {row.factors['budget']:g} ε" for row in gaps
     )
-    return figure
-
-
-def _plain_ticks(ax: Axes, axis: str, ticks: Sequence[float]) -> None:
-    """Label a logarithmic axis at these values alone, as far as they lie on it."""
-    low, high = ax.get_xlim() if axis == "x" else ax.get_ylim()
-    chosen = [tick for tick in ticks if low <= tick <= high]
-    scale = ax.xaxis if axis == "x" else ax.yaxis
-    scale.set_ticks(chosen, [f"{tick:g}" for tick in chosen])
-    scale.set_minor_locator(NullLocator())
+    violated = sum(
+        row.value for row in results.select("images whose bracket is violated")
+    )
+    return _shown(
+        figure,
+        "bracket",
+        alt="Brackets of psi for twelve kinds of network at half and full budget: a "
+        "wall at the proved lower end, a marker at the attained upper end.",
+        caption="The true psi lies between a wall that is proved and a mark that was "
+        f"attained. In the median the two are {apart} apart; images whose bracket is "
+        f"violated: {violated:.0f}.",
+    )
 
 
 def bracket_table(results: Results, dataset: str, budget: float) -> pd.DataFrame:
     """Columns architecture, training, low (certified), high (attained): medians over
     the bounded images of the first seed.
     """
-    rows = []
+    found = []
     for high in results.select(
         "psi attained (upper end)", dataset=dataset, budget=budget
     ):
@@ -342,42 +700,79 @@ def bracket_table(results: Results, dataset: str, budget: float) -> pd.DataFrame
             method="best",
             **kind,
         )
-        rows.append({**kind, "low": low.value, "high": high.value})
-    return pd.DataFrame(rows)
+        found.append({**kind, "low": low.value, "high": high.value})
+    return pd.DataFrame(found)
 
 
-def draw_masked(results: Results) -> Figure:
-    """Accuracy of natural and masked networks: clean, under white-box PGD, and under
-    attacks that use no gradient of theirs.
+# The view that a reader moves
+# --------------------------------------------------------------------------------------
+
+
+def explore(
+    series: dict[str, Sequence[Attacked]], *, epsilon: float, names: Sequence[str]
+) -> interactive.View:
+    """One image under growing budgets, for each training: the image, the answer and
+    psi.
     """
-    figure, ax = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 3.2))
-    kinds = [
-        str(row.factors["network"])
-        for row in results.select("clean accuracy of masked")
-    ]
-    columns = {
-        "clean": ("clean accuracy of masked", style.GREY),
-        "white-box PGD": ("white-box robust accuracy", style.BLUE),
-        "transfer or random search": (
-            "robust accuracy without gradients",
-            style.VERMILLION,
-        ),
-    }
-    for offset, (label, (name, colour)) in enumerate(columns.items()):
-        rows = [results.one(name, network=kind) for kind in kinds]
-        values = np.array([row.value for row in rows])
-        spread = np.array(
-            [[row.value - (row.low or 0), (row.high or 0) - row.value] for row in rows]
-        ).T
-        ax.bar(
-            np.arange(len(kinds)) + 0.27 * (offset - 1),
-            values,
-            0.25,
-            color=colour,
-            label=label,
-            yerr=spread,
+    import altair as alt
+
+    rows: list[dict[str, Any]] = []
+    odds: list[dict[str, Any]] = []
+    for training, attacks in series.items():
+        for each in attacks:
+            here = {
+                "training": _short(training),
+                "budget": round(each.budget * epsilon, 6),
+            }
+            psi = "∞" if np.isinf(each.psi) else f"{each.psi:.2g}"
+            picture = interactive.image_uri(np.asarray(each.image))
+            rows.append({**here, "psi": f"psi = {psi}", "image": picture})
+            odds += [
+                {**here, "class": str(name), "probability": round(float(p), 4)}
+                for name, p in zip(names, each.probabilities, strict=True)
+            ]
+    budgets = sorted({row["budget"] for row in rows})
+    budget = interactive.slider("budget", budgets, label="Budget", start=budgets[0])
+    names_of = [_short(name) for name in series]
+    chooser = interactive.chooser("training", names_of, label="Training")
+    picked = (interactive.chosen(budget), interactive.chosen(chooser))
+
+    def chart(data: list[dict[str, Any]], **size: Any) -> Any:
+        drawn = alt.Chart(pd.DataFrame(data), **size)
+        for rule in picked:
+            drawn = drawn.transform_filter(rule)
+        return drawn
+
+    image = interactive.pictures(chart(rows, width=150), "image", size=150)
+    text = chart(rows, width=150, height=24).mark_text(fontSize=15).encode(text="psi:N")
+    bars = (
+        chart(odds, width=230, height=180)
+        .mark_bar(color=style.BLUE)
+        .encode(
+            y=alt.Y("class:N", sort=[str(name) for name in names], title=None),
+            x=alt.X("probability:Q").scale(domain=[0, 1]),
         )
-    ax.set_xticks(range(len(kinds)), kinds)
-    ax.set(ylabel="accuracy (share)", ylim=(0, 1.02))
-    figure.legend(loc="outside lower center", ncols=3, fontsize=9, frameon=False)
+    )
+    return interactive.show(
+        alt.hconcat(alt.vconcat(image, text), bars).add_params(budget, chooser),
+        fallback=_still(series, epsilon),
+        name="explore",
+        number=FIGURES.index("explore") + 1,
+        alt="An image, the probabilities of its classes and psi, for a budget and a "
+        "training that the reader chooses; a larger budget lowers psi.",
+        caption="Move the budget, change the training: psi's own search pushes the "
+        "image, and the bars show the answer.",
+    )
+
+
+def _still(series: dict[str, Sequence[Attacked]], epsilon: float) -> Figure:
+    """The same as a picture: images at three budgets, a row a training."""
+    figure, axes = pyplot.subplots(len(series), 3, figsize=(5.4, 1.9 * len(series)))
+    for row, (training, attacks) in zip(axes, series.items(), strict=True):
+        for ax, each in zip(
+            row, (attacks[0], attacks[len(attacks) // 2], attacks[-1]), strict=True
+        ):
+            _picture(ax, each.image)
+            title = f"{_short(training)}, {each.budget * epsilon:.2g}"
+            ax.set_title(title, fontsize=9)
     return figure

@@ -42,7 +42,7 @@ from robustbook.studies.loss_metric.measure.evaluation import (
     BUDGETS,
     OTHER_PSI_STEPS,
     READINGS,
-    Evaluation,
+    Measurements,
     attack_name,
 )
 from robustbook.studies.loss_metric.measure.landscape import (
@@ -67,7 +67,7 @@ def psi_of(kl: Array) -> Array:
     return result
 
 
-def factors_of(evaluation: Evaluation) -> dict[str, Any]:
+def factors_of(evaluation: Measurements) -> dict[str, Any]:
     """The factors that name a network in a metric row."""
     network = evaluation.network
     return {
@@ -78,7 +78,7 @@ def factors_of(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
-def record_networks(results: Results, evaluations: Sequence[Evaluation]) -> None:
+def record_networks(results: Results, evaluations: Sequence[Measurements]) -> None:
     """One row per network, measure and setting; the spread over images is in the rows
     of `record_kinds`.
     """
@@ -119,20 +119,20 @@ def record_networks(results: Results, evaluations: Sequence[Evaluation]) -> None
 
 
 def by_kind(
-    evaluations: Sequence[Evaluation],
-) -> dict[tuple[str, str, str], list[Evaluation]]:
+    evaluations: Sequence[Measurements],
+) -> dict[tuple[str, str, str], list[Measurements]]:
     """Evaluations grouped by data set, architecture and training, in the order in which
     they come.
     """
 
-    def kind(evaluation: Evaluation) -> tuple[str, str, str]:
+    def kind(evaluation: Measurements) -> tuple[str, str, str]:
         network = evaluation.network
         return network.dataset, network.architecture, network.training
 
     return {key: list(group) for key, group in groupby(evaluations, kind)}
 
 
-def record_kinds(results: Results, evaluations: Sequence[Evaluation]) -> None:
+def record_kinds(results: Results, evaluations: Sequence[Measurements]) -> None:
     """One row per kind of network and headline measure: mean over seeds, with a
     bootstrap interval over images.
     """
@@ -168,7 +168,7 @@ def record_kinds(results: Results, evaluations: Sequence[Evaluation]) -> None:
 
 
 def _record_psi(
-    results: Results, group: Sequence[Evaluation], factors: dict[str, Any]
+    results: Results, group: Sequence[Measurements], factors: dict[str, Any]
 ) -> None:
     """Median and mean psi of a kind (mean over seeds), with an interval over images."""
     psi = np.stack([psi_of(each.attained(1.0)) for each in group])
@@ -190,7 +190,7 @@ def _record_psi(
 
 
 def _record_bracket(
-    results: Results, group: Sequence[Evaluation], factors: dict[str, Any]
+    results: Results, group: Sequence[Measurements], factors: dict[str, Any]
 ) -> None:
     """The bracket of psi: median over images of the sound lower end (per method) and of
     the attained upper end.
@@ -247,7 +247,7 @@ def over_rows(
     return bootstrap(statistic, level, seed=0, resamples=RESAMPLES).interval()
 
 
-def record_gaps(results: Results, evaluations: Sequence[Evaluation]) -> None:
+def record_gaps(results: Results, evaluations: Sequence[Measurements]) -> None:
     """How many times the proved end of psi's bracket goes into the attained one: median
     over images, then over networks.
     """
@@ -346,7 +346,7 @@ def over_two_ways(
     return crossed(mean, *draw(first, second, seed=0, resamples=RESAMPLES)).interval()
 
 
-def record_lines(results: Results, evaluations: Sequence[Evaluation]) -> None:
+def record_lines(results: Results, evaluations: Sequence[Measurements]) -> None:
     """Rows of Y2: distance to the boundary and slope of every network (median over
     images), and of defended against natural networks of the same seed.
     """
@@ -375,16 +375,16 @@ def record_lines(results: Results, evaluations: Sequence[Evaluation]) -> None:
             _record_ratios(results, group, dataset, training)
 
 
-def _slopes(evaluation: Evaluation, profile: str) -> Array:
+def _slopes(evaluation: Measurements, profile: str) -> Array:
     return mean_slope(evaluation.profiles[profile], evaluation.epsilon)
 
 
-def _distances(evaluation: Evaluation, profile: str) -> Array:
+def _distances(evaluation: Measurements, profile: str) -> Array:
     return boundary_distance(evaluation.profiles[profile], evaluation.epsilon)
 
 
 def _record_ratios(
-    results: Results, evaluations: Sequence[Evaluation], dataset: str, training: str
+    results: Results, evaluations: Sequence[Measurements], dataset: str, training: str
 ) -> None:
     """How many times farther and flatter, by seed and then over seeds, on the images
     that both networks get right; nothing where they are too few, or a single seed.
@@ -408,7 +408,7 @@ def _record_ratios(
     if min(both.sum() for both in matched.values()) < MATCHED_IMAGES:
         return
 
-    def over_seeds(value: Callable[[Evaluation], Array], sign: int) -> Interval:
+    def over_seeds(value: Callable[[Measurements], Array], sign: int) -> Interval:
         logs: dict[int, list[float]] = {seed: [] for seed in seeds}
         for (seed, architecture), networks in pairs.items():
             both = matched[seed, architecture]
@@ -441,7 +441,7 @@ def _record_ratios(
 # --------------------------------------------------------------------------------------
 
 
-def record_rankings(results: Results, evaluations: Sequence[Evaluation]) -> None:
+def record_rankings(results: Results, evaluations: Sequence[Measurements]) -> None:
     """Rows that decide Y3, Y4 and Y6: agreement with the references and how reliable
     both are, stability over settings, passes to quality.
     """
@@ -453,7 +453,7 @@ def record_rankings(results: Results, evaluations: Sequence[Evaluation]) -> None
     _record_passes(results, evaluations, kinds)
 
 
-def _kind_names(evaluations: Sequence[Evaluation]) -> list[str]:
+def _kind_names(evaluations: Sequence[Measurements]) -> list[str]:
     """The kind of each network; intervals resample kinds, since networks of one kind
     are alike.
     """
@@ -462,7 +462,7 @@ def _kind_names(evaluations: Sequence[Evaluation]) -> list[str]:
     ]
 
 
-def references_of(evaluations: Sequence[Evaluation]) -> dict[str, Array]:
+def references_of(evaluations: Sequence[Measurements]) -> dict[str, Array]:
     """One number per network for each of the two references."""
     return {
         "strong robust accuracy": np.array(
@@ -472,13 +472,13 @@ def references_of(evaluations: Sequence[Evaluation]) -> dict[str, Array]:
     }
 
 
-def agreement_scores(evaluations: Sequence[Evaluation]) -> dict[str, Array]:
+def agreement_scores(evaluations: Sequence[Measurements]) -> dict[str, Array]:
     """One number per network for psi, its two other averages, its competitors and the
     cheap rivals; larger means more robust.
     """
     long_attack = attack_name(max(evaluations[0].settings.step_counts))
 
-    def over(value: Callable[[Evaluation], Any]) -> Array:
+    def over(value: Callable[[Measurements], Any]) -> Array:
         return np.array([value(each) for each in evaluations], dtype=np.float64)
 
     return {
@@ -513,7 +513,7 @@ def _lead(values: Array, rival: Array, truth: Array) -> Callable[[Rows], float]:
 
 
 def _record_agreement(
-    results: Results, evaluations: Sequence[Evaluation], kinds: list[str]
+    results: Results, evaluations: Sequence[Measurements], kinds: list[str]
 ) -> None:
     scores = agreement_scores(evaluations)
     for reference, truth in references_of(evaluations).items():
@@ -527,7 +527,7 @@ def _record_agreement(
             results.add("rank agreement gain", gain, over_measure=rival, **common)
 
 
-def _record_reliability(results: Results, evaluations: Sequence[Evaluation]) -> None:
+def _record_reliability(results: Results, evaluations: Sequence[Measurements]) -> None:
     """How well two halves of the images rank the networks alike, stepped up to all of
     them (Spearman-Brown); mean over random halves.
     """
@@ -559,7 +559,7 @@ def split_half_reliability(table: Array, average: Callable[..., Array]) -> float
     return float(np.mean(found))
 
 
-def setting_scores(evaluations: Sequence[Evaluation]) -> dict[str, Array]:
+def setting_scores(evaluations: Sequence[Measurements]) -> dict[str, Array]:
     """For every measure a table (settings, networks): robust accuracy and the null
     under each attack, psi under each ascent.
 
@@ -569,7 +569,7 @@ def setting_scores(evaluations: Sequence[Evaluation]) -> dict[str, Array]:
     pairs = list(product(BUDGETS, evaluations[0].settings.step_counts))
     attacks = [(attack_name(steps), budget) for budget, steps in pairs]
 
-    def over(value: Callable[[Evaluation, Any], Any], keys: Sequence[Any]) -> Array:
+    def over(value: Callable[[Measurements, Any], Any], keys: Sequence[Any]) -> Array:
         return np.array([[value(each, key) for each in evaluations] for key in keys])
 
     return {
@@ -613,7 +613,7 @@ def _remembered_kendall(table: Array) -> Callable[[Rows], Array]:
 
 
 def _record_stability(
-    results: Results, evaluations: Sequence[Evaluation], kinds: list[str]
+    results: Results, evaluations: Sequence[Measurements], kinds: list[str]
 ) -> None:
     """Mean tau over the pairs of settings of each part, and psi's lead over its rivals;
     then psi at other step sizes, which decides nothing.
@@ -660,7 +660,7 @@ def _record_stability(
     )
 
 
-def _other_step_sizes(evaluations: Sequence[Evaluation]) -> Array:
+def _other_step_sizes(evaluations: Sequence[Measurements]) -> Array:
     """Median psi (settings, networks) at epsilon with other step sizes, a setting that
     its rivals do not have.
     """
@@ -680,7 +680,7 @@ def mean_kendall(scores: Array) -> float:
     return float(kendall(scores)[np.triu_indices(len(scores), 1)].mean())
 
 
-def _record_floors(results: Results, evaluations: Sequence[Evaluation]) -> None:
+def _record_floors(results: Results, evaluations: Sequence[Measurements]) -> None:
     """How many networks have no robust accuracy left under the longest attack, per
     budget: their ranks are ties.
     """
@@ -698,7 +698,7 @@ def _record_floors(results: Results, evaluations: Sequence[Evaluation]) -> None:
 
 
 def _record_passes(
-    results: Results, evaluations: Sequence[Evaluation], kinds: list[str]
+    results: Results, evaluations: Sequence[Measurements], kinds: list[str]
 ) -> None:
     """Rows of Y6: passes per image (forward and backward) until the rank quality is
     reached, and those of what a reader would replace.
@@ -796,7 +796,7 @@ def _record_passes(
 # --------------------------------------------------------------------------------------
 
 
-def record_readings(results: Results, evaluations: Sequence[Evaluation]) -> None:
+def record_readings(results: Results, evaluations: Sequence[Measurements]) -> None:
     """What each reading of the paper's words would conclude: rank agreement and lead
     over FGSM accuracy at the usual setting, stability over the shared settings.
     """
@@ -832,14 +832,14 @@ def record_readings(results: Results, evaluations: Sequence[Evaluation]) -> None
         results.add("reading: rank stability", stable, settings=len(table), **common)
 
 
-def record_search(results: Results, evaluations: Sequence[Evaluation]) -> None:
+def record_search(results: Results, evaluations: Sequence[Measurements]) -> None:
     """Rows of Y7a: how much of psi other searches leave, each on its own and all of
     them together.
     """
     kinds = _kind_names(evaluations)
     names = ("more steps", "more starts", "adaptive steps", "corner starts")
 
-    def left(each: Evaluation, searches: Sequence[str]) -> float:
+    def left(each: Measurements, searches: Sequence[str]) -> float:
         found = np.max([each.usual(), *(each.searches[name] for name in searches)], 0)
         return float(np.median(psi_of(found)) / np.median(psi_of(each.usual())))
 

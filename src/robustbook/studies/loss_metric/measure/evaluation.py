@@ -113,7 +113,7 @@ def attack_name(steps: int) -> str:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Measurements:
     """Per-image measurements of one network; keys name the setting, arrays have one
     entry per image.
 
@@ -178,19 +178,19 @@ def generator_of(network: Network) -> Generator:
     return torch.Generator().manual_seed(1000 + network.seed)
 
 
-def evaluate_all(networks: Sequence[Network], **settings: Any) -> list[Evaluation]:
+def evaluate_all(networks: Sequence[Network], **settings: Any) -> list[Measurements]:
     """Evaluate networks side by side with the fields of `Settings`; results in the
     order of `networks`.
     """
     return map_in_workers(partial(evaluate, settings=Settings(**settings)), networks)
 
 
-def evaluate(network: Network, settings: Settings) -> Evaluation:
+def evaluate(network: Network, settings: Settings) -> Measurements:
     """All measurements of one network."""
     model = load_network(network)
     images, labels = test_images(network, settings.images)
     passes: dict[str, float] = {}
-    evaluation = Evaluation(
+    evaluation = Measurements(
         network,
         settings,
         clean=_array(compute_logits(model, images).argmax(1) == labels),
@@ -227,7 +227,7 @@ def evaluate(network: Network, settings: Settings) -> Evaluation:
 
 
 def _attack(
-    evaluation: Evaluation,
+    evaluation: Measurements,
     model: Module,
     images: Tensor,
     labels: Tensor,
@@ -248,7 +248,7 @@ def _attack(
         evaluation.kl[steps, budget] = divergence(model, images, radius, steps, network)
 
 
-def _other_readings(evaluation: Evaluation, model: Module, images: Tensor) -> None:
+def _other_readings(evaluation: Measurements, model: Module, images: Tensor) -> None:
     """The divergence of the readings that are not judged, at all settings but the
     longest ones.
     """
@@ -268,7 +268,7 @@ def _other_readings(evaluation: Evaluation, model: Module, images: Tensor) -> No
         )
 
 
-def _other_searches(evaluation: Evaluation, model: Module, images: Tensor) -> None:
+def _other_searches(evaluation: Measurements, model: Module, images: Tensor) -> None:
     """The divergence at epsilon by searches that share steps or starts with the usual
     one, or neither.
     """
@@ -327,14 +327,14 @@ def adaptive_divergence(
 
 
 @contextmanager
-def _timed(evaluation: Evaluation, work: str) -> Iterator[None]:
+def _timed(evaluation: Measurements, work: str) -> Iterator[None]:
     """Note the wall time of the block; the last budget's stays."""
     start = perf_counter()
     yield
     evaluation.seconds[work] = perf_counter() - start
 
 
-def seconds_per_image(evaluations: Sequence[Evaluation]) -> dict[str, float]:
+def seconds_per_image(evaluations: Sequence[Measurements]) -> dict[str, float]:
     """Mean wall time per image of psi and PGD over networks, for the record's timing
     section.
     """
@@ -483,7 +483,7 @@ def _clever(
     return np.array(scores)
 
 
-def _bounds(evaluation: Evaluation, model: Module, images: Tensor) -> None:
+def _bounds(evaluation: Measurements, model: Module, images: Tensor) -> None:
     for budget in BOUND_BUDGETS:
         for method in ("ibp", "crown"):
             bound = divergence_bound(
