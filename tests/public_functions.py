@@ -585,9 +585,7 @@ OWN: dict[str, dict[str, Callable[[], Any]]] = {
         "alphas": lambda: [0.0, 0.1],
         "betas": lambda: [0.0, 0.1],
     },
-    "measure.surfaces.best_threshold": {
-        "wrong": lambda: [False, True, False, True]
-    },
+    "measure.surfaces.best_threshold": {"wrong": lambda: [False, True, False, True]},
     "measure.verification.pixel_box": {"pixels": lambda: [(0, 1), (2, 3)]},
     "measure.verification.verify": {"oracle": lambda: moves},
     "models.architectures.build": {"architecture": lambda: "mlp"},

@@ -569,7 +569,7 @@ def test_evaluation_keeps_its_promises() -> None:
 
 
 @pytest.fixture(scope="module")
-def measured() -> list[evaluation.Evaluation]:
+def measured() -> list[evaluation.Measurements]:
     """Four small networks of two kinds."""
     zoo = networks.chosen(networks.zoo(**ZOO), architecture="mlp")
     pair = [each for each in zoo if each.training in ("natural", "minmax")]
@@ -577,7 +577,7 @@ def measured() -> list[evaluation.Evaluation]:
 
 
 def test_psi_and_its_rivals_are_compared_over_the_same_settings(
-    measured: list[evaluation.Evaluation],
+    measured: list[evaluation.Measurements],
 ) -> None:
     tables = rows.setting_scores(measured)
     assert {table.shape for table in tables.values()} == {
@@ -586,7 +586,7 @@ def test_psi_and_its_rivals_are_compared_over_the_same_settings(
 
 
 def test_every_row_is_declared_and_every_claim_can_be_judged(
-    measured: list[evaluation.Evaluation], monkeypatch: pytest.MonkeyPatch
+    measured: list[evaluation.Measurements], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rows, "RESAMPLES", 50)
     results = Results(rows=ROWS)
@@ -611,7 +611,7 @@ def test_every_row_is_declared_and_every_claim_can_be_judged(
 
 
 def test_passes_are_those_of_the_cheapest_setting_that_ranks_well(
-    measured: list[evaluation.Evaluation], monkeypatch: pytest.MonkeyPatch
+    measured: list[evaluation.Measurements], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rows, "RESAMPLES", 50)
     order = np.arange(1.0, 5.0)
@@ -664,7 +664,7 @@ def test_a_network_that_rounds_its_input_is_caught_as_fooling_psi(
 
 def made_up(
     training: str, seed: int, distance: float, right: int = 12
-) -> evaluation.Evaluation:
+) -> evaluation.Measurements:
     """A network whose S falls in a straight line to 0 at `distance`, right on the first
     `right` images.
     """
@@ -677,7 +677,7 @@ def made_up(
         for logits in ("normalised", "plain")
     }
     empty, clean = np.empty(0), (np.arange(12) < right).astype(float)
-    return evaluation.Evaluation(
+    return evaluation.Measurements(
         network, SMALL, clean, empty, empty, empty, empty, profiles, {}
     )
 

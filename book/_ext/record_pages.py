@@ -36,7 +36,13 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
     from sphinx.config import Config
 
-RECORD_PAGES = ("index", "how-to-rerun", "scoreboard", "studies/synthesis")
+RECORD_PAGES = (
+    "index",
+    "how-to-rerun",
+    "scoreboard",
+    "corrections",
+    "studies/synthesis",
+)
 """Pages that show records; they are read again in every build."""
 
 
