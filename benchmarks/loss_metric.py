@@ -2,8 +2,9 @@
 over theirs.
 
 PGD against torchattacks and foolbox, PGD that stops at fooled images against the same,
-and psi against the bare forward and backward passes that it makes; both sides at their
-own best batch size. MNIST if the data root holds it, else enlarged digits.
+the three attacks of `auto_attack` against pyautoattack's on 200 of the images, and psi
+against the bare forward and backward passes that it makes; both sides at their own best
+batch size. MNIST if the data root holds it, else enlarged digits.
 """
 
 from __future__ import annotations
@@ -21,11 +22,14 @@ from robustbook.errors import UserError
 from robustbook.measure.divergence import worst_divergence
 from robustbook.models.architectures import build
 from robustbook.models.network import CHUNK, accuracy, frozen
+from robustbook.perturb.auto_attack import auto_attack
 from robustbook.perturb.gradient import pgd
 
 STEPS, PSI_STEPS = 40, 20
 EPSILON, STEP_SIZE = 0.1, 0.01
 BATCHES = (128, 256, 500, 1000)
+QUERIES = 1000
+"""Of Square Attack, in both implementations of AutoAttack."""
 
 
 def mnist_like(count: int) -> tuple[Tensor, Tensor, str]:
@@ -91,6 +95,52 @@ def our_pgd(
         generator=torch.Generator().manual_seed(0),
         stop_when_fooled=stop,
         chunk=chunk,
+    )
+
+
+def peers_auto_attack(model: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+    import pyautoattack
+
+    attack = pyautoattack.AutoAttack(
+        model,
+        attacks=["apgd-ce", "apgd-t", "square"],
+        eps=EPSILON,
+        seed=0,
+        version="custom",
+        device="cpu",
+    )
+    attack.verbose, attack.apgd.n_restarts = False, 1
+    attack.square.n_queries = QUERIES
+    found = attack.run_standard_evaluation(images, labels)
+    return found[0] if isinstance(found, tuple) else found
+
+
+def strong_attacks(
+    architecture: str, model: nn.Module, images: Tensor, labels: Tensor, repeats: int
+) -> Comparison:
+    """The three attacks of AutoAttack against the peer's; robust accuracies must agree
+    within one image.
+    """
+
+    def ours() -> Tensor:
+        draws = torch.Generator().manual_seed(0)
+        return auto_attack(
+            model, images, labels, epsilon=EPSILON, queries=QUERIES, generator=draws
+        )
+
+    def peer() -> Tensor:
+        return peers_auto_attack(model, images, labels)
+
+    model.requires_grad_(False)
+    left = [accuracy(model, work(), labels) for work in (ours, peer)]
+    assert abs(left[0] - left[1]) <= 1.01 / len(images), left
+    return compare(
+        f"{architecture}: APGD, APGD-T and Square / pyautoattack",
+        ours,
+        peer,
+        limit=0.8,
+        repeats=repeats,
+        agreement=f"attacked {left[0]:.3f} and {left[1]:.3f} of {len(images)} images",
     )
 
 
@@ -218,6 +268,10 @@ def rows(repeats: int, count: int = 1000) -> Iterator[Row]:
     for architecture, model in models.items():
         yield from attacks(architecture, model, images, labels, repeats)
         yield divergences(architecture, model, images, repeats)
+    models["wide-cnn"] = briefly_trained("wide-cnn", images, labels)
+    for architecture, model in models.items():
+        few = images[:200], labels[:200]
+        yield strong_attacks(architecture, model, *few, min(repeats, 4))
     works = {
         size: lambda size=size: psi_work(models["cnn"], images[:size], CHUNK)
         for size in (125, 250, 500, 1000)

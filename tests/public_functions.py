@@ -37,7 +37,6 @@ EXCLUDED = {
     "models.prunable.PaddedBlock": "a part of resnet20",
     "models.prunable.Group": "a part of a Prunable",
     "models.prunable.Prunable*": "made by the builders and by with_gates",
-    "models.prunable.evaluating": CHECKED,
     "models.four_view.Block": "a part of a trunk",
     "models.four_view.Trunk": "a part of the four-view network",
     "models.folded.plain": "a question about a layer",

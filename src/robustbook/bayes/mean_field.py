@@ -23,7 +23,7 @@ from robustbook.bayes.weights import Part, WeightSamples
 from robustbook.checks import ArgumentError
 from robustbook.draws import normal, order
 from robustbook.models.input_convolution import plain
-from robustbook.models.network import chain, evaluating
+from robustbook.models.network import chain, eval_mode
 from robustbook.models.training import TrainingDiverged
 
 
@@ -99,7 +99,7 @@ def noisy_logits(
     """
     checks.tensor(images, "images", dimensions=4)
     layers = _layers(architecture)
-    with evaluating(architecture):
+    with eval_mode(architecture):
         return _noisy(layers, means, scales, images, checks.generator(generator))
 
 
@@ -238,7 +238,7 @@ def train_mean_field(
     for epoch in range(epochs):
         for rows in order(len(images), images, generator).split(batch):
             scales = {name: value.exp() for name, value in rho.items()}
-            with evaluating(architecture):
+            with eval_mode(architecture):
                 logits = _noisy(layers, means, scales, images[rows], generator)
             fit = log_likelihood(logits[None], labels[rows])[0] / len(rows)
             price = sum(
@@ -325,7 +325,7 @@ def diagnose(
         list(torch.arange(len(images), device=images.device).split(batch)) * passes
     ):
         scales = {name: value.exp() for name, value in rho.items()}
-        with evaluating(posterior.architecture):
+        with eval_mode(posterior.architecture):
             logits = _noisy(layers, posterior.means, scales, images[rows], generator)
         likelihood = log_likelihood(logits[None], labels[rows])[0] / passes
         fit += float(likelihood.detach())

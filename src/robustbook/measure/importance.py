@@ -21,14 +21,13 @@ from robustbook.checks import ArgumentError
 from robustbook.draws import uniform
 from robustbook.errors import UserError
 from robustbook.models.folded import plain
-from robustbook.models.network import beside
+from robustbook.models.network import beside, evaluating
 from robustbook.models.prunable import (
     Gate,
     PaddedBlock,
     PreActivationBlock,
     Prunable,
     Standardise,
-    evaluating,
 )
 from robustbook.perturb.gradient import cross_entropy
 

@@ -19,7 +19,8 @@ from robustbook import checks
 from robustbook.checks import ArgumentError
 from robustbook.measure.importance import ImportanceError, Loss, checked
 from robustbook.models.folded import plain
-from robustbook.models.prunable import Gate, Group, Prunable, evaluating
+from robustbook.models.network import evaluating
+from robustbook.models.prunable import Gate, Group, Prunable
 from robustbook.perturb.gradient import cross_entropy
 
 ROWS = 2048

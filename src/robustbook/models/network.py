@@ -106,7 +106,7 @@ def chain(model: Module) -> list[Module]:
 
 
 @contextmanager
-def evaluating(model: Module) -> Iterator[Module]:
+def eval_mode(model: Module) -> Iterator[Module]:
     """The model in eval mode; the mode of every layer is restored at the end.
 
     Raises ArgumentError if it is no `nn.Module`.
@@ -120,22 +120,28 @@ def evaluating(model: Module) -> Iterator[Module]:
 
 
 @contextmanager
-def frozen(model: Module) -> Iterator[Module]:
-    """The model in eval mode with weights that ask for no gradient, wherever autograd
-    is switched off outside; all is restored at the end, errors included.
+def evaluating(model: Module) -> Iterator[Module]:
+    """The model in eval mode with weights that ask for no gradient; both are restored
+    at the end, errors included.
 
     Raises ArgumentError if it is no `nn.Module`.
     """
-    with evaluating(model):
+    with eval_mode(model):
         wanted = [(each, each.requires_grad) for each in model.parameters()]
         try:
-            for parameter, _ in wanted:
-                parameter.requires_grad_(False)
-            with fast_input_gradient(model):
-                yield model
+            yield model.requires_grad_(False)
         finally:
             for parameter, before in wanted:
                 parameter.requires_grad_(before)
+
+
+@contextmanager
+def frozen(model: Module) -> Iterator[Module]:
+    """As `evaluating`, and with the fast way back through convolutions of few channels:
+    for gradients with respect to the input.
+    """
+    with evaluating(model), fast_input_gradient(model):
+        yield model
 
 
 def beside(model: Module, images: Tensor) -> Tensor:

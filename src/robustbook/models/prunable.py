@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,25 +106,6 @@ class Prunable(nn.Sequential):
         """Index (units,) of the group to which each unit belongs."""
         sizes = torch.tensor([group.units for group in self.groups], device=self.device)
         return torch.arange(len(sizes), device=self.device).repeat_interleave(sizes)
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """The model in evaluation mode, its weights asking for no gradient; both are
-    restored at the end, errors included.
-    """
-    parameters = [
-        (parameter, parameter.requires_grad) for parameter in model.parameters()
-    ]
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        model.eval().requires_grad_(False)
-        yield
-    finally:
-        for parameter, wanted in parameters:
-            parameter.requires_grad_(wanted)
-        for module, training in modes:
-            module.training = training
 
 
 class Standardise(nn.Module):

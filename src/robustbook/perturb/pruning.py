@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from robustbook import checks
 from robustbook.checks import ArgumentError
 from robustbook.errors import UserError
-from robustbook.models.prunable import Prunable, evaluating
+from robustbook.models.network import evaluating
+from robustbook.models.prunable import Prunable
 
 
 class PruningError(UserError):
