@@ -1,5 +1,6 @@
 """No import runs upward through the rooms of the package, in functions neither."""
 
+import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -64,6 +65,16 @@ def test_the_rooms_are_these_and_lie_above_one_another() -> None:
     graph = {name: set(others.split()) for name, others in MAY.items()}
     order = list(TopologicalSorter(graph).static_order())
     assert set(order) == MAY.keys()
+
+
+def test_the_page_lists_rooms_from_the_lowest_to_the_highest() -> None:
+    page = Path(__file__).parents[1] / "book" / "how-this-book-is-made.md"
+    listed = re.findall(r"^\| `(\w+)` \|", page.read_text(encoding="utf-8"), re.M)
+    assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} - set(
+        listed
+    ) == {"plots", "skeleton"}
+    for place, name in enumerate(listed):
+        assert not set(MAY[name].split()) & set(listed[place:])
 
 
 @pytest.mark.parametrize("name", MAY)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from robustbook.results import Claim, Judgement, Results, Verdict
 
 SMALLEST = 0.05
 """A smaller loss of accuracy (share) would not matter."""
 
 
-def judge_attack(results: Results) -> Judgement:
-    """Whether the interval of the difference lies beyond the smallest that matters."""
-    lost = results.one("attack beyond noise")
+def beyond(results: Results, name: str) -> Judgement:
+    """Whether the interval of the row `name` lies beyond the smallest that matters."""
+    lost = results.one(name)
     low, high = lost.low or 0.0, lost.high or 0.0
     verdict: Verdict = (
         "reproduced"
@@ -19,7 +21,7 @@ def judge_attack(results: Results) -> Judgement:
         if high < SMALLEST
         else "inconclusive"
     )
-    told = f"The attack costs {lost.value:.2f} more than noise [{low:.2f}, {high:.2f}]."
+    told = f"It costs {lost.value:.2f} more than noise [{low:.2f}, {high:.2f}]."
     return Judgement(verdict, told, told)
 
 
@@ -31,6 +33,6 @@ CLAIMS = (
         measure="accuracy under noise less accuracy under FGSM, mean over seeds",
         rule=f"held if the interval lies above {SMALLEST}, not held if below it",
         control="noise of the same budget on the same images",
-        judge=judge_attack,
+        judge=partial(beyond, name="attack beyond noise"),
     ),
 )

@@ -21,10 +21,5 @@ def record(results: Results, measured: Sequence[Mapping[str, float]]) -> None:
     for shown in measured[0]:
         values = mean_interval_t([each[shown] for each in measured])
         results.add("accuracy", values, over="seeds", unit="share", shown=shown)
-    lost = [each["noise"] - each["attack"] for each in measured]
-    results.add(
-        "attack beyond noise",
-        mean_interval_t(lost),
-        over="seeds",
-        unit="share",
-    )
+    lost = mean_interval_t([each["noise"] - each["attack"] for each in measured])
+    results.add("attack beyond noise", lost, over="seeds", unit="share")
