@@ -57,6 +57,7 @@ def sampled_probabilities(
 
     Raises ArgumentError if images or logits are not finite or of another shape.
     """
+    checks.having(samples, "samples", "weights", "lookup")
     images = checks.tensor(images, "images", dimensions=4)
     chunk = checks.whole(chunk, "chunk", at_least=1)
     if not len(images):

@@ -164,11 +164,11 @@ def best_threshold(values: npt.ArrayLike, wrong: npt.ArrayLike) -> Threshold:
 
     Raises ArgumentError if the shapes differ or are empty, or a value is not finite.
     """
-    level, target = (
-        np.asarray(values, dtype=np.float64).ravel(),
-        np.asarray(wrong, dtype=bool).ravel(),
-    )
-    level = checks.values(level, "values")
+    level = checks.values(checks.array(values, "values").ravel(), "values")
+    marks = checks.array(wrong, "wrong").ravel()
+    if not np.isin(marks, (0, 1)).all():
+        raise ArgumentError("wrong", "True or False in each cell", wrong)
+    target = marks == 1
     if level.shape != target.shape:
         raise ArgumentError("wrong", f"of the shape of values {level.shape}", target)
     order = np.argsort(level, kind="stable")
