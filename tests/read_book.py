@@ -70,7 +70,8 @@ VIEW = """async (screen) => {
   }
   return {
     text: texts.join(' '),
-    figure: place('figure img, figure > svg, figure canvas, .cell_output img'),
+    figure: place(
+      'figure :is(img, canvas), :is(figure, .pm-live) > svg, .cell_output img'),
     verdict: place('.pm-badge'),
     ids: [...document.querySelectorAll('[id]')].map((node) => node.id),
     links: [...document.querySelectorAll('a[href]')].map((node) => node.href),
@@ -85,7 +86,8 @@ PHONE_VIEW = """() => {
         width = Math.min(width, up.clientWidth || width);
     return width;
   };
-  const figures = [...document.querySelectorAll('figure img, figure > svg')];
+  const drawn = 'figure img, :is(figure, .pm-live) > svg';
+  const figures = [...document.querySelectorAll(drawn)];
   const cut = figures.map((node) => node.getBoundingClientRect().width - room(node));
   return {
     overflow: Math.max(0, document.documentElement.scrollWidth - innerWidth),
