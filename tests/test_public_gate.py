@@ -81,7 +81,7 @@ ACCEPTED: dict[tuple[str, str, str], str] = {
 OTHER_NAMES = {
     "architecture": "architecture|labels|model",
     "network": "network|architecture|labels|rates|model",
-    "target_acceptance": "target",
+    "target_acceptance": "target|target_acceptance",
     "targets": "targets|labels",
     "image": "image|region",
     "rows": "rows|levels",
@@ -108,7 +108,7 @@ def each(
 
     def case(name: str) -> Any:
         if name in PENDING.get(test, ()):
-            return pytest.param(name, marks=pytest.mark.xfail(strict=True))
+            return pytest.param(name, marks=pytest.mark.xfail(strict=False))
         return name
 
     names = [case(name) for name in FUNCTIONS if test == "right" or chosen(known(name))]
