@@ -31,11 +31,6 @@ from robustbook.checks import ArgumentError
 FUNCTIONS = public_functions.public()
 PENDING: dict[str, tuple[str, ...]] = {
     "wrong": (
-        "bayes.hmc.Network",
-        "bayes.hmc.network_posterior",
-        "bayes.hmc.sample",
-        "bayes.mean_field.diagnose",
-        "bayes.protocol.Empirical",
         "bayes.weight_noise.train_map",
     ),
 }

@@ -18,7 +18,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import Module
 
 from robustbook import checks
-from robustbook.bayes.protocol import Empirical, log_likelihood
+from robustbook.bayes.protocol import Empirical, labels_for, log_likelihood
 from robustbook.bayes.weights import WeightSamples
 from robustbook.checks import ArgumentError
 from robustbook.draws import normal, uniform
@@ -275,6 +275,7 @@ def _factors(squares: Tensor, groups: Tensor) -> Tensor:
 
 def _check_groups(groups: Tensor, start: Tensor) -> None:
     allowed = f"a tensor ({start.shape[1]},) of whole numbers from 0"
+    checks.having(groups, "groups", "shape", "dtype")
     if groups.shape != start.shape[1:] or groups.dtype != torch.int64:
         raise ArgumentError("groups", allowed, groups)
     if int(groups.min()) < 0:
@@ -348,11 +349,9 @@ class Network:
     def __post_init__(self) -> None:
         images = checks.tensor(self.images, "images", dimensions=4)
         object.__setattr__(self, "images", images)
-        checks.network(self.architecture, "architecture")
         checks.real(self.prior_sd, "prior_sd", above=0)
         checks.real(self.temperature, "temperature", above=0)
-        logits = self.weights(self._means()[None]).logits(self.images[:1])
-        labels = checks.labels(self.labels, images, max(logits.shape[-1], 2))
+        labels = labels_for(self.architecture, images, self.labels)
         object.__setattr__(self, "labels", labels)
 
     def _means(self) -> Tensor:
@@ -577,7 +576,13 @@ def network_posterior(
     Raises ArgumentError if `start` does not hold one network a chain, or as `sample`
     does.
     """
+    checks.having(target, "target", "potential", "prior")
     chains = checks.whole(chains, "chains", at_least=1)
+    target_acceptance = checks.real(
+        target_acceptance, "target_acceptance", above=0, below=1
+    )
+    if start is not None:
+        checks.having(start, "start", "weights", "architecture")
     if start is not None and len(start) != chains:
         raise ArgumentError("start", f"{chains} networks, one a chain", len(start))
     generator, drawn = target.prior(chains, seed)

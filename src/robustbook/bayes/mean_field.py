@@ -78,8 +78,14 @@ def divergence(mean: Tensor, scale: Tensor, prior_sd: float) -> Tensor:
     Raises ArgumentError if `prior_sd` is not positive or the shapes differ.
     """
     prior_sd = checks.real(prior_sd, "prior_sd", above=0)
+    for name, given in (("mean", mean), ("scale", scale)):
+        checks.tensor(given, name)
     if mean.shape != scale.shape:
         raise ArgumentError("scale", f"a tensor {tuple(mean.shape)}", scale)
+    return _divergence(mean, scale, prior_sd)
+
+
+def _divergence(mean: Tensor, scale: Tensor, prior_sd: float) -> Tensor:
     ratio = (scale / prior_sd).square()
     return ((mean / prior_sd).square() + ratio - 1 - ratio.log()).sum() / 2
 
@@ -242,7 +248,7 @@ def train_mean_field(
                 logits = _noisy(layers, means, scales, images[rows], generator)
             fit = log_likelihood(logits[None], labels[rows])[0] / len(rows)
             price = sum(
-                (divergence(means[name], scales[name], prior_sd) for name in chosen),
+                (_divergence(means[name], scales[name], prior_sd) for name in chosen),
                 logits.new_zeros(()),
             )
             loss = temperature * price / len(images) - fit
@@ -314,6 +320,7 @@ def diagnose(
     generator = Generator(device="cpu").manual_seed(
         checks.whole(seed, "seed", at_least=0)
     )
+    checks.having(posterior, "posterior", "means", "scales", "architecture")
     images, labels = training_data(posterior.architecture, images, labels)
     layers = _layers(posterior.architecture)
     rho = {

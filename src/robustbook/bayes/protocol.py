@@ -49,6 +49,9 @@ class Empirical:
 
     samples: WeightSamples
 
+    def __post_init__(self) -> None:
+        checks.having(self.samples, "samples", "weights", "architecture")
+
     @property
     def architecture(self) -> Module:
         """The network whose weights are distributed."""
@@ -133,9 +136,23 @@ def training_data(
     Raises ArgumentError if any of the three cannot be taken.
     """
     images = checks.images(images)
-    logits = single(architecture).logits(images[:1])
-    labels = checks.labels(labels, images, max(logits.shape[-1], 2))
+    labels = labels_for(architecture, images, labels)
     return beside(architecture, images), labels
+
+
+def labels_for(architecture: Module, images: Tensor, labels: Tensor) -> Tensor:
+    """Labels (N,) of images below the architecture's number of logits (2 if it has
+    one).
+
+    Raises ArgumentError for other labels, or logits that are not finite, (N, K).
+    """
+    checks.network(architecture, "architecture")
+    logits = single(architecture).logits(images[:2])
+    labels = checks.labels(labels, images)
+    if logits.shape[-1] == 1 and int(labels.max()) > 1:
+        allowed = f"of more logits than one for labels up to {int(labels.max())}"
+        raise ArgumentError("architecture", allowed, "one logit")
+    return checks.labels(labels, images, max(logits.shape[-1], 2))
 
 
 def log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:

@@ -215,7 +215,7 @@ class WeightSamples:
 
 def single(network: Module) -> WeightSamples:
     """A network as its only sample; nothing is copied."""
-    parameters = checks.network(network).named_parameters()
+    parameters = checks.network(network, "network").named_parameters()
     return WeightSamples(
         network, {name: each.detach()[None] for name, each in parameters}
     )
