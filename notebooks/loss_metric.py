@@ -110,10 +110,10 @@ for radius in (0.02, 0.05, 0.15):
 #
 # ## The idea
 #
-# A classifier gives logits $Z(x) \in \mathbb{R}^K$ for an image $x$ of true class $t$.
+# A classifier gives logits $Z(x) \in \mathbb{R}^K$ for an image $x$ of true class $y$.
 # Its decision surface is
 #
-# $$S(x) = Z_t(x) - \max_{i \ne t} Z_i(x),$$
+# $$S(x) = Z_y(x) - \max_{i \ne y} Z_i(x),$$
 #
 # positive where the answer is right, and zero exactly on the decision boundary. The
 # prediction that psi compares is the softmax of *normalised* logits, so that a network

@@ -23,10 +23,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urldefrag
 
-HELD = ("index", "notation", "how-to-read", "how-to-rerun", "scoreboard")
+HELD = (
+    *("index", "notation", "how-to-read", "how-to-rerun", "scoreboard", "corrections"),
+    "how-this-book-is-made",
+)
 """Pages that are held to the limits of every page."""
 
-CHAPTERS: tuple[str, ...] = ()
+CHAPTERS = ("studies/loss_metric",)
 """Chapters in their final shape, which are held to the limits of chapters as well."""
 
 LIMITS = {
@@ -55,7 +58,11 @@ WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 VIEW = """async (screen) => {
   if (window.MathJax?.startup) await MathJax.startup.promise;
   const article = document.querySelector('article') ?? document.body;
-  const visible = (node) => node.getClientRects().length > 0;
+  const folded = (node) => {
+    const fold = node.closest('details:not([open])');
+    return fold && !node.closest('summary');
+  };
+  const visible = (node) => !folded(node) && node.getClientRects().length > 0;
   const place = (selector) => {
     const first = [...article.querySelectorAll(selector)]
       .find((node) => visible(node) && node.getBoundingClientRect().height > 12);

@@ -441,3 +441,9 @@ def test_equal_pictures_in_one_figure_have_no_id_twice():
     ids = [tag["id"] for tag in shown.select("[id]")]
     assert len(shown.select("image")) == 2
     assert len(ids) == len(set(ids))
+
+
+def test_a_curve_is_drawn_to_a_hundredth_of_a_point():
+    shown = soup(page.figure(drawn("plot"), alt="A line", caption="Up."))
+    paths = " ".join(tag["d"] for tag in shown.select("path[d]"))
+    assert re.search(r"\.\d\d\b", paths) and not re.search(r"\.\d{3}", paths)

@@ -40,6 +40,8 @@ markers.
 """
 
 _REFERENCE = re.compile(r'(\bid="|url\(#|href="#)')
+_PATH = re.compile(r'(?<= d=")[^"]*')
+_LONG = re.compile(r"(\.\d\d)\d+")
 # Equal images of one figure have one id, to which nothing refers.
 _IMAGE_ID = re.compile(r'(<image\b[^>]*?) id="[^"]*"')
 _PREAMBLE = re.compile(
@@ -203,6 +205,8 @@ def _themed(svg: str, alt: str, width: int) -> str:
     one page. `alt` is plain text; `width` the largest width in pixels.
     """
     body = _IMAGE_ID.sub(r"\1", _PREAMBLE.sub("", svg)).strip()
+    # A hundredth of a point is less than any screen shows.
+    body = _PATH.sub(lambda path: _LONG.sub(r"\1", path[0]), body)
     prefix = f"f{hashlib.sha256(body.encode()).hexdigest()[:8]}-"
     body = _REFERENCE.sub(rf"\g<1>{prefix}", body)
     body = body.replace(INK, "currentColor").replace(GROUND, "var(--pm-ground, #fff)")

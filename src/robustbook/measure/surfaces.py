@@ -25,7 +25,7 @@ Array = npt.NDArray[np.float64]
 
 
 def decision_surface(logits: Tensor, labels: Tensor) -> Tensor:
-    """S = Z_t - max_{i != t} Z_i (n,): positive where the prediction is right, 0 on the
+    """S = Z_y - max_{i != y} Z_i (n,): positive where the prediction is right, 0 on the
     decision boundary.
     """
     return -margin(logits, labels)

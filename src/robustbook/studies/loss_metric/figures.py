@@ -132,8 +132,7 @@ def _ranks_in_short(results: Results) -> str:
     if verdict.verdict == "partly":
         return (
             "The metric *psi* says so in one number and ranks networks as the "
-            "strongest attacks do; so does a cheaper measure, the loss after an "
-            "attack."
+            "strongest attacks do; measures that cost no more do so as well."
         )
     return (
         "Whether the metric *psi* ranks networks as the strongest attacks do was not "
