@@ -29,8 +29,6 @@ from public_functions import call, right_call, wrong_calls
 from robustbook.checks import ArgumentError
 
 FUNCTIONS = public_functions.public()
-PENDING: dict[str, tuple[str, ...]] = {}
-"""Functions that do not pass a test yet, by test; each leaves when it does."""
 ANY = "any number, enough of them"
 LATER = "looked at when a score is asked for"
 ACCEPTED: dict[tuple[str, str, str], str] = {
@@ -92,16 +90,8 @@ def _quiet() -> Iterator[None]:
 def each(
     test: str, chosen: Callable[[dict[str, Any]], bool] = lambda _arguments: True
 ) -> pytest.MarkDecorator:
-    """A test for each public function whose right call fits; those that are pending
-    are expected to fail.
-    """
-
-    def case(name: str) -> Any:
-        if name in PENDING.get(test, ()):
-            return pytest.param(name, marks=pytest.mark.xfail(strict=True))
-        return name
-
-    names = [case(name) for name in FUNCTIONS if test == "right" or chosen(known(name))]
+    """A test for each public function whose right call fits."""
+    names = [name for name in FUNCTIONS if test == "right" or chosen(known(name))]
     if test == "cuda" and not torch.cuda.is_available():
         names = names[:1]  # One line says that they are skipped.
     return pytest.mark.parametrize("name", names)
