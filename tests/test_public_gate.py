@@ -324,6 +324,10 @@ def test_the_device_comes_from_the_arguments(name: str) -> None:
     assert_same(found, expected)
 
 
+DEVICE_DRAWS = ("models.four_view.train", "bayes.mc_dropout.train_dropout")
+"""Dropout draws from the generator of its device, so that only the device is held."""
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 @each("cuda", on_tensors)
 def test_on_cuda_as_on_the_cpu(name: str) -> None:
@@ -332,7 +336,8 @@ def test_on_cuda_as_on_the_cpu(name: str) -> None:
     expected = call(function, moved(right_call(name, function), dtype=torch.float64))
     there = {"dtype": torch.float64, "device": "cuda"}
     found = call(function, moved(right_call(name, function), **there))
-    assert_same(found, expected, tolerance=1e-3)
+    if name not in DEVICE_DRAWS:
+        assert_same(found, expected, tolerance=1e-3)
     tensors = [each for each in leaves(found) if isinstance(each, Tensor)]
     assert all(each.is_cuda for each in tensors)
 

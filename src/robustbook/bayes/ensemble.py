@@ -34,6 +34,6 @@ def train_ensemble(
     seed = checks.whole(seed, "seed", at_least=0)
     networks = []
     for each in range(seed, seed + members):
-        network = checks.network(build(each), "build(seed)")
+        network = checks.network(build(each), "build(seed)").to(images.device)
         networks.append(train(network, images, labels, recipe, seed=each))
     return Empirical(stack(networks))
