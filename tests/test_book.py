@@ -4,6 +4,7 @@ records say.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -627,3 +628,31 @@ def test_on_committed_pages_solutions_pass_and_stubs_do_not(path):
 )
 def test_notebooks_have_four_exercises(study):
     assert len(exercises.cells(ROOT / "notebooks" / f"{study}.py")) >= 4
+
+
+def test_corrections_name_claims_and_verdicts_that_exist():
+    text = (ROOT / "book" / "corrections.md").read_text(encoding="utf-8")
+    entries = [
+        entry
+        for block in re.findall(r"```{corrections}\n(.*?)```", text, re.DOTALL)
+        for entry in yaml.safe_load(block)
+    ]
+    assert entries
+    for entry in entries:
+        declared = {claim.id for claim in studies.get(entry["study"]).CLAIMS}
+        assert entry["new"] and set(entry["new"]) <= declared
+        assert entry["was"] in page.BADGES
+        assert all(entry[name].strip() for name in ("statement", "old", "fault"))
+
+
+def test_the_page_of_corrections_shows_the_verdict_that_a_record_has_now(html):
+    box = read(html / "corrections.html").select_one("#loss_metric-y1")
+    then, now = box.select(".pm-counts > span")
+    assert then.select_one(".pm-badge").text.split(maxsplit=1)[1] == "reproduced"
+    (record,) = [
+        claim
+        for claim in records.load(html.parents[1] / f"studies/{STUDY}.json").claims
+        if claim.id == "Y1"
+    ]
+    assert now.select_one(".pm-badge").text.split(maxsplit=1)[1] == record.verdict
+    assert now.a["href"].endswith(f"studies/{STUDY}.html#verdict-y1")
