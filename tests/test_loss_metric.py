@@ -96,30 +96,41 @@ def beside(limit: float, side: str, scale: float = 1.0) -> tuple[float, float, f
 
 
 @pytest.mark.parametrize(
-    ("flat", "cut", "control", "agreement", "expected"),
+    ("best", "known", "control", "agreement", "expected"),
     [
-        ("above", "above", 0.0, 1.0, "reproduced"),
-        ("above", "below", 0.0, 1.0, "mixed"),
-        ("below", "above", 0.0, 1.0, "mixed"),
-        ("below", "below", 0.0, 1.0, "not reproduced"),
-        ("above", "open", 0.0, 1.0, "inconclusive"),
-        ("open", "below", 0.0, 1.0, "inconclusive"),
-        ("above", "above", 0.01, 1.0, "inconclusive"),
-        ("above", "above", 0.0, 0.999, "inconclusive"),
+        (("above", "above"), ("above", "above"), 0.0, 1.0, "reproduced"),
+        (("above", "below"), ("above", "above"), 0.0, 1.0, "mixed"),
+        (("below", "below"), ("above", "open"), 0.0, 1.0, "mixed"),
+        (("below", "below"), ("below", "below"), 0.0, 1.0, "not reproduced"),
+        (("above", "open"), ("above", "above"), 0.0, 1.0, "inconclusive"),
+        (("below", "below"), ("open", "below"), 0.0, 1.0, "inconclusive"),
+        (("above", "above"), ("above", "above"), 0.01, 1.0, "inconclusive"),
+        (("above", "above"), ("above", "above"), 0.0, 0.999, "inconclusive"),
     ],
 )
-def test_y1_needs_a_distance_that_matters_on_both_planes(
-    flat: str, cut: str, control: float, agreement: float, expected: str
+def test_y1_needs_a_distance_that_matters_of_both_levels_on_both_planes(
+    best: tuple[str, str],
+    known: tuple[str, str],
+    control: float,
+    agreement: float,
+    expected: str,
 ) -> None:
-    name = "distance from the boundary to the best level"
+    name = "distance from the boundary to a level"
     rows = [
         row(
-            name, *beside(0.25, side), classes="all", plane=plane, networks=12, images=5
+            name,
+            *beside(0.25, side),
+            classes="all",
+            plane=plane,
+            level=level,
+            networks=12,
+            images=5,
         )
-        for plane, side in (("flat", flat), ("cut", cut))
+        for level, sides in (("best", best), ("log 2", known))
+        for plane, side in zip(("flat", "cut"), sides, strict=True)
     ]
     rows += [
-        row(name, control, control, control, classes="two", plane="flat"),
+        row(name, control, control, control, classes="two", plane="flat", level="best"),
         row("decision surface agreement", agreement, classes="all", plane="cut"),
     ]
     assert judge("Y1", *rows).verdict == expected
@@ -212,7 +223,7 @@ def test_y3_needs_the_lead_over_every_cheap_rival(
     found = judge("Y3", *rows)
     assert found.verdict == expected
     if behind == "FGSM accuracy":
-        assert "accuracy under FGSM, which is cheaper" in found.answer
+        assert "no lead over accuracy under FGSM" in found.answer
 
 
 @pytest.mark.parametrize(

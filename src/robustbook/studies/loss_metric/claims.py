@@ -17,9 +17,9 @@ ROWS = (
     Row("decision surface agreement", "share of cells", "classes plane"),
     Row("smallest cross-entropy threshold error", "share of cells", "classes plane"),
     Row(
-        "distance from the boundary to the best level",
+        "distance from the boundary to a level",
         "epsilon",
-        "classes images networks plane",
+        "classes images level networks plane",
     ),
     # One network, one kind of network
     Row("clean accuracy", "share", NETWORK),
@@ -140,28 +140,32 @@ def _percent(metric: Metric, digits: int = 0) -> str:
 
 def judge_y1(results: Results) -> Judgement:
     """On flat planes and on planes cut to [0, 1], the best level of the cross-entropy
-    runs clearly apart from the decision boundary.
+    and the level log 2 run clearly apart from the decision boundary.
     """
-    name = "distance from the boundary to the best level"
-    flat, cut = (
-        results.one(name, classes="all", plane=plane) for plane in ("flat", "cut")
-    )
+    name = "distance from the boundary to a level"
+    found = [
+        results.one(name, classes="all", plane=plane, level=level)
+        for level in ("best", "log 2")
+        for plane in ("flat", "cut")
+    ]
     controls = results.select(name, classes="two")
     agreements = results.select("decision surface agreement")
     if not controls:
         return Judgement("not tested at this scale", "No plane of the control counts.")
     control = max(row.value for row in controls)
     agreement = min(row.value for row in agreements)
+    listed = ", ".join(
+        f"level {row.factors['level']} on {row.factors['plane']} planes {_within(row)}"
+        for row in found
+    )
     evidence = (
-        f"Mean distance in units of epsilon: {_within(flat)} on flat planes, "
-        f"{_within(cut)} with points cut to [0, 1] ({flat.factors['networks']} "
-        f"networks, {flat.factors['images']} images, both drawn anew for the "
+        f"Mean distance in units of epsilon: {listed} ({found[0].factors['networks']} "
+        f"networks, {found[0].factors['images']} images, both drawn anew for the "
         f"interval). The smallest that matters is {LEVEL_DISTANCE}. With two classes "
         f"it is {control:.3g}; S has the right sign on {agreement:.1%} of cells or "
         "more."
     )
-    sides = [_side(row, LEVEL_DISTANCE) for row in (flat, cut)]
-    nearer = min(flat, cut, key=lambda row: row.value)
+    sides = [_side(row, LEVEL_DISTANCE) for row in found]
     if control > 0 or agreement < 1:
         return Judgement(
             "inconclusive",
@@ -169,30 +173,32 @@ def judge_y1(results: Results) -> Judgement:
             "A control failed: with two classes, or in the sign of S, the surfaces "
             "are not what they should be.",
         )
-    distance = _said(nearer, unit=" ε")
-    if sides == ["above", "above"]:
+    nearest, farthest = (
+        choose(found, key=lambda row: row.value) for choose in (min, max)
+    )
+    near, far = _said(nearest, unit=" ε"), _said(farthest, unit=" ε")
+    if set(sides) == {"above"}:
         answer = (
             "Even the best contour of the cross-entropy runs, on average, "
-            f"{distance} away from the decision boundary."
+            f"{near} away from the decision boundary."
         )
         return Judgement("reproduced", evidence, answer)
-    if sides == ["below", "below"]:
+    if set(sides) == {"below"}:
         answer = (
-            "The best contour of the cross-entropy stays close to the decision "
-            f"boundary: {_said(max(flat, cut, key=lambda row: row.value), unit=' ε')}"
-            " away on average."
+            "A contour of the cross-entropy, even one chosen beforehand, stays close "
+            f"to the decision boundary: {far} away on average."
         )
         return Judgement("not reproduced", evidence, answer)
-    if set(sides) == {"above", "below"}:
-        where = "flat planes" if sides[0] == "above" else "planes cut to pixel range"
+    if {"above", "below"} <= set(sides):
+        level, plane = (farthest.factors[factor] for factor in ("level", "plane"))
         answer = (
-            f"The cross-entropy hides the boundary on {where} only; on the others its "
-            f"best contour is {distance} away."
+            f"It depends on the contour: level {level} on {plane} planes is {far} "
+            f"away from the boundary, the nearest one {nearest.value:.2f} ε."
         )
         return Judgement("mixed", evidence, answer)
     answer = (
-        "How far the best contour of the cross-entropy is from the boundary stays "
-        f"open: {distance} on average."
+        "How far contours of the cross-entropy are from the boundary stays open: up "
+        f"to {far} on average."
     )
     return Judgement("inconclusive", evidence, answer)
 
@@ -268,12 +274,12 @@ def _answer_y2(
         return NAMES.get(str(dataset), str(dataset))
 
     if verdict == "reproduced":
-        least = min([*farther.values(), *flatter.values()], key=lambda row: row.value)
-        gained = "flatter" if least in flatter.values() else "farther"
-        where = " and ".join(name(each) for each in farther)
+        least = min(farther.values(), key=lambda row: row.value)
+        flat = min(flatter.values(), key=lambda row: row.value)
         return (
-            "Adversarial training moves the boundary away and flattens the way there, "
-            f"on {where}: at least {_said(least, 1)} times {gained}."
+            f"On {name(least.factors['dataset'])}, where it does least, adversarial "
+            f"training puts the boundary {_said(least, 1)} times as far away, and the "
+            f"way there is {flat.value:.1f} times flatter at least."
         )
     worst = min(farther.values(), key=lambda row: row.value)
     dataset = worst.factors["dataset"]
@@ -364,8 +370,8 @@ def judge_y3(results: Results) -> Judgement:
     return Judgement(
         "partly",
         evidence,
-        f"psi ranks networks as strong tests do (rank correlation {rho}), but {rival}, "
-        "which is cheaper, does as well.",
+        f"psi ranks networks as strong tests do (rank correlation {rho}), but shows no "
+        f"lead over {rival}.",
     )
 
 
@@ -415,17 +421,18 @@ def judge_y4(results: Results) -> Judgement:
             f"{rival} is {_said(parts[other])} in rank agreement."
         )
         return Judgement("mixed", evidence, answer)
-    most = max(within, across, key=lambda row: row.value)
-    rival = MEANINGS[str(most.factors[OVER])]
     if set(sides.values()) == {"below"}:
+        most = max(within, across, key=lambda row: row.value)
         answer = (
-            f"psi's ranking depends on the test settings as that of {rival} does: its "
-            f"lead in rank agreement is {_said(most)}."
+            "psi's ranking depends on the test settings as that of "
+            f"{MEANINGS[str(most.factors[OVER])]} does: its lead in rank agreement is "
+            f"{_said(most)}."
         )
         return Judgement("not reproduced", evidence, answer)
+    rival = MEANINGS[str(across.factors[OVER])]
     answer = (
-        "Whether psi depends less on the test settings stays open: its lead over "
-        f"{rival} is {_said(most)}."
+        f"psi's lead over {rival} in rank agreement is {within.value:.2f} within one "
+        f"budget, and across budgets {_said(across)}: too uncertain."
     )
     return Judgement("inconclusive", evidence, answer)
 
@@ -485,7 +492,7 @@ def judge_y6(results: Results) -> Judgement:
     if cheap == "below":
         answer = (
             f"psi needs only {saved}, but accuracy under FGSM ranks networks as well "
-            "and costs no more."
+            "with fewer passes."
         )
         return Judgement("partly", evidence, answer)
     if cheap == "above":
@@ -522,7 +529,9 @@ def judge_y7a(results: Results) -> Judgement:
         answer = f"Much harder searches lower psi very little: {share} of it remains."
         return Judgement("reproduced", evidence, answer)
     if side == "below":
-        answer = f"The usual search stops early: harder ones leave {share} of psi."
+        answer = (
+            f"The usual search misses the maximum: other searches leave {share} of psi."
+        )
         return Judgement("not reproduced", evidence, answer)
     answer = f"Whether the search has converged stays open: {share} of psi remains."
     return Judgement("inconclusive", evidence, answer)
@@ -586,15 +595,16 @@ CLAIMS = (
         source="introduction",
         measure="On planes through test images (adversarial x random direction) with "
         "right and wrong cells: from every cell at the decision boundary, the distance "
-        "to the nearest cell at the contour of the cross-entropy that puts the fewest "
-        "cells on the wrong side (L-infinity, in units of epsilon; the reach of the "
-        "plane where no such contour lies on it). Mean over cells, then over planes; "
-        "the interval draws networks and images. Flat planes, and planes whose points "
-        "are cut to [0, 1].",
+        "to the nearest cell at a contour of the cross-entropy (L-infinity, in units "
+        "of epsilon; the reach of the plane where no such contour lies on it). Two "
+        "contours: the one that puts the fewest cells on the wrong side, and log 2, "
+        "right for two classes and chosen without knowing the boundary. Mean over "
+        "cells, then over planes; the interval draws networks and images. Flat planes, "
+        "and planes whose points are cut to [0, 1].",
         rule="The smallest distance that matters is 0.25 epsilon: a contour nearer "
-        "than that would serve an attacker as well. Reproduced if both "
-        "intervals lie above it; mixed if one lies above and the other below; not "
-        "reproduced if both lie below; inconclusive otherwise, or if a control fails.",
+        "than that would serve an attacker as well. Reproduced if all four intervals "
+        "lie above it; mixed if one lies above and another below; not reproduced if "
+        "all lie below; inconclusive otherwise, or if a control fails.",
         control="Networks with two classes, where cross-entropy is a function of S: "
         "the distance must be exactly 0. The sign of S must agree with the prediction "
         "on every cell.",

@@ -98,13 +98,15 @@ def _shown(
 # --------------------------------------------------------------------------------------
 
 
-def in_short(results: Results) -> list[str]:
-    """What the chapter found, in four sentences."""
+def in_short(results: Results, *, dataset: str) -> list[str]:
+    """What the chapter found, in four sentences; the first is of `dataset`."""
     psi = {
         training: np.mean(
             [
                 np.log(row.value)
-                for row in results.select("kind: median psi", training=training)
+                for row in results.select(
+                    "kind: median psi", training=training, dataset=dataset
+                )
             ]
         )
         for training in ("natural", "minmax")
@@ -112,13 +114,13 @@ def in_short(results: Results) -> list[str]:
     times = float(np.exp(psi["minmax"] - psi["natural"]))
     gap = results.one("psi attained over its sound lower bound", budget=1.0)
     return [
-        "An attacker who may change every pixel a little pushes the prediction of a "
-        f"naturally trained network {times:.0f} times as far as that of an "
-        "adversarially trained one.",
+        "An attacker who may change every pixel a little changes the prediction of a "
+        f"naturally trained network {times:.0f} times as much (in divergence) as that "
+        "of an adversarially trained one.",
         _ranks_in_short(results),
         _fooled_in_short(results),
-        f"What no search at all could exceed is proved only to within a factor of "
-        f"{gap.value:.0f}.",
+        "What can be proved leaves room: the proved limit of the divergence is "
+        f"{gap.value:.0f} times what any search found.",
     ]
 
 
@@ -132,7 +134,7 @@ def _ranks_in_short(results: Results) -> str:
     if verdict.verdict == "partly":
         return (
             "The metric *psi* says so in one number and ranks networks as the "
-            "strongest attacks do; measures that cost no more do so as well."
+            "strongest attacks do; it shows no lead over simpler measures."
         )
     return (
         "Whether the metric *psi* ranks networks as the strongest attacks do was not "
@@ -150,9 +152,9 @@ def _fooled_in_short(results: Results) -> str:
     if fooled:
         return (
             f"But it follows the gradient, and {len(fooled)} of {len(rows)} networks "
-            "that hide their gradients look far more robust to it than they are."
+            "built to hide their gradients look far more robust to it than they are."
         )
-    return f"None of {len(rows)} networks that hide their gradients fooled it."
+    return f"None of {len(rows)} networks built to hide their gradients fooled it."
 
 
 def hero(plane: Slice, series: Sequence[Attacked], names: Sequence[str]) -> HTML:
@@ -297,8 +299,8 @@ def maps(planes: dict[str, Slice], paths: dict[str, Array]) -> HTML:
         "boundary, an orange line the path of an attack.",
         caption="One image, four trainings. Inside the black line the answer is right: "
         f"{inside['natural']:.0%} of the plane after natural training, "
-        f"{inside['minmax']:.0%} after adversarial training (MinMax). Orange: an "
-        "attack on its way, seen on the plane.",
+        f"{inside['minmax']:.0%} after adversarial training (MinMax). Orange: "
+        "the path of an attack, projected onto the plane.",
     )
 
 
@@ -345,10 +347,21 @@ def lines(evaluations: Sequence[Measurements], results: Results) -> HTML:
         "lines",
         alt="Two panels of S against distance, along the adversarial and along a "
         "random direction, one line per training.",
-        caption="Against the gradient the boundary lies at "
+        caption="Along the sign of the loss gradient the boundary lies at "
         f"{reach['natural']:.2g} after natural and at {reach['minmax']:.2g} after "
-        "adversarial training. In a random direction it is out of reach for all. "
-        "Bands: middle half of the images.",
+        f"adversarial training; {_random_reach(evaluations, results)}. Bands: middle "
+        "half of the images.",
+    )
+
+
+def _random_reach(evaluations: Sequence[Measurements], results: Results) -> str:
+    """How many networks have a boundary within reach along a random direction."""
+    dataset, reach = evaluations[0].network.dataset, REACH * evaluations[0].epsilon
+    rows = results.select("distance to S = 0", direction="random", dataset=dataset)
+    near = sum(row.value < reach * (1 - 1e-6) for row in rows)
+    return (
+        "in a random direction the median line reaches it within "
+        f"{REACH:g} ε for {near} of {len(rows)} networks"
     )
 
 
@@ -357,8 +370,8 @@ def lines(evaluations: Sequence[Measurements], results: Results) -> HTML:
 
 
 def agreement(evaluations: Sequence[Measurements], results: Results) -> HTML:
-    """Psi of every network against the minimal distance, and clean accuracy against the
-    same.
+    """Psi of every network against the minimal distance, and accuracy under FGSM
+    against the same.
     """
     figure, axes = pyplot.subplots(1, 2, figsize=(style.FIGURE_WIDTH, 3.5), sharex=True)
     distance = [each.distance.mean() for each in evaluations]
@@ -366,7 +379,9 @@ def agreement(evaluations: Sequence[Measurements], results: Results) -> HTML:
         "median psi (1/nats)": [
             np.median(1 / each.attained(1.0)) for each in evaluations
         ],
-        "clean accuracy (share)": [each.clean_whole.mean() for each in evaluations],
+        "accuracy under FGSM (share)": [
+            each.correct["FGSM", 1.0].mean() for each in evaluations
+        ],
     }
     for ax, (label, values) in zip(axes, columns.items(), strict=True):
         for each, x, y in zip(evaluations, distance, values, strict=True):
@@ -389,15 +404,16 @@ def agreement(evaluations: Sequence[Measurements], results: Results) -> HTML:
         measure: results.one(
             "rank agreement", measure=measure, reference="minimal distance"
         ).value
-        for measure in ("median psi", "clean accuracy")
+        for measure in ("median psi", "FGSM accuracy", "clean accuracy")
     }
     return _shown(
         figure,
         "agreement",
-        alt="Two scatter plots of networks: psi against minimal distance, and clean "
-        "accuracy against minimal distance.",
+        alt="Two scatter plots of networks: psi against minimal distance, and accuracy "
+        "under FGSM against minimal distance.",
         caption="Each mark is a network. Rank correlation with the smallest distance "
-        f"at which an attack succeeds: psi {rho['median psi']:.2f}, clean accuracy "
+        f"at which an attack succeeds: psi {rho['median psi']:.2f}, accuracy under "
+        f"FGSM {rho['FGSM accuracy']:.2f}, clean accuracy "
         f"{rho['clean accuracy']:.2f}.",
     )
 
@@ -463,10 +479,10 @@ def _best(results: Results) -> str:
         for reference in claims.REFERENCES
     }
     agree = " and ".join(
-        f"{row.factors['measure']} with the {reference} (ρ = {row.value:.2f})"
+        f"with the {reference} that of {row.factors['measure']} (ρ = {row.value:.2f})"
         for reference, row in best.items()
     )
-    return f"Best agrees {agree}."
+    return f"The best agreement is {agree}."
 
 
 def _reliability(results: Results) -> str:
@@ -497,9 +513,12 @@ def stability(evaluations: Sequence[Measurements], results: Results) -> HTML:
         ax.set_title(MEASURES[name], fontsize=10)
     figure.colorbar(mesh, ax=axes, label="Kendall's τ", shrink=0.75)
 
-    def mean(measure: str) -> str:
-        row = results.one("rank stability", measure=measure, part="across budgets")
-        return f"{row.value:.2f}"
+    def means(part: str) -> str:
+        return ", ".join(
+            f"{MEASURES[name]} "
+            f"{results.one('rank stability', measure=name, part=part).value:.2f}"
+            for name in ("median psi", "robust accuracy", "1 / mean adversarial CE")
+        )
 
     return _shown(
         figure,
@@ -507,8 +526,8 @@ def stability(evaluations: Sequence[Measurements], results: Results) -> HTML:
         alt="Three maps of Kendall's tau between the rankings under all pairs of "
         "settings, for adversarial accuracy, its loss and psi.",
         caption="How alike two settings rank the networks (few to many steps within "
-        f"each budget). Across budgets psi reaches {mean('median psi')} on average, "
-        f"adversarial accuracy {mean('robust accuracy')}.",
+        f"each budget). Mean τ across budgets: {means('across budgets')}; within one: "
+        f"{means('within one budget')}.",
     )
 
 
@@ -678,8 +697,8 @@ def bracket(results: Results, *, dataset: str, budgets: Sequence[float]) -> HTML
         alt="Brackets of psi for twelve kinds of network at half and full budget: a "
         "wall at the proved lower end, a marker at the attained upper end.",
         caption="The true psi lies between a wall that is proved and a mark that was "
-        f"attained. In the median the two are {apart} apart; images whose bracket is "
-        f"violated: {violated:.0f}.",
+        f"attained. In the median the two are {apart} apart. Images outside their "
+        f"bracket: {violated:.0f}.",
     )
 
 
@@ -760,7 +779,8 @@ def explore(
         alt="An image, the probabilities of its classes and psi, for a budget and a "
         "training that the reader chooses; a larger budget lowers psi.",
         caption="Move the budget, change the training: psi's own search pushes the "
-        "image, and the bars show the answer.",
+        "image. The bars are the network's own probabilities, not the normalised ones "
+        "that psi compares.",
     )
 
 

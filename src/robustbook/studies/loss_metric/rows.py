@@ -318,14 +318,20 @@ def _record_planes(
         unit="share of cells",
         **common,
     )
-    results.add(
-        "distance from the boundary to the best level",
-        over_both([each.boundary_distance for each in slices]),
-        unit="epsilon",
-        networks=len(set(networks)),
-        images=len(set(images)),
-        **common,
-    )
+    distances = {
+        "best": [each.boundary_distance for each in slices],
+        "log 2": [each.known_distance for each in slices],
+    }
+    for level, found in distances.items():
+        results.add(
+            "distance from the boundary to a level",
+            over_both(found),
+            unit="epsilon",
+            level=level,
+            networks=len(set(networks)),
+            images=len(set(images)),
+            **common,
+        )
 
 
 def over_two_ways(
@@ -941,7 +947,9 @@ def readings(results: Results) -> pd.DataFrame:
                     worse("reading: lead over FGSM accuracy"), 2
                 ),
                 "rank stability": _text(worse("reading: rank stability"), 2),
-                "change when logits are scaled": f"{changed.value:.1g}",
+                "largest relative change of an image when logits are scaled": (
+                    f"{changed.value:.1g}"
+                ),
             }
         )
     return pd.DataFrame(lines)

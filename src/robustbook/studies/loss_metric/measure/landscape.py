@@ -7,6 +7,7 @@ Read `slice_of` (one plane) and `distance_to_level` (claim Y1), then `line_profi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -46,8 +47,9 @@ class Slice:
     prediction; `threshold_error` the smallest share of cells that any single level of
     the cross-entropy puts on the wrong side, and `boundary_distance` how far that
     level's contour is from the decision boundary (multiples of epsilon, NaN without a
-    boundary); `mixed` whether the plane has cells of both kinds; `clip` whether its
-    points were cut to [0, 1].
+    boundary); `known_distance` is that of the level log 2, which is right for two
+    classes and needs no boundary to be known; `mixed` whether the plane has cells of
+    both kinds; `clip` whether its points were cut to [0, 1].
     """
 
     network: Network
@@ -57,6 +59,7 @@ class Slice:
     decision_agreement: float
     threshold_error: float
     boundary_distance: float
+    known_distance: float
 
     @property
     def mixed(self) -> bool:
@@ -136,20 +139,26 @@ def slice_of(
         ),
         threshold_error=best_threshold(surface.cross_entropy, surface.wrong).error,
         boundary_distance=distance_to_level(surface, reach) / network.epsilon,
+        known_distance=distance_to_level(surface, reach, math.log(2)) / network.epsilon,
     )
 
 
-def distance_to_level(surface: Surface, reach: float) -> float:
-    """Mean distance from the cells at the decision boundary to the nearest cell at the
-    best contour of the cross-entropy, in the plane's units; NaN without a boundary.
+def distance_to_level(
+    surface: Surface, reach: float, level: float | None = None
+) -> float:
+    """Mean distance from the cells at the decision boundary to the nearest cell at a
+    contour of the cross-entropy, in the plane's units; NaN without a boundary. The
+    contour is that of `level` (nats), else the one that puts the fewest cells on the
+    wrong side.
 
     Along two directions of signs |alpha| + |beta| is the L-infinity distance. Where the
-    best level is a contour nowhere on the plane, every cell counts with `reach`.
+    level is a contour nowhere on the plane, every cell counts with `reach`.
     """
     boundary = edge(surface.wrong)
     if not boundary.any():
         return float("nan")
-    level = best_threshold(surface.cross_entropy, surface.wrong).level
+    if level is None:
+        level = best_threshold(surface.cross_entropy, surface.wrong).level
     contour = edge(surface.cross_entropy > level)
     if not contour.any():
         return reach
