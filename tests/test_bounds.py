@@ -51,7 +51,7 @@ def _sampled(images: Tensor, epsilon: float, count: int, seed: int) -> Tensor:
 @given(
     seed=st.integers(0, 10_000),
     epsilon=EPSILONS,
-    factor=st.sampled_from([None, -2.0, 0.1]),
+    factor=st.sampled_from([None, 2.0, 0.1]),
 )
 def test_logits_stay_in_their_box(
     method: Method, seed: int, epsilon: float, factor: float | None

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from attack_networks import generator, random_network, trained
 from robustbook.checks import ArgumentError
-from robustbook.models.architectures import Scale
 from robustbook.models.network import (
     Passes,
     accuracy,
@@ -657,6 +656,14 @@ def test_attacks_work_where_autograd_is_off_and_on_images_in_a_graph(
     assert not found.requires_grad
 
 
+class Unknown(nn.Module):
+    """Makes every logit NaN."""
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """`logits` (N, K)."""
+        return logits * torch.nan
+
+
 @IN_BALL
 @pytest.mark.parametrize(
     ("change", "named"),
@@ -670,7 +677,7 @@ def test_attacks_work_where_autograd_is_off_and_on_images_in_a_graph(
         (lambda m, x, y: (m, x, y + 10), "labels"),
         (lambda m, x, y: (m, x, y.float()), "labels"),
         (lambda m, x, y: (nn.Sequential(m, nn.Linear(10, 1)), x, y), "the output of"),
-        (lambda m, x, y: (nn.Sequential(m, Scale(torch.nan)), x, y), "the output of"),
+        (lambda m, x, y: (nn.Sequential(m, Unknown()), x, y), "the output of"),
         (lambda m, x, y: (torch.sum, x, y), "model"),
     ],
 )

@@ -90,6 +90,8 @@ def test_the_example_of_the_docstring_runs() -> None:
 
 
 def test_equal_views_are_equal_bytes() -> None:
+    pyplot.close("all")
+
     def brushed() -> str:
         rows = pd.DataFrame({"x": [1.0], "y": [2.0]})
         chart = alt.Chart(rows).mark_point().encode(x="x", y="y").interactive()

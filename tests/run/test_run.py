@@ -565,4 +565,6 @@ def test_a_notebook_opened_in_jupyter_finishes_as_the_quick_run_and_publishes_no
         progress=execute.SilentReporter(),
     )
     assert contents(ran) == before
-    assert records.load(ran.record(QUICK)).provenance.hash in log.read_text()
+    (by_hand,) = re.findall(r"^\[stdout\] ([0-9a-f]{64})$", log.read_text(), re.M)
+    # Its cells may have been edited, so the hash does not cover them.
+    assert by_hand != records.load(ran.record(QUICK)).provenance.hash
