@@ -166,20 +166,24 @@ PAGE = """<!DOCTYPE html><html lang="en"><head><title>A view</title>
 <meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">
 <style>body {{ margin: 16px; color: var(--pm-ink); }}
 [data-theme=dark] body {{ background: #111; }}</style>
-<link rel="stylesheet" href="book.css"><script defer src="views.js"></script></head>
+<link rel="stylesheet" href="book.css"><script>{}</script></head>
 <body><main><h1>A view</h1>{}</main></body></html>"""
 
 
 def test_only_a_page_with_a_view_loads_the_script(views, tmp_path) -> None:
     loaded: list[str] = []
     app = SimpleNamespace(
-        outdir=tmp_path, add_js_file=lambda name, **_: loaded.append(name)
+        outdir=tmp_path, add_js_file=lambda name, body: loaded.append(body)
     )
-    views.add_script(app, "a", "", {"body": "<p>No view</p>"}, None)
+
+    def context(body: str) -> dict[str, object]:
+        return {"body": body, "pathto": lambda path, resource: f"../{path}"}
+
+    views.add_script(app, "a", "", context("<p>No view</p>"), None)
     assert loaded == list(tmp_path.iterdir()) == []
     for page in ("b", "c"):
-        views.add_script(app, page, "", {"body": view().data}, None)
-    assert loaded == ["views.js"] * 2
+        views.add_script(app, page, "", context(view().data), None)
+    assert [body.count('"../_static/views.js"') for body in loaded] == [1, 1]
     # With the largest view a chapter stays within 1.5 MB.
     size = (tmp_path / "_static" / "views.js").stat().st_size
     assert 500_000 < size < 1_500_000 - interactive.LARGEST
@@ -198,7 +202,9 @@ def address(views, tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     (folder / "views.js").write_text(views.bundle(), encoding="utf-8")
     shutil.copy(ROOT / "book" / "_static" / "book.css", folder)
-    (folder / "page.html").write_text(PAGE.format(view().data), encoding="utf-8")
+    loader = views.LOADER.replace("ADDRESS", '"views.js"')
+    page = PAGE.format(loader, view().data)
+    (folder / "page.html").write_text(page, encoding="utf-8")
     with read_book.served(folder) as base:
         yield base
 

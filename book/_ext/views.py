@@ -1,9 +1,10 @@
 """Ships what interactive views need (Vega, Vega-Lite, Vega-Embed and the book's own
-script, in one file) with the book, and loads it only where a page has a view.
+script, in one file) with the book, and loads it where a reader comes near a view.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,17 @@ LICENCES = (
     "/* Vega, Vega-Lite and Vega-Embed: BSD 3-Clause, "
     "(c) University of Washington Interactive Data Lab and contributors. */\n"
 )
+
+LOADER = """addEventListener("DOMContentLoaded", () => {
+  const near = new IntersectionObserver((entries) => {
+    if (!entries.some((entry) => entry.isIntersecting)) return;
+    near.disconnect();
+    const script = document.createElement("script");
+    script.src = ADDRESS;
+    document.head.append(script);
+  }, { rootMargin: "1600px" });
+  document.querySelectorAll(".pm-view").forEach((place) => near.observe(place));
+});"""
 
 
 def bundle() -> str:
@@ -29,7 +41,7 @@ def bundle() -> str:
 def add_script(
     app: Sphinx, page: str, template: str, context: dict[str, Any], doctree: Any
 ) -> None:
-    """Load the script on this page if it has a view; write it where it is the first."""
+    """Let a page with a view load the script; write it where it is the first."""
     if 'class="pm-view"' not in context.get("body", ""):
         return
     if not getattr(app, "has_views", False):
@@ -37,7 +49,8 @@ def add_script(
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(bundle(), encoding="utf-8")
         app.has_views = True
-    app.add_js_file(FILE, loading_method="defer")
+    address = json.dumps(context["pathto"](f"_static/{FILE}", resource=True))
+    app.add_js_file(None, body=LOADER.replace("ADDRESS", address))
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
