@@ -115,8 +115,8 @@ def test_a_book_that_was_killed_is_finished_by_the_same_command(project, snakema
     again = subprocess.run(
         book, cwd=project.root, capture_output=True, text=True, check=False
     )
+    # It waits for the run or for the rendering of the killed one, or finds both done.
     assert again.returncode == 0, again.stderr
-    assert "run tiny quick is going on already" in again.stderr
     assert status.of(project, RunId("tiny", "quick")).state == "fresh"
     assert (project.root / "book/_build/html/.rendered").exists()
 
