@@ -1,5 +1,5 @@
-"""Draws comparisons of networks: `forest` (values, intervals), `brackets` (from proof
-to attack), `bump` (rankings).
+"""Draws comparisons of networks: `forest` (values, intervals) and `brackets` (from
+proof to attack).
 
 `forest` and `brackets` take a tidy table as `Results.table` gives it, one line a row of
 the figure. Where a column `hue` names the method, rows have its colour and marker of
@@ -181,55 +181,3 @@ def brackets(
             markeredgewidth=0.8,
         )
     _finish(ax, table, label, hue, axis_label)
-
-
-def ranks(scores: pd.DataFrame, *, higher_is_better: bool = True) -> pd.DataFrame:
-    """Rank of each row within each column, 1 the best; equal scores share the mean of
-    their ranks.
-    """
-    return scores.rank(axis=0, ascending=not higher_is_better, method="average")
-
-
-def bump(
-    ax: Axes,
-    scores: pd.DataFrame,
-    *,
-    hue: pd.Series[str] | None = None,
-    higher_is_better: bool = True,
-) -> None:
-    """Draw how the ranking of the rows of `scores` (networks) changes over its columns
-    (test settings).
-
-    `hue` (same index) names each row's method and so its colour. Crossing lines are
-    changes of rank; rows are named at the right end.
-    """
-    table = ranks(scores, higher_is_better=higher_is_better)
-    places = np.arange(table.shape[1])
-    for name, row in table.iterrows():
-        colour, marker = (
-            (style.colour(hue[name]), style.marker(hue[name]))
-            if hue is not None
-            else (INK, "o")
-        )
-        ax.plot(
-            places,
-            row,
-            color=colour,
-            marker=marker,
-            markeredgecolor=style.GROUND,
-            markeredgewidth=0.8,
-        )
-        ax.annotate(
-            str(name),
-            (places[-1], row.iloc[-1]),
-            xytext=(9, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=9.5,
-        )
-    ax.set_xticks(places, [str(column) for column in table.columns])
-    ax.tick_params(axis="x", rotation=0 if table.shape[1] <= 5 else 35)
-    ax.set_yticks(range(1, len(table) + 1))
-    ax.set_ylim(len(table) + 0.5, 0.5)
-    ax.grid(False, axis="x")
-    ax.set_ylabel("rank (1 = most robust)")

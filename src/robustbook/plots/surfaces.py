@@ -1,9 +1,8 @@
-"""Draws surfaces in input space: `contour` from above, `relief` in three dimensions,
-`profile` along one direction.
+"""Draws surfaces in input space: `contour`, a plane seen from above.
 
-All three draw a `DrawnSurface`, as `measure.surfaces` makes them, on axes that the
-caller made. The line S = 0 is the decision boundary; the path of an attack is given as
-its points (alpha, beta).
+It draws a `DrawnSurface`, as `measure.surfaces` makes them, on axes that the caller
+made. The line S = 0 is the decision boundary; the path of an attack is given as its
+points (alpha, beta).
 """
 
 from __future__ import annotations
@@ -129,112 +128,3 @@ def _mark(ax: Axes, path: npt.ArrayLike | None) -> None:
         ax.plot(points[:, 0], points[:, 1], color=PATH, linewidth=1.8)
         ax.plot(*points[-1], marker="X", markersize=9, color=PATH, **outline)
     ax.plot(0, 0, marker="o", markersize=8, color=BOUNDARY, **outline)
-
-
-def relief(
-    ax: Any,
-    surface: DrawnSurface,
-    quantity: Quantity = "decision",
-    *,
-    path: npt.ArrayLike | None = None,
-    scale: tuple[float, float] | None = None,
-) -> None:
-    """Draw `quantity` as a relief on 3-D axes, with the decision boundary and an
-    attack's `path` (P, 2) on it.
-
-    Raises ValueError if the surface is only a line.
-    """
-    if min(surface.decision.shape) < 2:
-        raise ValueError(
-            f"a relief needs a plane, got a surface of shape {surface.decision.shape}"
-        )
-    alphas, betas = np.meshgrid(surface.alphas, surface.betas, indexing="ij")
-    heights = getattr(surface, quantity)
-    ax.computed_zorder = False
-    ax.plot_surface(
-        alphas,
-        betas,
-        heights,
-        cmap=_COLOURS[quantity],
-        norm=_norm(surface, quantity, scale),
-        rcount=51,
-        ccount=51,
-        linewidth=0.15,
-        edgecolor="#00000030",
-        rasterized=True,
-        zorder=1,
-    )
-    for line in boundary_lines(surface):
-        ax.plot(
-            line[:, 0],
-            line[:, 1],
-            _height(surface, heights, line),
-            color=BOUNDARY,
-            linewidth=2,
-            zorder=3,
-        )
-    if path is not None:
-        points = _dense(np.asarray(path, dtype=np.float64))
-        ax.plot(
-            points[:, 0],
-            points[:, 1],
-            _height(surface, heights, points),
-            color=PATH,
-            linewidth=2.2,
-            zorder=4,
-        )
-    low, high = scale or limits([surface], quantity)
-    ax.set(xlabel="α", ylabel="β", zlim=(low, high))
-    ax.set_zlabel(AXIS[quantity], labelpad=1)
-    ax.tick_params(pad=0)
-    ax.locator_params(nbins=4)
-    ax.view_init(elev=28, azim=-55)
-    ax.set_box_aspect(None, zoom=0.78)
-
-
-def boundary_lines(surface: DrawnSurface) -> list[npt.NDArray[np.float64]]:
-    """The decision boundary S = 0 as lines of points (alpha, beta), interpolated
-    between cells.
-    """
-    from contourpy import contour_generator
-
-    lines = contour_generator(surface.alphas, surface.betas, surface.decision.T).lines(
-        0.0
-    )
-    return [np.asarray(line, dtype=np.float64) for line in lines]
-
-
-def _height(
-    surface: DrawnSurface,
-    heights: npt.NDArray[np.float64],
-    points: npt.NDArray[np.float64],
-) -> Any:
-    """The surface's value at points (P, 2) of the plane, NaN outside it."""
-    from scipy.interpolate import RegularGridInterpolator
-
-    grid = (surface.alphas, surface.betas)
-    return RegularGridInterpolator(
-        grid, heights, bounds_error=False, fill_value=np.nan
-    )(points)
-
-
-def _dense(points: npt.NDArray[np.float64], each: int = 20) -> npt.NDArray[np.float64]:
-    """The same path with `each` points a step, so that it lies on a curved surface."""
-    position = np.linspace(0, len(points) - 1, (len(points) - 1) * each + 1)
-    steps = np.arange(len(points))
-    return np.column_stack(
-        [np.interp(position, steps, points[:, axis]) for axis in (0, 1)]
-    )
-
-
-def profile(
-    ax: Axes, surface: DrawnSurface, quantity: Quantity = "decision", **style: Any
-) -> None:
-    """Draw `quantity` along alpha (at the beta nearest to 0) as a line; `style` goes to
-    Matplotlib's `plot`.
-    """
-    across = int(np.abs(surface.betas).argmin())
-    ax.plot(surface.alphas, getattr(surface, quantity)[:, across], **style)
-    if quantity == "decision":
-        ax.axhline(0, color=BOUNDARY, linewidth=1, zorder=1)
-    ax.set(xlabel=ALPHA_LABEL, ylabel=AXIS[quantity])
