@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from robustbook import studies
+from robustbook.plots import style
 from robustbook.run import notebook
 
 ROOT = Path(__file__).parents[1]
@@ -125,3 +126,26 @@ def test_figures_stand_in_their_order(study):
         if isinstance(name, ast.Constant) and name.value in figures.FIGURES
     }
     assert [drawn[name] for name in called if name in drawn] == list(figures.FIGURES)
+
+
+@chapters
+def test_a_phone_can_read_the_figures(study):
+    """No figure is wider than a page (a phone shrinks it, text and all) and no text
+    is set smaller than the book's smallest.
+    """
+    figures = __import__(f"robustbook.studies.{study}.figures", fromlist=["figures"])
+    given = [
+        (keyword.arg, value)
+        for node in ast.walk(ast.parse(Path(figures.__file__).read_text("utf-8")))
+        if isinstance(node, ast.Call)
+        for keyword in node.keywords
+        if keyword.arg in ("figsize", "fontsize", "title_fontsize", "labelsize")
+        for value in [keyword.value]
+    ]
+    sizes = {"width": [style.FIGURE_WIDTH], "text": [style.SMALLEST]}
+    for name, value in given:
+        node = value.elts[0] if isinstance(value, ast.Tuple) else value
+        if isinstance(node, ast.Constant):
+            sizes["width" if name == "figsize" else "text"].append(node.value)
+    assert max(sizes["width"]) <= style.FIGURE_WIDTH
+    assert min(sizes["text"]) >= style.SMALLEST

@@ -70,9 +70,7 @@ def test_an_unknown_method_gets_the_nearest_name():
 
 
 def test_no_text_is_too_small_for_a_phone():
-    """On a phone a page-wide figure is shown at 34 of its 42 rem: 10 points
-    become 8.
-    """
+    """On a phone of 390 pixels a page-wide figure is shown 342 pixels wide."""
     names = (
         "font.size",
         "axes.labelsize",
@@ -80,7 +78,8 @@ def test_no_text_is_too_small_for_a_phone():
         "ytick.labelsize",
         "legend.fontsize",
     )
-    assert min(mpl.rcParams[name] for name in names) >= 10
+    shrunk = 342 / (72 * style.FIGURE_WIDTH)
+    assert min(mpl.rcParams[name] for name in names) * shrunk >= 9
 
 
 def tilted():

@@ -47,7 +47,9 @@ _IMAGE_ID = re.compile(r'(<image\b[^>]*?) id="[^"]*"')
 _PREAMBLE = re.compile(
     r"<\?xml.*?\?>|<!DOCTYPE.*?>|<metadata>.*?</metadata>", re.DOTALL
 )
-RASTER_DPI = 150
+RASTER_DPI = 190
+SHOWN_DPI = 112
+"""Pixels on a wide screen for an inch of a figure: its text is as large as ours."""
 HEAVY_SVG = 400_000
 """A picture whose SVG has more bytes than this is shown as PNG."""
 
@@ -182,7 +184,7 @@ def figure(
         raise ValueError("a figure needs an alt text and a caption")
     if kind not in ("plot", "picture"):
         raise ValueError(f"kind must be 'plot' or 'picture', got {kind!r}")
-    width = round(fig.get_size_inches()[0] * 96)
+    width = round(fig.get_size_inches()[0] * SHOWN_DPI)
     if kind == "plot":
         svg = _saved(fig, "svg", "none").decode()
         shown = _themed(svg, alt, width)

@@ -21,7 +21,7 @@ def accuracies(results: Results) -> HTML:
         [row.value - (row.low or 0.0) for row in rows],
         [(row.high or 0.0) - row.value for row in rows],
     ]
-    figure, axes = pyplot.subplots(figsize=(5, 3))
+    figure, axes = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 3))
     axes.bar(shown, values, yerr=errors, color=style.BLUE, ecolor=style.INK)
     axes.set(xlabel="done to the images", ylabel="accuracy (share)", ylim=(0, 1.05))
     told = ", ".join(f"{row.factors['shown']} {row.value:.2f}" for row in rows)

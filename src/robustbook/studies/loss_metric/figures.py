@@ -6,6 +6,7 @@ In the order of the page (`FIGURES`); `hero` and `in_short` stand above everythi
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -170,13 +171,13 @@ def hero(plane: Slice, series: Sequence[Attacked], names: Sequence[str]) -> HTML
     attacked = next(each for each in series if each.budget == 1.0)
     for ax, each in ((axes[0], series[0]), (axes[3], attacked)):
         _picture(ax, each.image)
-        ax.set_title(_answer(each, names), fontsize=9)
+        ax.set_title(_answer(each, names))
     for ax, quantity in zip(axes[1:3], QUANTITIES, strict=True):
         surfaces.contour(ax, plane.surface, quantity)
         ax.set(xlabel="", ylabel="", xticks=[], yticks=[])
         ax.plot(0, 0, "o", color=style.INK, markersize=4)
-    axes[1].set_title("cross-entropy", fontsize=9)
-    axes[2].set_title("decision surface", fontsize=9)
+    axes[1].set_title("cross-entropy")
+    axes[2].set_title("decision surface")
     before, after = _answer(series[0], names), _answer(attacked, names)
     return page.figure(
         figure,
@@ -212,7 +213,7 @@ def before_and_after(
     answers.
     """
     added = (attacked - image) / (2 * budget) + 0.5
-    figure, axes = pyplot.subplots(1, 3, figsize=(5.4, 2.0))
+    figure, axes = pyplot.subplots(1, 3, figsize=(4.4, 1.75))
     answers = []
     for ax, picture, name in zip(
         axes, (image, added, attacked), ("before", "added", "after"), strict=True
@@ -222,7 +223,7 @@ def before_and_after(
             sure, answer = compute_logits(network, picture).softmax(1).max(1)
             answers.append(f"{int(answer)} ({float(sure):.0%})")
             name = f"{name}: {answers[-1]}"
-        ax.set_title(name, fontsize=10)
+        ax.set_title(name)
     before, after = answers
     return _shown(
         figure,
@@ -285,11 +286,11 @@ def maps(planes: dict[str, Slice], paths: dict[str, Array]) -> HTML:
             half = round(float(surface.alphas[-1]) / 2, 3)
             ax.set(xlabel="", ylabel="", xticks=[-half, half], yticks=[-half, 0, half])
             if quantity == "cross_entropy":
-                ax.set_title(_short(training).replace("-", "-\n"), fontsize=10)
+                ax.set_title(_short(training).replace("-", "-\n"), weight="normal")
         label = surfaces.AXIS[quantity].replace(" (", "\n(")
         figure.colorbar(mesh, ax=row, label=label, shrink=0.9)
-    figure.supxlabel("adversarial direction α (pixel units)", fontsize=10.5)
-    figure.supylabel("random direction β", fontsize=10.5)
+    figure.supxlabel("adversarial direction α (pixel units)")
+    figure.supylabel("random direction β")
     inside = {name: float((~surface.wrong).mean()) for name, surface in drawn.items()}
     return _shown(
         figure,
@@ -327,7 +328,7 @@ def lines(evaluations: Sequence[Measurements], results: Results) -> HTML:
         ax.axhline(0, color=style.INK, linewidth=1)
         ax.set(xlabel="distance (pixel units)", title=f"{direction} direction")
     axes[0].set_ylabel("S, normalised logits")
-    axes[0].legend(fontsize=9)
+    axes[1].legend(loc="lower left")
     reach = {
         training: np.mean(
             [
@@ -394,12 +395,13 @@ def agreement(evaluations: Sequence[Measurements], results: Results) -> HTML:
                 markeredgecolor=style.GROUND,
                 markeredgewidth=0.5,
             )
-        ax.set(xlabel="mean minimal distance (pixel units)", ylabel=label)
+        ax.set_ylabel(label)
+    figure.supxlabel("mean minimal distance (pixel units)")
     handles = _training_handles("o") + [
         Line2D([], [], linestyle="", marker=marker, color=style.INK, label=name)
         for name, marker in ARCHITECTURE_MARKERS.items()
     ]
-    _legend_below(figure, handles, 4)
+    _legend_below(figure, handles, 3)
     rho = {
         measure: results.one(
             "rank agreement", measure=measure, reference="minimal distance"
@@ -423,9 +425,13 @@ def _legend_below(figure: Figure, handles: list[Line2D], columns: int) -> None:
         handles=handles,
         loc="outside lower center",
         ncols=columns,
-        fontsize=9,
         frameon=False,
     )
+
+
+def _wrapped(name: str) -> str:
+    """A title in lines that fit over a narrow panel."""
+    return textwrap.fill(name, 14)
 
 
 def _training_handles(marker: str | None = None) -> list[Line2D]:
@@ -457,7 +463,7 @@ def ranks(results: Results) -> HTML:
         # The panels share their rows, so both tables must come in the same order.
         ordered = table.set_index("measure").loc[order].reset_index()
         ranking.forest(ax, ordered, label="measure", axis_label="Spearman's ρ")
-        ax.set_title(reference, fontsize=10.5)
+        ax.set_title(_wrapped(reference))
         ax.axvline(0, color=style.INK, linewidth=1)
     kinds = int(tables["minimal distance"]["n"].iloc[0])
     return _shown(
@@ -499,7 +505,7 @@ def stability(evaluations: Sequence[Measurements], results: Results) -> HTML:
     measure.
     """
     scores = setting_scores(evaluations)
-    figure, axes = pyplot.subplots(1, len(scores), figsize=(style.FIGURE_WIDTH, 3.1))
+    figure, axes = pyplot.subplots(1, len(scores), figsize=(style.FIGURE_WIDTH, 2.3))
     for ax, (name, table) in zip(axes, scores.items(), strict=True):
         strengths = len(table) // 3
         mesh = ax.imshow(kendall(table), vmin=-1, vmax=1, cmap="PuOr", rasterized=True)
@@ -510,7 +516,7 @@ def stability(evaluations: Sequence[Measurements], results: Results) -> HTML:
         ax.set_xticks(ticks, ["½ε", "ε", "2ε"])
         ax.set_yticks(ticks, ["½ε", "ε", "2ε"])
         ax.grid(False)
-        ax.set_title(MEASURES[name], fontsize=10)
+        ax.set_title(_wrapped(MEASURES[name]), weight="normal")
     figure.colorbar(mesh, ax=axes, label="Kendall's τ", shrink=0.75)
 
     def means(part: str) -> str:
@@ -565,7 +571,7 @@ def cost(results: Results) -> HTML:
         ylabel="Spearman's ρ",
     )
     _plain_ticks(ax, "x", (3, 10, 30, 100, 300, 1000, 3000))
-    ax.legend(loc="lower right", fontsize=9)
+    ax.legend(loc="lower right")
     needed = results.one("passes to rank quality", measure="median psi")
     return _shown(
         figure,
@@ -644,7 +650,7 @@ def masked(results: Results) -> HTML:
     ax.invert_yaxis()
     ax.set(xscale="log", xlabel="median psi (1/nats): larger looks more robust")
     ax.grid(False, axis="y")
-    ax.legend(title="searched by", fontsize=9, title_fontsize=9)
+    ax.legend(title="searched by")
     return _shown(
         figure,
         "masked",
@@ -680,7 +686,7 @@ def bracket(results: Results, *, dataset: str, budgets: Sequence[float]) -> HTML
         _plain_ticks(ax, "x", (0.3, 1, 3, 10, 30, 100))
         if legend := ax.get_legend():
             legend.remove()
-    _legend_below(figure, _training_handles(), 4)
+    _legend_below(figure, _training_handles(), 2)
     gaps = [
         results.one("psi attained over its sound lower bound", budget=budget)
         for budget in budgets
@@ -786,12 +792,12 @@ def explore(
 
 def _still(series: dict[str, Sequence[Attacked]], epsilon: float) -> Figure:
     """The same as a picture: images at three budgets, a row a training."""
-    figure, axes = pyplot.subplots(len(series), 3, figsize=(5.4, 1.9 * len(series)))
+    figure, axes = pyplot.subplots(len(series), 3, figsize=(4.4, 1.6 * len(series)))
     for row, (training, attacks) in zip(axes, series.items(), strict=True):
         for ax, each in zip(
             row, (attacks[0], attacks[len(attacks) // 2], attacks[-1]), strict=True
         ):
             _picture(ax, each.image)
             title = f"{_short(training)}, {each.budget * epsilon:.2g}"
-            ax.set_title(title, fontsize=9)
+            ax.set_title(title)
     return figure
