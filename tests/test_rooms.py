@@ -40,7 +40,8 @@ MAY = {
         "exercises studies"
     ),
     "run": f"skeleton {SHARED} data studies results fields workers plots page",
-    "cli": "data errors fields run studies workers",
+    "fetch": "data errors files models",
+    "cli": "data errors fetch fields run studies workers",
     "__main__": "cli",
 }
 """What each room, or module beside the rooms, may import; `run` knows studies by name

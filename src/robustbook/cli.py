@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -712,30 +713,102 @@ def sweep_member(place: str, member: str) -> None:
 
 @data_app.command("list")
 def data_list() -> None:
-    """Data sets that the studies use, and whether they are on this machine.
+    """Data sets and networks that the studies read, and whether they are on this
+    machine.
 
     Example: robustbook data list
     """
+    from robustbook import fetch
     from robustbook.data import store
 
     print(f"data root: {store.data_root()}")
     table = new_table("name", "title", "state", "licence")
-    for entry in store.inventory():
+    for entry in fetch.inventory():
         table.add_row(entry.name, entry.title, entry.state, entry.licence)
     show(table)
 
 
 @data_app.command("get")
-def data_get(name: DataName) -> None:
-    """Download a data set into the data root (the only command that uses the network)
-    and verify it.
+def data_get(
+    wanted: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME]...", help="Names, as `robustbook data list` shows them."
+        ),
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Everything that a reference run reads.")
+    ] = False,
+    only_show: Annotated[
+        bool,
+        typer.Option("--show", help="Only show what would be fetched, and from whom."),
+    ] = False,
+    keep: Annotated[
+        bool,
+        typer.Option("--keep", help="Keep the archives from which files are made."),
+    ] = False,
+) -> None:
+    """Fetch data sets and networks from their authors (the only command that uses the
+    network), make the files that the studies read, and check them.
 
-    Example: robustbook data get mnist
+    Sizes and licences are shown first. An interrupted call goes on where it was.
+
+    Example: robustbook data get mnist gtsrb
     """
-    from robustbook.data import store
+    from robustbook import fetch
 
-    root = store.get(name)
-    print(f"{name} is in {root}" if root else f"{name} is part of the installation")
+    if bool(wanted) is every:
+        raise UserError(
+            "--all gets everything: name none" if every else "say which, or --all"
+        )
+    steps = fetch.plan(list(wanted or fetch.names()))
+    table = new_table("name", "title", "state", "to fetch", "from", "licence")
+    for step in steps:
+        size = f"{step.size / 1e6:,.1f} MB" if step.remotes else "nothing"
+        table.add_row(
+            step.name, step.title, step.state, size, step.origin, step.licence
+        )
+    show(table)
+    print(f"to fetch: {sum(step.size for step in steps) / 1e6:,.1f} MB")
+    if only_show:
+        return
+    with transfer_lines() as tell:
+        root = fetch.get([step.name for step in steps], tell=tell, keep=keep)
+    for step in steps:
+        place = "part of the installation" if step.state == "embedded" else f"in {root}"
+        print(f"{step.name} is {place}")
+
+
+@contextmanager
+def transfer_lines() -> Iterator[Callable[[str, int, int], None]]:
+    """What to call with a file's name, its bytes that are here and all of them: a bar
+    on a terminal, else one line a file.
+    """
+    from tqdm import tqdm
+
+    bars: dict[str, Any] = {}
+
+    def tell(name: str, done: int, size: int) -> None:
+        if not sys.stderr.isatty():
+            if name not in bars:
+                print(f"fetching {name}", file=sys.stderr)
+            bars[name] = None
+            return
+        if name not in bars:
+            close()
+            bars[name] = tqdm(desc=name, unit="B", unit_scale=True, file=sys.stderr)
+        bars[name].total = size
+        bars[name].update(done - bars[name].n)
+
+    def close() -> None:
+        for bar in bars.values():
+            if bar is not None:
+                bar.close()
+
+    try:
+        yield tell
+    finally:
+        close()
 
 
 @data_app.command("verify")
@@ -744,9 +817,9 @@ def data_verify(name: DataName) -> None:
 
     Example: robustbook data verify mnist
     """
-    from robustbook.data import store
+    from robustbook import fetch
 
-    checked = store.verify(name)
+    checked = fetch.verify(name)
     print(
         f"{name} is sound: {checked} files checked"
         if checked

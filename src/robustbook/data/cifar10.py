@@ -120,12 +120,6 @@ def _image_set(
     )
 
 
-def _download(root: Path) -> None:
-    from torchvision.datasets import CIFAR10
-
-    CIFAR10(root=str(root), download=True)
-
-
 OFFICIAL = DataSource(
     name="cifar10",
     title="CIFAR-10",
@@ -135,7 +129,6 @@ OFFICIAL = DataSource(
     splits=SPLITS,
     files=OFFICIAL_FILES,
     read=_read_official,
-    download=_download,
 )
 JPEG = DataSource(
     name="cifar10-jpeg",

@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from robustbook.data.image_set import ImageSet
-from robustbook.data.store import DataFile, DataSource, digest_of
+from robustbook.data.store import DataFile, DataSource, digest_of, verified
 
-TITLE = "mini-MIAS patches"
+NAME, TITLE = "mini-mias", "mini-MIAS patches"
 LICENCE = "MIAS licence: research only (Suckling et al. 1994); not shown here"
 CLASS_NAMES = ("normal", "benign lesion", "malignant lesion")
 PITCH = 0.2
@@ -57,6 +57,13 @@ def read_patches(path: Path) -> Patches:
         )
 
 
+def load_patches() -> Patches:
+    """All patches, from the data root; DataError where their file is missing or
+    damaged.
+    """
+    return read_patches(verified(NAME, TITLE, FILE))
+
+
 def fold_of(
     women: NDArray[np.integer], folds: int = FOLDS, seed: int = 0
 ) -> NDArray[np.int64]:
@@ -72,7 +79,7 @@ def _read(paths: tuple[Path, ...], split: str) -> ImageSet:
     if split != "all":
         chosen = (fold_of(patches.women) == 0) == (split == "test")
     return ImageSet(
-        name="mini-mias",
+        name=NAME,
         title=TITLE,
         split=split,
         images=torch.from_numpy(patches.images[chosen].astype(np.float32) / 255)[
@@ -87,7 +94,7 @@ def _read(paths: tuple[Path, ...], split: str) -> ImageSet:
 
 
 SOURCE = DataSource(
-    name="mini-mias",
+    name=NAME,
     title=TITLE,
     class_names=CLASS_NAMES,
     licence=LICENCE,

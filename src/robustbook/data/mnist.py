@@ -70,23 +70,6 @@ def _read(paths: tuple[Path, ...], split: str) -> ImageSet:
     )
 
 
-def _download(root: Path) -> None:
-    """Get the packed files alone: torchvision's own download leaves a damaged one where
-    its unpacked copy is present.
-    """
-    from torchvision.datasets import MNIST
-    from torchvision.datasets.utils import download_url
-
-    for name, md5 in MNIST.resources:
-        for place, mirror in enumerate(MNIST.mirrors, start=1):
-            try:
-                download_url(f"{mirror}{name}", root / "MNIST" / "raw", name, md5)
-                break
-            except (OSError, RuntimeError):
-                if place == len(MNIST.mirrors):
-                    raise
-
-
 SOURCE = DataSource(
     name="mnist",
     title=TITLE,
@@ -96,6 +79,5 @@ SOURCE = DataSource(
     splits=("train", "test"),
     files=FILES,
     read=_read,
-    download=_download,
 )
 SOURCES = {"mnist": (SOURCE,)}

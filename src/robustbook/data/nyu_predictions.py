@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from robustbook.data.pickles import load_arrays
 from robustbook.data.store import DataError, data_root
 
+NAME = "nyu-predictions"
 TITLE = "Predictions of radiologists and networks (Makino et al. 2022)"
 LICENCE = (
     "AGPL-3.0 (nyukat/perception_comparison); not copied, numbers and curves shown"
@@ -158,8 +159,9 @@ def load_predictions(
 def _verified(path: Path, pin: str) -> bytes:
     if not path.is_file():
         raise DataError(
-            f"{TITLE} is not in the data root ({path.name} is missing); set "
-            "ROBUSTBOOK_DATA to the folder that holds it"
+            f"{TITLE} is not in the data root ({path.name} is missing); `robustbook "
+            f"data get {NAME}` downloads it, or set ROBUSTBOOK_DATA to the folder that "
+            "holds it"
         )
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != pin:

@@ -4,16 +4,25 @@ for inputs in [0, 1].
 
 from __future__ import annotations
 
-import hashlib
+import math
+from collections.abc import Mapping
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from robustbook.data.store import DataError, data_root
+from robustbook.data.store import DataError, DataFile, verified
 
-SQUEEZENET_FILE = "weights/squeezenet1_0_deep_compression/squeezenet1_0_state_dict.npz"
-SQUEEZENET_DIGEST = "5cc9bcb8011a95f5d385b271e23cc579e0b2a22fa07812d0a51f4130fac545ff"
+SQUEEZENET = "squeezenet"
+SQUEEZENET_TITLE = "SqueezeNet 1.0 after deep compression"
+SQUEEZENET_LICENCE = "BSD (songhan/SqueezeNet-Deep-Compression)"
+SQUEEZENET_FILE = DataFile(
+    "weights/squeezenet1_0_deep_compression/compressed_SqueezeNet.net",
+    "e4ab6960ae8cd81505e1c2136921201507e930966c53deaf15862a395b3a3261",
+)
+CODES = 256
+"""Values that the weights of a layer may have; a code of 8 bits names one of them."""
 CHANNEL_MEANS = (104.0, 117.0, 123.0)
 """Blue, green, red; what the published network subtracts from grey levels 0..255."""
 
@@ -42,20 +51,45 @@ def squeezenet() -> nn.Sequential:
     """
     from torchvision.models import squeezenet1_0
 
-    path = data_root() / SQUEEZENET_FILE
-    if not path.is_file():
-        raise DataError(
-            f"{SQUEEZENET_FILE} is not in the data root: get it from "
-            "github.com/songhan/SqueezeNet-Deep-Compression"
-        )
-    if hashlib.sha256(path.read_bytes()).hexdigest() != SQUEEZENET_DIGEST:
-        raise DataError(
-            f"{SQUEEZENET_FILE} does not have its pinned digest: remove it and get "
-            "it again"
-        )
+    path = verified(SQUEEZENET, SQUEEZENET_TITLE, SQUEEZENET_FILE)
     model = squeezenet1_0(weights=None)
-    with np.load(path, allow_pickle=False) as arrays:
-        model.load_state_dict(
-            {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-        )
+    shapes = {name: tuple(each.shape) for name, each in model.state_dict().items()}
+    found = decode(path.read_bytes(), shapes)
+    model.load_state_dict({name: torch.from_numpy(found[name]) for name in shapes})
     return nn.Sequential(BlueFirst(), model).eval()
+
+
+def decode(
+    content: bytes, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, NDArray[np.float32]]:
+    """Weights by name from a network in the format of deep compression, 8 bits a code;
+    `shapes` are those of weight and bias of each layer, in the order of the layers.
+
+    The file begins with the number of stored weights of each layer. Then follow, layer
+    by layer, 256 values, the bias, a code of 8 bits for each stored weight, and in 4
+    bits how many weights are left out before it. A weight left out has code 0.
+
+    Raises DataError where the content does not fit the shapes.
+    """
+    names = list(shapes)
+    layers = list(zip(names[::2], names[1::2], strict=True))
+    try:
+        counts = np.frombuffer(content, "<u4", len(layers))
+        place, found = counts.nbytes, {}
+        for count, (weight, bias) in zip(counts.tolist(), layers, strict=True):
+            size = math.prod(shapes[bias])
+            values = np.frombuffer(content, "<f4", CODES + size, place)
+            place += values.nbytes
+            codes = np.frombuffer(content, np.uint8, count, place)
+            gaps = np.frombuffer(content, np.uint8, (count + 1) // 2, place + count)
+            place += codes.nbytes + gaps.nbytes
+            halves = np.stack([gaps % 16, gaps // 16], axis=1).ravel()[:count]
+            whole = np.zeros(math.prod(shapes[weight]), np.uint8)
+            whole[np.cumsum(halves.astype(np.int64) + 1) - 1] = codes
+            found[weight] = values[whole].reshape(shapes[weight])
+            found[bias] = values[CODES:].reshape(shapes[bias]).copy()
+    except (ValueError, IndexError) as failure:
+        raise DataError(f"the network's file cannot be read: {failure}") from failure
+    if place != len(content):
+        raise DataError("the network's file does not end where its last layer does")
+    return found

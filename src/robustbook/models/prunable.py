@@ -8,7 +8,6 @@ can be run from any child onward.
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,9 +19,12 @@ from torch import Tensor, nn
 
 from robustbook import checks
 from robustbook.checks import ArgumentError
-from robustbook.data.store import DataError, data_root
+from robustbook.data.store import DataFile, verified
 from robustbook.models.architectures import Shape
 
+RESNET20 = "resnet20"
+RESNET20_TITLE = "ResNet-20 for CIFAR-10"
+RESNET20_LICENCE = "BSD-2 (akamaster/pytorch_resnet_cifar10)"
 RESNET20_FILE = "weights/resnet_cifar10/resnet20-12fca82f.th"
 RESNET20_DIGEST = "12fca82f0bebc4135bf1f32f6e3710e61d5108578464b84fd6d7f5c1b04036c8"
 
@@ -437,17 +439,7 @@ def published_resnet20() -> Prunable:
     the JPEG copy is harder for them. Raises DataError if the file is missing or is not
     the pinned one.
     """
-    path = data_root() / RESNET20_FILE
-    if not path.is_file():
-        raise DataError(
-            f"{RESNET20_FILE} is not in the data root: get it from "
-            "github.com/akamaster/pytorch_resnet_cifar10"
-        )
-    if hashlib.sha256(path.read_bytes()).hexdigest() != RESNET20_DIGEST:
-        raise DataError(
-            f"{RESNET20_FILE} does not have its pinned digest: remove it and get it "
-            "again"
-        )
+    path = verified(RESNET20, RESNET20_TITLE, DataFile(RESNET20_FILE, RESNET20_DIGEST))
     stored: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)[
         "state_dict"
     ]

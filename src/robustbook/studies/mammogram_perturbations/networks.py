@@ -188,10 +188,7 @@ def patches() -> tuple[Patches, Tensor]:
     """All mini-MIAS patches and the middle of each as images (N, 1, CROP, CROP) in [0,
     1].
     """
-    whole = load("mini-mias", "all")  # verifies the file
-    from robustbook.data.store import data_root
-
-    read = mini_mias.read_patches(data_root() / mini_mias.FILE.path)
+    whole, read = load("mini-mias", "all"), mini_mias.load_patches()
     margin = (whole.images.shape[-1] - CROP) // 2
     return read, whole.images[
         :, :, margin : margin + CROP, margin : margin + CROP
