@@ -9,16 +9,25 @@ from robustbook import page, studies
 from robustbook.errors import ParameterError
 from robustbook.fields import describe
 from robustbook.results import Results, UndeclaredRowError
-from robustbook.run import notebook, parameters, records, status
+from robustbook.run import notebook, parameters, provenance, records, status
 from robustbook.run.project import REFERENCE, Project, RunId
 from robustbook.studies import protocol
 
 ROOT = Path(__file__).parents[1]
 NAMES = studies.names()
-RECORDED = [
-    study for study in NAMES if (ROOT / "book" / "studies" / f"{study}.json").exists()
-]
-"""All but studies in preparation, which have no reference run yet."""
+
+
+def rows_are_todays(study: str) -> bool:
+    """Whether a study has a reference record and still declares the record's rows."""
+    path, name = ROOT / "book" / "studies" / f"{study}.json", f"studies/{study}/rows.py"
+    if not path.exists():
+        return False
+    was = records.load(path).provenance.sources
+    now = provenance.snapshot(study, ROOT / "notebooks" / f"{study}.py").sources
+    return was.get(name) == now[name]
+
+
+RECORDED = [study for study in NAMES if rows_are_todays(study)]
 
 
 def cell_of(study: str) -> str:
@@ -136,6 +145,10 @@ def test_a_record_with_a_renamed_row_is_damaged(study: str, tmp_path: Path) -> N
     project, run = Project(tmp_path), RunId(study, REFERENCE)
     project.page(run).parent.mkdir(parents=True)
     project.page(run).write_bytes(b"a page")
+    project.notebook(run.study).parent.mkdir()
+    project.notebook(run.study).write_bytes(
+        (ROOT / "notebooks" / f"{study}.py").read_bytes()
+    )
     record = records.load(ROOT / "book" / "studies" / f"{study}.json").model_copy(
         update={"page_digest": records.sha256(b"a page")}
     )
@@ -147,3 +160,12 @@ def test_a_record_with_a_renamed_row_is_damaged(study: str, tmp_path: Path) -> N
     found = status.of(project, run)
     assert found.state == "damaged"
     assert "declares no row 'renamed'" in str(found)
+
+    sources = {**record.provenance.sources, f"studies/{study}/rows.py": "other rows"}
+    older = record.provenance.model_copy(update={"sources": sources})
+    project.record(run).write_bytes(
+        record.model_copy(
+            update={"metrics": [renamed, *others], "provenance": older}
+        ).to_bytes()
+    )
+    assert status.of(project, run).state == "stale"

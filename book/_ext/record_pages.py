@@ -447,16 +447,9 @@ def mark_run_page(app: Sphinx, doctree: nodes.document) -> None:
     if state.state in ("stale", "damaged"):
         notes.append(
             f'<p class="pm-run"><strong>This page is {state.state}</strong>: '
-            f"{html.escape(_shortened(state.reasons))}.</p>"
+            f"{html.escape(state.short)}.</p>"
         )
     title.parent.insert(1, nodes.raw("", "\n".join(notes), format="html"))
-
-
-def _shortened(reasons: tuple[str, ...]) -> str:
-    """The first reasons, and how many there are besides; `status` names them all."""
-    more = len(reasons) - 3
-    left = (f"{more} changes more",) if more > 1 else reasons[3:]
-    return "; ".join((*reasons[:3], *left))
 
 
 def _which_run(app: Sphinx, run: RunId) -> str:

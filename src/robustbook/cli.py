@@ -264,16 +264,26 @@ def run(
 
 
 @app.command("status")
-def show_status() -> None:
+def show_status(
+    study: Annotated[
+        str | None,
+        typer.Argument(metavar="[STUDY]", help="One study, with every reason."),
+    ] = None,
+) -> None:
     """State of every run: fresh, stale and why, missing, damaged.
 
-    Example: robustbook status
+    Example: robustbook status loss_metric
     """
+    from robustbook import studies
     from robustbook.run import answers, project
 
-    for answer in answers.every(project.find()).values():
-        for found in answer.states:
-            print(f"{found.run}: {found}")
+    if study is not None:
+        studies.get(study)
+    for name, answer in answers.every(project.find()).items():
+        for found in answer.states if study in (None, name) else ():
+            print(f"{found.run}: {found if study is None else found.state}")
+            for reason in found.reasons if study else ():
+                print(f"  {reason}")
 
 
 @app.command()

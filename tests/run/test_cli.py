@@ -304,6 +304,9 @@ def test_list_status_describe_and_claims(ran, command):
     assert command("status") == (0, "tiny reference: missing\ntiny quick: fresh\n", "")
     edit(ran.notebook("tiny"), "1 - budget", "2 - budget")
     assert "tiny quick: stale: code cells changed\n" in command("status")[1]
+    told = "tiny quick: stale\n  code cells changed\n"
+    assert command("status", "tiny")[1].endswith(told)
+    assert "did you mean 'tiny'" in command("status", "tiny1")[2]
     out = command("describe", "tiny")[1]
     for text in (
         "epsilon",

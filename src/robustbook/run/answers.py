@@ -49,9 +49,14 @@ class Status:
     record: Record | None = None
 
     def __str__(self) -> str:
-        return (
-            f"{self.state}: {'; '.join(self.reasons)}" if self.reasons else self.state
-        )
+        return f"{self.state}: {self.short}" if self.reasons else self.state
+
+    @property
+    def short(self) -> str:
+        """The first reasons, and how many there are besides."""
+        more = len(self.reasons) - 3
+        left = (f"{more} changes more",) if more > 1 else self.reasons[3:]
+        return "; ".join((*self.reasons[:3], *left))
 
 
 @dataclass(frozen=True)

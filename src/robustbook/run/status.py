@@ -43,13 +43,14 @@ def of(project: Project, run: RunId) -> Status:
         return Status(
             run, "damaged", ("the page is not the one its record belongs to",)
         )
+    reasons = tuple(_changes(project, run, record))
     try:
         rows = Results(record.metrics, rows=studies.get(run.study).ROWS)
     except UserError as error:
         return Status(run, "stale", (str(error),), record)
     except ValueError as error:
-        return Status(run, "damaged", (f"the record holds a wrong row: {error}",))
-    reasons = tuple(_changes(project, run, record))
+        if not _declared_otherwise(run, reasons):
+            return Status(run, "damaged", (f"the record holds a wrong row: {error}",))
     if reasons:
         return Status(run, "stale", reasons, record)
     declared = sorted(claim.id for claim in studies.get(run.study).CLAIMS)
@@ -64,6 +65,11 @@ def of(project: Project, run: RunId) -> Status:
     if present != content:
         return Status(run, "prose differs", ("its notebook has new text",), record)
     return Status(run, "fresh", (), record)
+
+
+def _declared_otherwise(run: RunId, reasons: tuple[str, ...]) -> bool:
+    """Whether the study's rows were others when the record was made."""
+    return any(reason.startswith(f"studies/{run.study}/rows.py ") for reason in reasons)
 
 
 def _lost(record: Record, rows: Results) -> Iterator[str]:
