@@ -123,6 +123,15 @@ EXCLUDED = {
     "bayes.hmc.Lifted*": MADE,
     "bayes.hmc.settled": CHECKED,
     "bayes.hmc.Run": MADE,
+    "bayes.split_hmc.flow": CHECKED,
+    "bayes.split_hmc.ScaledNetwork.*": CHECKED,
+    "bayes.calibration.Ranks": MADE,
+    "measure.mean_prediction.MeanReach": MADE,
+    "measure.weight_boxes.SafeWeights": MADE,
+    "measure.weight_boxes.Layers*": MADE,
+    "measure.weight_boxes.layers_of": CHECKED,
+    "measure.weight_boxes.keeps": CHECKED,
+    "measure.weight_boxes.union_bound": CHECKED,
     "bayes.hmc.Diagnosis": MADE,
     "bayes.laplace.LastLayerLaplace": "made by fit_last_layer",
     "bayes.mean_field.Convergence": MADE,
@@ -284,6 +293,34 @@ def mean_field() -> Any:
     from robustbook.bayes.weight_noise import weight_noise
 
     return weight_noise(network(), 0.1)
+
+
+def every_weight() -> Any:
+    from robustbook.bayes.mean_field import MeanField
+
+    plain = _layers(
+        nn.Flatten, lambda: nn.Linear(64, 2), nn.ReLU, lambda: nn.Linear(2, CLASSES)
+    )
+    means = {name: part.detach() for name, part in plain.named_parameters()}
+    return MeanField(plain, means, {name: 0.1 + 0 * m for name, m in means.items()})
+
+
+def scaled() -> Any:
+    from robustbook.bayes.split_hmc import ScaledNetwork
+
+    return ScaledNetwork(network(), images(), labels())
+
+
+def found_ranks() -> Any:
+    from robustbook.bayes.calibration import Ranks
+
+    return Ranks(np.arange(100)[:, None] % 20, 19, ("one",))
+
+
+def outer() -> Any:
+    from robustbook.measure.certificate import certify
+
+    return certify(samples(), region())
 
 
 def masks() -> Any:
@@ -605,6 +642,23 @@ OWN: dict[str, dict[str, Callable[[], Any]]] = {
     "bayes.ensemble.train_ensemble": {
         "build": lambda: lambda _seed: network(),
         "members": lambda: 2,
+    },
+    "bayes.calibration.ranks": {
+        "network": lambda: scaled(),
+        "sampler": lambda: lambda misfit, start, generator: start[:, None],
+        "replicates": lambda: 3,
+    },
+    "bayes.calibration.uniformity": {"found": lambda: found_ranks()},
+    "bayes.split_hmc.sample": {
+        "misfit": lambda: lambda at: at.sum(1),
+    },
+    "measure.exact_counts.worst_binomial_failure": {"count": lambda: 9},
+    "measure.exact_counts.declared_robust": {"eta": lambda: 0.3},
+    "measure.mean_prediction.mean_reach": {"outer": lambda: outer()},
+    "measure.mean_prediction.mean_of_bounds": {"outer": lambda: outer()},
+    "measure.weight_boxes.safe_probability": {
+        "posterior": lambda: every_weight(),
+        "boxes": lambda: 2,
     },
     "bayes.hmc.diagnose": {
         "values": lambda: torch.randn(2, 8, 3, generator=generator())
