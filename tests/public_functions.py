@@ -50,6 +50,9 @@ EXCLUDED = {
     "models.training.*_loss": "a step of train, which checks",
     "models.four_view.binary_loss": "a step of train, which checks",
     "models.network.chain": "a question about a network",
+    "models.transformer.Attention": "a part of a transformer",
+    "models.transformer.Block": "a part of a transformer",
+    "models.transformer.VisionTransformer": "made by build_transformer",
     "perturb.ascent.walk": CHECKED,
     "perturb.ascent.climb": CHECKED,
     "perturb.ascent.norms": CHECKED,
@@ -329,6 +332,12 @@ def masks() -> Any:
     return draw_masks(5, (8, 8), cells=2, probability=0.5, generator=generator())
 
 
+def transformer() -> Any:
+    from robustbook.models.transformer import build_transformer
+
+    return build_transformer((1, 8, 8), CLASSES, seed=0)
+
+
 def region() -> Any:
     from robustbook.measure.verification import pixel_box
 
@@ -591,6 +600,44 @@ OWN: dict[str, dict[str, Callable[[], Any]]] = {
     },
     "measure.saliency.superpixel_ablation": {
         "segments": lambda: (torch.arange(64) // 16).view(1, 8, 8).expand(4, 8, 8)
+    },
+    "measure.adjusted_rise.adjusted_maps": {
+        "scores": lambda: rand(4, 5),
+        "count": lambda: 5,
+        "reference": masks,
+    },
+    "measure.attention.attention_rollout": {"model": lambda: transformer()},
+    "measure.map_checks.infidelity": {
+        "maps": lambda: rand(4, 8, 8),
+        "perturbed": lambda: torch.stack([images(), 1 - images()]),
+    },
+    "measure.map_checks.max_sensitivity": {
+        "explain": lambda: lambda given: given.mean(1),
+        "radius": lambda: 0.1,
+        "draws": lambda: 2,
+    },
+    "measure.off_data.distance_from_data": {
+        "features": lambda: rand(4, 3),
+        "data": lambda: rand(6, 3),
+        "neighbours": lambda: 2,
+    },
+    "measure.road.impute": {
+        "known": lambda: torch.arange(64).view(1, 8, 8).expand(4, 8, 8) % 3 == 0
+    },
+    "measure.road.road_curves": {
+        "maps": lambda: rand(4, 8, 8),
+        "shares": lambda: (0.2, 0.5),
+    },
+    "perturb.mask_designs.antithetic_masks": {
+        "count": lambda: 4,
+        "shape": lambda: (8, 8),
+        "cells": lambda: 2,
+    },
+    "perturb.mask_designs.balanced_masks": {
+        "count": lambda: 4,
+        "shape": lambda: (8, 8),
+        "cells": lambda: 2,
+        "probability": lambda: 0.5,
     },
     "measure.saliency.windows": {"shape": lambda: (8, 8)},
     "measure.saliency.meaningful_perturbation": {"steps": lambda: 2},
