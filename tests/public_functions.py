@@ -139,6 +139,7 @@ EXCLUDED = {
     "bayes.laplace.LastLayerLaplace": "made by fit_last_layer",
     "bayes.mean_field.Convergence": MADE,
     "bayes.mean_field.noisy_logits": CHECKED,
+    "bayes.estimators.noisy_logits_by": CHECKED,
     "bayes.mean_field.divergence": CHECKED,
     "bayes.mean_field.repeated": CHECKED,
     "bayes.prediction.first_stochastic": "a question about weight samples",
@@ -537,6 +538,11 @@ OWN: dict[str, dict[str, Callable[[], Any]]] = {
         "start": lambda: 0,
         "stop": lambda: 2,
     },
+    "perturb.averaged.averaged_apgd": {"samples": lambda: 2},
+    "perturb.averaged.alarm_matching": {
+        "samples": lambda: 2,
+        "alarm": lambda: torch.rand(4, generator=generator()),
+    },
     "perturb.posterior.eot_pgd": {"samples": lambda: 2},
     "perturb.posterior.uncertainty_aware": {"samples": lambda: 2},
     "perturb.square.square_side": {
@@ -710,6 +716,37 @@ OWN: dict[str, dict[str, Callable[[], Any]]] = {
     "bayes.hmc.diagnose": {
         "values": lambda: torch.randn(2, 8, 3, generator=generator())
     },
+    "bayes.cyclic.step_sizes": {
+        "steps": lambda: 4,
+        "cycles": lambda: 2,
+        "first": lambda: 0.1,
+    },
+    "bayes.cyclic.sample": {
+        "gradient": lambda: lambda point: point,
+        "start": lambda: torch.zeros(3),
+        "steps": lambda: 4,
+        "cycles": lambda: 1,
+        "keep": lambda: 1,
+    },
+    "bayes.cyclic.fit_cyclic": {
+        "epochs": lambda: 4,
+        "cycles": lambda: 1,
+        "keep": lambda: 1,
+    },
+    "bayes.swag.fit_swag": {"epochs": lambda: 2},
+    "bayes.estimators.train_by": {"estimator": lambda: "Flipout"},
+    "bayes.swag.Swag": {
+        "mean": lambda: swag().mean,
+        "variance": lambda: swag().variance,
+        "deviations": lambda: swag().deviations,
+    },
+    "bayes.swag.Swag.vectors": {"self": lambda: swag()},
+    "bayes.swag.Swag.draw": {"self": lambda: swag()},
+    "bayes.swag.as_weights": {"vectors": lambda: swag().deviations},
+    "bayes.swag.gaussian_of": {
+        "points": lambda: swag().deviations,
+        "rank": lambda: 2,
+    },
     "bayes.weight_noise.weight_noise": {"share": lambda: 0.2},
     "bayes.mc_dropout.train_dropout": {"rates": lambda: {"1": 0.5}},
     "bayes.hmc.sample": {"potential": lambda: lambda at: (at**2).sum(1) / 2},
@@ -812,6 +849,12 @@ def target() -> Any:
     from robustbook.bayes.hmc import Network
 
     return Network(network(), images(), labels())
+
+
+def swag() -> Any:
+    from robustbook.bayes.swag import fit_swag
+
+    return fit_swag(network(), images(), labels(), epochs=3, seed=0, batch=2)
 
 
 def dropout() -> Any:
