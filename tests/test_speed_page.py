@@ -13,26 +13,28 @@ from robustbook.run.records import Provenance, Record
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "book" / "_ext"))
 import measured_speed
 
-SECONDS = {"full": 0.02, "half, Taylor": 0.011, "half, random": 0.012}
+SECONDS = {"full network, tuned as long": 0.02, "Taylor": 0.011, "random": 0.012}
 
 
 @pytest.fixture
 def record():
     results = Results()
     for place, way in enumerate(SECONDS):
-        results.add(
-            "vgg accuracy",
-            0.6 - place / 10,
-            (0.2, 0.9),
-            n=4,
-            over="networks",
-            unit="share",
-            way=way,
-        )
-        results.add("vgg multiply-adds", 2e6 / (1 + place), way=way)
-        results.add("vgg memory", 1000.0, unit="bytes", way=way)
-    timing = {f"latency vgg: {way}": value for way, value in SECONDS.items()}
-    timing |= {f"memory vgg: {way}": 70_000.0 for way in SECONDS}
+        for length in (10, 20):
+            results.add(
+                "tuned accuracy",
+                0.3 - place / 10 + length / 100,
+                (0.2, 0.9),
+                n=4,
+                over="networks",
+                unit="share",
+                way=way,
+                length=length,
+            )
+        results.add("tuned multiply-adds", 2e6 / (1 + place), way=way)
+        results.add("tuned memory", 1000.0, unit="bytes", way=way)
+    timing = {f"latency small resnet: {way}": value for way, value in SECONDS.items()}
+    timing |= {f"memory small resnet: {way}": 70_000.0 for way in SECONDS}
     provenance = Provenance(
         hash="", code="", sources={}, data={}, versions={}, device="", threads=1
     )
@@ -50,22 +52,23 @@ def record():
 
 def test_the_table_has_measured_beside_counted(record):
     (table,) = BeautifulSoup(
-        measured_speed._table(record, "vgg"), "html.parser"
+        measured_speed._table(record, "small resnet"), "html.parser"
     ).find_all("table")
     cells = [
         [cell.text for cell in row.find_all(["td", "th"])]
         for row in table.find_all("tr")[1:]
     ]
     assert [row[0] for row in cells] == list(SECONDS)
+    assert [row[1] for row in cells] == ["0.500", "0.400", "0.300"]
     assert [row[3:] for row in cells][1] == ["11.0", "0.550", "0.0700", "0.0640"]
 
 
 def test_the_caption_names_the_fastest(record):
-    assert measured_speed._finding(record, "vgg") == (
-        "VGG-like net: the fastest (half, Taylor) needs 55% of the full network's "
+    assert measured_speed._finding(record, "small resnet") == (
+        "Residual network: the fastest (Taylor) needs 55% of the full network's "
         "time at 50% of its multiply-adds"
     )
-    assert "half, Taylor" in measured_speed._figure(record, ["vgg"])
+    assert "Taylor" in measured_speed._figure(record, ["small resnet"])
 
 
 def test_the_times_of_reference_and_quick_runs_are_listed_where_they_are_known(record):

@@ -4,6 +4,7 @@ networks, its exercises.
 
 import ast
 import copy
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,35 +15,39 @@ from torch import nn
 
 import robustbook.exercises
 from prunable_networks import batch, network
+from robustbook.checks import ArgumentError
 from robustbook.data import load
 from robustbook.exercises import cells
-from robustbook.measure import oracle
+from robustbook.measure import oracle, pruning_walk, tuned_pruning
 from robustbook.measure.importance import (
     curvature_diagonal,
     first_order,
     gate_gradients,
     per_example,
 )
+from robustbook.measure.pruning_walk import Walk, walk
+from robustbook.measure.tuned_pruning import Plan, prune, prune_and_tune
 from robustbook.models.gated import with_gates
-from robustbook.models.prunable import build
-from robustbook.perturb.pruning import all_alive, cost, masked
-from robustbook.results import Results
-from robustbook.stats import correlation, rank_correlation
-from robustbook.studies import taylor_pruning as study
-from robustbook.studies.taylor_pruning import (
-    exercises,
-    figures,
+from robustbook.models.prunable import build, preact_resnet
+from robustbook.perturb.budgets import down_to, unit_costs
+from robustbook.perturb.pruning import (
+    PruningError,
+    all_alive,
+    cost,
+    layer_costs,
+    masked,
+    multiply_adds,
+    removed,
 )
-from robustbook.studies.taylor_pruning.claims import AGREEING, PLACEMENTS, RIVALS
+from robustbook.results import Results
+from robustbook.studies import taylor_pruning as study
+from robustbook.studies.taylor_pruning import claims, exercises, networks, rows
 from robustbook.studies.taylor_pruning.measure import (
     agreement,
-    curves,
     latency,
-    removal,
     tuning,
+    walks,
 )
-from robustbook.studies.taylor_pruning.measure.tuning import Plan, prune_and_tune
-from robustbook.studies.taylor_pruning.networks import Task
 
 CLAIMS = {claim.id: claim for claim in study.CLAIMS}
 
@@ -51,321 +56,418 @@ def verdict(number, results):
     return CLAIMS[f"C6.{number}"].verdict(results).verdict
 
 
-def correlation_rows(values, network="lenet3", scope="all layers", width=0.01):
-    results = Results()
-    for coefficient in ("pearson", "spearman"):
-        for name, value in values.items():
-            results.add(
-                "correlation",
+def add(results, name, value, width=0.01, over="networks", unit=None, **factors):
+    units = {row.name: row.unit for row in study.ROWS}
+    results.add(
+        name,
+        value,
+        (value - width, value + width),
+        n=5,
+        over=over,
+        unit=units[name] if unit is None else unit,
+        **factors,
+    )
+
+
+def declared():
+    return Results(rows=study.ROWS)
+
+
+LENET = {"network": "lenet3", "scope": "all layers", "truth": "training"}
+
+
+def agreed(corrected=0.95, lead=0.2, reliable=0.95, width=0.01):
+    """Rows of C6.1 on two data sets; `corrected` may be one value a criterion."""
+    results = declared()
+    values = corrected if isinstance(corrected, tuple) else (corrected,) * 3
+    for data in ("one", "two"):
+        common = {"data": data, "coefficient": "spearman", **LENET}
+        add(results, "reliability", reliable, **common)
+        for name, value in zip(claims.AGREEING, values, strict=True):
+            add(
+                results,
+                "corrected correlation",
                 value,
-                (value - width, value + width),
-                n=4,
-                over="networks",
-                network=network,
-                data="digits",
-                scope=scope,
-                coefficient=coefficient,
+                width,
                 criterion=name,
+                **common,
             )
+        for name in claims.RIVALS:
+            add(results, "correlation lead", lead, rival=name, **common)
     return results
 
 
-def test_agreement_needs_disjoint_intervals_above_every_rival():
-    good = {**dict.fromkeys(AGREEING, 0.9), **dict.fromkeys(RIVALS, 0.3)}
-    assert verdict(1, correlation_rows(good)) == "reproduced"
-    assert verdict(1, correlation_rows(good, width=0.4)) == "not reproduced"
-    assert verdict(1, correlation_rows({**good, "obd": 0.95})) == "partly"
-    assert (
-        verdict(1, correlation_rows({**good, "obd": 0.95, "weight-norm": 0.95}))
-        == "not reproduced"
-    )
-    assert verdict(1, Results()) == "not tested at this scale"
-
-
-def lead_row(results, name, value, width, **factors):
-    results.add(
-        name, value, (value - width, value + width), n=4, over="networks", **factors
-    )
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "reproduced"),
+        ({"lead": 0.02}, "partly"),
+        ({"corrected": 0.8}, "not reproduced"),
+        ({"corrected": (0.95, 0.8, 0.95)}, "mixed"),
+        ({"width": 0.2}, "inconclusive"),
+        ({"reliable": 0.705}, "inconclusive"),
+    ],
+)
+def test_agreement_is_asked_of_every_score_and_of_a_reliable_oracle(changes, expected):
+    assert verdict(1, agreed(**changes)) == expected
+    assert verdict(1, declared()) == "not tested at this scale"
 
 
 @pytest.mark.parametrize(
-    ("plain", "by_layer", "expected"),
-    [(0.2, 0.2, "reproduced"), (0.2, 0.05, "partly"), (0.05, -0.3, "not reproduced")],
+    ("normalised", "plain", "units", "expected"),
+    [
+        (0.2, 0.5, 0.3, "reproduced"),
+        (0.01, 0.5, 0.01, "partly"),
+        (0.01, 0.01, 0.01, "not reproduced"),
+        (0.2, 0.5, 0.01, "mixed"),
+        (0.05, 0.5, 0.3, "inconclusive"),
+    ],
 )
-def test_magnitude_rule(plain, by_layer, expected):
-    results = Results()
-    common = {"network": "lenet3", "data": "digits", "coefficient": "spearman"}
-    lead_row(results, "correlation lead", plain, 0.1, rival="weight-norm", **common)
-    lead_row(
-        results,
-        "correlation lead",
-        by_layer,
-        0.1,
-        rival="weight-norm by layer",
-        **common,
-    )
+def test_the_norm_by_layer_decides_about_magnitude(normalised, plain, units, expected):
+    results = declared()
+    for rival, lead in (
+        ("weight-norm by layer", normalised),
+        ("weight-norm", plain),
+    ):
+        common = {"data": "one", "coefficient": "spearman", "rival": rival}
+        add(results, "correlation lead", lead, **common, **LENET)
+        share = units if rival != "weight-norm" else plain
+        add(results, "units lead", share, network="lenet3", rival=rival)
     assert verdict(2, results) == expected
 
 
 @pytest.mark.parametrize(
-    ("gap", "gain", "expected"),
+    ("spearman", "pearson", "gain", "control", "expected"),
     [
-        (0.1, 0.2, "reproduced"),
-        (0.1, -0.2, "partly"),
-        (-0.1, 0.0, "partly"),
-        (-0.1, -0.2, "not reproduced"),
+        (0.1, 0.1, 0.0, 0.2, "reproduced"),
+        (0.1, -0.2, 0.0, 0.2, "mixed"),
+        (-0.2, -0.2, -0.2, 0.2, "not reproduced"),
+        (0.1, 0.1, -0.05, 0.2, "inconclusive"),
+        (0.1, 0.1, 0.0, 0.01, "inconclusive"),
     ],
 )
-def test_layers_rule(gap, gain, expected):
-    results = Results()
-    common = {"network": "lenet3", "data": "digits", "coefficient": "spearman"}
-    lead_row(results, "layer gap", gap, 0.05, criterion="taylor-fo", **common)
-    lead_row(results, "layer gap", 0.0, 0.05, criterion="weight-norm", **common)
-    lead_row(results, "area lead", gain, 0.05, rival="taylor-fo by layer")
+def test_layers_are_judged_by_both_coefficients(
+    spearman, pearson, gain, control, expected
+):
+    results = declared()
+    for coefficient, gap in (("spearman", spearman), ("pearson", pearson)):
+        factors = {"coefficient": coefficient, "criterion": "taylor-fo"}
+        add(results, "layer gap", gap, data="one", network="lenet3", **factors)
+    for rival, lead in (
+        ("taylor-fo by layer", gain),
+        ("weight-norm", 0.3),
+        ("weight-norm by layer", 0.3 - control),
+    ):
+        add(results, "units lead", lead, network="lenet3", rival=rival)
     assert verdict(3, results) == expected
 
 
 @pytest.mark.parametrize(
-    ("ratio", "norm", "expected"),
-    [(1.0, 0.2, "reproduced"), (1.09, 0.2, "partly"), (1.0, 0.01, "not reproduced")],
+    ("ratio", "lead", "greedy", "expected"),
+    [
+        (0.97, 0.2, 1.0, "reproduced"),
+        (0.7, 0.2, 1.0, "partly"),
+        (0.7, 0.01, 1.0, "not reproduced"),
+        (0.97, 0.05, 1.0, "inconclusive"),
+        (0.97, 0.2, 1.5, "inconclusive"),
+    ],
 )
-def test_tracking_rule(ratio, norm, expected):
-    results = Results()
-    lead_row(results, "area ratio", ratio, 0.05, criterion="taylor-fo")
-    lead_row(results, "area ratio", 0.9, 0.05, criterion="taylor-fo-fg")
-    lead_row(results, "area lead", norm, 0.05, rival="weight-norm")
-    lead_row(results, "area lead", 0.5, 0.05, rival="random")
+def test_tracking_the_oracle(ratio, lead, greedy, expected):
+    results = declared()
+    common = {"network": "lenet3"}
+    add(results, "units over the oracle's", ratio, criterion="taylor-fo", **common)
+    for rival in claims.RIVALS:
+        add(results, "units lead", lead, rival=rival, **common)
+    for way, loss in (("greedy oracle", greedy), ("best subset", 1.0)):
+        add(results, "subset loss", loss, way=way, removed=8)
     assert verdict(4, results) == expected
 
 
 @pytest.mark.parametrize(
-    ("wins", "best", "expected"),
-    [(1, 0.9, "reproduced"), (0.5, 0.9, "partly"), (0.5, 0.1, "not reproduced")],
+    ("leads", "reliable", "expected"),
+    [
+        ((0.2, 0.2, 0.2), 0.9, "reproduced"),
+        ((0.2, 0.0, 0.2), 0.9, "mixed"),
+        ((0.0, 0.0, 0.0), 0.9, "not reproduced"),
+        ((0.2, 0.03, 0.2), 0.9, "inconclusive"),
+        ((0.2, 0.2, 0.2), 0.5, "inconclusive"),
+    ],
 )
-def test_placement_rule(wins, best, expected):
-    values = {**dict.fromkeys(PLACEMENTS, 0.4), "taylor-fo": best}
-    results = correlation_rows(values, network="preact-resnet", scope="inner units")
-    for coefficient in ("pearson", "spearman"):
-        results.add("placement wins", wins, n=4, coefficient=coefficient)
+def test_the_place_must_lead_every_other_place(leads, reliable, expected):
+    results = declared()
+    common = {"network": "resnet18", "scope": "inner units", "truth": "training"}
+    for coefficient in claims.COEFFICIENTS:
+        shared = {"data": "one", "coefficient": coefficient, **common}
+        add(results, "reliability", reliable, **shared)
+        for place, lead in zip(claims.PLACES, leads, strict=True):
+            add(results, "correlation lead", lead, rival=place, **shared)
     assert verdict(5, results) == expected
 
 
-def test_modern_rule_looks_at_residual_networks_only():
-    assert (
-        verdict(6, correlation_rows({"taylor-fo": 0.99})) == "not tested at this scale"
-    )
-    for value, expected in (
-        (0.99, "reproduced"),
-        (0.93, "partly"),
-        (0.5, "not reproduced"),
+@pytest.mark.parametrize(
+    ("values", "reliable", "expected"),
+    [
+        ((0.99, 0.99), (0.9, 0.9), "reproduced"),
+        ((0.8, 0.8), (0.9, 0.9), "not reproduced"),
+        ((0.99, 0.8), (0.9, 0.9), "mixed"),
+        ((0.99, 0.8), (0.9, 0.3), "reproduced"),
+        ((0.8, 0.8), (0.3, 0.3), "inconclusive"),
+    ],
+)
+def test_modern_networks_count_where_their_oracle_is_reliable(
+    values, reliable, expected
+):
+    results = declared()
+    for name, value, trusted in zip(
+        ("resnet18", "resnet20"), values, reliable, strict=True
     ):
-        assert (
-            verdict(6, correlation_rows({"taylor-fo": value}, network="resnet20"))
-            == expected
-        )
-    assert (
-        verdict(6, correlation_rows({"taylor-fo": 0.99}, network="vgg"))
-        == "not tested at this scale"
-    )
+        common = {"network": name, "data": "one", "coefficient": "spearman"}
+        common |= {"scope": "all layers", "truth": "training"}
+        over = "units" if name == "resnet20" else "networks"
+        factors = {"over": over, "criterion": "taylor-fo", **common}
+        add(results, "corrected correlation", value, **factors)
+        add(results, "reliability", trusted, over=over, **common)
+    judged = CLAIMS["C6.6"].verdict(results)
+    assert judged.verdict == expected
+    assert "Student's t over 5 networks" in judged.evidence
+    assert "bootstrap over 5 units of one network" in judged.evidence
 
 
 @pytest.mark.parametrize(
     ("second", "damage", "expected"),
     [
         (0.01, 0.2, "reproduced"),
-        (0.3, 0.2, "partly"),
+        (-0.3, 0.2, "partly"),
         (-0.3, -0.1, "not reproduced"),
-        (0.02, 0.0, "partly"),
+        (-0.05, 0.0, "inconclusive"),
     ],
 )
-def test_second_order_rule(second, damage, expected):
-    results = Results()
-    common = {"network": "lenet3", "data": "digits", "coefficient": "spearman"}
-    lead_row(results, "correlation lead", second, 0.02, rival="taylor-so", **common)
-    lead_row(results, "correlation lead", damage, 0.02, rival="obd", **common)
+def test_second_order_has_two_parts(second, damage, expected):
+    results = declared()
+    for rival, lead in (("taylor-so", second), ("obd", damage)):
+        common = {"data": "one", "coefficient": "spearman", "rival": rival}
+        add(results, "correlation lead", lead, 0.02, **common, **LENET)
+        add(results, "units lead", lead, 0.02, network="lenet3", rival=rival)
     assert verdict(7, results) == expected
 
 
 @pytest.mark.parametrize(
-    ("value", "expected"),
-    [(0.1, "reproduced"), (0.01, "partly"), (-0.1, "not reproduced")],
+    ("short", "long", "full", "expected"),
+    [
+        (0.1, 0.1, 0.9, "reproduced"),
+        (0.1, -0.1, 0.9, "mixed"),
+        (-0.1, -0.02, 0.9, "not reproduced"),
+        (0.1, -0.02, 0.9, "mixed"),
+        (0.1, 0.015, 0.9, "inconclusive"),
+        (0.1, 0.1, 0.6, "inconclusive"),
+    ],
 )
-def test_accuracy_rules(value, expected):
-    results = Results()
-    for name, rivals in (
-        ("tuned", ("one-shot", "from scratch", "momentum 0.9")),
-        ("stream", ("inner units only", "random, streams too")),
-    ):
-        for rival in rivals:
-            lead_row(results, f"{name} lead", value, 0.05, rival=rival)
+def test_tuned_networks_are_judged_at_every_length(short, long, full, expected):
+    results = declared()
+    add(results, "accuracy before pruning", full, data="one")
+    for way, rival in claims.COMPARED:
+        for length, lead in ((50, short), (200, long)):
+            factors = {"way": way, "rival": rival, "length": length}
+            add(results, "tuned lead", lead, **factors)
     assert verdict(8, results) == verdict(9, results) == expected
 
 
-def test_evidence_says_what_each_interval_is_over():
-    """A bootstrap over the units of one network is not taken for an interval over
-    networks.
-    """
-    results = correlation_rows({"taylor-fo": 0.7}, network="preact-resnet")
-    results.add(
-        "correlation",
-        0.6,
-        (0.2, 0.9),
-        n=336,
-        over="units",
-        network="resnet20",
-        data="digits",
-        scope="all layers",
-        coefficient="pearson",
-        criterion="taylor-fo",
-    )
-    evidence = CLAIMS["C6.6"].verdict(results).evidence
-    assert (
-        "preact-resnet 0.700 [0.690, 0.710] (Student's t over 4 networks)" in evidence
-    )
-    assert (
-        "resnet20 0.600 [0.200, 0.900] (bootstrap over 336 units of one network)"
-        in evidence
-    )
+def test_answers_are_sentences_of_thirty_words():
+    lead = declared()
+    add(lead, "accuracy before pruning", 0.9, data="one")
+    for way, rival in claims.COMPARED:
+        for length in (50, 200):
+            factors = {"way": way, "rival": rival, "length": length}
+            add(lead, "tuned lead", -0.1, **factors)
+    for number, results in ((1, agreed()), (8, lead), (9, lead)):
+        answer = CLAIMS[f"C6.{number}"].verdict(results).answer
+        assert answer.endswith(".") and len(answer.split()) <= 30
+    assert "−10.0 (−11.0 to −9.0)" in CLAIMS["C6.8"].verdict(lead).answer
 
 
-def small_task(seed=0):
-    images = load("digits", "train").take(200), load("digits", "test").take(50)
-    parameters = study.Parameters(
-        train_images=200,
-        epochs=2,
-        score_images=64,
-        curve_images=32,
-        subset_images=8,
-        tune_batches=12,
-        batches_per_step=2,
-        residual_images=100,
-        residual_epochs=1,
-        residual_scores=32,
-        curve_units=36,
-        sanity_masks=5,
-    )
-    return Task(seed, *images, parameters)
+# Measurements
+# --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def task(tmp_path_factory):
+def lenet(tmp_path_factory):
     patch = pytest.MonkeyPatch()
     patch.setenv("ROBUSTBOOK_CACHE", str(tmp_path_factory.mktemp("cache")))
-    yield small_task()
+    yield networks.Network(0, "lenet3", "digits", 320, 2)
     patch.undo()
 
 
-def test_correlations_are_those_of_scipy_and_a_constant_tells_nothing(task):
-    measured = agreement.measure_lenet3(task)
+def test_correlations_are_those_of_scipy_on_the_scale_of_a_change(lenet):
+    measured = agreement.agreement_of(
+        lenet, criteria=agreement.WITHOUT_NORM, batches=2, oracle_images=64
+    )
+    truth = measured.truths["training"].together
     for coefficient, peer in (("spearman", spearmanr), ("pearson", pearsonr)):
-        found = agreement.correlations(measured, coefficient, "conv2")
-        for name, values in measured.scores.items():
-            expected = peer(
-                values[16:48].double().numpy(), measured.oracle[16:48].double().numpy()
-            ).statistic
-            assert found[name] == pytest.approx(expected, abs=1e-9)
-    assert rank_correlation(torch.ones(5), torch.arange(5.0)) == 0
-    assert correlation(torch.ones(5), torch.arange(5.0)) == 0
-    within = agreement.correlations(measured, "pearson", "within layers")
-    layers = [
-        agreement.correlations(measured, "pearson", layer)["taylor-fo"]
+        for scope in ("all layers", "conv2"):
+            found = agreement.correlations(measured, coefficient, scope)
+            chosen = measured.chosen(scope)
+            for name, values in measured.scores.items():
+                expected = peer(values[chosen], truth[chosen]).statistic
+                assert found[name] == pytest.approx(expected, abs=1e-5)
+    within = agreement.correlations(measured, "spearman", "within layers")
+    by_layer = [
+        agreement.correlations(measured, "spearman", layer)["taylor-so"]
         for layer in measured.layers
     ]
-    assert within["taylor-fo"] == pytest.approx(sum(layers) / 4)
-    results = Results()
-    agreement.add_correlations(
-        results,
-        [measured, agreement.measure_lenet3(small_task(1))],
-        network="lenet3",
-        data="digits",
-    )
-    assert all(
-        -1 <= row.low <= row.value <= row.high <= 1
-        for row in results.select("correlation")
-    )
-    lead = results.one("correlation lead", coefficient="pearson", rival="random")
-    pair = [
-        results.one(
-            "correlation", coefficient="pearson", scope="all layers", criterion=n
-        )
-        for n in ("taylor-fo", "random")
+    assert within["taylor-so"] == pytest.approx(sum(by_layer) / 4)
+
+
+def test_scores_and_truth_share_no_image(lenet, monkeypatch):
+    seen = {}
+
+    def watched(model, criteria, scored, truths, **settings):
+        seen["scored"] = scored[0]
+        seen.update({name: images for name, (images, _) in truths.items()})
+        raise StopIteration
+
+    monkeypatch.setattr(agreement, "measured", watched)
+    with pytest.raises(StopIteration):
+        agreement.agreement_of(lenet, criteria=(), batches=2, oracle_images=64)
+    training = lenet.training.images
+    assert torch.equal(seen["scored"], training[:128])
+    assert torch.equal(seen["training"], training[128:192])
+    assert torch.equal(seen["unseen"], lenet.test.images[:64])
+
+
+def test_scores_are_put_on_one_scale():
+    squares = torch.tensor([4.0, 9.0])
+    rooted = agreement.comparable("taylor-fo", squares)
+    torch.testing.assert_close(rooted, squares.sqrt())
+    signed = torch.tensor([-4.0, 9.0])
+    torch.testing.assert_close(agreement.comparable("obd", signed), signed.abs())
+    torch.testing.assert_close(agreement.comparable("random", squares), squares)
+
+
+def agreement_with(first, second):
+    truth = agreement.Truth((first, second), (first + second) / 2)
+    scores = {"taylor-fo": first, "obd": second}
+    layers, truths = {"conv1": len(first)}, {"training": truth, "unseen": truth}
+    return agreement.Agreement(0.9, 0.1, layers, scores, truths, {})
+
+
+def test_reliability_is_that_of_the_whole_and_correlations_are_corrected_by_it():
+    """Noise of known size: the truth of each half is signal plus as much noise, so
+    halves correlate at 1/2 and the whole has reliability 2/3.
+    """
+    generator = torch.Generator().manual_seed(0)
+    signal, one, other = torch.randn(3, 200_000, generator=generator)
+    made = agreement_with(signal + one, signal + other)
+    assert agreement.reliability(made, "pearson") == pytest.approx(2 / 3, abs=0.01)
+    perfect = replace(made, scores={"taylor-fo": signal})
+    seen = agreement.correlations(perfect, "pearson")["taylor-fo"]
+    assert seen == pytest.approx((2 / 3) ** 0.5, abs=0.01)
+    corrected = rows._corrected(seen, agreement.reliability(made, "pearson"))
+    assert corrected == pytest.approx(1, abs=0.01)
+    opposed = agreement_with(signal, -signal)
+    assert agreement.reliability(opposed, "pearson") == 0
+
+
+def test_leads_are_paired_over_networks():
+    results, line = declared(), torch.arange(6.0)
+    swapped = line[[1, 0, 2, 3, 4, 5]]
+    made = [agreement_with(line, swapped), agreement_with(line, line.flip(0))]
+    group = [networks.Network(seed, "lenet3", "digits", 320, 2) for seed in (0, 1)]
+    rows.record_agreements(results, [(group, made)], [])
+    common = {"coefficient": "spearman", "rival": "obd", **LENET}
+    expected = [
+        agreement.correlations(one, "spearman")["taylor-fo"]
+        - agreement.correlations(one, "spearman")["obd"]
+        for one in made
     ]
-    assert lead.value == pytest.approx(pair[0].value - pair[1].value)
+    row = results.one("correlation lead", **common)
+    assert row.value == pytest.approx(sum(expected) / 2)
+    assert row.over == "networks" and row.n == 2
 
 
-def test_inner_units_leave_streams_out(task):
-    measured = agreement.measure_preact_resnet(task)
-    assert int(measured.chosen("inner units").sum()) == 240
-    assert int(measured.chosen("all layers").sum()) == 360
+def test_a_walk_is_read_where_it_meets_the_limit():
+    steep = Walk((0, 10, 20), (0.4, 0.6, 1.4))
+    assert steep.reaches(1.0) == pytest.approx(15)
+    assert steep.reaches(0.4) == 0
+    assert Walk((0, 10), (0.4, 0.5)).reaches(1.0) == 10
 
 
-def test_curves_start_at_the_full_network_and_areas_are_their_means(task):
-    found = curves.measure_curves(task)
-    assert found.removed == [0, 9, 18, 27, 36]
-    assert len({losses[0] for losses in found.losses.values()}) == 1
-    results = Results()
-    curves.add_curves(results, [found] * 3)
-    area = results.one("area", criterion="random").value
-    assert area == pytest.approx(sum(found.losses["random"]) / 5)
-    assert results.one("area lead", rival="random").value == pytest.approx(
-        area - results.one("area", criterion="taylor-fo").value
-    )
+class Enough(Exception):
+    """Two steps were seen."""
 
 
-def test_first_step_of_the_oracle_is_the_unit_whose_removal_changes_the_loss_least():
+def test_the_greedy_oracle_takes_the_unit_that_changes_the_loss_least(monkeypatch):
     model, (images, labels) = network("lenet3"), batch("lenet3")
-    full = curves.mean_loss(model, images, labels, all_alive(model))
-    changes = []
-    for unit in range(model.units):
-        alive = all_alive(model)
-        alive[unit] = False
-        changes.append(abs(curves.mean_loss(model, images, labels, alive) - full))
-    _, after = curves.pruning_path(
-        model, images, labels, "oracle", 1, 1, torch.Generator()
+    losses = oracle.removal_losses(model, images, labels)
+    taken, lowest = [], pruning_walk.lowest
+
+    def watched(model, scores, count, alive):
+        taken.append(scores.clone())
+        if len(taken) == 2:
+            raise Enough
+        return lowest(model, scores, count, alive)
+
+    monkeypatch.setattr(pruning_walk, "lowest", watched)
+    settings = {"step": 1, "until": 100.0, "generator": torch.Generator()}
+    with pytest.raises(Enough):
+        walk(model, images, labels, "oracle", **settings)
+    torch.testing.assert_close(taken[0], losses.importance)
+    gone = int(losses.importance.argmin())
+    alive = all_alive(model)
+    alive[gone] = False
+    again = oracle.removal_losses(removed(model, alive), images, labels).importance
+    assert taken[1][gone] == 0
+    torch.testing.assert_close(taken[1][alive], again)
+
+
+def test_a_walk_loses_what_the_masked_network_loses_and_stops_at_its_limit():
+    model, (images, labels) = network("lenet3"), batch("lenet3")
+    settings = {"step": 20, "generator": torch.Generator().manual_seed(0)}
+    found = walk(model, images, labels, "weight-norm", until=100.0, **settings)
+    assert found.removed == tuple(range(0, 241, 20))
+    with torch.no_grad():
+        full = nn.functional.cross_entropy(model(images), labels)
+    assert found.losses[0] == pytest.approx(float(full), abs=1e-5)
+    limit = max(found.losses) * 0.999
+    short = walk(model, images, labels, "weight-norm", until=limit, **settings)
+    assert short.losses[-1] >= limit > max(short.losses[:-1])
+    fixed = walk(model, images, labels, "oracle, scores fixed", until=100.0, **settings)
+    assert (
+        fixed.losses
+        != walk(model, images, labels, "oracle", until=100.0, **settings).losses
     )
-    assert changes[int((~after).nonzero())] <= min(changes) + 1e-6
 
 
 def test_the_walk_that_measures_again_takes_the_lowest_score_of_what_is_left():
     model, (images, labels) = network("lenet3"), batch("lenet3")
     group = model.groups[1]
-    walk = curves.rescored_walk(model, images, labels, group)
-    assert sorted(walk) == list(range(32))
+    order = walks.rescored_order(model, images, labels, group)
+    assert sorted(order) == list(range(32))
     alive = all_alive(model)
-    for unit in walk[:5]:
+    for unit in order[:5]:
         with masked(model, alive):
-            scores = gate_gradients(model, images, labels).mean(dim=0).square()[16:48]
+            gradients = gate_gradients(model, images, labels)
+        scores = first_order(gradients, min(64, len(images)))[16:48]
         assert scores[unit] == scores[alive[16:48]].min()
         alive[16 + unit] = False
 
 
-def test_each_step_of_a_path_removes_living_units_only():
-    model, (images, labels) = network("lenet3"), batch("lenet3")
-    path = curves.pruning_path(
-        model, images, labels, "oracle", 4, 10, torch.Generator()
-    )
-    assert [int((~alive).sum()) for alive in path] == [0, 10, 20, 30, 40]
-    assert all(bool((before | ~after).all()) for before, after in pairwise(path))
-
-
-def test_no_way_through_the_subsets_beats_the_best_one(task):
-    found = curves.measure_subsets(task)
+def test_no_way_through_the_subsets_beats_the_best_one(lenet):
+    found = walks.subsets_of(lenet, images=8)
     best = found["best subset"]
     assert len(best) == 17
     for losses in found.values():
         assert losses[0] == pytest.approx(best[0])
         assert losses[-1] == pytest.approx(best[-1])
-        assert all(
-            loss >= least - 1e-6 for loss, least in zip(losses, best, strict=True)
-        )
+        pairs = zip(losses, best, strict=True)
+        assert all(loss >= least - 1e-6 for loss, least in pairs)
 
 
-def test_greedy_walk_takes_the_smallest_change_each_time():
+def test_greedy_order_takes_the_smallest_change_each_time():
     losses = torch.rand(16, generator=torch.Generator().manual_seed(1))
-    walk = curves.greedy_walk(losses, 4)
-    assert sorted(walk) == [0, 1, 2, 3]
+    order = walks.greedy_order(losses, 4)
+    assert sorted(order) == [0, 1, 2, 3]
     code = 15
-    for unit in walk:
+    for unit in order:
         change = {
             u: abs(float(losses[code] - losses[code & ~(1 << u)]))
             for u in range(4)
@@ -373,164 +475,206 @@ def test_greedy_walk_takes_the_smallest_change_each_time():
         }
         assert change[unit] == min(change.values())
         code &= ~(1 << unit)
-    assert curves.losses_along(losses, walk)[-1] == pytest.approx(float(losses[0]))
+    assert walks.losses_along(losses, order)[-1] == pytest.approx(float(losses[0]))
 
 
-@pytest.mark.parametrize("one_shot", [False, True])
-def test_pruning_with_tuning_removes_what_was_asked(one_shot):
-    model, data = network("lenet3"), load("digits", "train").take(200)
-    plan = Plan(batches=12, batches_per_step=2, units=100, one_shot=one_shot)
-    smaller, alive = prune_and_tune(model, data, plan, torch.Generator().manual_seed(0))
-    assert smaller.units == int(alive.sum()) == 152
-    assert not smaller.training
-    assert all(gate.values is None for gate in [*model.gates(), *smaller.gates()])
+def test_units_are_counted_by_network_and_limit(lenet, monkeypatch):
+    results = declared()
+    made = [
+        {
+            "oracle": Walk((0, 10), (0.0, 1.0)),
+            "taylor-fo": Walk((0, 10), (0.0, 2.0)),
+            "random": Walk((0, 10), (0.0, 4.0)),
+        },
+        {"oracle": Walk((0, 10), (0.0, 1.0)), "taylor-fo": Walk((0, 10), (0.0, 1.0))},
+    ]
+    made[1]["random"] = Walk((0, 10), (0.0, 2.0))
+    rows.record_walks(results, [([lenet], made, 1.0)])
+    of = {"network": "lenet3"}
+    assert results.one("units removed", criterion="taylor-fo", **of).value == 7.5
+    ratio = results.one("units over the oracle's", criterion="taylor-fo", **of)
+    assert ratio.value == 0.75
+    lead = results.one("units lead", rival="random", **of)
+    assert lead.value == pytest.approx((2.5 + 5) / 2 / 252)
 
 
-def test_pruning_to_a_budget_keeps_to_it_and_to_its_layers():
-    model, data = (
-        build("preact-resnet", (1, 8, 8), 10, 0),
-        load("digits", "train").take(100),
-    )
-    inner = tuple(
-        group.name for group in model.groups if not group.name.startswith("stream")
-    )
-    plan = Plan(batches=6, batches_per_step=1, budget=0.5, layers=inner)
-    smaller, alive = prune_and_tune(model, data, plan, torch.Generator().manual_seed(0))
-    share = (
-        cost(smaller, data.image_shape).multiply_adds
-        / cost(model, data.image_shape).multiply_adds
-    )
-    assert 0.45 < share <= 0.5
-    assert all(
-        part.all()
-        for name, part in model.split(alive).items()
-        if name.startswith("stream")
-    )
+# Budgets and tuning
+# --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["lenet3", "preact-resnet"])
+def test_a_unit_costs_what_its_removal_saves(name):
+    model = build(name, (1, 8, 8), 10, 0)
+    layers, alive = layer_costs(model, (1, 8, 8)), all_alive(model)
+    alive[[1, 30]] = False
+    costs = unit_costs(model, layers, alive)
+    assert costs[1] == costs[30] == 0
+    full = cost(removed(model, alive), (1, 8, 8)).multiply_adds
+    for unit in (0, 20, 40, model.units - 1):
+        without = alive.clone()
+        without[unit] = False
+        left = cost(removed(model, without), (1, 8, 8)).multiply_adds
+        assert costs[unit] == full - left
+
+
+def test_down_to_a_goal_removes_as_few_of_the_lowest_as_it_can():
+    model = build("lenet3", (1, 8, 8), 10, 0)
+    layers, alive = layer_costs(model, (1, 8, 8)), all_alive(model)
+    scores = torch.rand(252, generator=torch.Generator().manual_seed(0))
+    full = multiply_adds(model, layers, alive)
+    left = down_to(model, scores, full / 2, layers, alive)
+    assert multiply_adds(model, layers, left) <= full / 2
+    last = scores.masked_fill(left, -1).argmax()
+    back = left.clone()
+    back[last] = True
+    assert multiply_adds(model, layers, back) > full / 2
+    assert scores[~left].max() < scores[left].min()
+    only = down_to(model, scores, 0.99 * full, layers, alive, among=("linear2",))
+    gone = {name: int((~part).sum()) for name, part in model.split(only).items()}
+    assert gone["linear2"] and not (gone["conv1"] + gone["conv2"] + gone["linear1"])
+    with pytest.raises(PruningError, match="cannot be reached"):
+        down_to(model, scores, 0.1 * full, layers, alive, among=("linear2",))
+
+
+def plan(**changes):
+    return replace(Plan(0.5, 2, 2, (6, 8)), **changes)
+
+
+@pytest.mark.parametrize("criterion", tuned_pruning.CRITERIA)
+def test_pruning_to_a_budget_keeps_to_it_and_to_its_groups(criterion):
+    model, data = preact_resnet((1, 8, 8), 10, 4, (1, 1)), load("digits", "train")
+    data = data.take(200)
+    inner = tuple(g.name for g in model.groups if not g.name.startswith("stream"))
+    chosen = plan(criterion=criterion, groups=inner, budget=0.7)
+    test = load("digits", "test").take(50)
+    found = prune_and_tune(model, data, test, chosen, torch.Generator().manual_seed(0))
+    assert 0.5 < found.multiply_adds <= 0.7
+    parts = model.split(found.alive).items()
+    assert all(part.all() for name, part in parts if name.startswith("stream"))
+    assert list(found.accuracies) == [6, 8]
+
+
+def test_scores_gather_since_the_last_removal_and_weigh_the_price(monkeypatch):
+    """Without a step of the weights the score is the mean-batch gradient, squared, and
+    summed over the batches of a removal.
+    """
+    model = build("lenet3", (1, 8, 8), 10, 0)
+    data = load("digits", "train").take(128)
+    seen = []
+
+    def watched(network, scores, goal, layers, alive, *, among):
+        seen.append((scores.clone(), goal, alive.clone()))
+        return down_to(network, scores, goal, layers, alive, among=among)
+
+    monkeypatch.setattr(tuned_pruning, "down_to", watched)
+    order = torch.arange(128).reshape(2, 64).repeat(2, 1)
+    still = plan(learning_rate=1e-12)
+    layers = layer_costs(model, data.image_shape)
+    full = multiply_adds(model, layers, all_alive(model))
+    alive = prune(copy.deepcopy(model), data, still, order, torch.Generator())
+    gradients = gate_gradients(model, data.images, data.labels)
+    expected = 2 * first_order(gradients, 64)
+    torch.testing.assert_close(seen[0][0], expected, rtol=1e-3, atol=1e-9)
+    assert [goal / full for _, goal, _ in seen] == pytest.approx([0.75, 0.5])
+    assert (seen[1][0][~seen[1][2]] == 0).all() and not alive.all()
+    seen.clear()
+    priced = plan(learning_rate=1e-12, criterion="per multiply-add")
+    prune(copy.deepcopy(model), data, priced, order, torch.Generator())
+    costs = unit_costs(model, layers, all_alive(model))
+    torch.testing.assert_close(seen[0][0], expected / costs, rtol=1e-3, atol=1e-15)
 
 
 def test_tuned_network_is_the_masked_one_made_small():
-    """The network that comes back computes what its gates computed while it was
-    tuned.
-    """
     model, data = network("lenet3"), load("digits", "train").take(200)
-    still = Plan(batches=6, batches_per_step=1, units=60, learning_rate=0.0)
-    smaller, alive = prune_and_tune(
-        model, data, still, torch.Generator().manual_seed(0)
+    test = load("digits", "test").take(100)
+    still = plan(learning_rate=1e-12, lengths=(5,))
+    found = prune_and_tune(model, data, test, still, torch.Generator().manual_seed(0))
+    with masked(model, found.alive), torch.no_grad():
+        right = (model(test.images).argmax(1) == test.labels).float().mean()
+    assert found.accuracies[5] == pytest.approx(float(right))
+    assert all(gate.values is None for gate in model.gates())
+
+
+@pytest.fixture(scope="module")
+def small(lenet):
+    return networks.Network(0, "small resnet", "digits", 128, 1)
+
+
+def test_all_ways_end_at_one_cost_and_the_full_network_is_tuned_as_long(small):
+    tuned = tuning.tuned_by_all(small, budget=0.4, removals=2, lengths=(8, 10))
+    assert list(tuned) == list(tuning.WAYS)
+    assert tuned[claims.FULL].multiply_adds == 1
+    pruned = {way: each for way, each in tuned.items() if way != claims.FULL}
+    # One channel of a stream is a large part of so small a network.
+    assert all(0.3 < each.multiply_adds <= 0.4 for each in pruned.values())
+    assert all(list(each.accuracies) == [8, 10] for each in tuned.values())
+    results = declared()
+    rows.record_tuned(results, [tuned, tuned], [small, small])
+    rival = {"way": claims.ITERATIVE, "rival": claims.ONE_SHOT, "length": 10}
+    expected = (
+        tuned[claims.ITERATIVE].accuracies[10] - tuned[claims.ONE_SHOT].accuracies[10]
     )
-    with masked(model, alive), torch.no_grad():
-        torch.testing.assert_close(
-            smaller(data.images), model(data.images), rtol=0, atol=1e-5
-        )
-
-
-def test_pruning_and_tuning_see_the_images_that_the_network_was_trained_on(
-    task, monkeypatch
-):
-    """The task holds 200 images; LeNet3 trained on 200 of them, the networks with
-    batch-norm on 100.
-    """
-    seen = []
-
-    def watched(model, data, plan, generator):
-        seen.append(data.images)
-        return prune_and_tune(model, data, plan, generator)
-
-    monkeypatch.setattr(tuning, "prune_and_tune", watched)
-    for measure, count in (
-        (tuning.measure_tuning, 200),
-        (tuning.measure_sanity, 200),
-        (tuning.measure_streams, 100),
-        (tuning.measure_vgg_pruning, 100),
-    ):
-        measure(task)
-        assert all(torch.equal(images, task.training.images[:count]) for images in seen)
-        seen.clear()
-
-
-def test_every_way_of_tuning_ends_at_the_same_size(task):
-    found = tuning.measure_tuning(task)
-    assert {int(one.alive.sum()) for one in found.values()} == {
-        252 - task.parameters.tuned_units
+    assert results.one("tuned lead", **rival).value == pytest.approx(expected)
+    kept = results.one("streams kept", way=claims.INNER).value
+    assert kept == 1 > results.one("streams kept", way=claims.RANDOM).value
+    measured = latency.measured_costs([small], [tuned])
+    assert set(measured) == {
+        f"{name} small resnet: {way}"
+        for name in ("latency", "memory")
+        for way in tuning.WAYS
     }
-    before, after = tuning.measure_sanity(task)
-    assert len(before) == len(after) == 5
-    assert all(0 <= value <= 1 for value in after)
 
 
-def test_vgg_has_every_criterion_and_the_batch_norm_form_is_the_gate_s_score(task):
-    measured = agreement.measure_normed(("vgg", task))
-    assert sum(measured.layers.values()) == 112
-    assert set(agreement.CRITERIA) < set(measured.scores)
-    torch.testing.assert_close(
-        measured.scores["bn taylor"], measured.scores["taylor-fo"], rtol=1e-3, atol=1e-9
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("budget", 1.5),
+        ("removals", 0),
+        ("batches", 0),
+        ("lengths", (0, 8)),
+        ("criterion", "taylor"),
+        ("learning_rate", -1.0),
+    ],
+)
+def test_a_plan_refuses_what_it_cannot_do(name, wrong):
+    with pytest.raises(ArgumentError, match=name):
+        plan(**{name: wrong})
+
+
+def test_ways_see_the_same_mini_batches(small):
+    plans = tuning.ways_of(
+        networks.untrained(small), budget=0.4, removals=2, lengths=(8, 16)
     )
+    assert {each.lengths for each in plans.values()} == {(8, 16)}
+    assert plans[claims.ONE_SHOT].removals == 1
+    assert plans[claims.ITERATIVE].removals * plans[claims.ITERATIVE].batches == 4
+    assert all("stream" not in " ".join(plans[way].groups) for way in (claims.INNER,))
 
 
-def test_vgg_is_pruned_to_its_budgets(task):
-    found = tuning.measure_vgg_pruning(task)
-    full = found["full"].cost.multiply_adds
-    for way, one in found.items():
-        budget = tuning.VGG_BUDGETS.get(way.split(",")[0], 1)
-        # One unit fewer is at most a tenth of so small a network.
-        assert budget - 0.1 < one.cost.multiply_adds / full <= budget
-    results = Results()
-    tuning.add_vgg(results, [found] * 3)
-    assert results.one("vgg lead", budget="half").value == pytest.approx(
-        found["half, Taylor"].accuracy - found["half, random"].accuracy
+def test_removal_is_checked_and_a_wrong_network_is_seen(lenet, small, monkeypatch):
+    results = declared()
+    monkeypatch.setattr(rows, "map_in_workers", lambda of, all_: list(map(of, all_)))
+    rows.record_removal(results, [lenet, small])
+    assert {row.value for row in results.select("removal agrees")} == {1}
+    monkeypatch.setattr(rows, "removed", lambda model, alive: model)
+    assert rows.removal_difference(lenet) > rows.TOLERANCE
+
+
+def test_stages_keep_to_their_shares(lenet):
+    stages = walks.stages_of(
+        lenet, criteria=("weight-norm", "random"), shares=(0.0, 0.5), images=64
     )
-
-
-def test_removal_is_checked_and_a_wrong_network_is_seen(task, monkeypatch):
-    works = [(name, task) for name in ("lenet3", "vgg", "preact-resnet")]
-    differences = [removal.check_removal(work) for work in works]
-    assert max(differences) <= removal.TOLERANCE
-    monkeypatch.setattr(removal, "removed", lambda model, alive: model)
-    results = Results()
-    removal.add_removal(
-        results, works, [*differences[:2], removal.check_removal(works[2])]
-    )
-    assert [results.one("removal agrees", network=name).value for name, _ in works] == [
-        1,
-        1,
-        0,
-    ]
+    assert [int((~stage.alive).sum()) for stage in stages] == [0, 126, 0, 126]
+    assert stages[0].multiply_adds == 1 > stages[1].multiply_adds
+    for before, after in pairwise(stages):
+        assert before.criterion != after.criterion or before.share < after.share
 
 
 def test_measured_memory_holds_the_largest_layer_and_not_all_layers():
-    model = (
-        build("vgg", (3, 32, 32), 10, 0).eval().to(memory_format=torch.channels_last)
-    )
+    model = build("vgg", (3, 32, 32), 10, 0).eval()
+    model = model.to(memory_format=torch.channels_last)
     largest = latency.BATCH * cost(model, (3, 32, 32)).activation_bytes
     assert largest <= latency.peak_bytes(model, (3, 32, 32)) < 1.5 * largest
-
-
-def test_costs_are_measured_for_every_way(task):
-    found = {
-        "full": tuning.Tuned(torch.ones(112).bool(), 1.0, None),
-        "less": tuning.Tuned(torch.arange(112) % 2 == 0, 1.0, None),
-    }
-    measured = latency.measured_costs("vgg", [task], [found])
-    assert list(measured) == [
-        f"{name} vgg: {way}" for name in ("latency", "memory") for way in found
-    ]
-    assert min(measured.values()) > 0
-    assert measured["memory vgg: less"] < measured["memory vgg: full"]
-
-
-def test_the_drawn_network_shows_which_units_stayed():
-    alive = torch.arange(48) % 3 == 0
-    figure = figures.draw_removed({"conv1": 16, "conv2": 32}, {"iterative": alive})
-    (ax,) = figure.axes
-    filled = [
-        bool(colour[3])
-        for squares in ax.collections
-        for colour in squares.get_facecolors()
-    ]
-    assert filled == alive.tolist()
-    assert {text.get_text().splitlines()[-1] for text in ax.texts} == {
-        "6 of 16",
-        "10 of 32",
-    }
 
 
 def test_oracle_on_a_masked_network_gives_dead_units_no_importance():
@@ -642,13 +786,3 @@ def test_solutions_pass_their_checks_and_stubs_do_not(name, exercise):
             eval(compile(ast.Expression(last.value), name, "eval"), names).correct
             is solved
         )
-
-
-def test_every_grade_of_exercise_is_there():
-    titles = [
-        line for line in NOTEBOOK.read_text().splitlines() if line.startswith("# ### ")
-    ]
-    assert all(
-        any(grade in line for line in titles)
-        for grade in ("Predict", "Change", "Implement")
-    )

@@ -14,17 +14,15 @@ from robustbook.plots import style
 from robustbook.results import Metric
 from robustbook.run.project import QUICK, REFERENCE, RunId
 from robustbook.run.records import Record
-from robustbook.studies.taylor_pruning.figures import STREAM_LOOKS, VGG_LOOKS
+from robustbook.studies.taylor_pruning.claims import FULL
+from robustbook.studies.taylor_pruning.figures import TUNED_LOOKS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from sphinx.application import Sphinx
 
 SPEED_PAGE = "speed"
-PRUNED = {
-    "preact-resnet": ("PreAct-ResNet", "stream", STREAM_LOOKS),
-    "vgg": ("VGG-like net", "vgg", VGG_LOOKS),
-}
+PRUNED = {"small resnet": ("Residual network", "tuned", TUNED_LOOKS)}
 """Networks of the pruning study: their titles, the first word of their rows, and how
 ways of pruning are drawn.
 """
@@ -72,7 +70,7 @@ def measured(record: Record, quantity: str, network: str) -> dict[str, float]:
 
 
 def rows(record: Record, name: str) -> dict[str, Metric]:
-    """Rows of one name by way of pruning."""
+    """Rows of one name by way of pruning, those of the longest tuning."""
     return {str(row.factors["way"]): row for row in record.metrics if row.name == name}
 
 
@@ -151,8 +149,8 @@ def _figure(record: Record, networks: list[str]) -> str:
         page.figure(
             figure,
             alt=(
-                "Test accuracy against measured milliseconds of a batch, the full "
-                "networks and four prunings of each."
+                "Test accuracy against measured milliseconds of a batch, of the full "
+                "network and of every way of pruning."
             ),
             caption="; ".join(_finding(record, network) for network in networks)
             + ". Forward pass of 64 images on one thread: medians of seven alternating "
@@ -179,7 +177,7 @@ def _draw(ax: Axes, record: Record, network: str) -> None:
             marker,
             color=colour,
             label=way,
-            markersize=9 if way == "full" else 6,
+            markersize=9 if way == FULL else 6,
         )
     ax.set(
         title=title,
@@ -198,8 +196,8 @@ def _finding(record: Record, network: str) -> str:
     )
     way = min(latency, key=latency.__getitem__)
     return (
-        f"{title}: the fastest ({way}) needs {latency[way] / latency['full']:.0%} of "
-        f"the full network's time at {adds[way].value / adds['full'].value:.0%} of its "
+        f"{title}: the fastest ({way}) needs {latency[way] / latency[FULL]:.0%} of "
+        f"the full network's time at {adds[way].value / adds[FULL].value:.0%} of its "
         "multiply-adds"
     )
 
@@ -221,7 +219,7 @@ def _table(record: Record, network: str) -> str:
             "accuracy": accuracy[way].value,
             "M adds": adds[way].value / 1e6,
             "ms": 1000 * latency[way],
-            "ms / full": latency[way] / latency["full"],
+            "ms / full": latency[way] / latency[FULL],
             "MB": memory[way] / 1e6,
             "MB, counted": 64 * counted[way].value / 1e6,
         }

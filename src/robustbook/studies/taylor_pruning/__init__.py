@@ -2,9 +2,8 @@
 2019)
 """
 
-from robustbook.studies.taylor_pruning.claims import CLAIMS
+from robustbook.studies.taylor_pruning.claims import CLAIMS, ROWS
 from robustbook.studies.taylor_pruning.parameters import Parameters
-from robustbook.studies.taylor_pruning.rows import ROWS
 
 TITLE = "Which filter can go?"
 PAPER = "molchanov2019importance"

@@ -1,57 +1,87 @@
-"""How well scores agree with the oracle: `measure_*` for one network each,
-`add_correlations` for the rows of all.
+"""How well scores agree with the oracle, and how well the oracle agrees with itself.
+
+Read `Agreement` (the scores and the truth of one network), then `agreement_of` (how
+they are measured), then `correlations` and `reliability`. All are put on one scale, the
+square root of a squared change; scores and truth are measured on different images, so
+that no common noise makes them agree.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from robustbook.measure.importance import CRITERIA, Evidence, score
-from robustbook.measure.oracle import removal_losses
+from robustbook.data import load
+from robustbook.measure.importance import (
+    CRITERIA,
+    Evidence,
+    first_order,
+    score,
+)
+from robustbook.measure.oracle import RemovalLosses, removal_losses
 from robustbook.models.network import accuracy
 from robustbook.models.prunable import Prunable, published_resnet20
-from robustbook.results import Results
-from robustbook.stats import (
-    bootstrap_rows,
-    correlation,
-    mean_interval_t,
-    rank_correlation,
-)
-from robustbook.studies.taylor_pruning.networks import Task, lenet3, preact_resnet, vgg
+from robustbook.stats import correlation, rank_correlation
+from robustbook.studies.taylor_pruning.networks import BATCH, Network, model_of
+from robustbook.workers import map_in_workers
 
-RESIDUAL_CRITERIA = (
-    "taylor-fo",
-    "taylor-fo-fg",
-    "taylor-so",
-    "weight taylor sum",
-    "weight taylor",
-    "bn-scale",
-    "weight-norm",
-    "obd",
-    "taylor output",
-    "random",
+COEFFICIENTS = {"spearman": rank_correlation, "pearson": correlation}
+"""Correlations of two scores; 0 if one of them is constant."""
+
+NORMED = ("bn taylor", "bn-scale")
+WITHOUT_NORM = tuple(name for name in CRITERIA if name not in NORMED)
+RESIDUAL_CRITERIA = tuple(
+    name
+    for name in CRITERIA
+    if name not in ("taylor-so row", "taylor output by layer", "taylor-fo whole set")
 )
-WITHOUT_NORM = tuple(name for name in CRITERIA if name not in ("bn taylor", "bn-scale"))
-ELSEWHERE = "oracle, other images"
+PLAIN = ("bn-scale", "taylor output", "taylor output by layer", "random")
+"""Scores that are no squares: they stay as they are where others get a square root."""
+
+SIGNED = ("obd",)
+"""Scores with a sign, which are squared first, as the paper does."""
+
+
+def comparable(criterion: str, scores: Tensor) -> Tensor:
+    """Scores on the scale of a change of the loss: the root of those that are squares,
+    the size of those with a sign.
+    """
+    if criterion in SIGNED:
+        return scores.abs()
+    return scores if criterion in PLAIN else scores.clamp_min(0).sqrt()
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The oracle of all units on two halves of some images: |change of the mean loss|
+    (units,) of each `halves` and of both together.
+    """
+
+    halves: tuple[Tensor, Tensor]
+    together: Tensor
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Scores (units,) by criterion and the oracle (units,) of one network.
+    """Scores (units,) by criterion, on the scale of `comparable`, and the truths of one
+    network, on "training" images and on "unseen" ones.
 
-    `layers` gives the units of each group; the scores under "oracle, other images" are
-    the oracle on as many other images.
+    `layers` gives the units of each group, `loss` the mean loss of the training images
+    on which the truth was measured, `batches` the root of first-order scores by size of
+    mini-batch.
     """
 
     accuracy: float
+    loss: float
     layers: dict[str, int]
     scores: dict[str, Tensor]
-    oracle: Tensor
+    truths: dict[str, Truth]
+    batches: dict[int, Tensor]
 
     def chosen(self, scope: str) -> Tensor:
         """Mask (units,) of a scope: "all layers", "inner units" (no streams), or a
@@ -66,254 +96,156 @@ class Agreement:
         return torch.tensor([choose(name) for name in names])
 
 
-def measure_lenet3(task: Task) -> Agreement:
-    """All criteria and the oracle of one LeNet3."""
-    count = task.parameters.score_images
-    return measure(
-        lenet3(task), task, WITHOUT_NORM, task.scored(count), task.scored(count, part=1)
-    )
+def truth_of(losses: RemovalLosses) -> Truth:
+    """The oracle on the even and on the odd images, and on all."""
+    even = torch.arange(len(losses.base)) % 2 == 0
+    first, second = (losses.part(chosen).importance.sqrt() for chosen in (even, ~even))
+    return Truth((first, second), losses.importance.sqrt())
 
 
-def measure_preact_resnet(task: Task) -> Agreement:
-    """The criteria that residual networks have and the oracle of one PreAct-ResNet, on
-    two halves of its images.
-    """
-    count = task.parameters.residual_scores
-    return measure(
-        preact_resnet(task),
-        task,
-        RESIDUAL_CRITERIA,
-        task.scored(count),
-        task.scored(count, part=1),
-    )
-
-
-def measure_vgg(task: Task) -> Agreement:
-    """All criteria, those of the batch-norm included, and the oracle of one VGG-like
-    net.
-    """
-    count = task.parameters.residual_scores
-    return measure(
-        vgg(task), task, tuple(CRITERIA), task.scored(count), task.scored(count, part=1)
-    )
-
-
-def measure_published_resnet20(task: Task) -> Agreement:
-    """The same for the published ResNet-20, which was trained on the official
-    images.
-    """
-    count = task.parameters.residual_scores
-    model = published_resnet20()
-    return measure(
-        model, task, RESIDUAL_CRITERIA, task.scored(count), task.scored(count, part=1)
-    )
-
-
-def measure_normed(work: tuple[str, Task]) -> Agreement:
-    """One network with batch-norm: a "resnet20", a "preact-resnet" or a "vgg" (so that
-    workers can share them).
-    """
-    network, task = work
-    kinds = {
-        "resnet20": measure_published_resnet20,
-        "preact-resnet": measure_preact_resnet,
-        "vgg": measure_vgg,
-    }
-    return kinds[network](task)
-
-
-def measure(
+def measured(
     model: Prunable,
-    task: Task,
     criteria: Sequence[str],
-    images: tuple[Tensor, Tensor],
-    elsewhere: tuple[Tensor, Tensor],
+    scored: tuple[Tensor, Tensor],
+    truths: dict[str, tuple[Tensor, Tensor]],
+    *,
+    test: tuple[Tensor, Tensor],
+    seed: int,
 ) -> Agreement:
-    """Scores and oracle of a network on `images` (images, labels), and the oracle on
-    others for comparison.
+    """Scores of a network on the images `scored`, in mini-batches of 64, and its oracle
+    on each set of `truths`; the first of them is the training one.
     """
-    batch = min(task.parameters.score_batch, len(images[0]))
-    seen = Evidence(model, *images, batch=batch, generator=task.generator(1))
-    scores = {name: score(name, seen) for name in criteria}
-    scores[ELSEWHERE] = removal_losses(model, *elsewhere).importance
-    layers = {group.name: group.units for group in model.groups}
-    test = accuracy(model, task.test.images, task.test.labels)
-    return Agreement(test, layers, scores, removal_losses(model, *images).importance)
+    generator = torch.Generator().manual_seed(seed)
+    batch = min(BATCH, len(scored[0]))
+    seen = Evidence(model, *scored, batch=batch, generator=generator)
+    scores = {name: comparable(name, score(name, seen)) for name in criteria}
+    losses = {name: removal_losses(model, *images) for name, images in truths.items()}
+    sizes = [size for size in (1, 4, 16, 64, 256) if size <= len(scored[0]) // 2]
+    return Agreement(
+        accuracy(model, *test),
+        float(next(iter(losses.values())).base.mean()),
+        {group.name: group.units for group in model.groups},
+        scores,
+        {name: truth_of(each) for name, each in losses.items()},
+        {size: first_order(seen.gradients, size).sqrt() for size in sizes},
+    )
 
 
-COEFFICIENTS = {"pearson": correlation, "spearman": rank_correlation}
-"""Correlations of two scores; 0 if one of them is constant."""
+def agreement_of(
+    network: Network, *, criteria: Sequence[str], batches: int, oracle_images: int
+) -> Agreement:
+    """One network, scored on `batches` mini-batches of its training images, its oracle
+    on as many others as there are up to `oracle_images`, and on unseen ones.
+    """
+    test = network.test
+    unseen = test.images[:oracle_images], test.labels[:oracle_images]
+    scored = network.seen(batches * BATCH)
+    truths = {
+        "training": network.seen(oracle_images, after=len(scored[0])),
+        "unseen": unseen,
+    }
+    return measured(
+        model_of(network),
+        criteria,
+        scored,
+        truths,
+        test=(test.images, test.labels),
+        seed=network.seed,
+    )
+
+
+def agreements_of(
+    networks: Sequence[Network],
+    *,
+    batches: int,
+    oracle_images: int,
+    criteria: Sequence[str] = WITHOUT_NORM,
+) -> list[Agreement]:
+    """`agreement_of` several networks, side by side."""
+    work = partial(
+        agreement_of, criteria=criteria, batches=batches, oracle_images=oracle_images
+    )
+    return map_in_workers(work, networks, title="scores and oracles")
+
+
+def published_agreement(data: str, *, batches: int, oracle_images: int) -> Agreement:
+    """The published ResNet-20 on the lossless images that it was trained on, and on
+    unseen images of `data`.
+    """
+    seen, unseen = load("cifar10-lossless", "train"), load(data, "test")
+    count = batches * BATCH
+    scored = seen.images[:count], seen.labels[:count]
+    test = unseen.take(min(2000, len(unseen)))
+    truths = {
+        "training": tuple(
+            part[count : count + oracle_images] for part in (seen.images, seen.labels)
+        ),
+        "unseen": (test.images[:oracle_images], test.labels[:oracle_images]),
+    }
+    return measured(
+        published_resnet20(),
+        RESIDUAL_CRITERIA,
+        scored,
+        truths,  # type: ignore[arg-type]
+        test=(test.images, test.labels),
+        seed=0,
+    )
+
+
+def published_agreements(
+    published_resnet: bool, data: str, *, batches: int, oracle_images: int
+) -> list[Agreement]:
+    """The published ResNet-20, where it is asked for."""
+    if not published_resnet:
+        return []
+    return [published_agreement(data, batches=batches, oracle_images=oracle_images)]
 
 
 def correlations(
-    agreement: Agreement, coefficient: str, scope: str
+    agreement: Agreement,
+    coefficient: str,
+    scope: str = "all layers",
+    truth: str = "training",
 ) -> dict[str, float]:
     """Correlation of each criterion with the oracle within a scope; "within layers" is
     the mean over layers.
     """
     if scope == "within layers":
         by_layer = [
-            correlations(agreement, coefficient, layer) for layer in agreement.layers
+            correlations(agreement, coefficient, layer, truth)
+            for layer in agreement.layers
         ]
         return {
             name: float(np.mean([layer[name] for layer in by_layer]))
             for name in agreement.scores
         }
-    chosen = agreement.chosen(scope)
-    correlate = COEFFICIENTS[coefficient]
-    oracle = agreement.oracle[chosen]
+    chosen, correlate = agreement.chosen(scope), COEFFICIENTS[coefficient]
+    oracle = agreement.truths[truth].together[chosen]
     return {
-        name: correlate(values[chosen], oracle)
+        name: float(correlate(values[chosen], oracle))
         for name, values in agreement.scores.items()
     }
 
 
-def add_correlations(
-    results: Results, agreements: Sequence[Agreement], *, network: str, data: str
-) -> None:
-    """Rows `correlation` (interval over networks), `correlation lead` and `layer gap`
-    (paired), and clean `accuracy`.
+def reliability(
+    agreement: Agreement,
+    coefficient: str,
+    scope: str = "all layers",
+    truth: str = "training",
+) -> float:
+    """How well the oracle on these images would agree with itself on as many others:
+    the correlation of its halves, raised to the full length (Spearman and Brown); 0 if
+    the halves disagree.
     """
-    factors = {"network": network, "data": data}
-    _add_mean(
-        results,
-        "accuracy",
-        [one.accuracy for one in agreements],
-        unit="share",
-        **factors,
-    )
-    for coefficient in COEFFICIENTS:
-        scopes = ["all layers", "within layers", *agreements[0].layers]
-        if network == "preact-resnet":
-            scopes.insert(0, "inner units")
-        found = {
-            scope: [correlations(one, coefficient, scope) for one in agreements]
-            for scope in scopes
-        }
-        for scope, by_network in found.items():
-            for name in by_network[0]:
-                values = [one[name] for one in by_network]
-                _add_mean(
-                    results,
-                    "correlation",
-                    values,
-                    coefficient=coefficient,
-                    scope=scope,
-                    criterion=name,
-                    **factors,
-                )
-        for name in agreements[0].scores:
-            leads = [one["taylor-fo"] - one[name] for one in found["all layers"]]
-            gaps = [
-                over[name] - within[name]
-                for over, within in zip(
-                    found["all layers"], found["within layers"], strict=True
-                )
-            ]
-            if name != "taylor-fo":
-                _add_mean(
-                    results,
-                    "correlation lead",
-                    leads,
-                    coefficient=coefficient,
-                    rival=name,
-                    **factors,
-                )
-            _add_mean(
-                results,
-                "layer gap",
-                gaps,
-                coefficient=coefficient,
-                criterion=name,
-                **factors,
+    if scope == "within layers":
+        return float(
+            np.mean(
+                [
+                    reliability(agreement, coefficient, layer, truth)
+                    for layer in agreement.layers
+                ]
             )
-
-
-def add_placement(
-    results: Results, agreements: Sequence[Agreement], places: Sequence[str]
-) -> None:
-    """Rows `placement wins`: the share of networks in which the first of `places`
-    correlates best over the inner units.
-    """
-    for coefficient in COEFFICIENTS:
-        of = [correlations(one, coefficient, "inner units") for one in agreements]
-        wins = [all(one[places[0]] > one[place] for place in places[1:]) for one in of]
-        results.add(
-            "placement wins",
-            float(np.mean(wins)),
-            n=len(wins),
-            over="networks",
-            unit="share",
-            coefficient=coefficient,
         )
-
-
-def add_single_network(
-    results: Results, agreement: Agreement, *, network: str, data: str
-) -> None:
-    """Rows `correlation` of one network, with bootstrap intervals over its units, and
-    its clean `accuracy`.
-    """
-    results.add(
-        "accuracy", agreement.accuracy, unit="share", network=network, data=data
-    )
-    for coefficient, correlate in COEFFICIENTS.items():
-        for name, values in agreement.scores.items():
-            found = bootstrap_rows(
-                correlate,
-                values.numpy(),
-                agreement.oracle.numpy(),
-                seed=0,
-                resamples=500,
-            )
-            results.add(
-                "correlation",
-                found.value,
-                found.bounds,
-                n=found.n,
-                over="units",
-                network=network,
-                data=data,
-                coefficient=coefficient,
-                scope="all layers",
-                criterion=name,
-            )
-
-
-def add_training_length(
-    results: Results, by_epochs: dict[int, Sequence[Agreement]]
-) -> None:
-    """Rows `correlation after epochs`: Spearman over all units of LeNet3, by length of
-    training.
-    """
-    for epochs, agreements in by_epochs.items():
-        found = [correlations(one, "spearman", "all layers") for one in agreements]
-        for name in ("taylor-fo", "taylor-so", "obd", "weight-norm"):
-            values = [one[name] for one in found]
-            _add_mean(
-                results,
-                "correlation after epochs",
-                values,
-                epochs=epochs,
-                criterion=name,
-            )
-
-
-def _add_mean(
-    results: Results,
-    name: str,
-    values: Sequence[float],
-    unit: str = "",
-    **factors: str | int,
-) -> None:
-    """A row with Student's t interval over networks, cut at the ends of the values'
-    range: 1 and -1, or twice that.
-    """
-    found = mean_interval_t(values)
-    end = (
-        1.0 if name in ("accuracy", "correlation", "correlation after epochs") else 2.0
-    )
-    bounds = (max(found.low, -end), min(found.high, end))
-    results.add(
-        name, found.value, bounds, n=found.n, over="networks", unit=unit, **factors
-    )
+    chosen, found = agreement.chosen(scope), agreement.truths[truth]
+    half = float(COEFFICIENTS[coefficient](*(part[chosen] for part in found.halves)))
+    return max(0.0, 2 * half / (1 + half)) if half > -1 else 0.0

@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from robustbook.measure.tuned_pruning import Tuned
 from robustbook.models.prunable import Prunable
 from robustbook.perturb.pruning import removed
-from robustbook.studies.taylor_pruning.measure.tuning import Tuned
-from robustbook.studies.taylor_pruning.networks import BATCH, NETWORKS, Task
+from robustbook.studies.taylor_pruning.networks import BATCH, Network, model_of
 
 ROUNDS = 7
 
@@ -110,29 +110,22 @@ def peak_bytes(model: Prunable, image_shape: tuple[int, int, int]) -> int:
 
 
 def measured_costs(
-    network: str, tasks: Sequence[Task], pruned: Sequence[Mapping[str, Tuned]]
+    networks: Sequence[Network], tuned: Sequence[Mapping[str, Tuned]]
 ) -> dict[str, float]:
-    """`latency <network>: <way>` in seconds and `memory <network>: <way>` in bytes,
-    means over the tasks' networks.
-
-    `pruned` gives what is left of each task's network by way of pruning it.
+    """`latency small resnet: <way>` in seconds and `memory small resnet: <way>` in
+    bytes, means over the networks, without the units that each way removed.
     """
-    shape, ways = tasks[0].training.image_shape, list(pruned[0])
+    shape, ways = networks[0].training.image_shape, list(tuned[0])
     smaller = [
-        removed(NETWORKS[network](task), one[way].alive)
-        for task, one in zip(tasks, pruned, strict=True)
+        removed(model_of(network), one[way].alive)
+        for network, one in zip(networks, tuned, strict=True)
         for way in ways
     ]
-    seconds = np.reshape(seconds_in_turn(smaller, shape), (len(tasks), len(ways))).mean(
-        axis=0
-    )
-    memory = np.reshape(
-        [peak_bytes(model, shape) for model in smaller], (len(tasks), len(ways))
-    ).mean(axis=0)
+    size = (len(networks), len(ways))
+    seconds = np.reshape(seconds_in_turn(smaller, shape), size).mean(axis=0)
+    memory = np.reshape([peak_bytes(model, shape) for model in smaller], size)
     return {
-        f"latency {network}: {way}": float(value)
-        for way, value in zip(ways, seconds, strict=True)
-    } | {
-        f"memory {network}: {way}": float(value)
-        for way, value in zip(ways, memory, strict=True)
+        f"{quantity} small resnet: {way}": float(value)
+        for quantity, values in (("latency", seconds), ("memory", memory.mean(axis=0)))
+        for way, value in zip(ways, values, strict=True)
     }
