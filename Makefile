@@ -2,13 +2,19 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# TORCH=cpu takes the build of PyTorch without CUDA from PyTorch's own index: a third of the size, and all that a machine
+# without a graphics card can use.
+TORCH ?= any
+TORCH_INDEX := https://download.pytorch.org/whl/cpu
 export OMP_WAIT_POLICY = PASSIVE
 export PYTHONHASHSEED = 0
 
-.PHONY: book read test lint types benchmark faults mutants clean
+.PHONY: book install read test quicktest lint types benchmark faults mutants clean
 
 book: $(VENV)/.installed
 	$(BIN)/robustbook book
+
+install: $(VENV)/.installed
 
 # The built book as a reader meets it: needs a Chromium on PATH, says so where there is none.
 read: $(VENV)/.peers
@@ -17,9 +23,14 @@ read: $(VENV)/.peers
 test: lint types
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
 
+# What takes no longer than ten seconds a test.
+quicktest: $(VENV)/.peers
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal -m "not slow"
+
 lint: $(VENV)/.peers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/actionlint
 
 types: $(VENV)/.peers
 	$(BIN)/mypy
@@ -31,7 +42,12 @@ benchmark: $(VENV)/.peers
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: Python 3.11 or newer is needed; say which with make PYTHON=/path/to/python3" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+ifeq ($(TORCH),cpu)
+	grep -vE '^(nvidia|cuda|triton)' requirements.lock > $(VENV)/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --extra-index-url $(TORCH_INDEX) -r $(VENV)/requirements.txt
+else
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+endif
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 

@@ -50,6 +50,9 @@ EXCLUDED = {
     "models.training.*_loss": "a step of train, which checks",
     "models.four_view.binary_loss": "a step of train, which checks",
     "models.network.chain": "a question about a network",
+    "models.transformer.Attention": "a part of a transformer",
+    "models.transformer.Block": "a part of a transformer",
+    "models.transformer.VisionTransformer": "made by build_transformer",
     "perturb.ascent.walk": CHECKED,
     "perturb.ascent.climb": CHECKED,
     "perturb.ascent.norms": CHECKED,
@@ -125,10 +128,20 @@ EXCLUDED = {
     "bayes.hmc.Lifted*": MADE,
     "bayes.hmc.settled": CHECKED,
     "bayes.hmc.Run": MADE,
+    "bayes.split_hmc.flow": CHECKED,
+    "bayes.split_hmc.ScaledNetwork.*": CHECKED,
+    "bayes.calibration.Ranks": MADE,
+    "measure.mean_prediction.MeanReach": MADE,
+    "measure.weight_boxes.SafeWeights": MADE,
+    "measure.weight_boxes.Layers*": MADE,
+    "measure.weight_boxes.layers_of": CHECKED,
+    "measure.weight_boxes.keeps": CHECKED,
+    "measure.weight_boxes.union_bound": CHECKED,
     "bayes.hmc.Diagnosis": MADE,
     "bayes.laplace.LastLayerLaplace": "made by fit_last_layer",
     "bayes.mean_field.Convergence": MADE,
     "bayes.mean_field.noisy_logits": CHECKED,
+    "bayes.estimators.noisy_logits_by": CHECKED,
     "bayes.mean_field.divergence": CHECKED,
     "bayes.mean_field.repeated": CHECKED,
     "bayes.prediction.first_stochastic": "a question about weight samples",
@@ -288,10 +301,44 @@ def mean_field() -> Any:
     return weight_noise(network(), 0.1)
 
 
+def every_weight() -> Any:
+    from robustbook.bayes.mean_field import MeanField
+
+    plain = _layers(
+        nn.Flatten, lambda: nn.Linear(64, 2), nn.ReLU, lambda: nn.Linear(2, CLASSES)
+    )
+    means = {name: part.detach() for name, part in plain.named_parameters()}
+    return MeanField(plain, means, {name: 0.1 + 0 * m for name, m in means.items()})
+
+
+def scaled() -> Any:
+    from robustbook.bayes.split_hmc import ScaledNetwork
+
+    return ScaledNetwork(network(), images(), labels())
+
+
+def found_ranks() -> Any:
+    from robustbook.bayes.calibration import Ranks
+
+    return Ranks(np.arange(100)[:, None] % 20, 19, ("one",))
+
+
+def outer() -> Any:
+    from robustbook.measure.certificate import certify
+
+    return certify(samples(), region())
+
+
 def masks() -> Any:
     from robustbook.perturb.masks import draw_masks
 
     return draw_masks(5, (8, 8), cells=2, probability=0.5, generator=generator())
+
+
+def transformer() -> Any:
+    from robustbook.models.transformer import build_transformer
+
+    return build_transformer((1, 8, 8), CLASSES, seed=0)
 
 
 def region() -> Any:
@@ -493,6 +540,11 @@ OWN: dict[str, dict[str, Callable[[], Any]]] = {
         "start": lambda: 0,
         "stop": lambda: 2,
     },
+    "perturb.averaged.averaged_apgd": {"samples": lambda: 2},
+    "perturb.averaged.alarm_matching": {
+        "samples": lambda: 2,
+        "alarm": lambda: torch.rand(4, generator=generator()),
+    },
     "perturb.posterior.eot_pgd": {"samples": lambda: 2},
     "perturb.posterior.uncertainty_aware": {"samples": lambda: 2},
     "perturb.square.square_side": {
@@ -559,6 +611,44 @@ OWN: dict[str, dict[str, Callable[[], Any]]] = {
     "measure.saliency.superpixel_ablation": {
         "segments": lambda: (torch.arange(64) // 16).view(1, 8, 8).expand(4, 8, 8)
     },
+    "measure.adjusted_rise.adjusted_maps": {
+        "scores": lambda: rand(4, 5),
+        "count": lambda: 5,
+        "reference": masks,
+    },
+    "measure.attention.attention_rollout": {"model": lambda: transformer()},
+    "measure.map_checks.infidelity": {
+        "maps": lambda: rand(4, 8, 8),
+        "perturbed": lambda: torch.stack([images(), 1 - images()]),
+    },
+    "measure.map_checks.max_sensitivity": {
+        "explain": lambda: lambda given: given.mean(1),
+        "radius": lambda: 0.1,
+        "draws": lambda: 2,
+    },
+    "measure.off_data.distance_from_data": {
+        "features": lambda: rand(4, 3),
+        "data": lambda: rand(6, 3),
+        "neighbours": lambda: 2,
+    },
+    "measure.road.impute": {
+        "known": lambda: torch.arange(64).view(1, 8, 8).expand(4, 8, 8) % 3 == 0
+    },
+    "measure.road.road_curves": {
+        "maps": lambda: rand(4, 8, 8),
+        "shares": lambda: (0.2, 0.5),
+    },
+    "perturb.mask_designs.antithetic_masks": {
+        "count": lambda: 4,
+        "shape": lambda: (8, 8),
+        "cells": lambda: 2,
+    },
+    "perturb.mask_designs.balanced_masks": {
+        "count": lambda: 4,
+        "shape": lambda: (8, 8),
+        "cells": lambda: 2,
+        "probability": lambda: 0.5,
+    },
     "measure.saliency.windows": {"shape": lambda: (8, 8)},
     "measure.saliency.meaningful_perturbation": {"steps": lambda: 2},
     "measure.saliency.extremal_perturbation": {"steps": lambda: 2},
@@ -610,8 +700,56 @@ OWN: dict[str, dict[str, Callable[[], Any]]] = {
         "build": lambda: lambda _seed: network(),
         "members": lambda: 2,
     },
+    "bayes.calibration.ranks": {
+        "network": lambda: scaled(),
+        "sampler": lambda: lambda misfit, start, generator: start[:, None],
+        "replicates": lambda: 3,
+    },
+    "bayes.calibration.uniformity": {"found": lambda: found_ranks()},
+    "bayes.split_hmc.sample": {
+        "misfit": lambda: lambda at: at.sum(1),
+    },
+    "measure.exact_counts.worst_binomial_failure": {"count": lambda: 9},
+    "measure.exact_counts.declared_robust": {"eta": lambda: 0.3},
+    "measure.mean_prediction.mean_reach": {"outer": lambda: outer()},
+    "measure.mean_prediction.mean_of_bounds": {"outer": lambda: outer()},
+    "measure.weight_boxes.safe_probability": {
+        "posterior": lambda: every_weight(),
+        "boxes": lambda: 2,
+    },
     "bayes.hmc.diagnose": {
         "values": lambda: torch.randn(2, 8, 3, generator=generator())
+    },
+    "bayes.cyclic.step_sizes": {
+        "steps": lambda: 4,
+        "cycles": lambda: 2,
+        "first": lambda: 0.1,
+    },
+    "bayes.cyclic.sample": {
+        "gradient": lambda: lambda point: point,
+        "start": lambda: torch.zeros(3),
+        "steps": lambda: 4,
+        "cycles": lambda: 1,
+        "keep": lambda: 1,
+    },
+    "bayes.cyclic.fit_cyclic": {
+        "epochs": lambda: 4,
+        "cycles": lambda: 1,
+        "keep": lambda: 1,
+    },
+    "bayes.swag.fit_swag": {"epochs": lambda: 2},
+    "bayes.estimators.train_by": {"estimator": lambda: "Flipout"},
+    "bayes.swag.Swag": {
+        "mean": lambda: swag().mean,
+        "variance": lambda: swag().variance,
+        "deviations": lambda: swag().deviations,
+    },
+    "bayes.swag.Swag.vectors": {"self": lambda: swag()},
+    "bayes.swag.Swag.draw": {"self": lambda: swag()},
+    "bayes.swag.as_weights": {"vectors": lambda: swag().deviations},
+    "bayes.swag.gaussian_of": {
+        "points": lambda: swag().deviations,
+        "rank": lambda: 2,
     },
     "bayes.weight_noise.weight_noise": {"share": lambda: 0.2},
     "bayes.mc_dropout.train_dropout": {"rates": lambda: {"1": 0.5}},
@@ -717,6 +855,12 @@ def target() -> Any:
     from robustbook.bayes.hmc import Network
 
     return Network(network(), images(), labels())
+
+
+def swag() -> Any:
+    from robustbook.bayes.swag import fit_swag
+
+    return fit_swag(network(), images(), labels(), epochs=3, seed=0, batch=2)
 
 
 def dropout() -> Any:

@@ -259,6 +259,53 @@ def test_your_own_networks_are_a_posterior_with_averages_of_their_own() -> None:
     assert len(as_posterior(own[0]).samples) == 1
 
 
+class Residual(nn.Module):
+    """A block that is added to what goes in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.block = nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), nn.Tanh())
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images + self.block(images)
+
+
+def various(seed: int) -> nn.Sequential:
+    torch.manual_seed(seed)
+    early = nn.Sequential(Residual(), nn.Sequential(nn.MaxPool2d(2), nn.Dropout(0.5)))
+    return nn.Sequential(early, nn.Flatten(), nn.Linear(32, 3))
+
+
+def test_pooling_dropout_and_residual_sums_are_sampled_and_attacked() -> None:
+    own = [various(seed) for seed in range(3)]
+    arrays = [
+        {name: value.numpy() for name, value in network.state_dict().items()}
+        for network in own
+    ]
+    region = ball(pictures(), 0.3)
+    for posterior in (as_posterior(own), as_posterior(various(9), arrays)):
+        expected = torch.stack([each.eval()(pictures()) for each in own]).detach()
+        close(posterior.samples.logits(pictures()), expected)
+        reach = pgd(posterior.samples, region, steps=5, generator=generator())
+        assert (reach.distance > 0.01).all()
+        with pytest.raises(ArgumentError, match=r"Residual|Tanh|MaxPool2d"):
+            certify(posterior.samples, region)
+
+
+def test_means_and_deviations_from_arrays_are_a_gaussian_posterior() -> None:
+    network = normed(0)
+    means = {name: p.detach().numpy() for name, p in network.named_parameters()}
+    scales = {"4.weight": 0.1 + 0 * means["4.weight"].astype("float64")}
+    posterior = as_posterior(network, means=means, scales=scales)
+    weights = posterior.draw(4000, generator()).weights["4.weight"]
+    assert float(weights.std(0).mean()) == pytest.approx(0.1, rel=0.02)
+    for wrong in ({"means": means}, {"scales": scales}):
+        with pytest.raises(ArgumentError, match="must be both"):
+            as_posterior(network, **wrong)
+    with pytest.raises(ArgumentError, match="one network without states"):
+        as_posterior([network], means=means, scales=scales)
+
+
 def test_samples_that_do_not_fit_are_refused() -> None:
     other = copy.deepcopy(normed(0))
     other[2] = nn.Tanh()

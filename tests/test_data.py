@@ -226,3 +226,17 @@ def test_every_name_that_is_here_gives_images(name: str) -> None:
             "`robustbook data get`"
         )
     assert len(load(name, "test", limit=10)) == 10
+
+
+@pytest.mark.data("gtsrb")
+def test_any_two_signs_can_be_a_pair(data_root) -> None:
+    from robustbook.data import gtsrb43
+
+    parts = {split: store.load("gtsrb-43", split) for split in ("train", "validation")}
+    assert len(parts["train"]) + len(parts["validation"]) == 6534
+    both = gtsrb43.pair(parts["train"], 14, 3)
+    counts = parts["train"].labels.bincount(minlength=43)
+    assert both.labels.bincount().tolist() == [int(counts[14]), int(counts[3])]
+    assert both.class_names == ("sign 14", "sign 3")
+    with pytest.raises(ParameterError, match="two different classes"):
+        gtsrb43.pair(parts["train"], 14, 14)

@@ -46,7 +46,7 @@ def test_texture_has_the_exponent_it_was_given(exponent: float) -> None:
 
 
 def test_texture_inside_a_drawn_breast_has_it_too() -> None:
-    chosen = Settings(128, 96)
+    chosen = Settings(128, 96, strand_peak=0.0)
     window = np.hanning(48)[:, None] * np.hanning(40)[None]
     inner = np.concatenate(
         [draw_exam(3, number, chosen).tissue[::2, 40:88, 8:48] for number in range(60)]
@@ -54,7 +54,7 @@ def test_texture_inside_a_drawn_breast_has_it_too() -> None:
     inner -= inner.mean(axis=(1, 2), keepdims=True)
     # The first bins lose power to the mean that was taken away, the last to the
     # window's finite side lobes.
-    assert abs(slope(inner, 0.2, 0.35, 2.2, window) + 3) < 0.2
+    assert abs(slope(inner, 0.2, 0.35, 2.2, window) + chosen.exponent) < 0.2
 
 
 def test_power_is_the_stated_one_whatever_the_size() -> None:
@@ -69,7 +69,7 @@ def test_power_is_the_stated_one_whatever_the_size() -> None:
         )
         at = np.fft.fftfreq(chosen.height, chosen.pitch)[8 * chosen.height // 64]
         assert power[8 * chosen.height // 64, 0] == pytest.approx(
-            chosen.texture_power * at**-3, rel=0.35
+            chosen.texture_power * at**-chosen.exponent, rel=0.35
         )
 
 
@@ -123,6 +123,62 @@ def test_a_speck_keeps_its_mass_and_place_wherever_it_falls_between_pixels(
     )
 
 
+def test_a_mass_is_drawn_by_area_wherever_it_falls_between_pixels() -> None:
+    chosen = Settings(32, 32)
+    found = []
+    for shift in (0.0, 0.05, 0.1, 0.15):
+        rng = np.random.default_rng(1)  # one and the same spiculated mass
+        places = [(3.0 + shift, 3.0), (3.0, 3.0 + shift)]
+        found.append(phantoms._mass(rng, True, places, chosen))
+    total = np.array([[view.sum() for view in views] for views in found])
+    # Sampled at the pixels' middles the strands' sums differ by ten per cent.
+    assert np.ptp(total, axis=0).max() < 0.02 * total.mean()
+    centres = (np.arange(32) + 0.5) * 0.2
+    moved = [(views[0].sum(1) * centres).sum() / views[0].sum() for views in found]
+    assert moved[2] - moved[0] == pytest.approx(0.1, abs=0.01)
+
+
+def test_averages_over_a_pixels_area() -> None:
+    fine = np.arange(36.0).reshape(1, 6, 6)
+    assert phantoms.FINER == 3
+    assert phantoms.averaged(fine).tolist() == [[[7, 10], [25, 28]]]
+
+
+def test_the_detector_damps_every_oscillation_by_its_transfer() -> None:
+    chosen = Settings(64, 48, blur=0.1)
+    place = np.arange(64) + 0.5
+    for order in (0, 3, 40):
+        wave = np.cos(np.pi * order * place / 64)[None, :, None] * np.ones((4, 1, 48))
+        frequency = order / (2 * 64 * chosen.pitch)
+        gain = np.exp(-2 * (np.pi * 0.1 * frequency) ** 2)
+        assert phantoms.blurred(wave, chosen) == pytest.approx(gain * wave, abs=1e-5)
+        assert phantoms.transfer(np.array(frequency), 0.1) == pytest.approx(gain)
+
+
+def test_strands_run_towards_the_nipple_and_carry_the_stated_attenuation() -> None:
+    chosen = Settings(64, 48)
+    _, _, frame = phantoms._breast(np.random.default_rng(0), chosen)
+    rngs = [np.random.default_rng(seed) for seed in range(12)]
+    fields = np.stack([phantoms.strands(rng, frame, chosen)[0] for rng in rngs])
+    assert fields.mean(axis=(1, 2)) == pytest.approx(np.zeros(12), abs=1e-6)
+    # They meet at the nipple, the middle of the far edge, so that side is brighter.
+    near = fields[:, 20:44, 30:42].mean()
+    assert near > fields[:, :10, :12].mean() + 0.005
+    none = Settings(64, 48, strand_peak=0.0)
+    assert not phantoms.strands(np.random.default_rng(0), frame, none).any()
+
+
+def test_spectra_are_as_steep_as_those_of_mini_mias() -> None:
+    """Slopes of healthy breasts' middles in two bands; mini-MIAS has -3.36, -2.02."""
+    exams = generate(36, 5, Settings(128, 96))
+    healthy = np.flatnonzero(exams.subgroups[:, 0] == 0)
+    pieces = exams.images[healthy, 0, 44:84, 10:50] / 4095
+    pieces = pieces - pieces.mean(axis=(1, 2), keepdims=True)
+    window = np.hanning(40)[:, None] * np.hanning(40)
+    assert slope(pieces, 0.2, 0.25, 1.0, window) == pytest.approx(-3.36, abs=0.3)
+    assert slope(pieces, 0.2, 1.0, 2.4, window) == pytest.approx(-2.02, abs=0.3)
+
+
 def test_grey_levels_are_12_bit_and_air_is_black() -> None:
     exams = generate(4, seed=0)
     assert exams.images.dtype == np.uint16
@@ -137,9 +193,9 @@ def test_grey_levels_are_12_bit_and_air_is_black() -> None:
 def test_noise_of_air_is_the_detectors() -> None:
     exams = generate(30, seed=0)
     air = exams.images[:, 0, :2, -2:].astype(float)
-    expected = (
-        np.sqrt(1 / 10000 + (20 / 10000) ** 2) * 4095 / phantoms.ATTENUATION_RANGE
-    )
+    photons, electronic = exams.settings.photons, exams.settings.electronic
+    expected = np.sqrt(1 / photons + (electronic / photons) ** 2)
+    expected *= phantoms.WHITE / phantoms.ATTENUATION_RANGE
     # Half of the noise of air lies below black and is cut.
     assert np.sqrt((air**2).mean()) == pytest.approx(expected / np.sqrt(2), rel=0.25)
 

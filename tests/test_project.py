@@ -4,10 +4,13 @@ names an index.
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -95,3 +98,73 @@ def test_ci_runs_the_two_commands_of_the_readme() -> None:
     readme = (ROOT / "README.md").read_text()
     assert "make book" in readme
     assert "make test" in readme
+
+
+def makefile_says(*words: str) -> str:
+    """What `make` would do for these words in an empty environment."""
+    return subprocess.run(
+        ["make", "--dry-run", "VENV=.nothing-here", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def test_torch_without_cuda_comes_from_pytorchs_own_index() -> None:
+    """The lock without the lines of CUDA, and PyTorch's index beside the usual one."""
+    plain, cpu = makefile_says("install"), makefile_says("install", "TORCH=cpu")
+    assert "-r requirements.lock" in plain
+    assert "download.pytorch.org" not in plain
+    assert "--extra-index-url https://download.pytorch.org/whl/cpu -r .nothing" in cpu
+    (pattern,) = re.findall(r"grep -vE '(.+)' requirements\.lock", cpu)
+    dropped = [line for line in LOCK.splitlines() if re.match(pattern, line)]
+    assert all("sys_platform == 'linux'" in line for line in dropped)
+    left = "\n".join(line for line in LOCK.splitlines() if line not in dropped)
+    assert not re.search("nvidia|cuda|triton", left)
+    assert "\ntorch==" in left
+
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_workflows_pin_actions_by_digest_and_may_do_little(path: Path) -> None:
+    """Whoever moves a tag of an action moves nothing here; a job says itself what more
+    than reading it may do.
+    """
+    text = path.read_text()
+    used = re.findall(r"uses: (.+)", text)
+    assert all(
+        re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40} # v[\d.]+", one) for one in used
+    )
+    workflow = yaml.safe_load(text)
+    assert workflow["permissions"] == {"contents": "read"}
+    for job in workflow["jobs"].values():
+        assert job["timeout-minutes"] > 0
+        if job.get("permissions"):
+            assert not any("checkout@" in step.get("uses", "") for step in job["steps"])
+    for step in (step for job in workflow["jobs"].values() for step in job["steps"]):
+        if "checkout@" in step.get("uses", ""):
+            assert step["with"]["persist-credentials"] is False
+        # Words of others get into a script through its environment alone.
+        assert "${{" not in step.get("run", "")
+
+
+def test_workflows_and_the_container_ask_for_what_make_has() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    (phony,) = re.findall(r"^\.PHONY: (.+)$", makefile, re.M)
+    container = (ROOT / ".devcontainer" / "devcontainer.json").read_text()
+    texts = [path.read_text() for path in WORKFLOWS] + [container]
+    asked = {name for text in texts for name in re.findall(r"\bmake (\w+)", text)}
+    assert {"test", "book", "read", "quicktest", "install"} <= asked
+    assert asked <= set(phony.split())
+    assert json.loads(container)["image"].count(":") == 1
+
+
+def test_pythons_of_the_workflows_are_those_of_the_package() -> None:
+    tests = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text())
+    pythons = tests["jobs"]["linux"]["strategy"]["matrix"]["python"]
+    assert f">={pythons[0]}" == PROJECT["requires-python"]
+    named = [line for line in PROJECT["classifiers"] if "Python ::" in line]
+    assert [line.rpartition(" ")[2] for line in named] == pythons

@@ -12,7 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Generator, Tensor
 from torch.nn import Module
 
@@ -72,19 +74,28 @@ class Empirical:
 
 def as_posterior(
     networks: Module | Sequence[Module],
-    states: Sequence[Mapping[str, Tensor]] | None = None,
-) -> Empirical:
-    """Your own posterior samples as a posterior: networks of one architecture, or one
-    network and the state dictionary of each sample.
+    states: Sequence[Mapping[str, ArrayLike]] | None = None,
+    *,
+    means: Mapping[str, ArrayLike] | None = None,
+    scales: Mapping[str, ArrayLike] | None = None,
+) -> Posterior:
+    """Your own posterior: networks of one architecture, one network and the state
+    dictionary of each sample, or one network with means and standard deviations.
 
     >>> as_posterior([first, second])
     >>> as_posterior(network, [torch.load(path, weights_only=True) for path in paths])
+    >>> as_posterior(network, means=means, scales=scales)
 
-    All layers run in eval mode; nothing that is handed in is changed.
+    Values are tensors or arrays by the parameter's name. Networks and states give an
+    `Empirical`; `means` of all parameters and `scales` of those that vary a `MeanField`
+    (independent Gaussians). All layers run in eval mode; nothing that is handed in is
+    changed.
 
     Raises ArgumentError if there is no sample, the networks differ in their layers, or
-    a state does not fit the network.
+    a state, means or scales do not fit the network.
     """
+    if means is not None or scales is not None:
+        return _gaussian(networks, states, means, scales)
     if not isinstance(networks, Module):
         if states is not None:
             raise ArgumentError("states", "None beside several networks", states)
@@ -94,11 +105,45 @@ def as_posterior(
     filled = [copy.deepcopy(networks) for _ in states]
     for network, state in zip(filled, states, strict=True):
         try:
-            network.load_state_dict(state)
+            network.load_state_dict(_tensors_of(state, "states"))
         except (RuntimeError, TypeError) as error:
             allowed = "state dictionaries of the network"
             raise ArgumentError("states", allowed, str(error)) from None
     return Empirical(stack(filled))
+
+
+def _gaussian(
+    network: Module | Sequence[Module],
+    states: object,
+    means: Mapping[str, ArrayLike] | None,
+    scales: Mapping[str, ArrayLike] | None,
+) -> Posterior:
+    from robustbook.bayes.mean_field import MeanField
+
+    if not isinstance(network, Module) or states is not None:
+        allowed = "one network without states beside means and scales"
+        raise ArgumentError("networks", allowed, network)
+    if means is None or scales is None:
+        given = "scales" if means is None else "means"
+        raise ArgumentError("means and scales", "both", f"{given} alone")
+    return MeanField(
+        network, _tensors_of(means, "means"), _tensors_of(scales, "scales")
+    )
+
+
+def _tensors_of(given: Mapping[str, ArrayLike], name: str) -> dict[str, Tensor]:
+    """Arrays or tensors by name as tensors, arrays of float64 as float32."""
+    if not isinstance(given, Mapping):
+        raise ArgumentError(name, "values by the parameters' names", given)
+    found = {}
+    for key, value in given.items():
+        if not isinstance(value, Tensor):
+            array = np.asarray(value)
+            value = torch.as_tensor(
+                array.astype(np.float32) if array.dtype.kind == "f" else array
+            )
+        found[key] = value
+    return found
 
 
 def probabilities(logits: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ def _read(paths: tuple[Path, ...], split: str) -> ImageSet:
         name="gtsrb",
         title=TITLE,
         split=split,
-        images=_resized(torch.from_numpy(pixels)),
+        images=resized(torch.from_numpy(pixels)),
         labels=torch.from_numpy((classes == CLASSES[1]).astype(np.int64)),
         class_names=CLASS_NAMES,
         digest=digest_of((FILE,)),
@@ -64,7 +64,8 @@ def validation(tracks: NDArray[np.integer]) -> NDArray[np.bool_]:
     return tracks % VALIDATION_SHARE == VALIDATION_SHARE - 1
 
 
-def _resized(pixels: Tensor) -> Tensor:
+def resized(pixels: Tensor) -> Tensor:
+    """Pixels (N, H, W, C) from 0 to 255 as images (N, C, 28, 28) in [0, 1]."""
     images = pixels.permute(0, 3, 1, 2).float() / 255
     return F.interpolate(
         images, size=(SIDE, SIDE), mode="bilinear", antialias=True, align_corners=False

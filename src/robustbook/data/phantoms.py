@@ -2,8 +2,10 @@
 known exactly.
 
 Read `Settings` (size and physics of a view), `draw_exam` (one exam, from attenuation to
-12-bit grey levels), `generate` (many of them), then the parts: outline, texture,
-lesions. An exam depends on its seed and number alone, never on the batch. Breasts are
+12-bit grey levels), `generate` (many of them), then the parts: outline, strands,
+texture, lesions. Everything is drawn by area, on a grid `FINER` times finer than the
+pixels or by integrals, passes one detector, then noise is added, then grey levels are
+rounded. An exam depends on its seed and number alone, never on the batch. Breasts are
 miniatures that fill the view; pixel pitch, lesions, texture and noise are to scale.
 """
 
@@ -18,6 +20,7 @@ import numpy as np
 import torch
 from numpy.random import Generator
 from numpy.typing import NDArray
+from scipy import fft
 from scipy.special import erf
 
 from robustbook.data.image_set import ImageSet
@@ -35,6 +38,14 @@ ATTENUATION_RANGE = 4.5
 """Attenuation (nepers) that is shown as white; air is black."""
 FAT, GLAND = 0.45, 0.75
 """Linear attenuation of fat and of glandular tissue, per cm."""
+SKIN = 0.5
+"""Attenuation (nepers) that the skin, seen edge on, adds to the breast's outline."""
+STRAND_WIDTHS = np.array([0.09, 0.16, 0.3])
+"""Deviations in mm of the Gaussian profiles of ducts, vessels and fibres."""
+FINER = 3
+"""Points along a pixel's side at which outlines, strands and masses are drawn before
+they are averaged over its area.
+"""
 MASK_LEVEL = 0.02
 """A pixel belongs to a lesion's mask where the lesion adds more than this attenuation
 (nepers).
@@ -52,16 +63,21 @@ class Settings:
     """Size and physics of a view: `height` x `width` pixels of `pitch` mm.
 
     The anatomical texture has power spectrum `texture_power` * f**-`exponent` (nepers^2
-    mm^2, f in cycles/mm); a pixel gets `photons` before the breast, and the detector
-    adds electronic noise of `electronic` photons.
+    mm^2, f in cycles/mm). `strands` lines (ducts, vessels, fibres) of mean attenuation
+    `strand_peak` cross a square centimetre. The detector blurs by a Gaussian of
+    deviation `blur` mm; a pixel gets `photons` before the breast, and electronic noise
+    of `electronic` photons.
     """
 
     height: int = 64
     width: int = 48
     pitch: float = 0.2
-    exponent: float = 3.0
-    texture_power: float = 2e-4
-    photons: float = 10000.0
+    exponent: float = 3.3
+    texture_power: float = 1e-4
+    strands: float = 14.0
+    strand_peak: float = 0.04
+    blur: float = 0.07
+    photons: float = 40000.0
     electronic: float = 20.0
 
     def __post_init__(self) -> None:
@@ -72,12 +88,12 @@ class Settings:
         if (
             not self.pitch > 0
             or not self.photons > 0
-            or self.electronic < 0
-            or self.texture_power < 0
+            or min(self.electronic, self.texture_power, self.blur) < 0
+            or min(self.strands, self.strand_peak) < 0
         ):
             raise PhantomError(
-                "pitch and photons must be positive and noise and texture not "
-                f"negative, got {self}"
+                "pitch and photons must be positive and noise, texture, strands and "
+                f"blur not negative, got {self}"
             )
 
     @property
@@ -155,18 +171,18 @@ def generate(
 
 def draw_exam(seed: int, number: int, settings: Settings) -> Exam:
     """Exam `number` of the series `seed`: attenuation of breast, texture and lesions,
-    then photons, then 12-bit grey levels.
+    then the detector's blur, photons, and 12-bit grey levels.
     """
     rng = np.random.default_rng([seed, number])
     kinds = rng.choice(5, size=2, p=(0.4, 0.15, 0.15, 0.15, 0.15))
     subgroups, malignant = (kinds + 1) // 2, kinds % 2 == 0
     breast, tissue, frame = _breast(rng, settings)
-    lesions = _lesions(rng, kinds, frame, settings)
+    lesions = blurred(_lesions(rng, kinds, frame, settings), settings)
     noise = rng.standard_normal((4, settings.height, settings.width), dtype=np.float32)
-    attenuation = breast + tissue + lesions
+    masks = lesions > MASK_LEVEL
     return Exam(
-        images=_detected(attenuation, noise, settings),
-        masks=lesions > MASK_LEVEL,
+        images=_detected(blurred(breast + tissue, settings) + lesions, noise, settings),
+        masks=masks,
         signals=(lesions * (WHITE / ATTENUATION_RANGE)).astype(np.float32),
         tissue=tissue,
         labels=np.stack(
@@ -174,6 +190,24 @@ def draw_exam(seed: int, number: int, settings: Settings) -> Exam:
         ).astype(np.int64),
         subgroups=subgroups.astype(np.int64),
     )
+
+
+def transfer(frequency: NDArray[np.floating], blur: float) -> NDArray[np.floating]:
+    """Share of an oscillation of `frequency` (cycles/mm) that a detector of deviation
+    `blur` (mm) records.
+    """
+    return np.exp(-2 * (np.pi * blur * frequency) ** 2)
+
+
+def blurred(attenuation: NDArray[np.floating], settings: Settings) -> Pixels:
+    """What the detector records of `attenuation` (4, H, W), mirrored at its borders."""
+    down, across = (
+        transfer(np.arange(side) / (2 * side * settings.pitch), settings.blur)
+        for side in attenuation.shape[1:]
+    )
+    waves = fft.dctn(attenuation, axes=(1, 2), norm="ortho")
+    found = fft.idctn(waves * down[:, None] * across, axes=(1, 2), norm="ortho")
+    return found.astype(np.float32)
 
 
 def _detected(
@@ -211,16 +245,22 @@ def _mirrored(values: NDArray[np.floating]) -> NDArray[np.floating]:
 
 @lru_cache(maxsize=8)
 def _grid(settings: Settings) -> tuple[Pixels, Pixels]:
-    """Distance of pixel centres from the upper edge (H, 1) and from the chest wall (1,
-    W), in mm.
+    """Distance of the fine grid's points from the upper edge (FINER * H, 1) and from
+    the chest wall (1, FINER * W), in mm.
     """
-    rows = (np.arange(settings.height, dtype=np.float32)[:, None] + 0.5) * np.float32(
-        settings.pitch
-    )
-    columns = (np.arange(settings.width, dtype=np.float32)[None] + 0.5) * np.float32(
-        settings.pitch
-    )
+    step = np.float32(settings.pitch / FINER)
+    rows = (np.arange(FINER * settings.height, dtype=np.float32)[:, None] + 0.5) * step
+    columns = (np.arange(FINER * settings.width, dtype=np.float32)[None] + 0.5) * step
     return rows, columns
+
+
+def averaged(fine: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Mean over the area of every pixel (..., H, W) of values on the fine grid (...,
+    FINER * H, FINER * W).
+    """
+    *others, height, width = fine.shape
+    shape = (*others, height // FINER, FINER, width // FINER, FINER)
+    return fine.reshape(shape).mean(axis=(-3, -1))
 
 
 def _breast(rng: Generator, settings: Settings) -> tuple[Pixels, Pixels, Frame]:
@@ -236,25 +276,25 @@ def _breast(rng: Generator, settings: Settings) -> tuple[Pixels, Pixels, Frame]:
     span = rng.uniform(0.42, 0.47, size=(4, 1, 1)) * height
     middle = np.array([0.5, 0.5, 0.54, 0.54])[:, None, None] * height
     frame = Frame(depth, span, middle)
-    radius = np.sqrt((columns / depth) ** 2 + np.abs((rows - middle) / span) ** 2.3)
-    inward = (1 - radius) * np.minimum(depth, span)
-    thickness = rng.uniform(4.0, 5.5) * (
-        1 - np.exp(-np.maximum(inward, 0) / (0.05 * height))
-    )
-    breast = thickness * FAT + 0.25 * np.exp(
-        -(((inward - settings.pitch) / (0.8 * settings.pitch)) ** 2)
-    )
-    density = rng.uniform(0.15, 0.6)
+    across, along = (columns / depth).astype(np.float32), (rows - middle) / span
+    along = np.abs(along).astype(np.float32) ** np.float32(2.3)
+    inward = (1 - np.sqrt(across**2 + along)) * np.minimum(depth, span)
+    inward = inward.astype(np.float32)
+    inside = 1 - np.exp(-np.maximum(inward, 0) / (0.05 * height))
+    thickness = rng.uniform(4.0, 5.5) * inside
     cone = np.exp(
         -(((columns - 0.42 * depth) / (0.42 * depth)) ** 2)
         - ((rows - middle) / (0.6 * span)) ** 2
-    )
-    breast = breast + thickness * (GLAND - FAT) * density * cone
+    ).astype(np.float32)
+    density = rng.uniform(0.15, 0.6)
+    breast = thickness * (FAT + (GLAND - FAT) * density * cone)
+    breast += SKIN * np.exp(-(((inward - 0.35) / 0.2) ** 2))
     breast[2:] += _pectoral(rng, rows, columns, settings)
-    inside = 1 - np.exp(-np.maximum(inward, 0) / (0.05 * height))
-    tissue = texture(rng, settings) * inside
+    breast = averaged(np.where(inward > 0, breast, 0))
+    within = averaged(inside * (inward > 0))
+    tissue = (texture(rng, settings) + strands(rng, frame, settings)) * within
     return (
-        _mirrored(np.where(inward > 0, breast, 0)).astype(np.float32),
+        _mirrored(breast).astype(np.float32),
         _mirrored(tissue).astype(np.float32),
         frame,
     )
@@ -299,6 +339,62 @@ def _amplitude(settings: Settings) -> Pixels:
     ).astype(np.float32)
 
 
+def strands(rng: Generator, frame: Frame, settings: Settings) -> Pixels:
+    """Ducts, vessels and fibres (4, H, W) in nepers: curved lines of `STRAND_WIDTHS`
+    that run towards the nipple.
+
+    Each is laid down point by point on the fine grid, widened there, and averaged over
+    the pixels; the mean of a view is taken away, as the texture has none.
+    """
+    height, width = settings.extent
+    shape = (FINER * settings.height, FINER * settings.width)
+    step = settings.pitch / FINER
+    count = max(1, round(settings.strands * height * width / 100))
+    laid = np.zeros((4, len(STRAND_WIDTHS), *shape), dtype=np.float32)
+    place = np.linspace(0, 1, int(2 * np.hypot(height, width) / step), dtype=np.float32)
+    for view in range(4):
+        ends = np.array([frame.middle[view, 0, 0], frame.depth[view, 0, 0]])
+        start = rng.uniform(-0.1, 1, size=(count, 2)) * (height, 0.9 * width)
+        end = ends + rng.normal(size=(count, 2)) * (0.3 * height, 0.15 * width)
+        bend = (start + end) / 2 + rng.normal(size=(count, 2)) * 0.12 * height
+        share = place[:, None, None]
+        points = (1 - share) ** 2 * start + 2 * share * (1 - share) * bend
+        points = ((points + share**2 * end) / step).astype(np.int64)
+        lengths = np.linalg.norm(end - start, axis=1)
+        kind = rng.integers(len(STRAND_WIDTHS), size=count)
+        peaks = settings.strand_peak * rng.exponential(size=count)
+        # So much per point that the middle of the widened line is `peaks` high.
+        mass = peaks * np.sqrt(2 * np.pi) * STRAND_WIDTHS[kind] * lengths
+        weights = np.broadcast_to(mass / (len(place) * step**2), points.shape[:2])
+        there = ((points >= 0) & (points < shape)).all(axis=-1)
+        flat = np.ravel_multi_index(
+            (
+                np.broadcast_to(kind, there.shape)[there],
+                points[..., 0][there],
+                points[..., 1][there],
+            ),
+            laid.shape[1:],
+        )
+        laid[view] = np.bincount(flat, weights[there], laid[view].size).reshape(
+            laid.shape[1:]
+        )
+    waves = fft.rfft2(laid) * _widening(settings)
+    found = averaged(fft.irfft2(waves.sum(axis=1), s=shape))
+    return (found - found.mean(axis=(1, 2), keepdims=True)).astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def _widening(settings: Settings) -> Pixels:
+    """Transfer of the Gaussian profile of each of `STRAND_WIDTHS`, on the fine grid."""
+    step = settings.pitch / FINER
+    rows = np.fft.fftfreq(FINER * settings.height, step)[:, None]
+    columns = np.fft.rfftfreq(FINER * settings.width, step)[None]
+    frequency = np.hypot(rows, columns)
+    return np.stack([transfer(frequency, each) for each in STRAND_WIDTHS]).astype(
+        np.float32
+    )
+
+
 # Lesions
 # --------------------------------------------------------------------------------------
 
@@ -337,12 +433,13 @@ def _mass(
     places: list[tuple[float, float]],
     settings: Settings,
 ) -> list[NDArray[np.floating]]:
-    """A mass in each view (H, W): benign round with a smooth edge, malignant lobed,
-    denser and with spicules.
+    """A mass in each view (H, W): benign round with a smooth edge; malignant either
+    lobed, denser and with spicules, or large and diffuse, without an edge.
     """
     rows, columns = _grid(settings)
-    radius = rng.uniform(1.0, 1.6)
-    peak = rng.uniform(0.24, 0.4) if malignant else rng.uniform(0.18, 0.3)
+    diffuse = malignant and rng.random() < 0.5
+    radius = rng.uniform(2.0, 3.2) if diffuse else rng.uniform(1.0, 1.6)
+    peak = rng.uniform(*((0.24, 0.4) if malignant else (0.18, 0.3)))
     lobes = 0.12 if malignant else 0.03
     drawn = []
     for row, column in places:
@@ -354,12 +451,15 @@ def _mass(
             + lobes
             * sum(np.cos(k * angle + p) for k, p in zip((2, 3, 5), phases, strict=True))
         )
-        lesion = peak * np.sqrt(np.clip(1 - (distance / edge) ** 2, 0, 1))
-        if malignant:
+        if diffuse:
+            lesion = peak * np.exp(-2 * (distance / edge) ** 2)
+        else:
+            lesion = peak * np.sqrt(np.clip(1 - (distance / edge) ** 2, 0, 1))
+        if malignant and not diffuse:
             lesion = np.maximum(
                 lesion, 0.6 * peak * _spicules(rng, angle, distance, radius)
             )
-        drawn.append(np.where(lesion > MASK_LEVEL, lesion, 0))
+        drawn.append(averaged(lesion))
     return drawn
 
 
@@ -376,7 +476,8 @@ def _spicules(
     directions = (
         2 * np.pi * (np.arange(count) + rng.uniform(-0.3, 0.3, size=count)) / count
     )
-    lengths = radius * rng.uniform(0.6, 1.3, size=count)
+    directions = directions.astype(np.float32)
+    lengths = (radius * rng.uniform(0.6, 1.3, size=count)).astype(np.float32)
     turned = angle[None] - directions[:, None, None]
     across = distance * np.sin(turned)
     strands = np.exp(-((across / 0.12) ** 2)) * (np.cos(turned) > 0)
@@ -407,7 +508,7 @@ def _cluster(
     for row, column in places:
         heights = rng.standard_normal(count) * spread
         lesion = specks(row + heights, column + depths, sizes, peaks, settings)
-        drawn.append(np.where(lesion > MASK_LEVEL, lesion, 0))
+        drawn.append(lesion)
     return drawn
 
 

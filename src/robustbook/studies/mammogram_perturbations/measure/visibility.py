@@ -22,6 +22,7 @@ from robustbook.data.phantoms import (
     Settings,
     unit_images,
 )
+from robustbook.data.phantoms import transfer as blur_transfer
 from robustbook.measure.observers import (
     Observer,
     auc_of,
@@ -54,7 +55,7 @@ DEPTH = 2.5
 
 def noise_power(settings: Settings, side: int = SIDE) -> Array:
     """Variance (side, side) of each unitary Fourier coefficient of a patch, in squared
-    grey levels: texture and quantum noise.
+    grey levels: texture as the detector records it, and quantum noise.
 
     The mean of a patch is no cue, since breasts differ in it: it is taken from lesions
     before observers see them.
@@ -66,6 +67,7 @@ def noise_power(settings: Settings, side: int = SIDE) -> Array:
         * np.maximum(frequency, lowest) ** -settings.exponent
         / settings.pitch**2
     )
+    power = power * blur_transfer(frequency, settings.blur) ** 2
     inverse = np.exp(DEPTH) / settings.photons
     power = power + inverse + (settings.electronic * inverse) ** 2
     return power * (WHITE / ATTENUATION_RANGE) ** 2
