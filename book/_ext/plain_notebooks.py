@@ -14,6 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from published import place_of
+
 import robustbook
 from robustbook.run import clean, notebook
 from robustbook.run.project import Project
@@ -30,6 +32,12 @@ from importlib.util import find_spec
 if find_spec("robustbook") is None:
     raise SystemExit("Install the book's package first: pip install -e FOLDER, where \
 FOLDER is a copy of its project (version {version} made this notebook).")
+"""
+INSTALL = """\
+from importlib.util import find_spec
+
+if find_spec("robustbook") is None:  # Version {version} made this notebook.
+    %pip install --quiet "robustbook @ git+{url}"
 """
 KEPT_LINK = ("http://", "https://", "#")
 
@@ -91,11 +99,14 @@ class References:
         return new_markdown_cell(f"## References\n\n{listed.strip()}")
 
 
-def standalone(node: Node, references: References) -> Node:
-    """A study's notebook for a reader who has the package and not the book."""
+def standalone(node: Node, references: References, url: str = "") -> Node:
+    """A study's notebook for a reader who has the package and not the book; with the
+    `url` of its repository, for one who has neither.
+    """
     from nbformat.v4 import new_code_cell, new_notebook
 
-    check = new_code_cell(CHECK.format(version=robustbook.__version__))
+    first = INSTALL if url else CHECK
+    check = new_code_cell(first.format(version=robustbook.__version__, url=url))
     cells = [_cell(cell, references) for cell in node.cells]
     listed = references.cell()
     cells = [cells[0], check, *cells[1:], *([listed] if listed else [])]
@@ -180,11 +191,16 @@ def write(app: Sphinx, exception: Exception | None) -> None:
         return
     project = Project(Path(app.srcdir).parent)
     references = Path(app.srcdir) / "references.bib"
+    place = place_of(app)
     for docname, study in studies_of(app.env.found_docs):
         source = project.notebook(study)
         target = Path(app.outdir) / "_sources" / f"{docname}.ipynb"
         if source.is_file() and target.is_file():
-            node = standalone(notebook.read(source), References(references))
+            node = standalone(
+                notebook.read(source),
+                References(references),
+                place.url if place else "",
+            )
             target.write_bytes(clean.to_bytes(node))
 
 

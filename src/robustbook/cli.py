@@ -547,13 +547,16 @@ def book(
     cores: Annotated[
         int | None, typer.Option(min=1, help="Processors to use (all unless given).")
     ] = None,
+    as_pdf: Annotated[
+        bool, typer.Option("--pdf", help="Print it as one PDF, too; needs Chromium.")
+    ] = False,
 ) -> None:
     """Run what is out of date at `quick`, render the book, print the path of its front
     page.
 
     Example: robustbook book
     """
-    from robustbook.run import project, publish, side_by_side
+    from robustbook.run import pdf, project, publish, side_by_side
 
     here = project.find()
     publish.recover(here)
@@ -578,6 +581,8 @@ def book(
         print("the book was not rendered: see the messages above", file=sys.stderr)
         raise typer.Exit(1)
     print(here.root / "book" / "_build" / "html" / "index.html")
+    if as_pdf:
+        print(pdf.make(here))
 
 
 @app.command(hidden=True)

@@ -141,6 +141,7 @@ def test_the_download_of_a_page_is_replaced_and_others_are_left(
         outdir=out,
         builder=SimpleNamespace(format="html"),
         env=SimpleNamespace(found_docs=set(names)),
+        config=SimpleNamespace(html_theme_options={}),
     )
     plain.write(app, None)
     found = [json.loads((out / "_sources" / f"{n}.ipynb").read_text()) for n in names]
