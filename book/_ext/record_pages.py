@@ -7,30 +7,23 @@ from __future__ import annotations
 import html
 import json
 import sys
-from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-import yaml
 from docutils import nodes
-from docutils.parsers.rst import directives
 from sphinx.util.docutils import SphinxDirective
 from sphinx_external_toc.api import Document, FileItem, GlobItem, TocTree
 
 from robustbook import fields, files, page, studies
 from robustbook.errors import UserError, escaped, quoted
-from robustbook.results import VERDICTS
 from robustbook.run import (
-    answers,
     clean,
     parameters,
     same_quantity,
-    scoreboard,
     status,
 )
-from robustbook.run.answers import Entry
 from robustbook.run.project import REFERENCE, Project, RunId
-from robustbook.run.records import LARGEST, ClaimRecord, Record, load
+from robustbook.run.records import LARGEST, Record, load
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
@@ -86,131 +79,6 @@ class RecordDirective(SphinxDirective):
         )
 
 
-class StudyCards(RecordDirective):
-    """`{study-cards}`: a card per entry (study, paper, question) of a YAML list, linked
-    where it has a page; with `:others:` also of every study that the page does not
-    name, in its own words.
-    """
-
-    has_content = True
-    option_spec: ClassVar[dict[str, Any]] = {"others": directives.flag}
-
-    def run(self) -> list[nodes.Node]:
-        """One list of cards."""
-        entries = yaml.safe_load("\n".join(self.content))
-        if "others" in self.options:
-            text = Path(self.env.doc2path(self.env.docname)).read_text(encoding="utf-8")
-            entries += [
-                own_card(study)
-                for study in studies.names()
-                if f"study: {study}\n" not in text
-            ]
-        cards = "\n".join(self._card(entry) for entry in entries)
-        return [self.raw(f'<ul class="pm-cards">\n{cards}\n</ul>')]
-
-    def _card(self, entry: dict[str, str]) -> str:
-        run = RunId(entry["study"], REFERENCE)
-        address = self.address(run)
-        title = page.inline(studies.get(run.study).TITLE)
-        head = f'<a href="{address}">{title}</a>' if address else title
-        record = records(self.env.app, run.study).get(run) if address else None
-        foot = (
-            counts(record.claims, studies.is_own(run.study))
-            if isinstance(record, Record)
-            else '<span class="pm-source">In preparation</span>'
-        )
-        return (
-            f'<li class="pm-card{"" if address else " pm-coming"}"><p '
-            f'class="pm-card-title">{head}</p>'
-            "<p "
-            f'class="pm-source">{page.inline(entry["paper"])}</p><p>{page.inline(entry["question"])}</p>'
-            f'<p class="pm-counts">{foot}</p></li>'
-        )
-
-
-def own_card(study: str) -> dict[str, str]:
-    """The card of a study from what its package says."""
-    module = studies.get(study)
-    paper = getattr(module, "PAPER", "")
-    return {
-        "study": study,
-        "paper": f"Of the paper {paper}" if paper else "Our own question",
-        "question": (module.__doc__ or "").partition("\n\n")[0],
-    }
-
-
-def counts(claims: list[ClaimRecord], own: bool = False) -> str:
-    """How many claims have each verdict, in the words of questions of our own with
-    `own`.
-    """
-    found = Counter(claim.verdict for claim in claims)
-    return " ".join(
-        f'<span class="pm-count">{found[name]} × {page.badge(name, own=own)}</span>'
-        for name in VERDICTS
-        if found[name]
-    )
-
-
-DOWNLOADS = {
-    "claims.csv": ("one line a claim (CSV)", answers.to_csv),
-    "claims.json": (
-        "the same with the numbers that each rule read (JSON)",
-        answers.to_json,
-    ),
-    "claims-rows.csv": (
-        "one line a number that a rule read (CSV)",
-        answers.rows_csv,
-    ),
-}
-"""Files beside the scoreboard: name, what it holds, and how it is written."""
-
-
-def summary(board: list[Entry]) -> str:
-    """How many claims of papers and how many questions of our own have each verdict,
-    and the scoreboard as files.
-    """
-    papers = [entry for entry in board if entry.paper]
-    own = [entry for entry in board if not entry.paper]
-    lines = [
-        f'<p class="pm-counts">{len(papers)} claims of papers: '
-        f"{verdict_counts(papers)}</p>"
-    ]
-    if own:
-        lines.append(
-            f'<p class="pm-counts">{len(own)} questions of our own: '
-            f"{verdict_counts(own, own=True)}</p>"
-        )
-    links = "; ".join(
-        f'<a href="{name}" download>{words}</a>'
-        for name, (words, _) in DOWNLOADS.items()
-    )
-    return "\n".join([*lines, f"<p>To take along: {links}.</p>"])
-
-
-def verdict_counts(board: list[Entry], *, own: bool = False) -> str:
-    """How many entries have each verdict, those without a run last."""
-    verdicts = Counter(entry.verdict for entry in board)
-    parts = [
-        f'<span class="pm-count">{verdicts[name]} × {page.badge(name, own=own)}</span>'
-        for name in VERDICTS
-        if verdicts[name]
-    ]
-    if verdicts[scoreboard.IN_PREPARATION]:
-        parts.append(
-            f'<span class="pm-source">{verdicts[scoreboard.IN_PREPARATION]} in '
-            "preparation</span>"
-        )
-    return " ".join(parts)
-
-
-def write_downloads(app: Sphinx, error: Exception | None) -> None:
-    """Write the scoreboard's files beside its page."""
-    if error is None and app.builder.format == "html":
-        board = scoreboard.entries(project(app))
-        for name, (_, written) in DOWNLOADS.items():
-            (Path(app.outdir) / name).write_text(written(board), encoding="utf-8")
-
-
 def in_book_order(app: Sphinx) -> list[str]:
     """The studies in the order of the table of contents, others after them."""
     pages = list(app.config.external_site_map)
@@ -220,109 +88,36 @@ def in_book_order(app: Sphinx) -> list[str]:
     )
 
 
-class Scoreboard(RecordDirective):
-    """`{scoreboard}`: all claims of all studies with verdict, evidence, the published
-    value and the control.
-    """
-
-    def run(self) -> list[nodes.Node]:
-        """The whole in numbers, the downloads, then one section a study."""
-        board = scoreboard.entries(project(self.env.app))
-        return [
-            self.raw(summary(board)),
-            *(self._section(study) for study in in_book_order(self.env.app)),
-        ]
-
-    def _section(self, study: str) -> nodes.section:
-        section = nodes.section(ids=[nodes.make_id(study)], names=[study])
-        section += nodes.title(text=studies.get(study).TITLE)
-        section += self.raw(self._body(study))
-        return section
-
-    def _body(self, study: str) -> str:
-        here = project(self.env.app)
-        found = records(self.env.app, study)
-        problems = [text for text in found.values() if isinstance(text, str)]
-        notes = "".join(
-            f'<p class="pm-problem">{html.escape(text)}</p>' for text in problems
-        )
-        board = scoreboard.entries(here, [study])
-        first = next((run for run in found if board and run.run == board[0].run), None)
-        others = {
-            run: record
-            for run, record in found.items()
-            if isinstance(record, Record) and run != first
-        }
-        items = "\n".join(self._item(entry, first, others) for entry in board)
-        shown = found.get(first) if first else None
-        said = (
-            '<span class="pm-source">In preparation: the claims are declared, no '
-            "run is published.</span>"
-        )
-        if first and isinstance(shown, Record):
-            stale = " (stale)" if board[0].state == "stale" else ""
-            said = (
-                f"{self._link(first, f'Run: {first.run}')}{stale} "
-                f"{counts(shown.claims, studies.is_own(study))}"
-            )
-        return (
-            f'{notes}<p class="pm-counts">{said}</p>\n<ul '
-            f'class="pm-scoreboard">\n{items}\n</ul>'
-        )
-
-    def _item(
-        self, entry: Entry, run: RunId | None, others: dict[RunId, Record]
-    ) -> str:
-        anchor, own = f"#verdict-{entry.claim.lower()}", not entry.paper
-        elsewhere = "".join(
-            f' <span class="pm-elsewhere">{self._link(other, other.run, anchor)} '
-            f"{page.badge(same.verdict, own=own)}</span>"
-            for other, record in others.items()
-            for same in record.claims
-            if same.id == entry.claim
-        )
-        name = f'<span class="pm-id">{html.escape(entry.claim)}</span>'
-        facts = [
-            ("Found", entry.evidence),
-            ("Published", entry.published or ("" if own else "no number")),
-            ("Rule", entry.rule if run is None else ""),
-            ("Control", entry.control),
-        ]
-        badge = (
-            page.badge(entry.verdict, own=own)
-            if run
-            else '<span class="pm-source">In preparation</span>'
-        )
-        return (
-            f'<li class="pm-box" id="{entry.study}-{html.escape(entry.claim.lower())}">'
-            "<p "
-            f'class="pm-statement">{self._link(run, name, anchor) if run else name} '
-            f"{page.inline(entry.statement)}</p>"
-            f'<p class="pm-counts">{badge}{elsewhere}</p>{page.terms(facts)}</li>'
-        )
-
-    def _link(self, run: RunId, text: str, anchor: str = "") -> str:
-        address = self.address(run)
-        return f'<a href="{address}{anchor}">{text}</a>' if address else text
-
-
 class Parameters(RecordDirective):
-    """`{parameters}`: of every study, each parameter with type, default, range,
-    reference value and meaning.
+    """`{parameters}`: one table of every parameter of every study, with default,
+    reference value, range and meaning; a reader may search it.
     """
 
     def run(self) -> list[nodes.Node]:
-        """One section a study."""
-        return [self._section(study) for study in in_book_order(self.env.app)]
-
-    def _section(self, study: str) -> nodes.section:
+        """The search and the table."""
         import pandas as pd
 
+        rows = [
+            row for study in in_book_order(self.env.app) for row in self._rows(study)
+        ]
+        caption = f"The {len(rows)} parameters of all studies"
+        table = str(page.table(pd.DataFrame(rows), caption=caption).data)
+        table = table.replace('class="pm-table"', 'class="pm-table" id="parameters"', 1)
+        table = table.replace('class="pm-scroll"', 'class="pm-scroll pm-long"', 1)
+        search = (
+            '<form class="pm-choosers" data-table="parameters" hidden><label>Search '
+            '<input type="search" name="words" placeholder="epsilon"></label> '
+            "<output></output></form>"
+        )
+        return [self.raw(f"{search}\n{table}")]
+
+    def _rows(self, study: str) -> list[dict[str, str]]:
         reference = records(self.env.app, study).get(RunId(study, REFERENCE))
         values = reference.parameters if isinstance(reference, Record) else {}
-        rows = [
+        return [
             {
                 "Parameter": f"`{entry.name}`",
+                "Study": f"`{study}`",
                 "Default": f"`{entry.default}`",
                 "Reference": f"`{fields.to_text(values[entry.name])}`"
                 if entry.name in values
@@ -332,13 +127,6 @@ class Parameters(RecordDirective):
             }
             for entry in fields.describe(studies.get(study).Parameters)
         ]
-        section = nodes.section(
-            ids=[nodes.make_id(f"parameters-{study}")], names=[f"parameters-{study}"]
-        )
-        section += nodes.title("", "", nodes.literal(text=study))
-        table = page.table(pd.DataFrame(rows), caption=f"Parameters of `{study}`")
-        section += self.raw(str(table.data))
-        return section
 
 
 class SameQuantity(RecordDirective):
@@ -501,8 +289,6 @@ def outdated(app: Sphinx, *changes: Any) -> list[str]:
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives and the marks on run pages."""
-    app.add_directive("study-cards", StudyCards)
-    app.add_directive("scoreboard", Scoreboard)
     app.add_directive("parameters", Parameters)
     app.add_directive("same-quantity", SameQuantity)
     app.connect("config-inited", complete_contents, priority=950)  # After it is read.
@@ -510,5 +296,4 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("doctree-read", mark_run_page, priority=400)
     app.connect("doctree-read", name_run_page, priority=600)
     app.connect("env-get-outdated", outdated)
-    app.connect("build-finished", write_downloads)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

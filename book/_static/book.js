@@ -17,3 +17,25 @@ addEventListener("afterprint", () => {
   before.folds.forEach((fold) => { fold.open = false; });
   before = null;
 });
+
+// The scoreboard's two lists, and the search of a long table: without scripts all is shown.
+addEventListener("DOMContentLoaded", () => {
+  for (const form of document.querySelectorAll(".pm-choosers")) {
+    const target = form.dataset.table;
+    const items = [...document.querySelectorAll(target ? `#${target} tbody tr` : ".pm-scoreboard > li")];
+    const shown = (item) => target
+      ? item.textContent.toLowerCase().includes(form.elements.words.value.trim().toLowerCase())
+      : ["verdict", "study"].every((name) => !form.elements[name].value || item.dataset[name] === form.elements[name].value);
+    const choose = () => {
+      items.forEach((item) => { item.hidden = !shown(item); });
+      document.querySelectorAll("section:has(> .pm-scoreboard)").forEach((part) => {
+        part.hidden = !part.querySelector(".pm-scoreboard > li:not([hidden])");
+      });
+      const left = items.filter((item) => !item.hidden).length;
+      form.querySelector("output").textContent = left === items.length ? "" : `${left} of ${items.length}`;
+    };
+    form.hidden = false;
+    form.addEventListener("input", choose);
+    form.addEventListener("submit", (event) => event.preventDefault());
+  }
+});

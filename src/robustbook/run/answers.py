@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 State = Literal["fresh", "prose differs", "stale", "missing", "damaged"]
 FIELDS = (
     *("study", "title", "paper", "claim", "statement", "source", "verdict"),
-    *("evidence", "published", "control", "measure", "rule"),
+    *("answer", "evidence", "published", "control", "measure", "rule"),
     *("run", "state", "page", "record", "data"),
 )
 ROW_FIELDS = (
@@ -83,6 +83,7 @@ class Entry:
     published: str
     verdict: str
     evidence: str = ""
+    answer: str = ""
     run: str | None = None
     state: str = ""
     page: str = ""

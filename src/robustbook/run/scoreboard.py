@@ -106,6 +106,7 @@ def of_study(project: Project, study: str, states: Iterable[Status]) -> list[Ent
             **where,
             verdict=judged.verdict,
             evidence=judged.evidence,
+            answer=judged.answer,
             rows=tuple(
                 row.model_dump() for row in rows_read(declared[judged.id], record)
             )

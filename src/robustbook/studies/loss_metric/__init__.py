@@ -3,7 +3,7 @@
 from robustbook.studies.loss_metric.claims import CLAIMS, ROWS
 from robustbook.studies.loss_metric.parameters import Parameters
 
-TITLE = "Loss surfaces in input space and a KL robustness metric"
+TITLE = "How far can a prediction be pushed?"
 PAPER = "yu2019interpreting"
 
 __all__ = ["CLAIMS", "PAPER", "ROWS", "TITLE", "Parameters"]
