@@ -277,8 +277,8 @@ def _breast(rng: Generator, settings: Settings) -> tuple[Pixels, Pixels, Frame]:
     middle = np.array([0.5, 0.5, 0.54, 0.54])[:, None, None] * height
     frame = Frame(depth, span, middle)
     across, along = (columns / depth).astype(np.float32), (rows - middle) / span
-    along = np.abs(along).astype(np.float32) ** np.float32(2.3)
-    inward = (1 - np.sqrt(across**2 + along)) * np.minimum(depth, span)
+    bent = np.abs(along).astype(np.float32) ** np.float32(2.3)
+    inward = (1 - np.sqrt(across**2 + bent)) * np.minimum(depth, span)
     inward = inward.astype(np.float32)
     inside = 1 - np.exp(-np.maximum(inward, 0) / (0.05 * height))
     thickness = rng.uniform(4.0, 5.5) * inside
@@ -359,22 +359,16 @@ def strands(rng: Generator, frame: Frame, settings: Settings) -> Pixels:
         bend = (start + end) / 2 + rng.normal(size=(count, 2)) * 0.12 * height
         share = place[:, None, None]
         points = (1 - share) ** 2 * start + 2 * share * (1 - share) * bend
-        points = ((points + share**2 * end) / step).astype(np.int64)
+        cells = ((points + share**2 * end) / step).astype(np.int64)
         lengths = np.linalg.norm(end - start, axis=1)
         kind = rng.integers(len(STRAND_WIDTHS), size=count)
         peaks = settings.strand_peak * rng.exponential(size=count)
         # So much per point that the middle of the widened line is `peaks` high.
         mass = peaks * np.sqrt(2 * np.pi) * STRAND_WIDTHS[kind] * lengths
-        weights = np.broadcast_to(mass / (len(place) * step**2), points.shape[:2])
-        there = ((points >= 0) & (points < shape)).all(axis=-1)
-        flat = np.ravel_multi_index(
-            (
-                np.broadcast_to(kind, there.shape)[there],
-                points[..., 0][there],
-                points[..., 1][there],
-            ),
-            laid.shape[1:],
-        )
+        weights = np.broadcast_to(mass / (len(place) * step**2), cells.shape[:2])
+        there = ((cells >= 0) & (cells < shape)).all(axis=-1)
+        layer = np.broadcast_to(kind, there.shape)[there]
+        flat = (layer * shape[0] + cells[there][:, 0]) * shape[1] + cells[there][:, 1]
         laid[view] = np.bincount(flat, weights[there], laid[view].size).reshape(
             laid.shape[1:]
         )
