@@ -40,14 +40,18 @@ ROWS = (
     Row("psi certified (lower end)", "1/nats", f"{KIND} budget method"),
     Row("images whose bracket is violated", "images", f"{KIND} budget"),
     Row("psi attained over its sound lower bound", "", "budget images"),
+    Row("bracket of psi by training", "", "budget images training"),
     # Y2: along one direction; ratios say how many times farther or flatter
     Row("distance to S = 0", "pixel units", f"{NETWORK} direction"),
     Row("slope of S", "per pixel unit", f"{NETWORK} direction logits"),
     Row("ratio of distances to natural", "", "dataset direction training"),
+    Row("ratio of minimal distances to natural", "", "dataset training"),
+    Row("ratio of slopes to the boundary", "", "dataset direction logits training"),
     Row("ratio of slopes from natural", "", "dataset direction logits training"),
     # Y3: ranks of networks
     Row("rank agreement", "", "measure reference"),
     Row("rank agreement gain", "", "over_measure reference"),
+    Row("rank agreement, masked networks too", "", "measure networks"),
     Row("split-half reliability", "", "measure"),
     # Y4: ranks under other test settings
     Row("rank stability", "", "measure part settings"),
@@ -72,17 +76,19 @@ ROWS = (
     Row("passes of psi over the cheapest replaced", "", "replaced"),
     Row("passes of psi less those of FGSM accuracy", "passes per image", ""),
     # Y7: other searches, masked gradients
-    Row("psi by other searches over the usual one", "", "networks search"),
+    Row("psi by other searches over the usual one", "", "networks search starts"),
     Row("clean accuracy of masked", "share", "network"),
     Row("psi of masked", "1/nats", "network search"),
     Row("psi by gradient over the best search", "", "network"),
+    Row("images whose gradient vanishes", "share", "network"),
+    Row("strong robust accuracy of masked", "share", "network"),
     Row("passes of a search", "passes per image", "search"),
 )
 """Every row that the study measures: name, unit and the factors that it varies over."""
 
 LEVEL_DISTANCE = 0.25
 MINIMAL_RATIO = 1.25
-MINIMAL_SEEDS = 3
+MINIMAL_SEEDS = 5
 RANK_QUALITY = 0.8
 MINIMAL_RELIABILITY = 0.8
 STABILITY_LEAD = 0.05
@@ -90,6 +96,9 @@ INVARIANCE = 1e-5
 SHARE_OF_COST = 0.2
 CONVERGED_RATIO = 0.95
 FOOLED_RATIO = 1.25
+MOST_ON_THE_FLOOR = 0.05
+FLAGGED = 0.5
+MANY_STARTS = 10
 REFERENCES = ("strong robust accuracy", "minimal distance")
 CHEAP_RIVALS = ("clean accuracy", "FGSM accuracy", "1 / mean adversarial CE")
 STABILITY_RIVALS = ("robust accuracy", "1 / mean adversarial CE")
@@ -204,29 +213,36 @@ def judge_y1(results: Results) -> Judgement:
 
 
 def judge_y2(results: Results) -> Judgement:
-    """On every data set MinMax networks have the boundary farther away, and the
-    decision surface falls less steeply on the way there.
+    """On every data set MinMax networks have the boundary farther away, along a line
+    and in every direction, and the decision surface falls less steeply on the way
+    there, whether that is measured over the budget or up to the boundary.
     """
-    common = {"direction": "adversarial", "training": "minmax"}
-    farther = {
-        str(row.factors["dataset"]): row
-        for row in results.select("ratio of distances to natural", **common)
-    }
-    flatter = {
-        name: results.one(
-            "ratio of slopes from natural",
-            dataset=name,
-            logits="normalised",
-            **common,
-        )
-        for name in farther
-    }
-    if not farther or min(row.n or 0 for row in farther.values()) < MINIMAL_SEEDS:
+    common: dict[str, str] = {"direction": "adversarial", "training": "minmax"}
+    straight = results.select("ratio of distances to natural", **common)
+    if not straight or min(row.n or 0 for row in straight) < MINIMAL_SEEDS:
         return Judgement(
             "not tested at this scale",
             f"The rule needs {MINIMAL_SEEDS} trainings of each network and enough "
             "images that both networks get right.",
             f"This needs {MINIMAL_SEEDS} trainings of each network.",
+        )
+
+    def worse(name: str, *names: tuple[str, dict[str, str]]) -> Metric:
+        found = [results.one(each, dataset=name, **rest) for each, rest in names]
+        return min(found, key=lambda row: row.value)
+
+    normalised = {"logits": "normalised", **common}
+    farther, flatter = {}, {}
+    for name in (str(row.factors["dataset"]) for row in straight):
+        farther[name] = worse(
+            name,
+            ("ratio of distances to natural", common),
+            ("ratio of minimal distances to natural", {"training": "minmax"}),
+        )
+        flatter[name] = worse(
+            name,
+            ("ratio of slopes from natural", normalised),
+            ("ratio of slopes to the boundary", normalised),
         )
     evidence = " ".join(_ratios(results, name) for name in farther)
     seen = {
@@ -251,16 +267,20 @@ def _ratios(results: Results, dataset: str) -> str:
     def of(name: str, **factors: str) -> str:
         rows = results.select(name, dataset=dataset, **factors)
         return ", ".join(
-            f"{row.factors['direction']} {row.factors['training']} {_within(row)}"
+            f"{row.factors.get('direction', '')} {row.factors['training']} "
+            f"{_within(row)}".strip()
             for row in rows
         )
 
     return (
         f"{NAMES.get(dataset, dataset)}: distance over that of natural networks, by "
-        f"direction: {of('ratio of distances to natural')}; slope of natural networks "
-        "over theirs, normalised logits: "
+        f"direction: {of('ratio of distances to natural')}; minimal distance: "
+        f"{of('ratio of minimal distances to natural')}; slope of natural networks "
+        "over theirs up to epsilon, normalised logits: "
         f"{of('ratio of slopes from natural', logits='normalised')}; plain logits: "
-        f"{of('ratio of slopes from natural', logits='plain')}."
+        f"{of('ratio of slopes from natural', logits='plain')}; up to each boundary, "
+        "normalised logits: "
+        f"{of('ratio of slopes to the boundary', logits='normalised')}."
     )
 
 
@@ -336,6 +356,15 @@ def judge_y3(results: Results) -> Judgement:
         + ", ".join(f"{row.factors['measure']} {row.value:.3f}" for row in reliability)
         + "."
     )
+    masked = results.select("rank agreement, masked networks too")
+    if masked:
+        evidence += (
+            f" With {masked[0].factors['networks']} masked networks among them, rho "
+            "with the accuracy after every attack of claim Y7b: "
+            + ", ".join(f"{row.factors['measure']} {_within(row)}" for row in masked)
+            + "."
+        )
+    among = [row for row in masked if row.factors["measure"] == "median psi"]
     rho = _said(worst)
     if least.value < MINIMAL_RELIABILITY:
         return Judgement(
@@ -358,7 +387,21 @@ def judge_y3(results: Results) -> Judgement:
             "Whether psi ranks networks as strong tests do stays open: rank "
             f"correlation {rho}.",
         )
+    if among and _side(among[0], RANK_QUALITY) == "below":
+        return Judgement(
+            "mixed",
+            evidence,
+            f"psi ranks plain networks as strong tests do (rank correlation {rho}); "
+            f"with masked ones among them it is {_said(among[0])}.",
+        )
     behind = [row for row in gains if _side(row, 0) != "above"]
+    if not behind and (not among or _side(among[0], RANK_QUALITY) == "open"):
+        return Judgement(
+            "partly",
+            evidence,
+            f"psi ranks plain networks as strong tests do (rank correlation {rho}); "
+            "whether masked networks spoil that stays open.",
+        )
     if not behind:
         return Judgement(
             "reproduced",
@@ -404,6 +447,15 @@ def judge_y4(results: Results) -> Judgement:
         f"The smallest lead that matters is {STABILITY_LEAD}; intervals over "
         f"{within.n} kinds of network."
     )
+    floors = results.select("networks without robust accuracy")
+    floor = max(row.value / (row.n or 1) for row in floors) if floors else 1.0
+    evidence += f" At most {floor:.0%} of networks have no robust accuracy left."
+    if floor > MOST_ON_THE_FLOOR:
+        answer = (
+            f"The control failed: {floor:.0%} of networks have no robust accuracy left "
+            "at some budget, so their ranks are ties."
+        )
+        return Judgement("inconclusive", evidence, answer)
     sides = {part: _side(row, STABILITY_LEAD) for part, row in parts.items()}
     ahead = [part for part, side in sides.items() if side == "above"]
     if len(ahead) == 2:
@@ -462,8 +514,8 @@ def judge_y5(results: Results) -> Judgement:
 
 
 def judge_y6(results: Results) -> Judgement:
-    """Psi ranks well enough at a fraction of the cost of what it would replace, and at
-    no more than the cost of FGSM accuracy.
+    """Psi ranks well enough at a fraction of the cost of what it would replace, each at
+    the cheapest setting that ranks well, and at no more than the cost of FGSM accuracy.
     """
     ratio = results.one("passes of psi over the cheapest replaced")
     extra = results.one("passes of psi less those of FGSM accuracy")
@@ -477,15 +529,17 @@ def judge_y6(results: Results) -> Judgement:
         for row in results.select("passes of the usual setting")
     )
     evidence = (
-        f"Passes an image until Spearman's rho with the strong robust accuracy is "
-        f"{RANK_QUALITY}: {needed} (a measure that never gets there counts as strong "
-        f"testing, which has to be run then). What a reader would replace costs, at "
-        f"its usual setting: {usual}. psi needs {_within(ratio)} of the cheapest of "
-        f"these that reaches it, {replaced}, and {_within(extra)} passes more than "
-        f"FGSM accuracy; intervals over {ratio.n} kinds of network."
+        f"Passes an image at the cheapest setting whose Spearman's rho with the strong "
+        f"robust accuracy is {RANK_QUALITY}: {needed} (a measure that never gets there "
+        f"counts as strong testing, which has to be run then). At the usual settings: "
+        f"{usual}. psi needs {_within(ratio)} of the cheapest rival, {replaced}, and "
+        f"{_within(extra)} passes more than FGSM accuracy; intervals over {ratio.n} "
+        "kinds of network."
     )
     cheap = _side(ratio, SHARE_OF_COST)
-    saved = f"{_percent(ratio, 1)} of the passes of {MEANINGS[replaced]}"
+    saved = (
+        f"{_percent(ratio, 0)} of the passes of {MEANINGS[replaced]} at its cheapest"
+    )
     if cheap == "below" and (extra.high or 0) <= 0:
         answer = f"psi needs only {saved}, and no more than accuracy under FGSM."
         return Judgement("reproduced", evidence, answer)
@@ -504,13 +558,18 @@ def judge_y6(results: Results) -> Judgement:
 
 
 def judge_y7a(results: Results) -> Judgement:
-    """Other searches find hardly larger divergences than the usual ascent."""
+    """Other searches find hardly larger divergences than the usual ascent, from one
+    start, or at least from ten.
+    """
     name = "psi by other searches over the usual one"
-    best = results.one(name, search="all")
+    every = sorted(
+        results.select(name, search="all"), key=lambda row: int(row.factors["starts"])
+    )
+    best, patient = results.one(name, search="all", starts=1), every[-1]
     each = ", ".join(
         f"{row.factors['search']} {_within(row)}"
         for row in results.select(name)
-        if row != best
+        if row not in every
     )
     gap = results.select("psi attained over its sound lower bound", budget=1.0)
     proved = (
@@ -520,20 +579,33 @@ def judge_y7a(results: Results) -> Judgement:
         else ""
     )
     evidence = (
-        f"Median psi by the best of all searches over median psi by the usual ascent: "
-        f"{_within(best)}, mean of {best.factors['networks']} networks, interval over "
-        f"{best.n} kinds; one search at a time: {each}." + proved
+        "Median psi by the best of all searches over median psi by the usual ascent, "
+        "by its number of starts: "
+        + ", ".join(f"{row.factors['starts']} {_within(row)}" for row in every)
+        + f"; mean of {best.factors['networks']} networks, interval over {best.n} "
+        f"kinds. One search at a time over one start: {each}." + proved
     )
-    side, share = _side(best, CONVERGED_RATIO), _percent(best)
-    if side == "above":
+    share, later = _percent(best), _percent(patient)
+    starts = patient.factors["starts"]
+    if _side(best, CONVERGED_RATIO) == "above":
         answer = f"Much harder searches lower psi very little: {share} of it remains."
         return Judgement("reproduced", evidence, answer)
-    if side == "below":
+    if _side(patient, CONVERGED_RATIO) == "above":
         answer = (
-            f"The usual search misses the maximum: other searches leave {share} of psi."
+            f"One start misses the maximum: other searches leave {share} of psi; from "
+            f"{starts} starts {later} remains."
+        )
+        return Judgement("partly", evidence, answer)
+    if _side(patient, CONVERGED_RATIO) == "below":
+        answer = (
+            f"The search misses the maximum: even from {starts} starts, other searches "
+            f"leave {later} of psi."
         )
         return Judgement("not reproduced", evidence, answer)
-    answer = f"Whether the search has converged stays open: {share} of psi remains."
+    answer = (
+        f"Whether the search converges stays open: other searches leave {share} of psi "
+        f"from one start, {later} from {starts}."
+    )
     return Judgement("inconclusive", evidence, answer)
 
 
@@ -552,15 +624,16 @@ def judge_y7b(results: Results) -> Judgement:
         for row in results.select("passes of a search")
     }
     remedy = (
-        f" The remedy, the smallest psi of gradient, transfer and random search, "
+        f" The remedy, the smallest psi of all four searches, "
         f"takes {costs['best']:.0f} instead of {costs['gradient']:.0f} passes an image."
         if costs
         else ""
     )
     evidence = (
         f"Median psi by the network's own gradient over median psi by the best of "
-        f"gradient, transfer and search without gradients: {listed} (mean of networks, "
-        f"interval over images; above {FOOLED_RATIO} means fooled)." + remedy
+        f"gradient, replaced gradient (BPDA), transfer and search without gradients: "
+        f"{listed} (mean of networks, interval over images; above {FOOLED_RATIO} means "
+        "fooled)." + remedy + _vanishing(results)
     )
     worst = max(masked, key=lambda row: row.value)
     network = worst.factors["network"]
@@ -573,9 +646,11 @@ def judge_y7b(results: Results) -> Judgement:
     fooled = [row for row in masked if _side(row, FOOLED_RATIO) == "above"]
     times = f"({network}) it is {_said(worst)} times too large"
     if fooled:
+        warned = len(_flagged(results, fooled))
         answer = (
-            f"psi is fooled by {len(fooled)} of {len(masked)} masked networks; "
-            f"at worst {times}."
+            f"psi is fooled by {len(fooled)} of {len(masked)} masked networks, at "
+            f"worst {_said(worst)} times ({network}); a vanishing gradient gives "
+            f"{warned} away."
         )
         return Judgement("not reproduced", evidence, answer)
     if all(_side(row, FOOLED_RATIO) == "below" for row in masked):
@@ -583,6 +658,23 @@ def judge_y7b(results: Results) -> Judgement:
         return Judgement("reproduced", evidence, answer)
     answer = f"Whether masked networks fool psi stays open; at worst {times}."
     return Judgement("inconclusive", evidence, answer)
+
+
+def _flagged(results: Results, networks: list[Metric]) -> list[Metric]:
+    """Those of the networks whose gradient vanishes on most images."""
+    name = "images whose gradient vanishes"
+    shares = {row.factors["network"]: row.value for row in results.select(name)}
+    return [row for row in networks if shares.get(row.factors["network"], 0) > FLAGGED]
+
+
+def _vanishing(results: Results) -> str:
+    """On which share of images each network's gradient vanishes, for the evidence."""
+    shares = results.select("images whose gradient vanishes")
+    if not shares:
+        return ""
+    return " Images on which the gradient vanishes: " + ", ".join(
+        f"{row.factors['network']} {row.value:.0%}" for row in shares
+    )
 
 
 CLAIMS = (
@@ -615,17 +707,20 @@ CLAIMS = (
         statement="Adversarially trained networks have wider and flatter decision "
         "surfaces.",
         source="loss visualisation; detail recalled, unverified",
-        measure="Distance to S = 0 and mean slope of S (normalised logits) up to "
-        "epsilon along the adversarial direction, median over the images that both "
-        "networks get right (at least 8, or the data set is left out). Ratio of MinMax "
-        "to natural training (distance) and of natural to MinMax (slope) in each seed, "
-        "mean of logarithms over architectures; Student's t over seeds.",
+        measure="Two distances: to S = 0 along the adversarial direction, and the "
+        "smallest at which PGD succeeds, which follows no line. Two slopes of S "
+        "(normalised logits) along that direction: up to epsilon, and up to each "
+        "network's own boundary, equal fractions of the way. Median over the images "
+        "that both networks get right (at least 8, or the data set is left out). Ratio "
+        "of MinMax to natural training (distances) and of natural to MinMax (slopes) "
+        "in each seed, mean of logarithms over architectures; Student's t over seeds. "
+        "The smaller ratio of each two decides.",
         rule="The smallest ratio that matters is 1.25: a training that takes eight "
         "times the passes should bring a quarter at least. Reproduced if the intervals "
         "of distance and slope lie above it on every data set; mixed if both do on "
         "some data set, or one of the two does on all; not reproduced if the interval "
         "of the distance lies below it on every data set; inconclusive otherwise. "
-        "Needs 3 seeds.",
+        "Needs 5 seeds.",
         control="The same along a random direction of the same length, with plain "
         "logits, and for gradient-regularised networks; shown, decides nothing.",
         judge=judge_y2,
@@ -640,12 +735,16 @@ CLAIMS = (
         "the minimal adversarial distance; the worse one decides. Intervals draw kinds "
         "of network.",
         rule="Rho matters from 0.8 on: below, about one pair of networks in five is in "
-        "the wrong order. Reproduced if the interval lies above it and psi's lead over "
-        "every cheap rival has an interval above 0; partly if only the first holds; "
-        "not reproduced if the interval lies below 0.8; inconclusive otherwise, or if "
-        "the split-half reliability of psi or a reference is below 0.8.",
+        "the wrong order. Reproduced if the interval lies above it, with the masked "
+        "networks among them too, and psi's lead over every cheap rival has an "
+        "interval above 0; mixed if the first holds and with masked networks it lies "
+        "below 0.8; partly if the first holds otherwise; not reproduced if the "
+        "interval lies below 0.8; inconclusive otherwise, or if the split-half "
+        "reliability of psi or a reference is below 0.8.",
         control="The cheap rivals: clean accuracy, accuracy under FGSM, and 1 / mean "
-        "adversarial cross-entropy. Reliability over halves of the images.",
+        "adversarial cross-entropy. Reliability over halves of the images. The masked "
+        "networks of Y7b in the ranking, against the accuracy that is left after every "
+        "attack on them, with and without gradients.",
         judge=judge_y3,
     ),
     Claim(
@@ -654,14 +753,16 @@ CLAIMS = (
         "does.",
         source="abstract",
         measure="Mean Kendall's tau between the rankings of all networks under pairs "
-        "of settings (4 strengths x 3 budgets), once over pairs within one budget and "
-        "once over pairs of different budgets; psi's lead over adversarial accuracy "
-        "and over 1 / mean adversarial cross-entropy, of which the smaller counts. "
+        "of settings: 4 strengths x 3 budgets (0.5, 0.7 and 1 epsilon), once over "
+        "pairs within one budget and once over pairs of different budgets; psi's lead "
+        "over adversarial accuracy and over 1 / mean adversarial cross-entropy, of "
+        "which the smaller counts. "
         "Intervals draw kinds of network.",
         rule="The smallest lead that matters is 0.05: one pair of networks in forty "
         "changes its order. Reproduced if both leads (within, across) have intervals "
         "above it; mixed if one has; not reproduced if both lie below it; inconclusive "
-        "otherwise.",
+        "otherwise, or if more than a twentieth of the networks have no robust "
+        "accuracy left at some budget, where ranks are ties.",
         control="1 / mean adversarial cross-entropy under the same settings: "
         "continuous as psi is, but not psi. psi at other step sizes, which its rivals "
         "do not have, is shown apart.",
@@ -688,12 +789,12 @@ CLAIMS = (
         source="abstract",
         measure="Forward and backward passes per image until the ranking of networks "
         "reaches Spearman's rho 0.8 with the strong robust accuracy, against what a "
-        "reader would replace, each at its usual setting and with the passes that it "
-        "really took: strong adversarial testing, CLEVER and the minimal distance, as "
-        "far as they reach 0.8 themselves.",
+        "reader would replace: strong adversarial testing, CLEVER and the minimal "
+        "distance, each at the cheapest of several settings that reaches 0.8, with the "
+        "passes that it really took.",
         rule="psi must save four fifths to matter: less is within what a "
         "better-written attack saves. Reproduced if it needs at most a fifth of the "
-        "cheapest of these and no more passes than accuracy under FGSM (intervals over "
+        "cheapest of them and no more passes than accuracy under FGSM (intervals over "
         "kinds of network); partly if only the first holds; not reproduced if the "
         "interval lies above a fifth; inconclusive otherwise.",
         control="Accuracy under FGSM, the hard rival: one step on the loss.",
@@ -704,13 +805,14 @@ CLAIMS = (
         statement="The search behind the metric has converged.",
         source="abstract (upper bound); our reading",
         measure="Median psi by the best of several searches over median psi by the "
-        "usual ascent, so at most 1: steps that adapt (Auto-PGD on the divergence), "
-        "starts in a corner of the ball, more starts, more steps. Mean over networks, "
-        "interval over kinds.",
+        "usual ascent from 1, a few and 10 starts, so at most 1: steps that adapt "
+        "(Auto-PGD on the divergence) from one and from ten starts, starts in a corner "
+        "of the ball, more starts, more steps. Mean over networks, interval over "
+        "kinds.",
         rule="The smallest loss that matters is a twentieth: psi is read to two "
-        "digits. "
-        "Reproduced if the interval lies above 0.95; not reproduced if it lies "
-        "below; inconclusive otherwise.",
+        "digits. Reproduced if the interval lies above 0.95 from one start; partly if "
+        "it does from ten; not reproduced if even from ten it lies below; inconclusive "
+        "otherwise.",
         control="Searches that share neither the step sizes nor the starts of the "
         "usual one. The proved bound on the other side is shown.",
         judge=judge_y7a,
@@ -722,8 +824,11 @@ CLAIMS = (
         measure="Networks with masked gradients: distilled, logits times 100, input "
         "rounded to 256 and to 16 levels, saturating activations, noisy input (judged "
         "by the mean of 32 draws). Median psi by the network's own gradient over "
-        "median psi by the best of gradient, transfer from a natural network and "
-        "random search; mean of networks, interval over images.",
+        "median psi by the best of four searches: that gradient, a gradient with the "
+        "masking layer replaced by a smooth one (BPDA; for noise the mean of all "
+        "draws), transfer from a natural network, and random search; mean of networks, "
+        "interval over images. Beside it, on how many images the gradient at a random "
+        "point vanishes: what a careful reader would see.",
         rule="Fooled is a network whose psi is more than 1.25 times too large, the "
         "smallest ratio that counts in Y2. Reproduced if all intervals lie below that; "
         "not reproduced if one lies above; inconclusive otherwise, or if the control "

@@ -67,6 +67,7 @@ MEASURES = {
     "1 / mean adversarial CE": "1 / adversarial loss",
     "CLEVER": "CLEVER",
     "minimal distance": "minimal distance",
+    "strong robust accuracy": "strong testing",
 }
 MEASURE_COLOURS = {
     "median psi": style.VERMILLION,
@@ -74,9 +75,11 @@ MEASURE_COLOURS = {
     "1 / mean adversarial CE": style.GREY,
     "CLEVER": style.PURPLE,
     "minimal distance": style.GREEN,
+    "strong robust accuracy": style.INK,
 }
 SEARCH_COLOURS = {
     "gradient": style.VERMILLION,
+    "BPDA": style.PURPLE,
     "transfer": style.BLUE,
     "random search": style.GREEN,
 }
@@ -513,8 +516,8 @@ def stability(evaluations: Sequence[Measurements], results: Results) -> HTML:
         ax.hlines(edges, -0.5, len(table) - 0.5, color=style.GROUND, linewidth=1.5)
         ax.vlines(edges, -0.5, len(table) - 0.5, color=style.GROUND, linewidth=1.5)
         ticks = np.arange(3) * strengths + (strengths - 1) / 2
-        ax.set_xticks(ticks, ["½ε", "ε", "2ε"])
-        ax.set_yticks(ticks, ["½ε", "ε", "2ε"])
+        ax.set_xticks(ticks, ["½ε", "0.7ε", "ε"])
+        ax.set_yticks(ticks, ["½ε", "0.7ε", "ε"])
         ax.grid(False)
         ax.set_title(_wrapped(MEASURES[name]), weight="normal")
     figure.colorbar(mesh, ax=axes, label="Kendall's τ", shrink=0.75)
@@ -600,26 +603,32 @@ def _plain_ticks(ax: Axes, axis: str, ticks: Sequence[float]) -> None:
 def searches(results: Results) -> HTML:
     """How much of psi other searches leave."""
     table = results.table("psi by other searches over the usual one")
-    figure, ax = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 2.6))
+    table["search"] = [
+        f"all, over {starts} start{'s' * (starts > 1)}" if search == "all" else search
+        for search, starts in zip(table["search"], table["starts"], strict=True)
+    ]
+    figure, ax = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 3.2))
     ranking.forest(
         ax, table, label="search", axis_label="median psi over that of the usual ascent"
     )
     ax.axvline(1, color=style.INK, linewidth=1)
     ax.axvline(claims.CONVERGED_RATIO, color=style.INK, linestyle=":", linewidth=1)
-    best = results.one("psi by other searches over the usual one", search="all")
+    best = results.one(
+        "psi by other searches over the usual one", search="all", starts=1
+    )
     return _shown(
         figure,
         "searches",
         alt="Points with intervals: what is left of psi after more steps, more starts, "
-        "adaptive steps, corner starts, and the best of all.",
-        caption=f"The best of four harder searches leaves {best.value:.2f} of psi. "
+        "adaptive steps, corner starts, and the best of all over one and more starts.",
+        caption=f"The best of six harder searches leaves {best.value:.2f} of psi. "
         f"Dotted: {claims.CONVERGED_RATIO}, the rule's limit. Intervals over kinds of "
         "network.",
     )
 
 
 def masked(results: Results) -> HTML:
-    """Psi of networks with masked gradients by three searches, over that of the natural
+    """Psi of networks with masked gradients by four searches, over that of the natural
     network by the best.
     """
     rows = results.select("clean accuracy of masked")
@@ -634,14 +643,14 @@ def masked(results: Results) -> HTML:
         found = [psi(name, search) for name in names]
         ax.errorbar(
             [row.value for row in found],
-            height + 0.22 * (offset - 1),
+            height + 0.2 * (offset - 1.5),
             xerr=np.abs(
                 [
                     [row.value - (row.low or row.value) for row in found],
                     [(row.high or row.value) - row.value for row in found],
                 ]
             ),
-            fmt="osD"[offset],
+            fmt="o^sD"[offset],
             color=colour,
             label=search,
             markersize=5,
@@ -655,7 +664,7 @@ def masked(results: Results) -> HTML:
         figure,
         "masked",
         alt="Median psi of the natural network and of six networks with masked "
-        "gradients, by gradient, by transfer and by random search.",
+        "gradients, by gradient, by BPDA, by transfer and by random search.",
         caption="Where the orange mark stands far to the right of the others, the "
         "gradient finds nothing and psi is fooled: "
         f"{_fooled_names(results) or 'nowhere here'}. Intervals over images.",
@@ -694,6 +703,10 @@ def bracket(results: Results, *, dataset: str, budgets: Sequence[float]) -> HTML
     apart = " and ".join(
         f"{row.value:.0f}-fold at {row.factors['budget']:g} ε" for row in gaps
     )
+    kinds = ", ".join(
+        f"{_short(str(row.factors['training']))} {row.value:.0f}-fold"
+        for row in results.select("bracket of psi by training", budget=max(budgets))
+    )
     violated = sum(
         row.value for row in results.select("images whose bracket is violated")
     )
@@ -703,8 +716,8 @@ def bracket(results: Results, *, dataset: str, budgets: Sequence[float]) -> HTML
         alt="Brackets of psi for twelve kinds of network at half and full budget: a "
         "wall at the proved lower end, a marker at the attained upper end.",
         caption="The true psi lies between a wall that is proved and a mark that was "
-        f"attained. In the median the two are {apart} apart. Images outside their "
-        f"bracket: {violated:.0f}.",
+        f"attained. In the median the two are {apart} apart ({kinds} at full budget). "
+        f"Images outside their bracket: {violated:.0f}.",
     )
 
 

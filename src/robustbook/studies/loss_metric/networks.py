@@ -7,6 +7,7 @@ try to fool the metric), then `load_network` (the trained module).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -124,6 +125,17 @@ def colour_zoo(
     ]
 
 
+def more_seeds(
+    main: dict[str, Any], colour: dict[str, Any], *, line_seeds: int
+) -> list[Network]:
+    """Networks like those of `zoo(**main)` and `colour_zoo(**colour)` from the seeds
+    after theirs, up to `line_seeds` of each kind.
+    """
+    after = main["first_seed"] + main["seeds"]
+    rest = {"seeds": max(line_seeds - main["seeds"], 0), "first_seed": after}
+    return zoo(**main | rest) + colour_zoo(**colour | rest)
+
+
 def masked(**parameters: Any) -> list[Network]:
     """Natural networks of one architecture, then six ways to mask their gradients;
     `parameters` are those of `zoo`.
@@ -206,8 +218,24 @@ def judged(network: Network) -> Module:
     return MeanOfDraws(model, network.noise, network.seed).eval()
 
 
+def approximated(network: Network) -> Module:
+    """The network with a gradient that can be followed (BPDA of Athalye et al. 2018):
+    rounding passes it on as it is, saturating activations have that of a sigmoid a
+    tenth as steep, and noise is averaged. What it gives is what `judged` gives.
+    """
+    model = copy.deepcopy(judged(network))
+    for layer in model.modules():
+        if isinstance(layer, Rounding | Saturating):
+            layer.smooth = True
+    return model
+
+
 class Rounding(Module):
-    """Rounds pixels in [0, 1] to `levels` values; its gradient is zero."""
+    """Rounds pixels in [0, 1] to `levels` values; its gradient is zero, or 1 where it
+    is `smooth`.
+    """
+
+    smooth = False
 
     def __init__(self, levels: int) -> None:
         super().__init__()
@@ -215,7 +243,8 @@ class Rounding(Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """`images` of any shape, rounded."""
-        return (images * (self.levels - 1)).round() / (self.levels - 1)
+        rounded = (images * (self.levels - 1)).round() / (self.levels - 1)
+        return images + (rounded - images).detach() if self.smooth else rounded
 
 
 class Noise(Module):
@@ -251,11 +280,19 @@ class MeanOfDraws(Module):
 
 
 class Saturating(Module):
-    """sigmoid(gain z): flat wherever z is far from 0."""
+    """sigmoid(gain z): flat wherever z is far from 0. Where it is `smooth`, its
+    gradient is that of a tenth of the gain.
+    """
+
+    smooth = False
 
     def forward(self, values: Tensor) -> Tensor:
         """`values` of any shape, each between 0 and 1."""
-        return torch.sigmoid(SATURATING_GAIN * values)
+        steep = torch.sigmoid(SATURATING_GAIN * values)
+        if not self.smooth:
+            return steep
+        flat = torch.sigmoid(SATURATING_GAIN / 10 * values)
+        return flat + (steep - flat).detach()
 
 
 def _untrained(network: Network, shape: tuple[int, int, int], classes: int) -> Module:

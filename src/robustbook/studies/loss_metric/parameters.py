@@ -45,6 +45,13 @@ class Parameters(BaseParameters):
     seeds: int = parameter(
         2, "networks of each kind, trained from different seeds", 1, 20
     )
+    line_seeds: int = parameter(
+        2,
+        "networks of each kind whose boundary is looked at for claim Y2, the `seeds` "
+        "among them",
+        1,
+        20,
+    )
     images: int = parameter(
         32, "test images on which every network is measured", 10, 10000
     )

@@ -33,6 +33,7 @@ from robustbook.stats import (
 )
 from robustbook.studies.loss_metric.claims import (
     CHEAP_RIVALS,
+    MANY_STARTS,
     RANK_QUALITY,
     REFERENCES,
     STABILITY_RIVALS,
@@ -49,6 +50,7 @@ from robustbook.studies.loss_metric.measure.landscape import (
     Slice,
     boundary_distance,
     mean_slope,
+    slope_to_boundary,
 )
 
 Array = NDArray[np.float64]
@@ -57,6 +59,7 @@ RESAMPLES = 1000
 SMALLEST_KL = 1e-12
 MATCHED_IMAGES = 8
 HALVES = 20
+REPLACED = ("strong robust accuracy", "minimal distance", "CLEVER")
 
 
 def psi_of(kl: Array) -> Array:
@@ -201,7 +204,11 @@ def _record_bracket(
             method: np.concatenate([each.bound[method, budget] for each in bounded])
             for method in ("ibp", "crown")
         }
-        bounds["best"] = np.minimum(bounds["ibp"], bounds["crown"])
+        if ("tight", budget) in bounded[0].bound:
+            bounds["tight"] = np.concatenate(
+                [each.bound["tight", budget] for each in bounded]
+            )
+        bounds["best"] = np.min(list(bounds.values()), axis=0)
         attained = np.concatenate(
             [
                 each.attained(budget)[: len(each.bound["ibp", budget])]
@@ -253,9 +260,11 @@ def record_gaps(results: Results, evaluations: Sequence[Measurements]) -> None:
     """
     bounded = [each for each in evaluations if each.bound]
     for budget in BOUND_BUDGETS:
-        gaps = []
+        gaps, trainings = [], [each.network.training for each in bounded]
         for each in bounded:
-            bound = np.minimum(each.bound["ibp", budget], each.bound["crown", budget])
+            bound = np.min(
+                [found for (_, at), found in each.bound.items() if at == budget], axis=0
+            )
             gaps.append(
                 float(
                     np.median(
@@ -271,6 +280,20 @@ def record_gaps(results: Results, evaluations: Sequence[Measurements]) -> None:
             budget=budget,
             images=len(bound),
         )
+        for training in dict.fromkeys(trainings):
+            own = [
+                gap
+                for gap, kind in zip(gaps, trainings, strict=True)
+                if kind == training
+            ]
+            results.add(
+                "bracket of psi by training",
+                float(np.median(own)),
+                n=len(own),
+                budget=budget,
+                images=len(bound),
+                training=training,
+            )
 
 
 # Surfaces
@@ -385,6 +408,10 @@ def _slopes(evaluation: Measurements, profile: str) -> Array:
     return mean_slope(evaluation.profiles[profile], evaluation.epsilon)
 
 
+def _slopes_to_boundary(evaluation: Measurements, profile: str) -> Array:
+    return slope_to_boundary(evaluation.profiles[profile], evaluation.epsilon)
+
+
 def _distances(evaluation: Measurements, profile: str) -> Array:
     return boundary_distance(evaluation.profiles[profile], evaluation.epsilon)
 
@@ -425,11 +452,23 @@ def _record_ratios(
         return Interval(float(value_of), float(low), float(high), found.n)
 
     common: dict[str, Any] = {"over": "seeds", "dataset": dataset, "training": training}
+    results.add(
+        "ratio of minimal distances to natural",
+        over_seeds(lambda each: each.distance, 1),
+        **common,
+    )
     for profile in evaluations[0].profiles:
         direction, logits = profile.split(" ")
         results.add(
             "ratio of slopes from natural",
             over_seeds(partial(_slopes, profile=profile), -1),
+            direction=direction,
+            logits=logits,
+            **common,
+        )
+        results.add(
+            "ratio of slopes to the boundary",
+            over_seeds(partial(_slopes_to_boundary, profile=profile), -1),
             direction=direction,
             logits=logits,
             **common,
@@ -707,95 +746,100 @@ def _record_passes(
     results: Results, evaluations: Sequence[Measurements], kinds: list[str]
 ) -> None:
     """Rows of Y6: passes per image (forward and backward) until the rank quality is
-    reached, and those of what a reader would replace.
+    reached, of psi and of what a reader would replace, each from its cheapest setting
+    on.
 
     An attack of s steps costs 2 s passes and one more forward pass to read its
     accuracy; psi one more for P(x). What never gets there costs strong testing.
     """
     truth = references_of(evaluations)["strong robust accuracy"]
-    counts = evaluations[0].settings.step_counts
-    place = BUDGETS.index(1.0)
-    scores = {
-        name: np.array_split(table, len(BUDGETS))[place]
-        for name, table in setting_scores(evaluations).items()
-    }
-    costs = {
-        "median psi": [2 * count + 2 for count in counts],
-        "robust accuracy": [2 * count + 1 for count in counts],
-    }
-    usual = {
-        name: np.array([each.passes[name] for each in evaluations])
-        for name in evaluations[0].passes
-    }
-    others = {
-        "strong robust accuracy": truth,
-        "minimal distance": references_of(evaluations)["minimal distance"],
-        "CLEVER": agreement_scores(evaluations)["CLEVER"],
-    }
+    ladders = _ladders(evaluations)
+    usual = ladders["strong robust accuracy"][-1][1]
     common: dict[str, Any] = {"over": "kinds of network"}
+    for name, ladder in ladders.items():
+        for place, (values, passes) in enumerate(ladder):
+            if place == len(ladder) - 1 and name in evaluations[0].passes:
+                results.add(
+                    "passes of the usual setting",
+                    bootstrap_mean(passes, seed=0, groups=kinds),
+                    unit="passes per image",
+                    measure=name,
+                    **common,
+                )
+            if values is not truth:
+                results.add(
+                    "rank agreement at cost",
+                    over_rows(_correlation(values, truth), len(kinds), kinds),
+                    passes=round(passes.mean()),
+                    measure=name,
+                    **common,
+                )
 
-    def add_agreement(values: Array, passes: float, **factors: Any) -> None:
-        rho = over_rows(_correlation(values, truth), len(kinds), kinds)
-        results.add(
-            "rank agreement at cost", rho, passes=round(passes), **factors, **common
-        )
-
-    for name, passes in costs.items():
-        for count, values, cost in zip(counts, scores[name], passes, strict=True):
-            add_agreement(values, cost, measure=name, steps=count)
-    for name, values in others.items():
-        if name != "strong robust accuracy":
-            add_agreement(values, usual[name].mean(), measure=name)
-        results.add(
-            "passes of the usual setting",
-            bootstrap_mean(usual[name], seed=0, groups=kinds),
-            unit="passes per image",
-            measure=name,
-            **common,
-        )
-
-    def needed(name: str, settings: int, rows: Rows) -> float:
-        for values, cost in zip(scores[name][:settings], costs[name], strict=False):
+    def needed(name: str, rows: Rows, settings: int | None = None) -> float:
+        for values, passes in ladders[name][:settings]:
             if rank_correlation(values[rows], truth[rows]) >= RANK_QUALITY:
-                return cost
-        return float(usual["strong robust accuracy"][rows].mean())
+                return float(passes[rows].mean())
+        return float(usual[rows].mean())
 
-    psi, fgsm = (
-        partial(needed, "median psi", len(counts)),
-        partial(needed, "robust accuracy", 1),
-    )
-    for name, passes_of in (("median psi", psi), ("FGSM accuracy", fgsm)):
+    def least(rows: Rows) -> float:
+        return min(needed(name, rows) for name in REPLACED)
+
+    psi, fgsm = partial(needed, "median psi"), partial(needed, "robust accuracy")
+    passes_of: dict[str, Callable[[Rows], float]] = {
+        "median psi": psi,
+        "FGSM accuracy": partial(fgsm, settings=1),
+        **{name: partial(needed, name) for name in REPLACED},
+    }
+    for name, count in passes_of.items():
         results.add(
             "passes to rank quality",
-            over_rows(passes_of, len(kinds), kinds),
+            over_rows(count, len(kinds), kinds),
             unit="passes per image",
             measure=name,
             **common,
         )
-    replaced = min(
-        (
-            name
-            for name, values in others.items()
-            if rank_correlation(values, truth) >= RANK_QUALITY
-        ),
-        key=lambda name: usual[name].mean(),
-    )
+    every = np.arange(len(kinds))
     results.add(
         "passes of psi over the cheapest replaced",
-        over_rows(
-            lambda rows: psi(rows) / float(usual[replaced][rows].mean()),
-            len(kinds),
-            kinds,
-        ),
-        replaced=replaced,
+        over_rows(lambda rows: psi(rows) / least(rows), len(kinds), kinds),
+        replaced=min(REPLACED, key=lambda name: needed(name, every)),
         **common,
     )
     results.add(
         "passes of psi less those of FGSM accuracy",
-        over_rows(lambda rows: psi(rows) - fgsm(rows), len(kinds), kinds),
+        over_rows(lambda rows: psi(rows) - fgsm(rows, settings=1), len(kinds), kinds),
         unit="passes per image",
         **common,
     )
+
+
+def _ladders(
+    evaluations: Sequence[Measurements],
+) -> dict[str, list[tuple[Array, Array]]]:
+    """For every measure its settings, cheapest first: a number and the passes of each
+    network.
+    """
+    counts = evaluations[0].settings.step_counts
+    place, ones = BUDGETS.index(1.0), np.ones(len(evaluations))
+    found: dict[str, list[tuple[Array, Array]]] = {}
+    for name, more in (("median psi", 2), ("robust accuracy", 1)):
+        scores = np.array_split(setting_scores(evaluations)[name], len(BUDGETS))[place]
+        found[name] = [
+            (values, (2 * count + more) * ones)
+            for values, count in zip(scores, counts, strict=True)
+        ]
+    last = {
+        **references_of(evaluations),
+        "CLEVER": np.array([each.clever.mean() for each in evaluations]),
+    }
+    for name in REPLACED:
+        cheaper = np.array([each.cheaper[name] for each in evaluations])
+        passes = np.array([each.passes[name] for each in evaluations])
+        found[name] = [
+            *((column[:, 0], column[:, 1]) for column in cheaper.swapaxes(0, 1)),
+            (last[name], passes),
+        ]
+    return found
 
 
 # Readings and searches
@@ -840,25 +884,42 @@ def record_readings(results: Results, evaluations: Sequence[Measurements]) -> No
 
 def record_search(results: Results, evaluations: Sequence[Measurements]) -> None:
     """Rows of Y7a: how much of psi other searches leave, each on its own and all of
-    them together.
+    them together; these over the usual ascent from one start and from more.
     """
     kinds = _kind_names(evaluations)
-    names = ("more steps", "more starts", "adaptive steps", "corner starts")
+    restarts = evaluations[0].settings.restarts
+    baselines = {1: (), restarts: ("more starts",), MANY_STARTS: ("many starts",)}
+    names = (
+        "more steps",
+        "more starts",
+        "many starts",
+        "adaptive steps",
+        "adaptive steps, many starts",
+        "corner starts",
+    )
 
-    def left(each: Measurements, searches: Sequence[str]) -> float:
-        found = np.max([each.usual(), *(each.searches[name] for name in searches)], 0)
-        return float(np.median(psi_of(found)) / np.median(psi_of(each.usual())))
+    def add(search: str, members: Sequence[str], starts: int) -> None:
+        def psi(each: Measurements, searches: Sequence[str]) -> float:
+            found = [each.usual(), *(each.searches[name] for name in searches)]
+            return float(np.median(psi_of(np.max(found, axis=0))))
 
-    groups = {**{name: (name,) for name in names}, "all": names}
-    for search, members in groups.items():
-        share = [left(each, members) for each in evaluations]
+        share = [
+            psi(each, (*members, *baselines[starts])) / psi(each, baselines[starts])
+            for each in evaluations
+        ]
         results.add(
             "psi by other searches over the usual one",
             bootstrap_mean(share, seed=0, groups=kinds),
             over="kinds of network",
             networks=len(evaluations),
             search=search,
+            starts=starts,
         )
+
+    for name in names:
+        add(name, (name,), 1)
+    for starts in baselines:
+        add("all", names, starts)
 
 
 # Tables of text

@@ -30,10 +30,12 @@ from robustbook.measure.divergence import (
     log_prediction,
     worst_divergence,
 )
+from robustbook.measure.tight_divergence import tight_divergence_bound
 from robustbook.models.network import compute_logits, count_passes
 from robustbook.perturb.apgd import apgd
 from robustbook.perturb.auto_attack import auto_attack
 from robustbook.perturb.gradient import bim, cross_entropy, fgsm, margin_pgd, pgd
+from robustbook.studies.loss_metric.claims import MANY_STARTS
 from robustbook.studies.loss_metric.measure.landscape import (
     PSI_STEP,
     REACH,
@@ -46,13 +48,19 @@ from robustbook.workers import map_in_workers
 Array = NDArray[np.float64]
 Setting = tuple[str, float]
 
-BUDGETS = (0.5, 1.0, 2.0)
-# Linear relaxations of wide networks take seconds an image, and say nothing at the
-# largest budget.
+# At twice epsilon natural networks have no robust accuracy left, and their ranks are
+# ties.
+BUDGETS = (0.5, 0.7, 1.0)
 BOUND_BUDGETS = (0.5, 1.0)
+TIGHT = {"steps": 8, "units": 200, "looks": 150, "cuts": 8}
 OTHER_PSI_STEPS = (0.1, 0.4)
 BISECTIONS = 8
 CLEVER_BATCHES, CLEVER_BATCH_SIZE = 10, 32
+# Cheaper settings of what psi would replace: bisections and steps, batches and their
+# size, steps and queries.
+CHEAP_DISTANCES = ((2, 1), (4, 5))
+CHEAP_CLEVERS = ((1, 1), (3, 8))
+CHEAP_STRONG = ((1, 1), (5, 10))
 
 
 @dataclass(frozen=True)
@@ -124,7 +132,8 @@ class Measurements:
     L-infinity radius at which PGD succeeds (pixel units, 0 where the image itself is
     misclassified); `bound[method, budget]` is a sound upper bound of the divergence for
     the first images, computed for the networks of the first seed alone; `passes` are
-    those that a measure took an image, `seconds` wall times of psi and PGD.
+    those that a measure took an image, `seconds` wall times of psi and PGD;
+    `cheaper[measure]` has (number of the network, passes an image) at cheaper settings.
     `clean_whole` is correctness on all images of the test split: with few images, many
     networks share one clean accuracy.
     """
@@ -145,6 +154,7 @@ class Measurements:
     searches: dict[str, Array] = field(default_factory=dict)
     bound: dict[Setting, Array] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    cheaper: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
 
     @property
     def epsilon(self) -> float:
@@ -185,6 +195,31 @@ def evaluate_all(networks: Sequence[Network], **settings: Any) -> list[Measureme
     return map_in_workers(partial(evaluate, settings=Settings(**settings)), networks)
 
 
+def evaluate_lines(networks: Sequence[Network], **settings: Any) -> list[Measurements]:
+    """What claim Y2 asks alone, for more networks: clean answers, minimal distances and
+    lines.
+    """
+    return map_in_workers(partial(_lines, settings=Settings(**settings)), networks)
+
+
+def _lines(network: Network, settings: Settings) -> Measurements:
+    model, none = load_network(network), np.empty(0)
+    images, labels = test_images(network, settings.images)
+    return Measurements(
+        network,
+        settings,
+        clean=_array(compute_logits(model, images).argmax(1) == labels),
+        clean_whole=none,
+        strong=none,
+        distance=_distance(model, images, labels, network, settings, {}),
+        clever=none,
+        profiles=line_profiles(
+            model, images, labels, network.epsilon, generator_of(network)
+        ),
+        passes={},
+    )
+
+
 def evaluate(network: Network, settings: Settings) -> Measurements:
     """All measurements of one network."""
     model = load_network(network)
@@ -223,7 +258,36 @@ def evaluate(network: Network, settings: Settings) -> Measurements:
         )
         _other_readings(evaluation, model, images)
         _other_searches(evaluation, model, images)
+        _cheaper_rivals(evaluation, model, images, labels)
     return evaluation
+
+
+def _cheaper_rivals(
+    evaluation: Measurements, model: Module, images: Tensor, labels: Tensor
+) -> None:
+    """Rivals of psi at cheaper settings than their usual ones, cheapest first."""
+    network, settings = evaluation.network, evaluation.settings
+    for steps, queries in CHEAP_STRONG:
+        passes: dict[str, float] = {}
+        values = _strong(
+            model, images, labels, network, settings, passes, steps, queries
+        )
+        _cheaper(evaluation, passes, values)
+    for bisections, steps in CHEAP_DISTANCES:
+        passes = {}
+        values = _distance(
+            model, images, labels, network, settings, passes, bisections, steps
+        )
+        _cheaper(evaluation, passes, values)
+    for batches, batch_size in CHEAP_CLEVERS:
+        passes = {}
+        values = _clever(model, images, network, settings, passes, batches, batch_size)
+        _cheaper(evaluation, passes, values)
+
+
+def _cheaper(evaluation: Measurements, passes: dict[str, float], values: Array) -> None:
+    ((name, cost),) = passes.items()
+    evaluation.cheaper.setdefault(name, []).append((float(values.mean()), cost))
 
 
 def _attack(
@@ -289,8 +353,25 @@ def _other_searches(evaluation: Measurements, model: Module, images: Tensor) -> 
                 network,
                 restarts=settings.restarts,
             ),
+            "many starts": divergence(
+                model,
+                images,
+                network.epsilon,
+                settings.steps,
+                network,
+                restarts=MANY_STARTS,
+            ),
             "adaptive steps": adaptive_divergence(
                 model, images, network, settings.strong_steps
+            ),
+            "adaptive steps, many starts": np.max(
+                [
+                    adaptive_divergence(
+                        model, images, network, settings.steps, draw=1 + start
+                    )
+                    for start in range(MANY_STARTS)
+                ],
+                axis=0,
             ),
             "corner starts": adaptive_divergence(
                 model, images, network, settings.strong_steps, starts=corners
@@ -305,9 +386,11 @@ def adaptive_divergence(
     network: Network,
     steps: int,
     starts: Tensor | None = None,
+    draw: int = 0,
 ) -> Array:
     """Largest divergence at epsilon found per image (nats) by Auto-PGD, which sets its
-    step sizes itself; from `starts`, else from a uniform point.
+    step sizes itself; from `starts`, else from a uniform point, another for every
+    `draw`.
     """
     logits = compute_logits(model, images)
     clean, objective = log_prediction(logits), divergence_from()
@@ -317,7 +400,7 @@ def adaptive_divergence(
         logits.argmax(1),
         epsilon=network.epsilon,
         steps=steps,
-        generator=generator_of(network),
+        generator=torch.Generator().manual_seed(1000 * (1 + draw) + network.seed),
         objective=objective,
         targets=clean,
         starts=starts,
@@ -417,6 +500,8 @@ def _strong(
     network: Network,
     settings: Settings,
     passes: dict[str, float],
+    steps: int | None = None,
+    queries: int | None = None,
 ) -> Array:
     """Correct after Auto-PGD on two losses and Square Attack."""
     with count_passes(model) as counter:
@@ -425,8 +510,8 @@ def _strong(
             images,
             labels,
             epsilon=network.epsilon,
-            steps=settings.strong_steps,
-            queries=settings.queries,
+            steps=steps or settings.strong_steps,
+            queries=queries or settings.queries,
             generator=generator_of(network),
         )
     passes["strong robust accuracy"] = counter.passes.total / len(images)
@@ -440,6 +525,8 @@ def _distance(
     network: Network,
     settings: Settings,
     passes: dict[str, float],
+    bisections: int = BISECTIONS,
+    steps: int | None = None,
 ) -> Array:
     with count_passes(model) as counter:
         found = minimal_distance(
@@ -447,8 +534,8 @@ def _distance(
             images,
             labels,
             epsilon_max=min(1.0, REACH * network.epsilon),
-            bisections=BISECTIONS,
-            steps=settings.steps,
+            bisections=bisections,
+            steps=steps or settings.steps,
             generator=generator_of(network),
         )
     passes["minimal distance"] = counter.passes.total / len(images)
@@ -461,12 +548,14 @@ def _clever(
     network: Network,
     settings: Settings,
     passes: dict[str, float],
+    batches: int = CLEVER_BATCHES,
+    batch_size: int = CLEVER_BATCH_SIZE,
 ) -> Array:
     """CLEVER's scores; each point costs a forward pass and one backward pass for every
     other class.
     """
     generator = generator_of(network)
-    points = CLEVER_BATCHES * CLEVER_BATCH_SIZE
+    points = batches * batch_size
     classes = compute_logits(model, images[:1]).shape[1]
     passes["CLEVER"] = 1 + points * classes
     scores = [
@@ -474,8 +563,8 @@ def _clever(
             model,
             image,
             radius=REACH * network.epsilon,
-            batches=CLEVER_BATCHES,
-            batch_size=CLEVER_BATCH_SIZE,
+            batches=batches,
+            batch_size=batch_size,
             generator=generator,
         )
         for image in images[: settings.clever_images]
@@ -490,6 +579,11 @@ def _bounds(evaluation: Measurements, model: Module, images: Tensor) -> None:
                 model, images, epsilon=budget * evaluation.epsilon, method=method
             )
             evaluation.bound[method, budget] = _array(bound)
+    if evaluation.settings.full:
+        tight = tight_divergence_bound(
+            model, images, epsilon=evaluation.epsilon, **TIGHT
+        )
+        evaluation.bound["tight", 1.0] = _array(tight)
 
 
 def _array(values: Tensor) -> Array:

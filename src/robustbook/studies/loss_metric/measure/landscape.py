@@ -321,3 +321,17 @@ def mean_slope(profiles: Array, epsilon: float) -> Array:
     inside = 1 + round(epsilon / spacing)
     result: Array = np.abs(np.diff(profiles[:, :inside], axis=1)).mean(axis=1) / spacing
     return result
+
+
+def slope_to_boundary(profiles: Array, epsilon: float) -> Array:
+    """Mean |dS/d alpha| (N,) from the image to where its line first crosses S = 0, per
+    pixel unit: equal fractions of the way; over the whole line where it never does.
+    """
+    positions = np.linspace(0, REACH * epsilon, profiles.shape[1])
+    ends = boundary_distance(profiles, epsilon)
+    slopes = np.zeros(len(profiles))
+    for row in np.flatnonzero(ends):
+        inside = np.append(positions[positions < ends[row]], ends[row])
+        heights = np.interp(inside, positions, profiles[row])
+        slopes[row] = np.abs(np.diff(heights)).sum() / ends[row]
+    return slopes
