@@ -5,6 +5,7 @@ old rule and verdict, what was wrong, and the verdict that the record has now.
 from __future__ import annotations
 
 import html
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -45,8 +46,14 @@ class Corrections(RecordDirective):
             *((f"{claim.id} now", claim.rule) for claim in judged),
         ]
         name = html.escape(entry["claim"])
+        # A claim can be corrected more than once; addresses on a page are unique.
+        anchor = f"{run.study}-{name.lower()}"
+        seen = self.env.temp_data.setdefault("corrections", Counter())
+        seen[anchor] += 1
+        if seen[anchor] > 1:
+            anchor += f"-{seen[anchor]}"
         return (
-            f'<li class="pm-box" id="{run.study}-{name.lower()}">'
+            f'<li class="pm-box" id="{anchor}">'
             f'<p class="pm-statement"><span class="pm-id">{name}</span> '
             f"{page.inline(entry['statement'])}</p>"
             f'<p class="pm-counts"><span>then {page.badge(entry["was"])}</span>'
