@@ -140,6 +140,11 @@ def _ranks_in_short(results: Results) -> str:
             "The metric *psi* says so in one number and ranks networks as the "
             "strongest attacks do; it shows no lead over simpler measures."
         )
+    if verdict.verdict == "mixed":
+        return (
+            "The metric *psi* says so in one number and ranks networks as the "
+            "strongest attacks do, as long as none of them hides its gradients."
+        )
     return (
         "Whether the metric *psi* ranks networks as the strongest attacks do was not "
         "settled here."
