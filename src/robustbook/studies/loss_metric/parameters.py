@@ -56,7 +56,7 @@ class Parameters(BaseParameters):
         32, "test images on which every network is measured", 10, 10000
     )
     bound_images: int = parameter(
-        4, "of these, images whose sound bounds are computed (first seed)", 2, 1000
+        2, "of these, images whose sound bounds are computed (first seed)", 2, 1000
     )
     clever_images: int = parameter(
         1, "of these, images whose CLEVER score is estimated", 1, 1000
