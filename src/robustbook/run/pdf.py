@@ -27,8 +27,10 @@ LARGEST = 200_000_000
 """Bytes of a page."""
 MINUTES = 10
 MATHJAX = "mathjax"
-LOCAL = "runs/"
-"""Pages of runs that are on this machine alone; the PDF has those of the book."""
+LEFT_OUT = ("runs/", "api/")
+"""Pages of runs that are on this machine alone, and the reference of the package, which
+nobody reads on paper.
+"""
 DROPPED = (
     "script, .headerlink, .header-article, .prev-next-footer, .copybtn, .pm-launch"
 )
@@ -37,7 +39,7 @@ NAMES = ("id", "for", "aria-labelledby", "aria-describedby", "aria-controls")
 STYLE = """
 @page { size: A4; margin: 18mm 16mm; }
 body { background: white; }
-.print-page { break-before: page; }
+.print-page { break-after: page; }
 section.print-page, nav.print-contents { max-width: 100%; }
 nav.print-contents li { margin: 0.2rem 0; }
 pre, code { white-space: pre-wrap; overflow-wrap: anywhere; }
@@ -132,7 +134,7 @@ def joined(html: Path) -> str:
 def _place_contents(whole: Any, main: Any, contents: Any) -> None:
     """The list of pages after the front page."""
     listed = whole.new_tag("nav", attrs={"class": "print-contents print-page"})
-    heading = whole.new_tag("h2", id="print-contents")
+    heading = whole.new_tag("h1", id="print-contents")
     heading.string = "Contents"
     listed.extend([heading, contents])
     main.find("section").insert_after(listed)
@@ -147,7 +149,7 @@ def in_order(html: Path) -> Iterator[tuple[str, Any]]:
         seen.add(name)
         tree = BeautifulSoup(read(html / name, LARGEST), "html.parser")
         follows = tree.find("link", rel="next")
-        if not name.startswith(LOCAL):
+        if not name.startswith(LEFT_OUT):
             yield name, tree
         name = _from(name, str(follows["href"])) if follows else ""
 
@@ -197,6 +199,8 @@ def _own_names(article: Any, page: str, pages: dict[str, Any]) -> None:
         for key, value in list(tag.attrs.items()):
             if key in ("href", "xlink:href"):
                 tag[key] = _link(page, value, pages)
+                if not tag[key]:
+                    del tag[key]
             elif key == "src" and ":" not in value:
                 tag[key] = _from(page, value)
             elif isinstance(value, str) and "url(#" in value:
@@ -208,9 +212,11 @@ def _own_names(article: Any, page: str, pages: dict[str, Any]) -> None:
 
 
 def _link(page: str, address: str, pages: dict[str, Any]) -> str:
-    """Where a link of a page leads from the long page."""
+    """Where a link of a page leads from the long page, or nothing where that is a file
+    beside the book.
+    """
     if re.match(r"[a-z][a-z0-9+.-]*:|//", address):
         return address
     path, name = urldefrag(address)
     there = _from(page, path) if path else page
-    return f"#{own_name(there, name)}" if there in pages else there
+    return f"#{own_name(there, name)}" if there in pages else ""
