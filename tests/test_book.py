@@ -21,7 +21,7 @@ from matplotlib import pyplot
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 import robustbook
-from robustbook import exercises, page, studies
+from robustbook import exercises, fetch, page, studies
 from robustbook.results import Claim, Judgement, Metric, Results
 from robustbook.run import records, sweep_page
 from robustbook.run.project import Project
@@ -542,6 +542,10 @@ def test_the_books_own_pages_show_what_the_records_and_measured_files_say(html):
     for study in studies.names():
         assert f"{study} (reference" in text
     assert "0123456789ab" in text
+    for name in fetch.HOLDINGS:
+        assert name in text
+    assert "MIAS licence: research only" in text
+    assert f"robustbook run {STUDY} -r reference --force" in text
     assert "77" in read(html / "faults.html").find("table", class_="pm-table").text
     assert "1.95" in read(html / "sweeps.html").select("table.pm-table")[0].text
 

@@ -248,7 +248,7 @@ def test_a_set_is_fetched_checked_and_loaded(
     assert (step.state, step.size) == ("missing", sum(map(len, packed)))
     told = Counter[str]()
     fetch.get(["mnist"], tell=lambda name, *_: told.update([name]), pause=0)
-    assert set(told) == set(host.files)
+    assert {Path(name).name for name in told} == set(host.files)
     assert len(load("mnist", "test")) == 20
     assert fetch.verify("mnist") == 4
     asked = host.asked.total()
@@ -365,6 +365,14 @@ def test_everything_that_is_read_from_files_can_be_fetched() -> None:
             fetched = {item.path: item.digest for item in held.remotes}
             _, _, files = holdings._about(name)
             assert fetched == {file.path: f"sha256:{file.digest}" for file in files}
+
+
+def test_originals_of_several_sets_are_counted_once() -> None:
+    both = [item.path for item in fetch.originals(["gtsrb", "gtsrb-43"])]
+    assert both == [item.path for item in fetch.originals(["gtsrb"])]
+    made = [item.path for item in fetch.originals(["cifar10-jpeg"])]
+    assert made == [holdings._JPEG.path, holdings._CIFAR10.path]
+    assert fetch.originals(["digits"]) == []
 
 
 def test_only_what_is_pinned_after_its_conversion_has_no_digest() -> None:

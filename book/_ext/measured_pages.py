@@ -18,7 +18,8 @@ import pandas as pd
 from docutils import nodes
 from record_pages import RecordDirective, records
 
-from robustbook import page, studies
+from robustbook import fetch, page, studies
+from robustbook.data import store
 from robustbook.run.project import QUICK, REFERENCE, RunId
 from robustbook.run.records import Record
 
@@ -113,6 +114,68 @@ class DataDigests(TableDirective):
             groups.items(), key=lambda group: group[0]
         ):
             yield {"Data": title, "Digest": f"`{digest}`", "Runs": runs_of(users)}
+
+
+def name_of(title: str) -> str:
+    """The name by which the data of this title are fetched, or nothing where they come
+    with a package or are not images.
+    """
+    for name in store.names():
+        source = store.sources_of(name)[0]
+        if source.title == title:
+            return name if source.files else ""
+    others = {other.title: name for name, other in fetch.OTHERS.items()}
+    return others.get(title, "")
+
+
+class ReferenceRuns(TableDirective):
+    """`{reference-runs}`: what each reference run read, the time and memory that it
+    took, and the command that makes it again.
+    """
+
+    caption = (
+        "Reference runs: the data that each read from files, the minutes and the "
+        "memory that it took on the machine that made it, and how to make it again."
+    )
+    nothing = "No reference run is published."
+
+    def lines(self) -> Iterable[dict[str, Any]]:
+        """One line a study."""
+        for record in known(self.env.app):
+            if record.run != REFERENCE:
+                continue
+            titles = [title.rpartition(", ")[0] for title in record.provenance.data]
+            names = dict.fromkeys(filter(None, map(name_of, titles)))
+            size = sum(item.size for item in fetch.originals(names))
+            yield {
+                "Study": record.study,
+                "Data": ", ".join(f"`{name}`" for name in names) or "none",
+                "MB": size / 1e6,
+                "Minutes": record.timing.get("run_seconds", float("nan")) / 60,
+                "GB": record.timing.get("peak_memory_bytes", float("nan")) / 1e9,
+                "Command": f"`robustbook run {record.study} -r reference --force`",
+            }
+
+
+class DataSources(TableDirective):
+    """`{data-sources}`: what can be fetched, from whom, and under which licence."""
+
+    caption = (
+        "What `robustbook data get` fetches. Sets that are made of the same archives "
+        "name their size each."
+    )
+
+    def lines(self) -> Iterable[dict[str, Any]]:
+        """One line a set or network."""
+        for entry in fetch.inventory():
+            if holding := fetch.HOLDINGS.get(entry.name):
+                size = sum(item.size for item in fetch.originals({entry.name}))
+                yield {
+                    "Name": f"`{entry.name}`",
+                    "MB": size / 1e6 if size else float("nan"),
+                    "From": holding.origin,
+                    "Licence": entry.licence,
+                }
 
 
 class Repeats(TableDirective):
@@ -227,6 +290,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives."""
     named = {
         **{"versions": Versions, "data-digests": DataDigests},
+        **{"reference-runs": ReferenceRuns, "data-sources": DataSources},
         **{"repeats": Repeats, "faults": Faults, "workers": Workers},
     }
     for name, directive in named.items():

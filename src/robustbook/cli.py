@@ -334,6 +334,9 @@ def check(
             "--all", help="Repeat this run of every study that has a record of it."
         ),
     ] = False,
+    reference: Annotated[
+        bool, typer.Option("--reference", help="The same as -r reference.")
+    ] = False,
     rtol: Annotated[
         float | None,
         typer.Option(min=0, help="Relative tolerance (0.02 unless given)."),
@@ -382,7 +385,9 @@ def check(
             if not every
             else "--all checks every study: name none"
         )
-    name = run or (project.QUICK if every else project.REFERENCE)
+    if reference and run not in (None, project.REFERENCE):
+        raise UserError(f"--reference is another run than {quoted(run)}: give one")
+    name = run or (project.QUICK if every and not reference else project.REFERENCE)
     wanted = (
         [study]
         if study is not None

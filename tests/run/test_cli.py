@@ -79,7 +79,7 @@ def test_check_all_repeats_every_quick_run_that_has_a_record(ran, command):
     (found,) = json.loads((ran.root / "found.json").read_text()).values()
     assert (found["identical"], found["largest"], found["differences"]) == (3, 0, 0)
     before = contents(ran)
-    code, out, _ = command("check", "--all", "-r", "reference")
+    code, out, _ = command("check", "--all", "--reference")
     assert (code, contents(ran)) == (1, before), (
         "a check that compared nothing has not passed"
     )
@@ -147,7 +147,12 @@ def test_a_check_trains_again_only_where_it_is_to_be_fresh(project, command):
 
 
 @pytest.mark.parametrize(
-    ("words", "line"), [([], "say which study"), (["tiny", "--all"], "name none")]
+    ("words", "line"),
+    [
+        ([], "say which study"),
+        (["tiny", "--all"], "name none"),
+        (["tiny", "--reference", "-r", "quick"], "another run than 'quick'"),
+    ],
 )
 def test_check_wants_a_study_or_all(ran, command, words, line):
     code, _, err = command("check", *words)

@@ -6,6 +6,24 @@ host, or from a mirror), then `convert` (originals to exactly the arrays that th
 studies read).
 """
 
-from robustbook.fetch.holdings import get, inventory, names, plan, verify
+from robustbook.fetch.holdings import (
+    HOLDINGS,
+    OTHERS,
+    get,
+    inventory,
+    names,
+    originals,
+    plan,
+    verify,
+)
 
-__all__ = ["get", "inventory", "names", "plan", "verify"]
+__all__ = [
+    "HOLDINGS",
+    "OTHERS",
+    "get",
+    "inventory",
+    "names",
+    "originals",
+    "plan",
+    "verify",
+]

@@ -392,6 +392,13 @@ def _holding(name: str) -> Holding:
     return HOLDINGS.get(name, Holding("this package"))
 
 
+def originals(wanted: Iterable[str]) -> list[Remote]:
+    """All files from which these sets come, each once, whether they are here or not."""
+    needed = [each for name in wanted for each in (name, *_holding(_known(name)).needs)]
+    found = {item.path: item for name in needed for item in _holding(name).remotes}
+    return list(found.values())
+
+
 def _entry(name: str) -> Entry:
     """Whether a set is here, as its authors publish it where there are two ways."""
     if name in OTHERS:
@@ -401,7 +408,7 @@ def _entry(name: str) -> Entry:
 
 
 Telling = Callable[[str, int, int], None]
-"""Called with the name of a file, the bytes that are here and those that it has."""
+"""Called with the path of a file, the bytes that are here and those that it has."""
 
 
 def get(
@@ -474,7 +481,7 @@ def _get_one(
 def _fetch_one(
     remote: Remote, root: Path, tell: Telling | None, tries: int, pause: float
 ) -> None:
-    name = Path(remote.path).name
+    name = remote.path.removeprefix(f"{ORIGINALS}/")
 
     def told(done: int, size: int) -> None:
         if tell:
