@@ -381,7 +381,9 @@ page.table(
 # lowest average go.
 
 # %%
-page.source(tuning.prune)
+from robustbook.measure.tuned_pruning import prune
+
+page.source(prune)
 
 # %% [markdown]
 # Equal units are not equal cost, so every way below ends at the same multiply-adds, a

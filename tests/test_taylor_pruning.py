@@ -317,6 +317,30 @@ def test_correlations_are_those_of_scipy_on_the_scale_of_a_change(lenet):
     assert within["taylor-so"] == pytest.approx(sum(by_layer) / 4)
 
 
+def test_what_is_kept_of_an_agreement_is_what_was_measured(lenet):
+    settings = {"criteria": ("taylor-fo", "random"), "batches": 2, "oracle_images": 64}
+    first, again = (agreement.agreement_of(lenet, **settings) for _ in range(2))
+    assert (
+        first.layers
+        == again.layers
+        == {
+            "conv1": 16,
+            "conv2": 32,
+            "linear1": 120,
+            "linear2": 84,
+        }
+    )
+    assert (first.accuracy, first.loss) == (again.accuracy, again.loss)
+    assert list(first.scores) == list(again.scores) == ["taylor-fo", "random"]
+    assert list(first.batches) == [1, 4, 16, 64]
+    for one, other in (
+        (first.scores["taylor-fo"], again.scores["taylor-fo"]),
+        (first.truths["unseen"].halves[1], again.truths["unseen"].halves[1]),
+        (first.batches[16], again.batches[16]),
+    ):
+        assert torch.equal(one, other)
+
+
 def test_scores_and_truth_share_no_image(lenet, monkeypatch):
     seen = {}
 
@@ -327,11 +351,11 @@ def test_scores_and_truth_share_no_image(lenet, monkeypatch):
 
     monkeypatch.setattr(agreement, "measured", watched)
     with pytest.raises(StopIteration):
-        agreement.agreement_of(lenet, criteria=(), batches=2, oracle_images=64)
+        agreement.agreement_of(lenet, criteria=(), batches=2, oracle_images=65)
     training = lenet.training.images
     assert torch.equal(seen["scored"], training[:128])
-    assert torch.equal(seen["training"], training[128:192])
-    assert torch.equal(seen["unseen"], lenet.test.images[:64])
+    assert torch.equal(seen["training"], training[128:193])
+    assert torch.equal(seen["unseen"], lenet.test.images[:65])
 
 
 def test_scores_are_put_on_one_scale():

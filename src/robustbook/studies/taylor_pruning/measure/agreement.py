@@ -8,15 +8,17 @@ that no common noise makes them agree.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from robustbook.data import load
+from robustbook.measure import importance, oracle
 from robustbook.measure.importance import (
     CRITERIA,
     Evidence,
@@ -24,8 +26,13 @@ from robustbook.measure.importance import (
     score,
 )
 from robustbook.measure.oracle import RemovalLosses, removal_losses
+from robustbook.models.checkpoints import kept
 from robustbook.models.network import accuracy
-from robustbook.models.prunable import Prunable, published_resnet20
+from robustbook.models.prunable import (
+    RESNET20_DIGEST,
+    Prunable,
+    published_resnet20,
+)
 from robustbook.stats import correlation, rank_correlation
 from robustbook.studies.taylor_pruning.networks import BATCH, Network, model_of
 from robustbook.workers import map_in_workers
@@ -144,13 +151,60 @@ def agreement_of(
         "training": network.seen(oracle_images, after=len(scored[0])),
         "unseen": unseen,
     }
-    return measured(
-        model_of(network),
-        criteria,
-        scored,
-        truths,
-        test=(test.images, test.labels),
-        seed=network.seed,
+    what = {"criteria": list(criteria), "batches": batches, "oracle": oracle_images}
+    return _kept(
+        {**what, **asdict(network)},
+        lambda: measured(
+            model_of(network),
+            criteria,
+            scored,
+            truths,
+            test=(test.images, test.labels),
+            seed=network.seed,
+        ),
+    )
+
+
+def _kept(what: dict[str, Any], make: Callable[[], Agreement]) -> Agreement:
+    """The measurement of that description, read from the cache if it is there."""
+
+    def made() -> dict[str, Tensor]:
+        found = make()
+        tensors = {f"score {name}": each for name, each in found.scores.items()}
+        tensors |= {f"batch {size}": each for size, each in found.batches.items()}
+        for name, truth in found.truths.items():
+            tensors[f"truth {name}"] = torch.stack([*truth.halves, truth.together])
+        numbers = [found.accuracy, found.loss, *map(float, found.layers.values())]
+        names = "\n".join(found.layers).encode()
+        return {
+            **{name: each.clone() for name, each in tensors.items()},
+            "numbers": torch.tensor(numbers, dtype=torch.float64),
+            "names": torch.tensor(list(names), dtype=torch.uint8),
+        }
+
+    tensors = kept({"agreement": what}, made, code=(importance, oracle))
+
+    def named(kind: str) -> dict[str, Tensor]:
+        start = f"{kind} "
+        return {
+            name.removeprefix(start): each
+            for name, each in tensors.items()
+            if name.startswith(start)
+        }
+
+    right, loss, *units = tensors["numbers"].tolist()
+    layers = bytes(tensors["names"].tolist()).decode().split("\n")
+    scores, truths, sizes = named("score"), named("truth"), named("batch")
+    return Agreement(
+        right,
+        loss,
+        {name: int(count) for name, count in zip(layers, units, strict=True)},
+        {name: scores[name] for name in what["criteria"]},
+        {
+            name: Truth((truths[name][0], truths[name][1]), truths[name][2])
+            for name in ("training", "unseen")
+        },
+        {size: sizes[str(size)] for size in sorted(map(int, sizes))},
     )
 
 
@@ -182,13 +236,18 @@ def published_agreement(data: str, *, batches: int, oracle_images: int) -> Agree
         ),
         "unseen": (test.images[:oracle_images], test.labels[:oracle_images]),
     }
-    return measured(
-        published_resnet20(),
-        RESIDUAL_CRITERIA,
-        scored,
-        truths,  # type: ignore[arg-type]
-        test=(test.images, test.labels),
-        seed=0,
+    what = {"criteria": list(RESIDUAL_CRITERIA), "batches": batches, "data": data}
+    what |= {"oracle": oracle_images, "digests": [seen.digest, unseen.digest]}
+    return _kept(
+        {**what, "network": RESNET20_DIGEST},
+        lambda: measured(
+            published_resnet20(),
+            RESIDUAL_CRITERIA,
+            scored,
+            truths,  # type: ignore[arg-type]
+            test=(test.images, test.labels),
+            seed=0,
+        ),
     )
 
 
@@ -220,9 +279,9 @@ def correlations(
             for name in agreement.scores
         }
     chosen, correlate = agreement.chosen(scope), COEFFICIENTS[coefficient]
-    oracle = agreement.truths[truth].together[chosen]
+    true = agreement.truths[truth].together[chosen]
     return {
-        name: float(correlate(values[chosen], oracle))
+        name: float(correlate(values[chosen], true))
         for name, values in agreement.scores.items()
     }
 
