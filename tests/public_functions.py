@@ -82,6 +82,13 @@ EXCLUDED = {
     "measure.certificate.Differences*": MADE,
     "measure.distance.Distance": MADE,
     "measure.divergence.WorstCase": MADE,
+    "models.unit_graph.Attention": "made by unit_graph",
+    "models.unit_graph.Unit*": "made by unit_graph",
+    "models.unit_graph.Member": MADE,
+    "models.unit_graph.dependenc*": CHECKED,
+    "perturb.graph_pruning.gating": CHECKED,
+    "measure.graph_importance.GraphOracle": MADE,
+    "measure.published_schedule.*": "a command, see test_any_network_pruning",
     "measure.pruning_walk.Walk*": MADE,
     "measure.tuned_pruning.*": "numbers of a Plan, which checks them, see its test",
     "measure.importance.gated": CHECKED,
@@ -810,6 +817,17 @@ for pattern, arguments in {
     "measure.oracle.*": {"model": prunable},
     "perturb.pruning.*": {"model": prunable},
     "perturb.budgets.*": {"model": prunable, "layers": lambda: layer_costs()},
+    "perturb.graph_pruning.*": {
+        "graph": lambda: graph(),
+        "alive": lambda: torch.arange(6) > 1,
+        "image_shape": lambda: (1, 8, 8),
+    },
+    "models.unit_graph.*": {"image_shape": lambda: (1, 8, 8)},
+    "measure.graph_importance.*": {
+        "graph": lambda: graph(),
+        "count": lambda: 4,
+        "generator": lambda: generator(),
+    },
     "measure.pruning_walk.*": {"model": prunable, "criterion": lambda: "taylor-fo"},
     "measure.rank_agreement.*": TABLE,
     "perturb.masks.RiseMasks.*": {"self": masks},
@@ -833,6 +851,12 @@ def layer_costs() -> Any:
     from robustbook.perturb.pruning import layer_costs
 
     return layer_costs(prunable(), (1, 8, 8))
+
+
+def graph() -> Any:
+    from robustbook.models.unit_graph import unit_graph
+
+    return unit_graph(network(), (1, 8, 8))
 
 
 def evidence() -> Any:
