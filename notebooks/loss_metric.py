@@ -373,8 +373,8 @@ figures.ranks(results)
 
 # %% [markdown]
 # All of these follow a gradient, or trust that the loss shows what an attack can do.
-# So the ranking is asked again with networks among them that hide their gradients;
-# what they are, [a later section](#can-it-be-fooled) says.
+# So the ranking is asked again with networks among them that hide their gradients. What
+# they are is said below, where psi is to be fooled.
 
 # %%
 search = {"steps": steps, "restarts": restarts, "queries": queries}
