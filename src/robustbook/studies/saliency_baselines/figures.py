@@ -1,486 +1,749 @@
-"""The chapter's figures: each function draws one Matplotlib figure from measurements or
-rows and returns it.
+"""The chapter's figures: each function draws one from measurements or rows, and writes
+its caption and alt text.
 
-Before them, helpers that word rows: `by_data`, `listed`, `tabled` and
-`tabled_dependence`.
+In the order of the page (`FIGURES`); `hero` and `in_short` stand above everything else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib import pyplot
+from matplotlib import colormaps, pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.lines import Line2D
+from torch import Tensor
 
 from robustbook import page
 from robustbook.measure.similarity import stretch
-from robustbook.plots import style
+from robustbook.page import Kind
+from robustbook.plots import interactive, style
 from robustbook.results import Metric, Results
-from robustbook.studies.saliency_baselines.claims import NEUTRAL
-from robustbook.studies.saliency_baselines.measure.judging import METHODS
+from robustbook.studies.saliency_baselines import claims
+from robustbook.studies.saliency_baselines.claims import short
+from robustbook.studies.saliency_baselines.measure.examples import (
+    CHOICES,
+    METHODS,
+    Example,
+)
 from robustbook.studies.saliency_baselines.measure.maps import Maps
-from robustbook.studies.saliency_baselines.networks import baseline_images, gather
+from robustbook.studies.saliency_baselines.measure.shift import Shift
 
-DATA_LOOKS = (
+if TYPE_CHECKING:
+    from IPython.display import HTML
+
+FIGURES = (
+    "window",
+    "two-draws",
+    "passes",
+    "gaps",
+    "neutrality",
+    "distance",
+    "explore",
+    "patch",
+    "ranking",
+    "matrix",
+    "agreement",
+    "settings",
+)
+"""Names of the numbered figures, in the order of the page."""
+
+LOOKS = (
     (style.BLUE, "o"),
     (style.VERMILLION, "s"),
     (style.GREEN, "^"),
     (style.ORANGE, "D"),
     (style.PURPLE, "v"),
+    (style.SKY, "P"),
 )
-# Methods without a colour of the book's own share a grey and differ by their dashes.
-OTHER_METHODS = {
-    "superpixels": "--",
-    "meaningful": ":",
-    "extremal": "-.",
-    "gradient SHAP": (0, (1, 1)),
-    "centre": (0, (5, 1)),
+ESTIMATOR_LOOKS = {
+    ("independent", "plain"): ("plain RISE", style.GREY, "X"),
+    ("independent", "centred"): ("centred", style.BLUE, "o"),
+    ("balanced", "centred"): ("centred, balanced masks", style.SKY, "P"),
+    ("antithetic", "centred"): ("centred, paired masks", style.ORANGE, "s"),
+    ("independent", "adjusted"): ("adjusted", style.VERMILLION, "D"),
+    ("antithetic", "adjusted"): ("adjusted, paired masks", style.GREEN, "^"),
 }
-MEASURE_LABELS = {
-    "spearman": "Spearman",
-    "ssim": "SSIM",
-    "top pixels": "overlap of top pixels",
-}
-SHORT = {
-    "CIFAR-10 (JPEG copy)": "CIFAR-10 (JPEG)",
-    "Shapes with a planted patch (drawn)": "Planted patch (drawn)",
-}
+WIDE = 1.15 * style.FIGURE_WIDTH
 
 
-def short(title: str) -> str:
-    """A data set's title where space is scarce."""
-    return SHORT.get(title, title)
+def _shown(
+    figure: Figure, name: str, *, alt: str, caption: str, kind: Kind = "plot"
+) -> HTML:
+    return page.figure(
+        figure,
+        alt=alt,
+        caption=caption,
+        kind=kind,
+        name=name,
+        number=FIGURES.index(name) + 1,
+    )
 
 
-def by_data(results: Results, name: str, **factors: str) -> dict[str, Metric]:
-    """Rows `name`, one a data set, by its title."""
-    return {str(row.factors["data"]): row for row in results.select(name, **factors)}
+def _picture(ax: Axes, values: Tensor, *, kind: str = "image") -> None:
+    """An image (C, H, W) or a map (H, W), without axes."""
+    if kind == "map":
+        ax.imshow(stretch(values[None].detach())[0].numpy(), cmap="viridis")
+    else:
+        shown = values.detach().permute(1, 2, 0).numpy().squeeze()
+        ax.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    ax.set(xticks=[], yticks=[])
+    ax.grid(visible=False)
 
 
-def listed(rows: dict[str, Metric]) -> str:
-    """Values with their intervals, each followed by its data set."""
-    return ", ".join(f"{page.interval(row)} ({title})" for title, row in rows.items())
-
-
-def tabled(results: Results, name: str, **factors: str) -> pd.DataFrame:
-    """Rows `name` with a column `shown`: the value and its interval."""
+def _titles(results: Results, name: str, **factors: Any) -> list[str]:
     rows = results.select(name, **factors)
-    return pd.DataFrame([{**row.factors, "shown": page.interval(row)} for row in rows])
+    return list(dict.fromkeys(str(row.factors["data"]) for row in rows))
 
 
-def tabled_dependence(results: Results, titles: Sequence[str]) -> pd.DataFrame:
-    """How far maps of two baselines fall below the ceiling, one line a data set: by
-    measure, by seed, and how far below 1 they would seem from the same masks.
-    """
-    lines = []
-    for title in titles:
-        gaps = {
-            MEASURE_LABELS[name]: results.one("baseline gap", data=title, measure=name)
-            for name in MEASURE_LABELS
-        }
-        own = [row.value for row in results.select("network gap", data=title)]
-        same = results.one("similarity", data=title, measure="spearman", masks="same")
-        ends = (
-            " to ".join(page.number(choose(own)) for choose in (min, max))
-            if len(own) > 1
-            else "one seed"
+def _point(ax: Axes, row: Metric, place: float, colour: str, marker: str) -> None:
+    low, high = (row.value if end is None else end for end in (row.low, row.high))
+    ax.plot([low, high], [place, place], color=colour, linewidth=1.4)
+    ax.plot(row.value, place, marker, color=colour, markersize=5)
+
+
+def _handles(pairs: Sequence[tuple[str, str, str]]) -> list[Line2D]:
+    return [
+        Line2D([], [], linestyle="", marker=marker, color=colour, label=label)
+        for label, colour, marker in pairs
+    ]
+
+
+# Above everything else
+# --------------------------------------------------------------------------------------
+
+
+def in_short(results: Results) -> list[str]:
+    """What the chapter found, in four sentences."""
+    gaps = results.select("baseline gap", estimator="adjusted", measure="spearman")
+    widest, least = (choose(gaps, key=lambda row: row.value) for choose in (max, min))
+    found = {claim.id: claim.verdict(results) for claim in claims.CLAIMS}
+    plain = [
+        results.one(
+            "ceiling", data=row.factors["data"], estimator=name, measure="spearman"
         )
-        shown = {label: page.interval(row) for label, row in gaps.items()}
-        lines.append(
-            {
-                "data": title,
-                **shown,
-                "Spearman, by seed": ends,
-                "1 minus Spearman, same masks": 1 - same.value,
-            }
-        )
-    return pd.DataFrame(lines)
+        for row in (widest,)
+        for name in ("plain", "adjusted")
+    ]
+    return [
+        "Cover parts of an image, watch the prediction, and you get a map of what it "
+        "rests on. What you cover with changes the map: agreement of two maps "
+        f"falls {least.value:.2f} to {widest.value:.2f} below what chance alone does.",
+        f"Most of what plain RISE shows is chance: on {short(widest.factors['data'])} "
+        f"two draws of masks agree to {plain[0].value:.2f}, and, from the same passes, "
+        f"to {plain[1].value:.2f} once the avoidable noise is taken off.",
+        _verdict_in_short(
+            found["C4.4"].verdict,
+            "A map scores best when judged with its own baseline, so a score says "
+            "little without its baseline.",
+            "Whether a map gains from being judged with its own baseline depends on "
+            "the data.",
+        ),
+        _verdict_in_short(
+            found["C4.8"].verdict,
+            "The more the covered image differs from real ones, the more two maps "
+            "diverge.",
+            "That covered images look unlike real ones does not, by itself, explain "
+            "the differences everywhere.",
+        ),
+    ]
 
 
-def draw_grid(measured: Maps, image: int = 0, columns: int = 8) -> Figure:
-    """One image, its baselines (upper row of a band) and the RISE map that each gives
-    (lower row).
-    """
-    made = baseline_images(measured.task)[:, image]
-    tiles = [("image", gather(measured.task).images[image], None)]
-    maps = stretch(measured.maps[0, :, image])
-    tiles += list(zip(measured.names, made, maps, strict=True))
-    bands = -(-len(tiles) // columns)
-    figure, axes = pyplot.subplots(
-        2 * bands, columns, figsize=(style.FIGURE_WIDTH * 1.15, 2.15 * bands)
-    )
-    for ax in axes.flat:
-        ax.set(xticks=[], yticks=[])
-        ax.grid(visible=False)
-    for place in range(len(tiles), bands * columns):
-        for ax in axes[
-            2 * (place // columns) : 2 * (place // columns) + 2, place % columns
-        ]:
-            ax.set_axis_off()
+def _verdict_in_short(verdict: str, held: str, other: str) -> str:
+    return held if verdict in ("reproduced", "partly") else other
+
+
+def hero(shown: Sequence[Example]) -> HTML:
+    """One image under eight baselines, and the map that each gives."""
+    figure, axes = pyplot.subplots(2, len(shown) + 1, figsize=(WIDE, 2.15))
+    _picture(axes[0, 0], shown[0].image)
+    axes[0, 0].set_title("image", fontsize=8, loc="center", weight="normal")
     axes[1, 0].set_axis_off()
-    for place, (name, pixels, saliency) in enumerate(tiles):
-        band, column = divmod(place, columns)
-        picture = pixels.permute(1, 2, 0).numpy()
-        axes[2 * band, column].imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=1)
-        axes[2 * band, column].set_title(
-            name.replace("neutral from", "neutral,"),
-            fontsize=7,
-            weight="normal",
-            loc="center",
-        )
-        if saliency is not None:
-            axes[2 * band + 1, column].imshow(saliency.numpy(), cmap="viridis")
-    return figure
-
-
-def draw_similarity_matrices(results: Results, titles: Sequence[str]) -> Figure:
-    """Spearman's correlation of RISE maps of every pair of baselines; the diagonal is
-    the seed-to-seed ceiling.
-    """
-    figure, axes = pyplot.subplots(
-        1,
-        len(titles),
-        figsize=(style.FIGURE_WIDTH * 1.15, 4.3),
-        sharey=True,
-        squeeze=False,
+    for column, each in zip(axes.T[1:], shown, strict=True):
+        _picture(column[0], each.covering)
+        column[0].set_title(each.baseline, fontsize=8, loc="center", weight="normal")
+        _picture(column[1], each.saliency, kind="map")
+    agreed = [each.ceiling for each in shown if each.ceiling is not None]
+    return page.figure(
+        figure,
+        kind="picture",
+        alt="One image, eight images to cover it with, and the saliency map that each "
+        "of them gives.",
+        caption="One image, one network, the same masks: only what covers (above) "
+        "differs, and so do the maps (below). Two draws of masks agree to "
+        f"{min(agreed):.2f} or more, for each.",
+        name="hero",
     )
-    for ax, title in zip(axes[0], titles, strict=True):
-        rows = results.select("pair similarity", data=title)
-        names = list(dict.fromkeys(str(row.factors["first"]) for row in rows))
-        matrix = np.full((len(names), len(names)), np.nan)
-        for row in rows:
-            place = (
-                names.index(str(row.factors["first"])),
-                names.index(str(row.factors["second"])),
+
+
+# See it once
+# --------------------------------------------------------------------------------------
+
+
+def windows(image: Tensor, maps: dict[str, Tensor]) -> HTML:
+    """An image (C, H, W) and its occlusion maps (H, W) by what the window shows."""
+    figure, axes = pyplot.subplots(1, 1 + len(maps), figsize=(5.6, 2.0))
+    _picture(axes[0], image)
+    axes[0].set_title("image", fontsize=10)
+    for ax, (name, each) in zip(axes[1:], maps.items(), strict=True):
+        _picture(ax, each, kind="map")
+        ax.set_title(name, fontsize=10)
+    return _shown(
+        figure,
+        "window",
+        kind="picture",
+        alt="A drawn shape and the maps of a sliding window of different colours.",
+        caption="Bright: where covering hurts the answer most. The window is the "
+        "same, its colour is not.",
+    )
+
+
+def two_draws(maps: dict[str, Sequence[Tensor]]) -> HTML:
+    """Maps (H, W) of two draws of masks by estimator."""
+    from robustbook.measure.similarity import spearman
+
+    figure, axes = pyplot.subplots(1, 2 * len(maps), figsize=(5.6, 1.9))
+    agreed = {
+        name: float(spearman(pair[0][None], pair[1][None]))
+        for name, pair in maps.items()
+    }
+    places = iter(axes)
+    for name, pair in maps.items():
+        for draw, each in enumerate(pair, start=1):
+            ax = next(places)
+            _picture(ax, each, kind="map")
+            ax.set_title(f"{name}, {draw}", fontsize=9)
+    said = " and ".join(f"{value:.2f} ({name})" for name, value in agreed.items())
+    return _shown(
+        figure,
+        "two-draws",
+        kind="picture",
+        alt="Two RISE maps of one image from two draws of masks, as they are and "
+        "adjusted.",
+        caption="One image, one baseline, two draws of masks. The maps of the two "
+        f"draws correlate to {said}.",
+    )
+
+
+# Maps of two baselines
+# --------------------------------------------------------------------------------------
+
+
+def passes(results: Results) -> HTML:
+    """Agreement of two draws of masks against the number of masks, by estimator."""
+    titles = _titles(results, "ceiling at passes")
+    columns = min(3, len(titles))
+    rows = -(-len(titles) // columns)
+    figure, axes = pyplot.subplots(
+        rows, columns, figsize=(WIDE, 2.4 * rows + 0.6), sharey=True, squeeze=False
+    )
+    for ax in axes.flat[len(titles) :]:
+        ax.set_axis_off()
+    for ax, title in zip(axes.flat, titles, strict=False):
+        for (design, estimator), (_, colour, marker) in ESTIMATOR_LOOKS.items():
+            table = results.table(
+                "ceiling at passes", data=title, design=design, estimator=estimator
             )
-            matrix[place] = matrix[place[::-1]] = row.value
-        drawn = ax.imshow(matrix, cmap="viridis", vmin=0, vmax=1)
-        for own in range(len(names)):
-            ax.add_patch(
-                Rectangle(
-                    (own - 0.5, own - 0.5),
-                    1,
-                    1,
-                    fill=False,
-                    edgecolor=style.GROUND,
-                    linewidth=1.2,
-                )
-            )
-        ax.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
-        ax.set_yticks(range(len(names)), names, fontsize=8)
+            if len(table):
+                style_of = {"color": colour, "marker": marker, "markersize": 4}
+                ax.plot(table["masks"], table["value"], linewidth=1.4, **style_of)
+        ax.axhline(claims.ceiling_limit(title), color=style.INK, linewidth=0.8)
+        ax.set(xscale="log", ylim=(0, 1.02))
         ax.set_title(short(title), fontsize=10)
-        ax.grid(visible=False)
-    figure.colorbar(drawn, ax=axes, shrink=0.75, label="Spearman's correlation")
-    return figure
+    figure.supxlabel("masks, one pass each", fontsize=10)
+    figure.supylabel("agreement of two draws (ρ)", fontsize=10)
+    figure.legend(
+        handles=_handles(list(ESTIMATOR_LOOKS.values())),
+        loc="outside lower center",
+        ncols=3,
+        fontsize=9,
+    )
+    best = results.select(
+        "passes to the plain ceiling", design="independent", estimator="adjusted"
+    )
+    said = ", ".join(f"{row.value:.0%} ({short(row.factors['data'])})" for row in best)
+    return _shown(
+        figure,
+        "passes",
+        alt="Curves of the agreement of two draws of masks against the number of "
+        "masks, one panel a data set, one curve an estimator.",
+        caption="To repeat itself as well as plain RISE does with all its masks, the "
+        f"adjusted map takes this share of them, or less: {said}. Line: what the rule "
+        "asks for.",
+    )
 
 
-def draw_ceilings(results: Results, titles: Sequence[str]) -> Figure:
-    """Forest plot of similarity between baselines, from other and from the same masks,
-    beside the ceiling.
-    """
+def gaps(results: Results) -> HTML:
+    """Similarity of maps of two baselines beside the ceiling, for two measures."""
+    titles = _titles(results, "ceiling")
     figure, axes = pyplot.subplots(
-        1, 3, figsize=(style.FIGURE_WIDTH, 0.55 * len(titles) + 1.5), sharey=True
+        1, 2, figsize=(style.FIGURE_WIDTH, 0.5 * len(titles) + 1.4), sharey=True
     )
-    kinds: tuple[tuple[str, str, dict[str, Any], str, str, float], ...] = (
-        ("ceiling: one baseline, other masks", "ceiling", {}, style.BLUE, "o", -0.22),
-        (
-            "two baselines, other masks",
-            "similarity",
-            {"masks": "other"},
-            style.VERMILLION,
-            "D",
-            0.0,
-        ),
-        (
-            "two baselines, same masks",
-            "similarity",
-            {"masks": "same"},
-            style.GREY,
-            "X",
-            0.22,
-        ),
+    kinds = (
+        ("one baseline, two draws (ceiling)", "ceiling", style.BLUE, "o", -0.15),
+        ("two baselines", "similarity", style.VERMILLION, "D", 0.15),
     )
-    for ax, measure in zip(axes, MEASURE_LABELS, strict=True):
-        for label, name, factors, colour, marker, shift in kinds:
+    for ax, measure in zip(axes, claims.DECIDING, strict=True):
+        for _, name, colour, marker, shift in kinds:
+            factors = {"masks": "other"} if name == "similarity" else {}
             for place, title in enumerate(titles):
-                _point(
-                    ax,
-                    results.one(name, data=title, measure=measure, **factors),
-                    place + shift,
-                    colour,
-                    marker,
+                row = results.one(
+                    name, data=title, measure=measure, estimator="adjusted", **factors
                 )
-            ax.plot([], [], marker, color=colour, label=label)
-        ax.set(xlabel=MEASURE_LABELS[measure], xlim=(min(0, ax.get_xlim()[0]), 1))
-        ax.grid(axis="y", visible=False)
+                _point(ax, row, place + shift, colour, marker)
+        ax.set(xlabel=claims.MEASURES[measure], xlim=(min(0, ax.get_xlim()[0]), 1.02))
+        ax.grid(visible=False, axis="y")
     axes[0].set_yticks(range(len(titles)), [short(title) for title in titles])
     axes[0].invert_yaxis()
     figure.legend(
-        *axes[0].get_legend_handles_labels(),
+        handles=_handles([(kind[0], kind[2], kind[3]) for kind in kinds]),
         loc="outside lower center",
         ncols=2,
         fontsize=9,
     )
-    return figure
-
-
-def _point(
-    ax: Axes,
-    row: Metric,
-    place: float,
-    colour: str,
-    marker: str,
-    *,
-    upright: bool = False,
-) -> None:
-    low, high = (
-        (row.value if row.low is None else row.low),
-        (row.value if row.high is None else row.high),
+    rows = results.select("baseline gap", estimator="adjusted", measure="spearman")
+    widest = max(rows, key=lambda row: row.value)
+    retrained = results.select("retraining gap", data=widest.factors["data"])
+    than = (
+        f" Another training makes a gap of {retrained[0].value:.2f} there."
+        if retrained
+        else ""
     )
-    ends, where = [low, high], [place, place]
-    ax.plot(*((where, ends) if upright else (ends, where)), color=colour, linewidth=1.4)
-    ax.plot(
-        *((place, row.value) if upright else (row.value, place)),
-        marker,
-        color=colour,
-        markersize=5,
+    return _shown(
+        figure,
+        "gaps",
+        alt="Points with intervals, a row a data set: similarity of maps of one "
+        "baseline and of two, by two measures.",
+        caption="What lies between blue and orange is due to the baseline. It is most "
+        f"on {short(widest.factors['data'])}: {widest.value:.2f}.{than}",
     )
 
 
-def draw_neutrality(results: Results, titles: Sequence[str]) -> Figure:
-    """How far from uniform a network's answer to each baseline is, one marker a data
-    set, logarithmic.
-    """
-    names = list(
-        dict.fromkeys(
-            str(row.factors["baseline"]) for row in results.select("neutrality")
+def neutrality(results: Results) -> HTML:
+    """Gap of neutral pairs beside that of all pairs, in both readings of neutral."""
+    titles = _titles(results, "neutral gap")
+    figure, ax = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 0.5 * len(titles) + 1.4))
+    looks = {
+        "all pairs": (style.GREY, "X", -0.22),
+        "near-uniform": (style.GREEN, "^", 0.0),
+        "low for the class": (style.PURPLE, "v", 0.22),
+    }
+    for place, title in enumerate(titles):
+        every = results.one(
+            "baseline gap", data=title, estimator="adjusted", measure="spearman"
         )
-    )
-    figure, ax = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 0.25 * len(names) + 1.4))
-    for (colour, marker), title in zip(DATA_LOOKS, titles, strict=False):
-        rows = {
-            str(row.factors["baseline"]): row
-            for row in results.select("neutrality", data=title)
-        }
-        places = [names.index(name) for name in rows]
-        values = [max(row.value, 1e-5) for row in rows.values()]
-        ax.plot(
-            values,
-            places,
-            marker,
-            color=colour,
-            markersize=5,
-            alpha=0.85,
-            label=short(title),
-        )
-    ax.axvline(NEUTRAL, color=style.INK, linestyle="--", linewidth=0.9)
-    ax.set(xscale="log", xlabel="KL from the uniform distribution (share of log K)")
-    ax.set_yticks(range(len(names)), names)
+        rows = [("all pairs", every)]
+        rows += [
+            (str(row.factors["reading"]), row)
+            for row in results.select("neutral gap", data=title)
+        ]
+        for name, row in rows:
+            colour, marker, shift = looks[name]
+            _point(ax, row, place + shift, colour, marker)
+    ax.axvline(claims.GAP, color=style.INK, linestyle=":", linewidth=1)
+    ax.axvline(0, color=style.INK, linewidth=0.8)
+    ax.set_yticks(range(len(titles)), [short(title) for title in titles])
     ax.invert_yaxis()
+    ax.grid(visible=False, axis="y")
+    ax.set_xlabel("ceiling minus similarity (Spearman)")
     figure.legend(
-        *ax.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9
-    )
-    return figure
-
-
-def draw_bumps(results: Results, title: str) -> Figure:
-    """Rank of every method under every metric baseline, MoRF left and LeRF right."""
-    figure, axes = pyplot.subplots(
-        1, 2, figsize=(style.FIGURE_WIDTH * 1.15, 4.6), sharey=True
-    )
-    for ax, metric in zip(axes, ("MoRF", "LeRF"), strict=True):
-        rows = results.select("method score", data=title, metric=metric)
-        names = list(dict.fromkeys(str(row.factors["baseline"]) for row in rows))
-        scores = np.array(
-            [
-                [row.value for row in rows if row.factors["method"] == method]
-                for method in METHODS
-            ]
-        )
-        places = (-scores).argsort(0).argsort(0) + 1
-        for method, line in zip(METHODS, places, strict=True):
-            colour, dashes = _look(method)
-            ax.plot(
-                range(len(names)),
-                line,
-                marker="o",
-                markersize=3.5,
-                linewidth=1.5,
-                color=colour,
-                linestyle=dashes,
-                label=method,
-            )
-        ax.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
-        ax.set_title(
-            f"{metric} "
-            f"({'removes the most' if metric == 'MoRF' else 'keeps the most'} "
-            "relevant)",
-            fontsize=10,
-        )
-        ax.grid(axis="x", visible=False)
-    axes[0].set_ylabel("rank (1 is best)")
-    axes[0].invert_yaxis()
-    figure.legend(
-        *axes[0].get_legend_handles_labels(),
+        handles=_handles([(name, *look[:2]) for name, look in looks.items()]),
         loc="outside lower center",
-        ncols=5,
-        fontsize=8,
+        ncols=3,
+        fontsize=9,
     )
-    return figure
-
-
-def _look(method: str):  # type: ignore[no-untyped-def]
-    if method in OTHER_METHODS:
-        return "#8a8a8a", OTHER_METHODS[method]
-    return style.colour(method), "-"
-
-
-def draw_matrices(results: Results, titles: Sequence[str]) -> Figure:
-    """LeRF minus MoRF area by generator and metric baseline, less the means of rows and
-    columns.
-    """
-    figure, axes = pyplot.subplots(
-        1,
-        len(titles),
-        figsize=(style.FIGURE_WIDTH * 1.15, 4.3),
-        sharey=True,
-        squeeze=False,
+    return _shown(
+        figure,
+        "neutrality",
+        alt="Points with intervals: the gap of all pairs of baselines and of neutral "
+        "pairs in two readings, a row a data set.",
+        caption="If neutral baselines did not matter, green and purple would lie at "
+        "zero. Dotted: the smallest gap that matters. Intervals over seeds.",
     )
-    found = []
-    for title in titles:
-        rows = results.select("matrix", data=title)
-        names = list(dict.fromkeys(str(row.factors["generator"]) for row in rows))
-        values = np.array([row.value for row in rows]).reshape(len(names), len(names))
-        values = (
-            values
-            - values.mean(0, keepdims=True)
-            - values.mean(1, keepdims=True)
-            + values.mean()
-        )
-        found.append((title, names, values))
-    limit = max(np.abs(values).max() for _, _, values in found)
-    for ax, (title, names, values) in zip(axes[0], found, strict=True):
-        drawn = ax.imshow(values, cmap="PuOr_r", vmin=-limit, vmax=limit)
-        ax.set_xticks(range(len(names)), names, rotation=90, fontsize=8)
-        ax.set_yticks(range(len(names)), names, fontsize=8)
-        ax.set_title(short(title), fontsize=10)
-        ax.set_xlabel("baseline of the metric")
-        ax.grid(visible=False)
-    axes[0, 0].set_ylabel("baseline of the map")
-    figure.colorbar(drawn, ax=axes, shrink=0.75, label="advantage (probability)")
-    return figure
 
 
-def draw_curves(
-    results: Results, titles: Sequence[str], pairs: dict[str, Sequence[str]]
-) -> Figure:
-    """Similarity of maps of two settings against N, with the fitted curves (lines) and
-    plateaus (right edge).
-    """
+def distance(
+    results: Results, measured: Sequence[Maps], shifts: Sequence[Shift]
+) -> HTML:
+    """Gap of each pair of baselines against the distance of both from the data."""
+    titles = _titles(results, "divergence explained")
     figure, axes = pyplot.subplots(
-        1, len(titles), figsize=(style.FIGURE_WIDTH, 3.7), sharey=True, squeeze=False
+        1, len(titles), figsize=(WIDE, 2.9), sharey=True, squeeze=False
     )
     for ax, title in zip(axes[0], titles, strict=True):
-        for (colour, marker), pair in zip(DATA_LOOKS, pairs[title], strict=False):
-            rows = results.select("setting similarity", data=title, pair=pair)
-            counts = np.array([float(row.factors["masks"]) for row in rows])
-            plateau = results.one("plateau", data=title, pair=pair)
-            noise = results.one("noise", data=title, pair=pair).value
-            line = np.geomspace(counts[0], 300 * counts[-1], 80)
-            equal = " / " not in pair
-            ax.plot(
-                line,
-                plateau.value / (1 + noise / line),
-                "-" if equal else "--",
-                color=colour,
-                linewidth=1.2,
-            )
-            ax.plot(
-                counts,
-                [row.value for row in rows],
-                marker,
-                color=colour,
-                markersize=5,
-                label=pair,
-            )
-            _point(ax, plateau, line[-1], colour, marker, upright=True)
-        ax.set(xscale="log", xlabel="masks N (right end: plateau)", ylim=(-0.45, 1.08))
-        ax.set_title(short(title), fontsize=10)
-        ax.legend(fontsize=7.5, loc="lower right")
-    axes[0, 0].set_ylabel("Spearman's correlation")
-    return figure
+        group = [
+            (one, shift)
+            for one, shift in zip(measured, shifts, strict=True)
+            if one.title == title
+        ]
+        first, second = np.triu_indices(len(group[0][0].names), 1)
+        far = np.mean([shift.distance.mean(1) for _, shift in group], axis=0)
+        found = np.mean(
+            [one.gaps("adjusted", "spearman").mean(1) for one, _ in group], axis=0
+        )
+        x = far[first] + far[second]
+        ax.plot(x, found, "o", color=style.BLUE, markersize=3, alpha=0.6)
+        ax.set_title(short(title).replace(" with", "\nwith"), fontsize=9)
+    figure.supxlabel("distance of both from the data (unseen images: 2)", fontsize=10)
+    axes[0, 0].set_ylabel("gap (Spearman)")
+    best = max(
+        results.select("divergence explained", by="distance"),
+        key=lambda row: row.value,
+    )
+    return _shown(
+        figure,
+        "distance",
+        alt="Scatter plots, one a data set, a point a pair of baselines: the gap "
+        "between their maps against the distance of covered images from the data.",
+        caption="A point is a pair of baselines. Distance predicts most of the gap's "
+        f"variance on {short(best.factors['data'])}: {best.value:.2f} "
+        f"({best.low:.2f} to {best.high:.2f}).",
+    )
 
 
-def draw_agreement(results: Results, titles: Sequence[str]) -> Figure:
-    """Forest plot of how far metrics agree on the methods of an image, beside
-    repetitions of one metric.
-    """
-    kinds = list(
-        dict.fromkeys(
-            str(row.factors["comparison"]) for row in results.select("metric agreement")
+# The view that a reader moves
+# --------------------------------------------------------------------------------------
+
+
+def explore(shown: Sequence[Example]) -> interactive.View:
+    """Map and removal curve of an image for a baseline and a method."""
+    import altair as alt
+
+    titles = list(dict.fromkeys(short(each.title) for each in shown))
+    pictures: list[dict[str, Any]] = []
+    points: list[dict[str, Any]] = []
+    for each in shown:
+        here = {
+            "image": short(each.title),
+            "baseline": each.baseline,
+            "method": each.method,
+        }
+        said = (
+            f"two draws agree to {each.ceiling:.2f}"
+            if each.ceiling is not None
+            else "no random masks"
+        )
+        pictures.append(
+            {
+                **here,
+                "said": said,
+                "clean": interactive.image_uri(each.image),
+                "cover": interactive.image_uri(each.covering),
+                "map": interactive.image_uri(_coloured(each.saliency)),
+            }
+        )
+        removed = np.linspace(0, 1, len(each.curve))
+        points += [
+            {**here, "removed": round(float(x), 3), "probability": round(float(y), 4)}
+            for x, y in zip(removed, each.curve, strict=True)
+        ]
+    choosers = [
+        interactive.chooser("image", titles, label="Image"),
+        interactive.chooser("baseline", CHOICES, label="Baseline"),
+        interactive.chooser("method", METHODS, label="Method"),
+    ]
+    picked = [interactive.chosen(each) for each in choosers]
+
+    def chart(data: list[dict[str, Any]], **size: Any) -> Any:
+        drawn = alt.Chart(pd.DataFrame(data), **size)
+        for rule in picked:
+            drawn = drawn.transform_filter(rule)
+        return drawn
+
+    columns = [
+        interactive.pictures(chart(pictures, title=title), name, size=105)
+        for name, title in (("clean", "image"), ("cover", "cover"), ("map", "map"))
+    ]
+    text = chart(pictures, width=210, height=22).mark_text(fontSize=13)
+    curve = (
+        chart(points, width=300, height=130)
+        .mark_line(color=style.VERMILLION)
+        .encode(
+            x=alt.X("removed:Q", title="share removed, most salient first"),
+            y=alt.Y("probability:Q", title="probability").scale(domain=[0, 1]),
         )
     )
-    figure, ax = pyplot.subplots(
-        figsize=(style.FIGURE_WIDTH, 0.42 * len(kinds) * max(1, len(titles) / 2) + 1.3)
+    whole = alt.vconcat(alt.hconcat(*columns), text.encode(text="said:N"), curve)
+    return interactive.show(
+        whole.add_params(*choosers),
+        fallback=_still(shown),
+        name="explore",
+        number=FIGURES.index("explore") + 1,
+        alt="An image, what covers it, the saliency map and the curve of the "
+        "probability while pixels are removed, for choices of the reader.",
+        caption="Choose what is explained, what covers, and how. Both the map and the "
+        "curve that judges it use the chosen baseline. Differences smaller than what "
+        "two draws of masks leave are noise.",
     )
-    for number, ((colour, marker), title) in enumerate(
-        zip(DATA_LOOKS, titles, strict=False)
-    ):
-        for place, kind in enumerate(kinds):
-            row = results.one("metric agreement", data=title, comparison=kind)
-            _point(
-                ax, row, place + 0.2 * (number - (len(titles) - 1) / 2), colour, marker
+
+
+def _coloured(saliency: Tensor) -> np.ndarray:
+    values = stretch(saliency[None].detach())[0].numpy()
+    found: np.ndarray = colormaps["viridis"](values)[..., :3].transpose(2, 0, 1)
+    return found
+
+
+def _still(shown: Sequence[Example]) -> Figure:
+    """The same as a picture: maps of the first image, a row a method."""
+    mine = [each for each in shown if each.title == shown[0].title]
+    figure, axes = pyplot.subplots(len(METHODS), len(CHOICES), figsize=(5.6, 3.2))
+    for row, method in zip(axes, METHODS, strict=True):
+        for ax, name in zip(row, CHOICES, strict=True):
+            each = next(
+                one for one in mine if (one.method, one.baseline) == (method, name)
             )
-        ax.plot([], [], marker, color=colour, label=short(title))
-    ax.set_yticks(range(len(kinds)), kinds)
-    ax.invert_yaxis()
-    ax.set(
-        xlabel="Spearman's correlation over methods, mean over images",
-        xlim=(min(-0.1, ax.get_xlim()[0]), 1.02),
-    )
-    ax.axvline(0, color=style.INK, linewidth=0.8)
-    ax.grid(axis="y", visible=False)
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+            _picture(ax, each.saliency, kind="map")
+            if method == METHODS[0]:
+                ax.set_title(name, fontsize=8, loc="center", weight="normal")
     return figure
 
 
-def draw_recovery(results: Results, title: str) -> Figure:
+# Truth and judges
+# --------------------------------------------------------------------------------------
+
+
+def patch(results: Results) -> HTML:
     """Overlap with the planted patch by baseline, for RISE and occlusion, and that of
     random maps.
     """
+    title = next(
+        str(row.factors["data"])
+        for row in results.select("recovery", generator="random")
+        if "planted" in str(row.factors["data"])
+    )
     rows = results.select("recovery", data=title, generator="RISE")
     names = [
         str(row.factors["baseline"]) for row in sorted(rows, key=lambda row: -row.value)
     ]
-    figure, ax = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 0.27 * len(names) + 1.3))
-    for generator, method, shift in (
-        ("RISE", "rise", -0.13),
-        ("occlusion", "occlusion", 0.13),
-    ):
+    figure, ax = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 0.25 * len(names) + 1.3))
+    looks = {"RISE": ("rise", -0.13), "occlusion": ("occlusion", 0.13)}
+    for generator, (method, shift) in looks.items():
         for place, name in enumerate(names):
             row = results.one(
                 "recovery", data=title, generator=generator, baseline=name
             )
             _point(ax, row, place + shift, style.colour(method), style.marker(method))
-        ax.plot(
-            [],
-            [],
-            style.marker(method),
-            color=style.colour(method),
-            label=style.label(method),
-        )
     random = results.one("recovery", data=title, generator="random")
-    ax.axvline(
-        random.value, color=style.colour("random"), linestyle="--", label="random maps"
-    )
+    ax.axvline(random.value, color=style.GREY, linestyle="--")
     ax.set_yticks(range(len(names)), names)
     ax.invert_yaxis()
+    ax.grid(visible=False, axis="y")
     ax.set(xlabel="intersection over union with the patch", xlim=(0, 1))
-    ax.grid(axis="y", visible=False)
-    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3)
-    return figure
+    figure.legend(
+        handles=_handles(
+            [
+                (style.label(method), style.colour(method), style.marker(method))
+                for method, _ in looks.values()
+            ]
+        ),
+        loc="outside lower center",
+        ncols=2,
+        fontsize=9,
+    )
+    best, worst = (
+        results.one("recovery", data=title, generator="RISE", baseline=name)
+        for name in (names[0], names[-1])
+    )
+    return _shown(
+        figure,
+        "patch",
+        alt="Overlap of maps with the planted patch, a row a baseline, with the level "
+        "of random maps.",
+        caption=f"RISE finds the patch best with {names[0]} ({best.value:.2f}) and "
+        f"worst with {names[-1]} ({worst.value:.2f}). Dashed: random maps. “Another” "
+        "shows a patch itself and is left out of the rule.",
+    )
+
+
+def ranking(results: Results) -> HTML:
+    """Rank of every method under every metric baseline, and by ROAD."""
+    title = _titles(results, "method score")[0]
+    figure, axes = pyplot.subplots(1, 2, figsize=(WIDE, 4.6), sharey=True)
+    order: list[str] = []
+    for ax, metric in zip(axes, ("MoRF", "LeRF"), strict=True):
+        table = results.table("method score", data=title, metric=metric)
+        scores = table.pivot(index="method", columns="baseline", values="value")
+        places = scores.rank(ascending=False)
+        order = order or list(places.mean(1).sort_values().index)
+        columns = [name for name in dict.fromkeys(table["baseline"])]
+        drawn = ax.imshow(
+            places.loc[order, columns], cmap="viridis_r", aspect="auto", vmin=1
+        )
+        ax.set_xticks(range(len(columns)), columns, rotation=90, fontsize=8)
+        ax.set_yticks(range(len(order)), order, fontsize=9)
+        ax.grid(visible=False)
+        ax.set_title(metric, fontsize=10.5)
+    figure.colorbar(drawn, ax=axes, label="rank (1 is best)", shrink=0.75)
+    flips = {
+        metric: results.one(
+            "best method differs", data=title, metric=metric, pairs="all"
+        ).value
+        for metric in ("MoRF", "LeRF")
+    }
+    return _shown(
+        figure,
+        "ranking",
+        alt="Two colour tables of ranks: a row a saliency method, a column a baseline "
+        "of the metric, ROAD last.",
+        caption=f"Ranks on {short(title)}. Rows of one colour would mean that the "
+        "metric's baseline does not matter. The best method differs in "
+        f"{flips['MoRF']:.0%} (MoRF) and {flips['LeRF']:.0%} (LeRF) of the pairs of "
+        "baselines.",
+    )
+
+
+def matrix(results: Results) -> HTML:
+    """LeRF minus MoRF area by generator and metric baseline, less the means of rows and
+    columns.
+    """
+    titles = _titles(results, "matrix")[-2:]
+    figure, axes = pyplot.subplots(1, len(titles), figsize=(WIDE, 4.2), squeeze=False)
+    found = {}
+    for title in titles:
+        table = results.table("matrix", data=title)
+        names = list(dict.fromkeys(table["generator"]))
+        values = table.pivot(index="generator", columns="metric", values="value")
+        values = values.loc[names, names].to_numpy()
+        means = values.mean(0, keepdims=True) + values.mean(1, keepdims=True)
+        found[title] = names, values - means + values.mean()
+    limit = max(float(np.abs(values).max()) for _, values in found.values())
+    for ax, (title, (names, values)) in zip(axes[0], found.items(), strict=True):
+        drawn = ax.imshow(values, cmap="PuOr_r", vmin=-limit, vmax=limit)
+        ax.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+        ax.set_yticks(range(len(names)), names, fontsize=7)
+        ax.set_title(short(title), fontsize=10)
+        ax.set_xlabel("baseline of the metric")
+        ax.grid(visible=False)
+    axes[0, 0].set_ylabel("baseline of the map")
+    figure.colorbar(drawn, ax=axes, shrink=0.75, label="advantage")
+    rows = results.select("diagonal advantage", maps="RISE")
+    least = min(rows, key=lambda row: row.value)
+    chance = results.one(
+        "diagonal advantage", maps="random", data=least.factors["data"]
+    )
+    return _shown(
+        figure,
+        "matrix",
+        alt="Colour tables: baseline of the map by baseline of the metric; the "
+        "diagonal stands out.",
+        caption="Orange on the diagonal: a map does best with its own baseline. The "
+        f"advantage is {least.value:.2f} or more, that of random maps "
+        f"{chance.value:.2f}.",
+    )
+
+
+def agreement(results: Results) -> HTML:
+    """How far metrics agree on the methods of an image, beside repetitions of one."""
+    titles = _titles(results, "metric agreement")
+    table = results.table("metric agreement")
+    kinds = list(dict.fromkeys(table["comparison"]))
+    figure, ax = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 0.5 * len(kinds) + 1.4))
+    for number, title in enumerate(titles):
+        colour, marker = LOOKS[number]
+        for place, kind in enumerate(kinds):
+            row = results.one("metric agreement", data=title, comparison=kind)
+            shift = 0.16 * (number - (len(titles) - 1) / 2)
+            _point(ax, row, place + shift, colour, marker)
+    ax.set_yticks(range(len(kinds)), kinds)
+    ax.invert_yaxis()
+    ax.axvline(0, color=style.INK, linewidth=0.8)
+    ax.grid(visible=False, axis="y")
+    ax.set_xlabel("Spearman's ρ over methods, mean over images")
+    figure.legend(
+        handles=_handles(
+            [(short(title), *LOOKS[place]) for place, title in enumerate(titles)]
+        ),
+        loc="outside lower center",
+        ncols=2,
+        fontsize=9,
+    )
+    own, road = (
+        np.mean(
+            [row.value for row in results.select("metric agreement", comparison=name)]
+        )
+        for name in ("MoRF and LeRF", "MoRF and LeRF by ROAD")
+    )
+    return _shown(
+        figure,
+        "agreement",
+        alt="Agreement of pairs of metrics and of repetitions of a metric over "
+        "methods, with intervals.",
+        caption=f"MoRF and LeRF agree to {own:.2f} with one baseline and to "
+        f"{road:.2f} by ROAD (means over data sets); the two lower rows say how far "
+        "one metric agrees with itself."
+        if kinds[-1] in ("other step sizes", "another draw of noise")
+        else f"MoRF and LeRF agree to {own:.2f} with one baseline and to {road:.2f} by "
+        "ROAD (means over data sets).",
+    )
+
+
+def settings(results: Results) -> HTML:
+    """Gap of maps of two settings against the number of masks."""
+    table = results.table("setting gap")
+    figure, ax = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 3.2))
+    groups = list(table.groupby(["data", "varied"], sort=False))
+    for (colour, marker), ((title, varied), rows) in zip(LOOKS, groups, strict=False):
+        label = f"{short(title)}, other {varied}"
+        ax.plot(rows["masks"], rows["value"], marker=marker, color=colour, label=label)
+        ends = rows["low"], rows["high"]
+        ax.fill_between(rows["masks"], *ends, color=colour, alpha=0.13, linewidth=0)
+    ax.axhline(claims.GAP, color=style.INK, linestyle=":", linewidth=1)
+    ax.axhline(0, color=style.INK, linewidth=0.8)
+    ax.set(xscale="log", xlabel="masks N", ylabel="ceiling minus similarity")
+    ax.legend(fontsize=9)
+    last = table[table["masks"] == table["masks"].max()]
+    low, high = last["value"].min(), last["value"].max()
+    return _shown(
+        figure,
+        "settings",
+        alt="Curves of the gap between maps of two settings against the number of "
+        "masks, with bands.",
+        caption="A gap that were noise would sink to zero. With all masks it is "
+        f"{low:.2f} to {high:.2f}. Dotted: the smallest that matters; bands over "
+        "seeds.",
+    )
+
+
+# Tables
+# --------------------------------------------------------------------------------------
+
+
+def overview(results: Results) -> pd.DataFrame:
+    """One line a data set: accuracy, and ceilings and gaps by estimator."""
+    lines = []
+    for title in _titles(results, "accuracy"):
+        accuracy = results.one("accuracy", data=title)
+        line = {"data": short(title), "accuracy": f"{accuracy.value:.2f}"}
+        for name in ("ceiling", "baseline gap"):
+            for estimator in ("plain", "centred", "adjusted"):
+                row = results.one(
+                    name, data=title, estimator=estimator, measure="spearman"
+                )
+                line[f"{name.replace('baseline ', '')}, {estimator}"] = (
+                    f"{row.value:.2f}"
+                )
+        lines.append(line)
+    return pd.DataFrame(lines)
+
+
+def checks(results: Results) -> pd.DataFrame:
+    """One line a method: infidelity by baseline, sensitivity, and similarity after the
+    last and after all layers were randomised, on the first data set.
+    """
+    title = _titles(results, "sensitivity")[0]
+    lines = []
+    for row in results.select("sensitivity", data=title):
+        method = row.factors["method"]
+        wrong = results.select("infidelity", data=title, method=method)
+        kept = results.select("similarity after randomising", data=title, method=method)
+        line = {"method": str(method)}
+        for each in wrong:
+            line[f"infidelity, {each.factors['baseline']}"] = f"{each.value:.3f}"
+        line["sensitivity"] = f"{row.value:.2f}"
+        line["last layer"] = f"{kept[0].value:.2f}"
+        line["all layers"] = f"{kept[-1].value:.2f}"
+        lines.append(line)
+    return pd.DataFrame(lines)

@@ -35,5 +35,13 @@ class Parameters(BaseParameters):
         0, "CIFAR-10 images per mask seed for ResNet-20", 0, 200
     )
     cifar_masks: int = parameter(300, "RISE masks per map on ResNet-20", 50, 8000)
-    photographs: int = parameter(0, "ImageNet photographs for SqueezeNet", 0, 59)
+    transformer_images: int = parameter(
+        0, "drawn shapes per vision transformer", 0, 200
+    )
+    transformer_masks: int = parameter(
+        400, "RISE masks per map on a transformer", 50, 8000
+    )
+    photographs: int = parameter(
+        0, "ImageNet photographs per mask seed for SqueezeNet", 0, 10
+    )
     photograph_masks: int = parameter(100, "RISE masks per map on SqueezeNet", 50, 8000)

@@ -18,19 +18,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustbook.measure import saliency
+from robustbook.measure.attention import attention_rollout
+from robustbook.measure.road import road_curves
 from robustbook.measure.saliency_metrics import area, removal_curves, steps_of
+from robustbook.models.transformer import VisionTransformer
 from robustbook.results import Results
-from robustbook.stats import (
-    Drawn,
-    Interval,
-    bootstrap_mean,
-    draw,
-    kendall,
-    rank_correlation,
-)
+from robustbook.stats import kendall, rank_correlation
 from robustbook.studies.saliency_baselines.measure.maps import Maps
-from robustbook.studies.saliency_baselines.measure.units import DIFFERENCE, add_mean
+from robustbook.studies.saliency_baselines.measure.units import (
+    DIFFERENCE,
+    add_mean,
+)
 from robustbook.studies.saliency_baselines.networks import (
+    NEUTRALS,
     Task,
     baseline_images,
     baseline_names,
@@ -56,28 +56,39 @@ REFERENCE = "training mean"
 INSERTION = "blur 5"
 STEPS = 16
 SEGMENTS = 16
-RESAMPLES = 1000
+HALVES = 20
+"""Ways to halve the images of a seed."""
 STEP_SIZES, NOISE_DRAWS = REPETITIONS = ("other step sizes", "another draw of noise")
-NEUTRAL_PAIR = ("neutral from grey", "neutral from noise")
 
 
 @dataclass(frozen=True, eq=False)
 class Judged:
     """Areas under removal curves of a task's n images; the first axis is MoRF, LeRF.
 
-    `methods` (2, M, B, n): every method under every metric baseline; `generators` (2,
-    B, B, n): RISE from every baseline (rows) under every one; `labelled` the same for
-    random maps; `variants` (steps, 2, M, n): other step sizes under the reference
-    baseline; `redrawn` (2 draws, 2, M, n): a noise baseline.
+    `methods` (2, M, B, n): all `methods_of` under every metric baseline; `generators`
+    (2, B, B, n): RISE from every baseline (rows) under every one; `labelled` the same
+    for random maps; `variants` (steps, 2, M, n): other step sizes under the reference
+    baseline; `redrawn` (2 draws, 2, M, n): a noise baseline; `road` (2, M, n): no
+    baseline, removed pixels imputed.
     """
 
     title: str
+    seed: int
     names: tuple[str, ...]
     methods: Numbers
     generators: Numbers
     labelled: Numbers
     variants: dict[str, Numbers]
     redrawn: Numbers
+    road: Numbers
+    methods_of: tuple[str, ...] = METHODS
+
+
+def judged_tasks(measured: Sequence[Maps]) -> list[Maps]:
+    """The maps that are judged: neither photographs, for their cost, nor planted
+    patches.
+    """
+    return [one for one in measured if one.task.data not in ("photographs", "planted")]
 
 
 def measure_judging(measured: Maps) -> Judged:
@@ -94,6 +105,7 @@ def measure_judging(measured: Maps) -> Judged:
     reference = made[names.index(REFERENCE)]
     return Judged(
         measured.title,
+        task.seed,
         names,
         areas(task, maps, made, steps),
         areas(task, measured.maps[0], made, steps),
@@ -103,12 +115,45 @@ def measure_judging(measured: Maps) -> Judged:
             for name, variant in _step_variants(task, images).items()
         },
         areas(task, maps, draws, steps).transpose(2, 0, 1, 3),
+        _road(task, maps),
+        methods_of(task),
     )
 
 
+def _road(task: Task, maps: Tensor) -> Numbers:
+    """Areas (2, M, n) under ROAD's curves of MoRF and LeRF."""
+    material, generator = gather(task), task.generator(6)
+    found = [
+        [
+            area(
+                road_curves(
+                    material.model,
+                    material.images,
+                    material.targets,
+                    sign * one,
+                    generator=generator,
+                    chunk=task.chunk,
+                )
+            ).numpy()
+            for one in maps
+        ]
+        for sign in (1, -1)
+    ]
+    return np.array(found, dtype=float)
+
+
+def methods_of(task: Task) -> tuple[str, ...]:
+    """Methods that explain the task's network: a transformer has attention in place of
+    a last convolution.
+    """
+    if task.data != "transformer":
+        return METHODS
+    return tuple("attention" if name == "grad-cam" else name for name in METHODS)
+
+
 def method_maps(measured: Maps) -> Tensor:
-    """Maps (M, n, H, W) of all `METHODS`; those that need a baseline use the training
-    mean.
+    """Maps (M, n, H, W) of `methods_of` the task; those that need a baseline use the
+    training mean.
     """
     task = measured.task
     material = gather(task)
@@ -134,11 +179,14 @@ def method_maps(measured: Maps) -> Tensor:
         ("extremal", saliency.extremal_perturbation),
     ):
         found[name] = method(model, images, targets, reference, steps=learned)
-    for name in saliency.CAPTUM_METHODS:
+    names = methods_of(task)
+    if isinstance(model, VisionTransformer):
+        found["attention"] = attention_rollout(model, images)
+    for name in set(saliency.CAPTUM_METHODS) & set(names):
         found[name] = saliency.captum_map(
             name, model, images, targets, reference, layer=material.layer
         )
-    return torch.stack([found[name] for name in METHODS])
+    return torch.stack([found[name] for name in names])
 
 
 def _main_steps(maps: Tensor) -> Tensor:
@@ -206,114 +254,92 @@ def goodness(areas_of: Numbers) -> Numbers:
 
 
 def add_rankings(results: Results, judged: Sequence[Judged]) -> None:
-    """Rows `method score` by method and metric baseline; `ranking tau` (of the rankings
-    by all images); `ranking agreement` (within, between) and `ranking gap` of bootstrap
-    samples; `best method flips`; `images that flip` (between baselines, and between two
-    draws of one noise baseline).
+    """Rows `method score` by method and metric baseline; `ranking agreement` within a
+    baseline, between two, and within ROAD, on two halves of the images of a seed;
+    `ranking gap`; `best method differs` (share of pairs, by the mean of all images).
     """
     for title, group in by_title(judged).items():
-        scores, redrawn = goodness(_pooled(group, "methods")), _pooled(group, "redrawn")
+        scores = goodness(_pooled(group, "methods"))
+        road = goodness(_pooled(group, "road"))
         for metric, name in enumerate(METRICS):
             factors: dict[str, Any] = {"data": title, "metric": name}
-            for row, method in enumerate(METHODS):
+            for row, method in enumerate(group[0].methods_of):
                 for column, baseline in enumerate(group[0].names):
                     value = float(scores[metric, row, column].mean())
-                    results.add(
-                        "method score",
-                        value,
-                        method=method,
-                        baseline=baseline,
-                        **factors,
-                    )
-            taus = resampled_agreement(scores[metric])
-            for kind, pairs in _kinds(group[0].names).items():
-                _add_agreement(
-                    results, taus, scores[metric], pairs, pairs_kind=kind, **factors
+                    where = {"method": method, "baseline": baseline, **factors}
+                    results.add("method score", value, **where)
+                value = float(road[metric, row].mean())
+                where = {"method": method, "baseline": "ROAD", **factors}
+                results.add("method score", value, **where)
+            taus = [
+                half_agreement(goodness(one.methods)[metric], one.seed) for one in group
+            ]
+            for kind, pairs in pairs_of(group[0].names).items():
+                _add_agreement(results, taus, pairs, {"pairs": kind, **factors})
+                best = scores[metric].mean(-1).argmax(0)
+                share = np.mean([best[one] != best[other] for one, other in pairs])
+                results.add(
+                    "best method differs",
+                    float(share),
+                    unit="share",
+                    pairs=kind,
+                    **factors,
                 )
-            repeated = np.stack([goodness(draw)[metric] for draw in redrawn], axis=1)
-            flips = bootstrap_mean(_flips(repeated, [(0, 1)]), seed=0)
-            results.add(
-                "images that flip",
-                flips,
-                over="images",
-                unit="share",
-                pairs="one baseline redrawn",
+            alone = [
+                half_agreement(goodness(one.road)[metric][:, None], one.seed)[0]
+                for one in group
+            ]
+            add_mean(
+                results,
+                "ranking agreement",
+                alone,
+                kind="within ROAD",
+                pairs="all",
                 **factors,
             )
 
 
-def _kinds(names: Sequence[str]) -> dict[str, list[tuple[int, int]]]:
-    pairs = list(combinations(range(len(names)), 2))
-    neutral = [(names.index(NEUTRAL_PAIR[0]), names.index(NEUTRAL_PAIR[1]))]
-    return {"all": pairs, "neutral": neutral}
+def pairs_of(names: Sequence[str]) -> dict[str, list[tuple[int, int]]]:
+    """Pairs of baselines by kind: all, and those of neutral ones."""
+    neutral = [row for row, name in enumerate(names) if name in NEUTRALS]
+    return {
+        "all": list(combinations(range(len(names)), 2)),
+        "neutral": list(combinations(neutral, 2)),
+    }
+
+
+def half_agreement(scores: Numbers, seed: int = 0) -> Numbers:
+    """Kendall's tau (B, B) of the rankings of methods by mean `scores` (M, B, n): rows
+    rank one half of the images, columns the other; mean over ways to halve them.
+    """
+    rng, images = np.random.default_rng(seed), scores.shape[-1]
+    found = np.zeros((scores.shape[1], scores.shape[1]))
+    for _ in range(HALVES):
+        order = rng.permutation(images)
+        halves = order[: images // 2], order[images // 2 :]
+        found += kendall(*(scores[:, :, half].mean(-1).T for half in halves))
+    return (found + found.T) / (2 * HALVES)
 
 
 def _add_agreement(
     results: Results,
-    taus: Numbers,
-    scores: Numbers,
+    taus: Sequence[Numbers],
     pairs: list[tuple[int, int]],
-    pairs_kind: str,
-    **factors: Any,
+    factors: dict[str, Any],
 ) -> None:
     first, second = np.array(pairs).T
-    within = (taus[:, first, first] + taus[:, second, second]).mean(1) / 2
-    between = (taus[:, first, second] + taus[:, second, first]).mean(1) / 2
-    count = scores.shape[-1]
-    for name, draws in (("within", within), ("between", between)):
-        row = _of_resamples(draws, count)
-        results.add(
-            "ranking agreement",
-            row,
-            over="images",
-            pairs=pairs_kind,
-            kind=name,
-            **factors,
-        )
-    results.add(
-        "ranking gap",
-        _of_resamples(within - between, count),
-        over="images",
-        pairs=pairs_kind,
-        **factors,
-    )
-    means = scores.mean(-1)
-    tau = float(kendall(means.T)[first, second].mean())
-    results.add("ranking tau", tau, pairs=pairs_kind, **factors)
-    best = means.argmax(0)
-    share = float(np.mean([best[one] != best[other] for one, other in pairs]))
-    results.add("best method flips", share, unit="share", pairs=pairs_kind, **factors)
-    flips = bootstrap_mean(_flips(scores, pairs), seed=0)
-    results.add(
-        "images that flip",
-        flips,
-        over="images",
-        unit="share",
-        pairs=pairs_kind,
-        **factors,
-    )
+    within = [np.sqrt(_own(tau)[first] * _own(tau)[second]) for tau in taus]
+    between = [tau[first, second] for tau in taus]
+    for kind, parts in (("within", within), ("between", between)):
+        add_mean(results, "ranking agreement", parts, kind=kind, **factors)
+    gaps = [one - other for one, other in zip(within, between, strict=True)]
+    add_mean(results, "ranking gap", gaps, limits=DIFFERENCE, **factors)
 
 
-def resampled_agreement(scores: Numbers, resamples: int = RESAMPLES) -> Numbers:
-    """Kendall's tau (resamples, B, B) of the rankings of methods by mean `scores` (M,
-    B, n): rows rank one bootstrap sample of the images, columns an independent one.
-    """
-    images = scores.shape[-1]
-    draws = draw(images, images, seed=0, resamples=resamples)
-    means = [np.einsum("mbn,rn->rbm", scores, each.counts / images) for each in draws]
-    return kendall(*means)
-
-
-def _of_resamples(draws: Numbers, count: int) -> Interval:
-    return Drawn(draws.mean(axis=0), draws, count).interval()
-
-
-def _flips(scores: Numbers, pairs: list[tuple[int, int]]) -> Numbers:
-    """Share (n,) of pairs of baselines under which the best method of an image differs;
-    `scores` (M, B, n).
-    """
-    best = scores.argmax(0)
-    return np.mean([best[one] != best[other] for one, other in pairs], axis=0)
+def _own(tau: Numbers) -> Numbers:
+    """How far the ranking under each baseline repeats itself; no less than 0."""
+    kept: Numbers = np.maximum(np.diag(tau), 0)
+    return kept
 
 
 def add_matrix(results: Results, judged: Sequence[Judged]) -> None:
@@ -400,6 +426,7 @@ def _agreements(judged: Judged) -> dict[str, Numbers]:
         "deletion and insertion": agreement(
             scores[0, :, reference], scores[1, :, blurred]
         ),
+        "MoRF and LeRF by ROAD": agreement(*goodness(judged.road)),
         STEP_SIZES: _mean_agreement(
             [goodness(areas_of) for areas_of in judged.variants.values()]
         ),

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,74 +14,95 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from robustbook.measure import saliency, saliency_metrics, similarity
-from robustbook.perturb.baselines import neutrality
+from robustbook.measure.adjusted_rise import adjusted_maps
+from robustbook.models.network import compute_logits
+from robustbook.perturb.masks import RiseMasks
 from robustbook.results import Results
-from robustbook.stats import Interval, binomial_interval, bootstrap_mean, bootstrap_rows
-from robustbook.studies.saliency_baselines.claims import NEUTRAL
+from robustbook.stats import Interval, binomial_interval, bootstrap_mean, correlation
+from robustbook.studies.saliency_baselines.claims import DECIDING, NEUTRAL
 from robustbook.studies.saliency_baselines.measure.units import (
     DIFFERENCE,
-    ONE_SEED,
-    SEEDS,
     SHARE,
     add_mean,
-    jackknife,
-    left_out,
 )
 from robustbook.studies.saliency_baselines.networks import (
     Task,
     baseline_images,
     baseline_names,
+    design_of,
     gather,
+    mask_count,
+    masks_by,
+    reference_masks,
     rise_masks,
+    trained_for,
 )
 
 Numbers = NDArray[np.float64]
-MEASURES = tuple(similarity.SIMILARITIES)
+ESTIMATORS = ("plain", "centred", "adjusted")
+SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
+"""Numbers of masks at which ceilings are compared, as shares of the largest."""
 CHECKED = 2
 """Images of a task whose rounded maps are compared with exact ones."""
-RELATED = "another image"
-"""The baseline that on planted patches shows a patch itself: another image of that set.
+RELATED = "another"
+"""What baselines are called that show a patch themselves on planted patches: another
+image of that set, and what was optimised from one.
 """
+REFERENCE = "training mean"
+RETRAINED = ("digits", "mnist", "shapes", "planted")
 
 
 @dataclass(frozen=True, eq=False)
 class Maps:
-    """RISE maps (2, B, n, H, W) of a task: two independent draws of masks, B baselines,
-    n images; and comparisons.
+    """Adjusted RISE maps (2, B, n, H, W) of a task: two independent draws of masks, B
+    baselines, n images; and comparisons.
 
-    `ceiling` (measures, B, n) compares the two draws of one baseline, `between`
-    (measures, B, B, n) two baselines from different draws, `same` two baselines from
-    the same masks. `recovered` holds overlap with the truth (2, B, n) and `occluded`
-    that of occlusion maps (B, n), where the truth is known; `rounded` Spearman's
-    correlation of maps in bfloat16 with those in float32 from the same masks, where
-    maps are computed so.
+    By estimator and measure, `ceiling` (B, n) compares the two draws of one baseline,
+    `between` (B, B, n) two baselines from different draws; `halves` (2, B, B, n) are
+    the two ways to do so with adjusted maps, `same` two baselines from the same masks.
+    `neutral` (2, B, n): distance of the answer from uniform, and the probability of the
+    class explained. `passes` holds ceilings (counts, n) by design and estimator;
+    `recovered` (2, B, n), `occluded` (B, n) and `random` (n,) overlap with the truth;
+    `retrained` (2, n) similarity to maps of a second network, and that one's ceiling.
     """
 
     task: Task
     title: str
     names: tuple[str, ...]
+    classes: int
     accuracy: float
     maps: Tensor
-    neutrality: Numbers
-    ceiling: Numbers
-    between: Numbers
+    neutral: Numbers
+    ceiling: dict[tuple[str, str], Numbers]
+    between: dict[tuple[str, str], Numbers]
+    halves: Numbers
     same: Numbers
+    counts: tuple[int, ...] = ()
+    passes: dict[tuple[str, str], Numbers] = field(default_factory=dict)
+    retrained: Numbers | None = None
     recovered: Numbers | None = None
-    pointed: Numbers | None = None
     occluded: Numbers | None = None
     random: Numbers | None = None
     follows: Numbers | None = None
     rounded: Numbers | None = None
 
-    @property
-    def gaps(self) -> Numbers:
-        """Ceiling minus similarity (measures, pairs, n) of each pair of baselines, from
-        different masks.
-        """
-        first, second = np.triu_indices(len(self.names), 1)
-        return (self.ceiling[:, first] + self.ceiling[:, second]) / 2 - self.between[
-            :, first, second
-        ]
+    def gaps(self, estimator: str, measure: str) -> Numbers:
+        """Ceiling minus similarity (pairs, n) of each pair of baselines."""
+        key = estimator, measure
+        return pair_gaps(self.ceiling[key], self.between[key])
+
+
+def pair_gaps(ceiling: Numbers, between: Numbers) -> Numbers:
+    """Ceiling minus similarity (pairs, n) from `ceiling` (B, n) and `between` (B, B,
+    n); the ceiling of a pair is the geometric mean of its two.
+
+    Two noisy maps of one signal correlate to the root of the product of how far each
+    repeats itself (Spearman 1904).
+    """
+    first, second = np.triu_indices(len(ceiling), 1)
+    kept = np.maximum(ceiling, 0)
+    found: Numbers = np.sqrt(kept[first] * kept[second]) - between[first, second]
+    return found
 
 
 def measure_maps(task: Task) -> Maps:
@@ -89,72 +110,203 @@ def measure_maps(task: Task) -> Maps:
     and, if known, the truth.
     """
     material, names, made = gather(task), baseline_names(task), baseline_images(task)
-    said = neutrality(material.model, made.flatten(0, 1), chunk=task.chunk).reshape(
-        len(names), -1
-    )
-    maps = torch.stack([_rise(task, made, draw, task.dtype) for draw in (0, 1)])
+    draws = [_scores(task, made, rise_masks(task, draw)) for draw in (0, 1)]
+    by_estimator = {
+        name: torch.stack([_maps(task, *draw, name) for draw in draws])
+        for name in ESTIMATORS
+    }
+    maps = by_estimator["adjusted"]
+    ceiling, between = {}, {}
+    for estimator, found in by_estimator.items():
+        for measure in DECIDING if estimator == "adjusted" else DECIDING[:1]:
+            crossed = cross(measure, found[0], found[1])
+            ceiling[estimator, measure] = np.einsum("bbn->bn", crossed).copy()
+            between[estimator, measure] = (crossed + crossed.swapaxes(0, 1)) / 2
+    crossed = cross(DECIDING[0], maps[0], maps[1])
+    counts, passes = _passes(task, draws, made)
     more = _against_truth(task, maps) if material.truth is not None else {}
     if task.dtype != torch.float32:
         more["rounded"] = _rounding(task, made, maps)
+    if task.data in RETRAINED and task.parameters.seeds > 1:
+        more["retrained"] = _retrained(task, maps)
     return Maps(
         task,
         material.source.title,
         names,
+        material.source.classes,
         material.accuracy,
         maps,
-        said.double().numpy(),
-        *compare(maps),
+        _neutrality(task, made),
+        ceiling,
+        between,
+        np.stack([crossed, crossed.swapaxes(0, 1)]),
+        cross(DECIDING[0], maps[0], maps[0]),
+        counts,
+        passes,
         **more,
     )
 
 
-def _rise(task: Task, made: Tensor, draw: int, dtype: torch.dtype) -> Tensor:
-    """Maps (B, n, H, W) of the task's first n images under baselines `made` (B, n, C,
-    H, W).
+def _scores(
+    task: Task, made: Tensor, masks: RiseMasks, **options: Any
+) -> tuple[Tensor, RiseMasks]:
+    """Scores (B n, masks) of the task's first n images under baselines `made` (B, n, C,
+    H, W), and the masks.
     """
-    material, masks, count = gather(task), rise_masks(task, draw), made.shape[1]
-    images, targets = (
+    material, count = gather(task), made.shape[1]
+    settings = {"model": material.model, "dtype": task.dtype, **options}
+    scores = saliency.mask_scores(
+        settings["model"],
         material.images[:count].repeat(len(made), 1, 1, 1),
         material.targets[:count].repeat(len(made)),
-    )
-    scores = saliency.mask_scores(
-        material.model,
-        images,
-        targets,
         masks,
         made.flatten(0, 1),
         chunk=task.chunk,
-        dtype=dtype,
+        dtype=settings["dtype"],
     )
-    return saliency.rise_maps(scores, masks).reshape(len(made), count, *masks.shape)
+    return scores, masks
+
+
+def _maps(
+    task: Task,
+    scores: Tensor,
+    masks: RiseMasks,
+    estimator: str,
+    *,
+    count: int | None = None,
+    baselines: int | None = None,
+) -> Tensor:
+    """Maps (B, n, H, W) of scores by an estimator, from the first `count` masks."""
+    if estimator == "adjusted":
+        found = adjusted_maps(scores, masks, reference_masks(task), count=count)
+    else:
+        centred = estimator == "centred"
+        found = saliency.rise_maps(scores, masks, count=count, centred=centred)
+    rows = baselines or len(baseline_names(task))
+    return found.reshape(rows, -1, *masks.shape)
+
+
+def cross(measure: str, first: Tensor, second: Tensor) -> Numbers:
+    """Similarity (B, B, n) of each of the maps `first` (B, n, H, W) with each of
+    `second`.
+    """
+    if measure == "spearman":
+        ranked = [
+            similarity.ranks(each.flatten(0, 1)).reshape(*each.shape[:2], -1).numpy()
+            for each in (first, second)
+        ]
+        rows = [[correlation(one, other) for other in ranked[1]] for one in ranked[0]]
+        return np.asarray(rows, dtype=float)
+    compare = similarity.SIMILARITIES[measure]
+    return np.array(
+        [[compare(one, other).numpy() for other in second] for one in first], float
+    )
+
+
+def _passes(
+    task: Task, draws: Sequence[tuple[Tensor, RiseMasks]], made: Tensor
+) -> tuple[tuple[int, ...], dict[tuple[str, str], Numbers]]:
+    """Ceilings (counts, n) of the reference baseline by design of the masks and
+    estimator, against the number of masks.
+    """
+    row, images = baseline_names(task).index(REFERENCE), made.shape[1]
+    counts = tuple(round(share * mask_count(task)) // 2 * 2 for share in SHARES)
+    main, found = design_of(task), {}
+    part = slice(row * images, (row + 1) * images)
+    drawn = {main: [(scores[part], masks) for scores, masks in draws]}
+    if main == "independent" and task.parameters.probability == 0.5:
+        drawn["antithetic"] = [
+            _scores(
+                task,
+                made[row : row + 1],
+                masks_by(task, "antithetic", counts[-1], 20 + draw),
+            )
+            for draw in (0, 1)
+        ]
+    for design, pair in drawn.items():
+        for estimator in ESTIMATORS:
+            found[design, estimator] = np.stack(
+                [_ceiling(task, pair, estimator, count) for count in counts]
+            )
+    if main == "independent":
+        # A part of a balanced draw is not balanced.
+        pairs = [
+            [
+                _scores(
+                    task,
+                    made[row : row + 1],
+                    masks_by(task, "balanced", count, 30 + 2 * number + draw),
+                )
+                for draw in (0, 1)
+            ]
+            for number, count in enumerate(counts)
+        ]
+        found["balanced", "centred"] = np.stack(
+            [_ceiling(task, pair, "centred", None) for pair in pairs]
+        )
+    return counts, found
+
+
+def _ceiling(
+    task: Task,
+    pair: Sequence[tuple[Tensor, RiseMasks]],
+    estimator: str,
+    count: int | None,
+) -> Numbers:
+    first, second = (
+        _maps(task, *draw, estimator, count=count, baselines=1) for draw in pair
+    )
+    return cross("spearman", first, second)[0, 0]
+
+
+def _neutrality(task: Task, made: Tensor) -> Numbers:
+    """Both readings of neutral (2, B, n): the divergence of the answer to the baseline
+    from the uniform one as a share of log K, and the probability of the class.
+    """
+    material = gather(task)
+    logits = compute_logits(material.model, made.flatten(0, 1), chunk=task.chunk)
+    logarithms = logits.double().log_softmax(1)
+    entropy = -(logarithms.exp() * logarithms).sum(1)
+    far = 1 - entropy / np.log(logits.shape[1])
+    own = logarithms.exp().gather(1, material.targets.repeat(len(made))[:, None])[:, 0]
+    return np.stack([each.reshape(len(made), -1).numpy() for each in (far, own)])
 
 
 def _rounding(task: Task, made: Tensor, maps: Tensor) -> Numbers:
     """Correlation (2,) of maps in the task's number format with exact ones: two images
     under the first baseline.
     """
-    exact = _rise(task, made[:1, :CHECKED], 0, torch.float32)[0]
+    part = made[:1, :CHECKED]
+    scores = _scores(task, part, rise_masks(task, 0), dtype=torch.float32)
+    exact = _maps(task, *scores, "adjusted", baselines=1)[0]
     return similarity.spearman(exact, maps[0, 0, :CHECKED]).double().numpy()
 
 
-def compare(maps: Tensor) -> tuple[Numbers, Numbers, Numbers]:
-    """Ceiling (measures, B, n), similarity between baselines (measures, B, B, n) from
-    other and from the same masks.
+def _retrained(task: Task, maps: Tensor) -> Numbers:
+    """Similarity (n,) to the maps of a network trained from the next seed, on the same
+    images with the reference baseline, and that network's ceiling.
     """
-    count = maps.shape[1]
-    crossed = np.empty((len(MEASURES), count, count, maps.shape[2]))
-    same = np.empty_like(crossed)
-    for row, measure in enumerate(similarity.SIMILARITIES.values()):
-        for first in range(count):
-            for second in range(count):
-                crossed[row, first, second] = measure(
-                    maps[0, first], maps[1, second]
-                ).numpy()
-                if first <= second:
-                    shared = measure(maps[0, first], maps[0, second]).numpy()
-                    same[row, first, second] = same[row, second, first] = shared
-    ceiling = np.einsum("mbbn->mbn", crossed).copy()
-    return ceiling, (crossed + crossed.swapaxes(1, 2)) / 2, same
+    from robustbook.studies.saliency_baselines.networks import _image_sets
+
+    row = baseline_names(task).index(REFERENCE)
+    made = baseline_images(task)[row : row + 1]
+    seed = (task.seed + 1) % task.parameters.seeds
+    other = trained_for(task, _image_sets(task.data)[0], seed)
+    found = [
+        _maps(
+            task,
+            *_scores(task, made, rise_masks(task, draw), model=other),
+            "adjusted",
+            baselines=1,
+        )
+        for draw in (0, 1)
+    ]
+    own = maps[:, row : row + 1]
+    similar = (
+        cross("spearman", own[0], found[1])[0, 0]
+        + cross("spearman", own[1], found[0])[0, 0]
+    ) / 2
+    return np.stack([similar, cross("spearman", found[0], found[1])[0, 0]])
 
 
 def _against_truth(task: Task, maps: Tensor) -> dict[str, Numbers]:
@@ -187,7 +339,6 @@ def _against_truth(task: Task, maps: Tensor) -> dict[str, Numbers]:
         "recovered": np.stack(
             [by_map(saliency_metrics.overlap, draw) for draw in maps]
         ),
-        "pointed": np.stack([by_map(saliency_metrics.hits, draw) for draw in maps]),
         "occluded": by_map(saliency_metrics.overlap, occluded),
         "random": by_map(saliency_metrics.overlap, random[None])[0],
     }
@@ -201,7 +352,6 @@ def _follows(task: Task) -> Numbers:
     the planted one.
     """
     from robustbook.data.shapes import swap_patch
-    from robustbook.models.network import compute_logits
 
     material = gather(task)
     assert material.truth is not None
@@ -226,143 +376,118 @@ def by_title(measured: Sequence[Maps]) -> dict[str, list[Maps]]:
 
 def add_networks(results: Results, measured: Sequence[Maps]) -> None:
     """Rows `accuracy` (mean over networks), `rounding` (correlation of maps in bfloat16
-    with exact ones) and `neutrality` by baseline (share of log K, interval over
-    images).
+    with exact ones), `neutrality` and `probability of the class` by baseline.
     """
     for title, group in by_title(measured).items():
         if group[0].rounded is not None:
-            results.add(
-                "rounding",
-                bootstrap_mean(_joined(group, "rounded"), seed=0),
-                over="images",
-                data=title,
-            )
-        results.add(
-            "accuracy",
-            float(np.mean([one.accuracy for one in group])),
-            unit="share",
-            data=title,
-        )
-        for row, name in enumerate(group[0].names):
-            said = np.concatenate([one.neutrality[row] for one in group])
-            found = bootstrap_mean(said, seed=0, resamples=500)
-            results.add(
-                "neutrality",
-                found,
-                over="images",
-                unit="share",
-                data=title,
-                baseline=name,
-            )
+            found = bootstrap_mean(_joined(group, "rounded"), seed=0)
+            results.add("rounding", found, over="images", data=title)
+        accuracy = float(np.mean([one.accuracy for one in group]))
+        results.add("accuracy", accuracy, unit="share", data=title)
+        for reading, name in enumerate(("neutrality", "probability of the class")):
+            for row, baseline in enumerate(group[0].names):
+                parts = [one.neutral[reading, row] for one in group]
+                factors: dict[str, Any] = {"data": title, "baseline": baseline}
+                add_mean(results, name, parts, limits=SHARE, unit="share", **factors)
 
 
 def add_similarity(results: Results, measured: Sequence[Maps]) -> None:
-    """Rows `ceiling`, `similarity` (other or same masks) and `baseline gap` by measure,
-    `corrected similarity`, `network gap` (Spearman, one network each), and pairs of
+    """Rows `ceiling`, `similarity` and `baseline gap` by estimator and measure, from
+    the same masks too; `retraining gap`, `network gap` (one network each), and pairs of
     baselines as `pair similarity`.
     """
     for title, group in by_title(measured).items():
         first, second = np.triu_indices(len(group[0].names), 1)
-        for row, measure in enumerate(MEASURES):
-            ceiling = [one.ceiling[row].mean(0) for one in group]
-            between = [one.between[row, first, second].mean(0) for one in group]
-            same = [one.same[row, first, second].mean(0) for one in group]
-            factors: dict[str, Any] = {"data": title, "measure": measure}
-            add_mean(results, "ceiling", ceiling, **factors)
-            add_mean(results, "similarity", between, masks="other", **factors)
-            add_mean(results, "similarity", same, masks="same", **factors)
-            add_mean(
-                results,
-                "baseline gap",
-                [one.gaps[row].mean(0) for one in group],
-                limits=DIFFERENCE,
-                **factors,
-            )
-            _add_corrected(results, between, ceiling, **factors)
-        for one in group:
-            own = float(one.gaps[MEASURES.index("spearman")].mean())
-            results.add("network gap", own, data=title, seed=one.task.seed)
-        _add_pairs(results, title, group)
-
-
-def _add_corrected(
-    results: Results, between: list[Numbers], ceiling: list[Numbers], **factors: Any
-) -> None:
-    """Row `corrected similarity`: mean similarity between baselines over the mean
-    ceiling, where that is not zero.
-    """
-    if len(between) > 1:
-        draws = left_out(
-            _ratio,
-            *(
-                np.array([part.mean() for part in parts])
-                for parts in (between, ceiling)
-            ),
-        )
-        if np.isfinite(draws).all():
-            results.add("corrected similarity", jackknife(draws), over=SEEDS, **factors)
-    elif ceiling[0].any():
-        found = bootstrap_rows(_ratio, between[0], ceiling[0], seed=0)
-        results.add("corrected similarity", found, over=ONE_SEED, **factors)
-
-
-def _ratio(first: Numbers, second: Numbers) -> float:
-    """Ratio of the means, not a number where the second is zero."""
-    mean = second.mean()
-    return float(first.mean() / mean) if mean else float("nan")
-
-
-def _add_pairs(results: Results, title: str, group: Sequence[Maps]) -> None:
-    names = group[0].names
-    crossed = np.concatenate([one.between[0] for one in group], axis=-1).mean(-1)
-    for first in range(len(names)):
-        for second in range(first, len(names)):
+        for estimator, measure in group[0].ceiling:
+            key = estimator, measure
             factors: dict[str, Any] = {
                 "data": title,
-                "first": names[first],
-                "second": names[second],
+                "measure": measure,
+                "estimator": estimator,
             }
-            results.add("pair similarity", float(crossed[first, second]), **factors)
+            ceiling = [one.ceiling[key].mean(0) for one in group]
+            between = [one.between[key][first, second].mean(0) for one in group]
+            gaps = [one.gaps(*key).mean(0) for one in group]
+            add_mean(results, "ceiling", ceiling, **factors)
+            add_mean(results, "similarity", between, masks="other", **factors)
+            add_mean(results, "baseline gap", gaps, limits=DIFFERENCE, **factors)
+        factors |= {"measure": DECIDING[0], "estimator": "adjusted"}
+        same = [one.same[first, second].mean(0) for one in group]
+        add_mean(results, "similarity", same, masks="same", **factors)
+        _add_retrained(results, title, group)
+        for one in group:
+            own = float(one.gaps("adjusted", DECIDING[0]).mean())
+            results.add("network gap", own, data=title, seed=one.task.seed)
+        crossed = np.concatenate(
+            [one.between["adjusted", DECIDING[0]] for one in group], axis=-1
+        ).mean(-1)
+        names = group[0].names
+        for row, column in zip(*np.triu_indices(len(crossed)), strict=True):
+            results.add(
+                "pair similarity",
+                float(crossed[row, column]),
+                data=title,
+                first=names[row],
+                second=names[column],
+            )
+
+
+def _add_retrained(results: Results, title: str, group: Sequence[Maps]) -> None:
+    """Row `retraining gap`: what another training does to maps."""
+    if group[0].retrained is None:
+        return
+    row, gaps = group[0].names.index(REFERENCE), []
+    for one in group:
+        assert one.retrained is not None
+        own = np.maximum(one.ceiling["adjusted", DECIDING[0]][row], 0)
+        similar, other = one.retrained
+        gaps.append(np.sqrt(own * np.maximum(other, 0)) - similar)
+    add_mean(results, "retraining gap", gaps, limits=DIFFERENCE, data=title)
 
 
 def add_neutral(results: Results, measured: Sequence[Maps]) -> None:
-    """Rows `neutral gap` over pairs that are both neutral, `neutral pairs` (their
-    share), `neutral pair` (each pair that ever is, with the share of images for which
-    it is), and `gap by neutrality`: Spearman's correlation, over pairs, of the gap with
-    the less neutral one's distance from uniform.
+    """Rows `neutral gap`, `neutral ceiling` and `neutral pairs` (how many pairs are
+    neutral for some image) by reading, and `gap by neutrality`: Spearman's correlation,
+    over pairs, of the gap with the less neutral one's distance from uniform.
     """
+    key = "adjusted", DECIDING[0]
     for title, group in by_title(measured).items():
         first, second = np.triu_indices(len(group[0].names), 1)
-        worse = [
-            np.maximum(one.neutrality[first], one.neutrality[second]) for one in group
-        ]
-        neutral = [pair < NEUTRAL for pair in worse]
-        add_mean(
-            results,
-            "neutral pairs",
-            [pair.mean(0) for pair in neutral],
-            limits=SHARE,
-            unit="share",
-            data=title,
-        )
-        for pair, share in enumerate(np.concatenate(neutral, axis=1).mean(1)):
-            if share:
-                names = {
-                    "first": group[0].names[first[pair]],
-                    "second": group[0].names[second[pair]],
-                }
-                results.add(
-                    "neutral pair", float(share), unit="share", data=title, **names
-                )
-        for row, measure in enumerate(MEASURES):
-            gaps = [one.gaps[row] for one in group]
-            among = [_among(gap, mask) for gap, mask in zip(gaps, neutral, strict=True)]
-            factors: dict[str, Any] = {"data": title, "measure": measure}
-            found = [each for each in among if len(each)]
-            if len(found) > 1 or (found and len(found[0]) > 1):
-                add_mean(results, "neutral gap", found, limits=DIFFERENCE, **factors)
-            slopes = [_slopes(gap, pair) for gap, pair in zip(gaps, worse, strict=True)]
-            add_mean(results, "gap by neutrality", slopes, **factors)
+        for number, (reading, limit) in enumerate(readings(group[0].classes).items()):
+            worse = [
+                np.maximum(one.neutral[number, first], one.neutral[number, second])
+                for one in group
+            ]
+            kept = [pair <= limit for pair in worse]
+            factors: dict[str, Any] = {"data": title, "reading": reading}
+            pairs = int(np.concatenate(kept, axis=1).any(1).sum())
+            results.add("neutral pairs", pairs, unit="pairs", **factors)
+            found = [
+                _among(one.gaps(*key), mask)
+                for one, mask in zip(group, kept, strict=True)
+            ]
+            roots = [
+                _among(one.gaps(*key) + one.between[key][first, second], mask)
+                for one, mask in zip(group, kept, strict=True)
+            ]
+            for name, parts in (("neutral gap", found), ("neutral ceiling", roots)):
+                parts = [each for each in parts if len(each)]
+                if len(parts) > 1:
+                    add_mean(results, name, parts, limits=DIFFERENCE, **factors)
+            if number == 0:
+                slopes = [
+                    _slopes(one.gaps(*key), pair)
+                    for one, pair in zip(group, worse, strict=True)
+                ]
+                add_mean(results, "gap by neutrality", slopes, data=title)
+
+
+def readings(classes: int) -> dict[str, float]:
+    """Largest value of a neutral baseline in both readings: the divergence of its
+    answer from uniform (share of log K), and the probability of the class explained,
+    which by chance is one over the number of classes.
+    """
+    return {"near-uniform": NEUTRAL, "low for the class": 1.05 / classes}
 
 
 def _among(gaps: Numbers, chosen: NDArray[np.bool_]) -> Numbers:
@@ -390,103 +515,117 @@ def _column(values: Numbers) -> Tensor:
     return torch.from_numpy(values.copy())[None, :, None]
 
 
-def add_recovery(results: Results, measured: Sequence[Maps]) -> None:
-    """Rows `recovery` and `pointing` by data, generator and baseline; on planted
-    patches what `_add_range` records.
+def add_passes(results: Results, measured: Sequence[Maps]) -> None:
+    """Rows `ceiling at passes` by design, estimator and number of masks, and `passes
+    to the plain ceiling`: the share of plain RISE's masks after which others repeat
+    themselves as well as plain RISE with all of them.
     """
-    for title, group in by_title(
-        [one for one in measured if one.recovered is not None]
-    ).items():
-        rise, occluded, random = (
-            _parts(group, "recovered"),
-            _parts(group, "occluded"),
-            _parts(group, "random"),
+    for title, group in by_title(measured).items():
+        counts = group[0].counts
+        base = group[0].passes.get(("independent", "plain"))
+        plain = (
+            None
+            if base is None
+            else np.mean(
+                [one.passes["independent", "plain"][-1].mean() for one in group]
+            )
         )
-        pointed = np.concatenate(
-            [part[0] for part in _parts(group, "pointed")], axis=-1
-        )
+        for design, estimator in group[0].passes:
+            parts = [one.passes[design, estimator] for one in group]
+            factors: dict[str, Any] = {
+                "data": title,
+                "design": design,
+                "estimator": estimator,
+            }
+            for row, count in enumerate(counts):
+                rows = [part[row] for part in parts]
+                add_mean(results, "ceiling at passes", rows, masks=count, **factors)
+            if plain is not None:
+                curve = np.mean([part.mean(1) for part in parts], axis=0)
+                share = _reached(curve, counts, float(plain)) / counts[-1]
+                results.add(
+                    "passes to the plain ceiling", share, unit="share", **factors
+                )
+
+
+def _reached(curve: Numbers, counts: Sequence[int], level: float) -> float:
+    """Number of masks at which a curve reaches a level, straight in its logarithm; the
+    smallest count where it begins above, the largest where it never does.
+    """
+    logs = np.log(counts)
+    for place in range(len(counts)):
+        if curve[place] >= level:
+            if place == 0:
+                return float(counts[0])
+            share = (level - curve[place - 1]) / (curve[place] - curve[place - 1])
+            step = logs[place] - logs[place - 1]
+            return float(np.exp(logs[place - 1] + share * step))
+    return float(counts[-1])
+
+
+def add_recovery(results: Results, measured: Sequence[Maps]) -> None:
+    """Rows `recovery` by data, generator and baseline; on planted patches what
+    `_add_range` records.
+    """
+    factors: dict[str, Any]
+    known = [one for one in measured if one.recovered is not None]
+    for title, group in by_title(known).items():
+        parts = {
+            "RISE": [part[0] for part in _parts(group, "recovered")],
+            "occlusion": _parts(group, "occluded"),
+        }
         for row, name in enumerate(group[0].names):
-            factors: dict[str, Any] = {"data": title, "baseline": name}
-            add_mean(
-                results,
-                "recovery",
-                [part[0, row] for part in rise],
-                limits=SHARE,
-                generator="RISE",
-                **factors,
-            )
-            add_mean(
-                results,
-                "recovery",
-                [part[row] for part in occluded],
-                limits=SHARE,
-                generator="occlusion",
-                **factors,
-            )
-            results.add(
-                "pointing",
-                _share(pointed[row]),
-                over="images",
-                unit="share",
-                generator="RISE",
-                **factors,
-            )
-        add_mean(
-            results, "recovery", random, limits=SHARE, generator="random", data=title
-        )
+            for generator, values in parts.items():
+                factors = {"data": title, "baseline": name, "generator": generator}
+                rows = [part[row] for part in values]
+                add_mean(results, "recovery", rows, limits=SHARE, **factors)
+        factors = {"data": title, "generator": "random"}
+        random = _parts(group, "random")
+        add_mean(results, "recovery", random, limits=SHARE, **factors)
         if group[0].follows is not None:
             _add_range(results, group)
 
 
 def _add_range(results: Results, group: Sequence[Maps]) -> None:
-    """Rows `follows the patch`; `recovery range` (best minus worst baseline, and the
-    better minus the worse of two draws of masks); the same `without` the related
-    baseline; and how far the worst baseline lies above random maps.
+    """Rows `follows the patch`; `recovery range` (best minus worst baseline that shows
+    no patch, with those that do, and of two draws of masks); and how far the worst
+    baseline lies above random maps.
     """
-    rise, occluded, random = (
-        _parts(group, "recovered"),
-        _parts(group, "occluded"),
-        _parts(group, "random"),
-    )
-    names = group[0].names
-    results.add(
-        "follows the patch",
-        _share(_joined(group, "follows")),
-        over="images",
-        unit="share",
-    )
-    kept = [row for row, name in enumerate(names) if name != RELATED]
-    for generator, values in {
-        "RISE": [part[0] for part in rise],
-        "occlusion": occluded,
-    }.items():
-        add_mean(results, "recovery range", range_by_seed(values), generator=generator)
-        without = range_by_seed([part[kept] for part in values])
-        add_mean(
-            results, f"recovery range without {RELATED}", without, generator=generator
-        )
+    rise, occluded = _parts(group, "recovered"), _parts(group, "occluded")
+    random, names = _parts(group, "random"), group[0].names
+    follows = _share(_joined(group, "follows"))
+    results.add("follows the patch", follows, over="images", unit="share")
+    kept = [row for row, name in enumerate(names) if RELATED not in name]
+    every = {"RISE": [part[0] for part in rise], "occlusion": occluded}
+    for generator, values in every.items():
+        for which, rows in (("no patch", kept), ("all", list(range(len(names))))):
+            found = range_by_seed([part[rows] for part in values])
+            factors = {"generator": generator, "baselines": which}
+            add_mean(results, "recovery range", found, limits=DIFFERENCE, **factors)
     draws = [
-        np.mean([best_minus_worst(part[:, row]) for row in range(len(names))], axis=0)
+        np.mean([best_minus_worst(part[:, row]) for row in kept], axis=0)
         for part in rise
     ]
-    add_mean(results, "recovery range", draws, generator="RISE, one baseline twice")
-    worst = int(np.mean([part[0].mean(1) for part in rise], axis=0).argmin())
+    factors = {"generator": "RISE", "baselines": "one, two draws"}
+    add_mean(results, "recovery range", draws, limits=DIFFERENCE, **factors)
+    means = np.mean([part[0].mean(1) for part in rise], axis=0)
+    worst = min(kept, key=lambda row: means[row])
     above = [part[0, worst] - chance for part, chance in zip(rise, random, strict=True)]
     add_mean(
         results,
         "lowest recovery above random",
         above,
-        generator="RISE",
+        limits=DIFFERENCE,
         baseline=names[worst],
     )
 
 
-def _parts(group: Sequence[Maps], field: str) -> list[Numbers]:
-    return [getattr(one, field) for one in group]
+def _parts(group: Sequence[Maps], name: str) -> list[Numbers]:
+    return [getattr(one, name) for one in group]
 
 
-def _joined(group: Sequence[Maps], field: str) -> Numbers:
-    return np.concatenate(_parts(group, field), axis=-1)
+def _joined(group: Sequence[Maps], name: str) -> Numbers:
+    return np.concatenate(_parts(group, name), axis=-1)
 
 
 def _share(hits: Numbers) -> Interval:
