@@ -260,9 +260,10 @@ page.verdict(study.CLAIMS[1], results)
 # of baselines diverge, and better than the difference of their pixels does.
 
 # %%
-shifts = map_in_workers(shift.measure_shift, measured)
-shift.add_shift(results, measured, shifts)
-figures.distance(results, measured, shifts)
+with_data = shift.with_data(measured)
+shifts = map_in_workers(shift.measure_shift, with_data, title="sets of distances")
+shift.add_shift(results, with_data, shifts)
+figures.distance(results, with_data, shifts)
 
 # %%
 page.verdict(study.CLAIMS[7], results)
@@ -398,7 +399,7 @@ page.table(
 #   other images and masks.
 # - CIFAR-10 is a JPEG copy; its accuracy must not be compared with published ones. The
 #   photographs were chosen among those that SqueezeNet knows, and are not shown here.
-# - Photographs take part in the claims about maps only, the planted images in these and
+# - Photographs take part in the first two claims only, the planted images in these and
 #   in that of the patch.
 # - A neutral baseline is neutral alone. Mixed with an image it is not.
 # - Predicting divergence from distance shows no cause; distance in another layer may

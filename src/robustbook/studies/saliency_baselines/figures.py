@@ -67,7 +67,6 @@ ESTIMATOR_LOOKS = {
     ("independent", "adjusted"): ("adjusted", style.VERMILLION, "D"),
     ("antithetic", "adjusted"): ("adjusted, paired masks", style.GREEN, "^"),
 }
-WIDE = 1.15 * style.FIGURE_WIDTH
 
 
 def _shown(
@@ -158,22 +157,28 @@ def _verdict_in_short(verdict: str, held: str, other: str) -> str:
 
 def hero(shown: Sequence[Example]) -> HTML:
     """One image under eight baselines, and the map that each gives."""
-    figure, axes = pyplot.subplots(2, len(shown) + 1, figsize=(WIDE, 2.15))
+    columns = -(-len(shown) // 2)
+    size = (style.FIGURE_WIDTH, 4.3)
+    figure, axes = pyplot.subplots(4, columns + 1, figsize=size)
+    for ax in axes.flat:
+        ax.set_axis_off()
     _picture(axes[0, 0], shown[0].image)
-    axes[0, 0].set_title("image", fontsize=8, loc="center", weight="normal")
-    axes[1, 0].set_axis_off()
-    for column, each in zip(axes.T[1:], shown, strict=True):
-        _picture(column[0], each.covering)
-        column[0].set_title(each.baseline, fontsize=8, loc="center", weight="normal")
-        _picture(column[1], each.saliency, kind="map")
+    axes[0, 0].set_title("image", loc="center", weight="normal")
+    for place, each in enumerate(shown):
+        band, column = divmod(place, columns)
+        above, below = axes[2 * band : 2 * band + 2, column + 1]
+        _picture(above, each.covering)
+        name = each.baseline.replace("training ", "").replace("uniform ", "")
+        above.set_title(name, loc="center", weight="normal")
+        _picture(below, each.saliency, kind="map")
     agreed = [each.ceiling for each in shown if each.ceiling is not None]
     return page.figure(
         figure,
         kind="picture",
         alt="One image, eight images to cover it with, and the saliency map that each "
         "of them gives.",
-        caption="One image, one network, the same masks: only what covers (above) "
-        "differs, and so do the maps (below). Two draws of masks agree to "
+        caption="One image, one network, the same masks: only what covers "
+        "differs, and so do the maps (below each). Two draws of masks agree to "
         f"{min(agreed):.2f} or more, for each.",
         name="hero",
     )
@@ -185,12 +190,12 @@ def hero(shown: Sequence[Example]) -> HTML:
 
 def windows(image: Tensor, maps: dict[str, Tensor]) -> HTML:
     """An image (C, H, W) and its occlusion maps (H, W) by what the window shows."""
-    figure, axes = pyplot.subplots(1, 1 + len(maps), figsize=(5.6, 2.0))
+    figure, axes = pyplot.subplots(1, 1 + len(maps), figsize=(style.FIGURE_WIDTH, 2.0))
     _picture(axes[0], image)
-    axes[0].set_title("image", fontsize=10)
+    axes[0].set_title("image")
     for ax, (name, each) in zip(axes[1:], maps.items(), strict=True):
         _picture(ax, each, kind="map")
-        ax.set_title(name, fontsize=10)
+        ax.set_title(name)
     return _shown(
         figure,
         "window",
@@ -205,7 +210,7 @@ def two_draws(maps: dict[str, Sequence[Tensor]]) -> HTML:
     """Maps (H, W) of two draws of masks by estimator."""
     from robustbook.measure.similarity import spearman
 
-    figure, axes = pyplot.subplots(1, 2 * len(maps), figsize=(5.6, 1.9))
+    figure, axes = pyplot.subplots(1, 2 * len(maps), figsize=(style.FIGURE_WIDTH, 1.9))
     agreed = {
         name: float(spearman(pair[0][None], pair[1][None]))
         for name, pair in maps.items()
@@ -215,7 +220,7 @@ def two_draws(maps: dict[str, Sequence[Tensor]]) -> HTML:
         for draw, each in enumerate(pair, start=1):
             ax = next(places)
             _picture(ax, each, kind="map")
-            ax.set_title(f"{name}, {draw}", fontsize=9)
+            ax.set_title(f"{name}, {draw}")
     said = " and ".join(f"{value:.2f} ({name})" for name, value in agreed.items())
     return _shown(
         figure,
@@ -235,10 +240,14 @@ def two_draws(maps: dict[str, Sequence[Tensor]]) -> HTML:
 def passes(results: Results) -> HTML:
     """Agreement of two draws of masks against the number of masks, by estimator."""
     titles = _titles(results, "ceiling at passes")
-    columns = min(3, len(titles))
+    columns = min(2, len(titles))
     rows = -(-len(titles) // columns)
     figure, axes = pyplot.subplots(
-        rows, columns, figsize=(WIDE, 2.4 * rows + 0.6), sharey=True, squeeze=False
+        rows,
+        columns,
+        figsize=(style.FIGURE_WIDTH, 2.1 * rows + 1.2),
+        sharey=True,
+        squeeze=False,
     )
     for ax in axes.flat[len(titles) :]:
         ax.set_axis_off()
@@ -252,14 +261,13 @@ def passes(results: Results) -> HTML:
                 ax.plot(table["masks"], table["value"], linewidth=1.4, **style_of)
         ax.axhline(claims.ceiling_limit(title), color=style.INK, linewidth=0.8)
         ax.set(xscale="log", ylim=(0, 1.02))
-        ax.set_title(short(title), fontsize=10)
-    figure.supxlabel("masks, one pass each", fontsize=10)
-    figure.supylabel("agreement of two draws (ρ)", fontsize=10)
+        ax.set_title(short(title))
+    figure.supxlabel("masks, one pass each")
+    figure.supylabel("agreement of two draws (ρ)")
     figure.legend(
         handles=_handles(list(ESTIMATOR_LOOKS.values())),
         loc="outside lower center",
-        ncols=3,
-        fontsize=9,
+        ncols=2,
     )
     best = results.select(
         "passes to the plain ceiling", design="independent", estimator="adjusted"
@@ -302,7 +310,6 @@ def gaps(results: Results) -> HTML:
         handles=_handles([(kind[0], kind[2], kind[3]) for kind in kinds]),
         loc="outside lower center",
         ncols=2,
-        fontsize=9,
     )
     rows = results.select("baseline gap", estimator="adjusted", measure="spearman")
     widest = max(rows, key=lambda row: row.value)
@@ -352,8 +359,7 @@ def neutrality(results: Results) -> HTML:
     figure.legend(
         handles=_handles([(name, *look[:2]) for name, look in looks.items()]),
         loc="outside lower center",
-        ncols=3,
-        fontsize=9,
+        ncols=2,
     )
     return _shown(
         figure,
@@ -370,10 +376,12 @@ def distance(
 ) -> HTML:
     """Gap of each pair of baselines against the distance of both from the data."""
     titles = _titles(results, "divergence explained")
-    figure, axes = pyplot.subplots(
-        1, len(titles), figsize=(WIDE, 2.9), sharey=True, squeeze=False
-    )
-    for ax, title in zip(axes[0], titles, strict=True):
+    rows = -(-len(titles) // 2)
+    size = (style.FIGURE_WIDTH, 2.1 * rows + 0.4)
+    figure, axes = pyplot.subplots(rows, 2, figsize=size, sharey=True, squeeze=False)
+    for ax in axes.flat[len(titles) :]:
+        ax.set_axis_off()
+    for ax, title in zip(axes.flat, titles, strict=False):
         group = [
             (one, shift)
             for one, shift in zip(measured, shifts, strict=True)
@@ -386,9 +394,9 @@ def distance(
         )
         x = far[first] + far[second]
         ax.plot(x, found, "o", color=style.BLUE, markersize=3, alpha=0.6)
-        ax.set_title(short(title).replace(" with", "\nwith"), fontsize=9)
-    figure.supxlabel("distance of both from the data (unseen images: 2)", fontsize=10)
-    axes[0, 0].set_ylabel("gap (Spearman)")
+        ax.set_title(short(title))
+    figure.supxlabel("distance of both from the data (unseen images: 2)")
+    figure.supylabel("gap (Spearman)")
     best = max(
         results.select("divergence explained", by="distance"),
         key=lambda row: row.value,
@@ -413,31 +421,27 @@ def explore(shown: Sequence[Example]) -> interactive.View:
     import altair as alt
 
     titles = list(dict.fromkeys(short(each.title) for each in shown))
-    pictures: list[dict[str, Any]] = []
+    clean: dict[str, dict[str, Any]] = {}
+    covers: dict[tuple[str, str], dict[str, Any]] = {}
+    found: list[dict[str, Any]] = []
     points: list[dict[str, Any]] = []
     for each in shown:
-        here = {
-            "image": short(each.title),
-            "baseline": each.baseline,
-            "method": each.method,
-        }
+        title, where = short(each.title), {"image": short(each.title)}
+        clean[title] = {**where, "clean": interactive.image_uri(each.image)}
+        where["baseline"] = each.baseline
+        cover = interactive.image_uri(each.covering)
+        covers[title, each.baseline] = {**where, "cover": cover}
+        where["method"] = each.method
         said = (
-            f"two draws agree to {each.ceiling:.2f}"
+            f"two draws of masks agree to {each.ceiling:.2f}"
             if each.ceiling is not None
             else "no random masks"
         )
-        pictures.append(
-            {
-                **here,
-                "said": said,
-                "clean": interactive.image_uri(each.image),
-                "cover": interactive.image_uri(each.covering),
-                "map": interactive.image_uri(_coloured(each.saliency)),
-            }
-        )
+        map_uri = interactive.image_uri(_coloured(each.saliency))
+        found.append({**where, "said": said, "map": map_uri})
         removed = np.linspace(0, 1, len(each.curve))
         points += [
-            {**here, "removed": round(float(x), 3), "probability": round(float(y), 4)}
+            {**where, "removed": round(float(x), 3), "probability": round(float(y), 3)}
             for x, y in zip(removed, each.curve, strict=True)
         ]
     choosers = [
@@ -447,17 +451,21 @@ def explore(shown: Sequence[Example]) -> interactive.View:
     ]
     picked = [interactive.chosen(each) for each in choosers]
 
-    def chart(data: list[dict[str, Any]], **size: Any) -> Any:
-        drawn = alt.Chart(pd.DataFrame(data), **size)
-        for rule in picked:
+    def chart(rows: Sequence[dict[str, Any]], rules: int = 3, **size: Any) -> Any:
+        drawn = alt.Chart(pd.DataFrame(rows), **size)
+        for rule in picked[:rules]:
             drawn = drawn.transform_filter(rule)
         return drawn
 
     columns = [
-        interactive.pictures(chart(pictures, title=title), name, size=105)
-        for name, title in (("clean", "image"), ("cover", "cover"), ("map", "map"))
+        interactive.pictures(chart(rows, rules, title=title), name, size=105)
+        for rows, rules, name, title in (
+            (list(clean.values()), 1, "clean", "image"),
+            (list(covers.values()), 2, "cover", "cover"),
+            (found, 3, "map", "map"),
+        )
     ]
-    text = chart(pictures, width=210, height=22).mark_text(fontSize=13)
+    text = chart(found, width=210, height=22).mark_text(fontSize=13)
     curve = (
         chart(points, width=300, height=130)
         .mark_line(color=style.VERMILLION)
@@ -489,7 +497,8 @@ def _coloured(saliency: Tensor) -> np.ndarray:
 def _still(shown: Sequence[Example]) -> Figure:
     """The same as a picture: maps of the first image, a row a method."""
     mine = [each for each in shown if each.title == shown[0].title]
-    figure, axes = pyplot.subplots(len(METHODS), len(CHOICES), figsize=(5.6, 3.2))
+    size = (style.FIGURE_WIDTH, 3.2)
+    figure, axes = pyplot.subplots(len(METHODS), len(CHOICES), figsize=size)
     for row, method in zip(axes, METHODS, strict=True):
         for ax, name in zip(row, CHOICES, strict=True):
             each = next(
@@ -497,7 +506,7 @@ def _still(shown: Sequence[Example]) -> Figure:
             )
             _picture(ax, each.saliency, kind="map")
             if method == METHODS[0]:
-                ax.set_title(name, fontsize=8, loc="center", weight="normal")
+                ax.set_title(name.replace(" ", "\n"), loc="center", weight="normal")
     return figure
 
 
@@ -541,7 +550,6 @@ def patch(results: Results) -> HTML:
         ),
         loc="outside lower center",
         ncols=2,
-        fontsize=9,
     )
     best, worst = (
         results.one("recovery", data=title, generator="RISE", baseline=name)
@@ -561,7 +569,7 @@ def patch(results: Results) -> HTML:
 def ranking(results: Results) -> HTML:
     """Rank of every method under every metric baseline, and by ROAD."""
     title = _titles(results, "method score")[0]
-    figure, axes = pyplot.subplots(1, 2, figsize=(WIDE, 4.6), sharey=True)
+    figure, axes = pyplot.subplots(2, 1, figsize=(style.FIGURE_WIDTH, 8.2), sharex=True)
     order: list[str] = []
     for ax, metric in zip(axes, ("MoRF", "LeRF"), strict=True):
         table = results.table("method score", data=title, metric=metric)
@@ -570,12 +578,15 @@ def ranking(results: Results) -> HTML:
         order = order or list(places.mean(1).sort_values().index)
         columns = [name for name in dict.fromkeys(table["baseline"])]
         drawn = ax.imshow(
-            places.loc[order, columns], cmap="viridis_r", aspect="auto", vmin=1
+            places.loc[order, columns].to_numpy(),
+            cmap="viridis_r",
+            aspect="auto",
+            vmin=1,
         )
-        ax.set_xticks(range(len(columns)), columns, rotation=90, fontsize=8)
-        ax.set_yticks(range(len(order)), order, fontsize=9)
+        ax.set_xticks(range(len(columns)), columns, rotation=90)
+        ax.set_yticks(range(len(order)), order)
         ax.grid(visible=False)
-        ax.set_title(metric, fontsize=10.5)
+        ax.set_title(metric)
     figure.colorbar(drawn, ax=axes, label="rank (1 is best)", shrink=0.75)
     flips = {
         metric: results.one(
@@ -599,26 +610,25 @@ def matrix(results: Results) -> HTML:
     """LeRF minus MoRF area by generator and metric baseline, less the means of rows and
     columns.
     """
-    titles = _titles(results, "matrix")[-2:]
-    figure, axes = pyplot.subplots(1, len(titles), figsize=(WIDE, 4.2), squeeze=False)
-    found = {}
-    for title in titles:
-        table = results.table("matrix", data=title)
-        names = list(dict.fromkeys(table["generator"]))
-        values = table.pivot(index="generator", columns="metric", values="value")
-        values = values.loc[names, names].to_numpy()
-        means = values.mean(0, keepdims=True) + values.mean(1, keepdims=True)
-        found[title] = names, values - means + values.mean()
-    limit = max(float(np.abs(values).max()) for _, values in found.values())
-    for ax, (title, (names, values)) in zip(axes[0], found.items(), strict=True):
-        drawn = ax.imshow(values, cmap="PuOr_r", vmin=-limit, vmax=limit)
-        ax.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
-        ax.set_yticks(range(len(names)), names, fontsize=7)
-        ax.set_title(short(title), fontsize=10)
-        ax.set_xlabel("baseline of the metric")
-        ax.grid(visible=False)
-    axes[0, 0].set_ylabel("baseline of the map")
-    figure.colorbar(drawn, ax=axes, shrink=0.75, label="advantage")
+    title = max(
+        _titles(results, "matrix"),
+        key=lambda title: len(results.select("matrix", data=title)),
+    )
+    table = results.table("matrix", data=title)
+    names = list(dict.fromkeys(table["generator"]))
+    values = table.pivot(index="generator", columns="metric", values="value")
+    values = values.loc[names, names].to_numpy()
+    means = values.mean(0, keepdims=True) + values.mean(1, keepdims=True)
+    values = values - means + values.mean()
+    figure, ax = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 5.0))
+    limit = float(np.abs(values).max())
+    drawn = ax.imshow(values, cmap="PuOr_r", vmin=-limit, vmax=limit)
+    ax.set_xticks(range(len(names)), names, rotation=90)
+    ax.set_yticks(range(len(names)), names)
+    ax.set(xlabel="baseline of the metric", ylabel="baseline of the map")
+    ax.set_title(short(title))
+    ax.grid(visible=False)
+    figure.colorbar(drawn, ax=ax, shrink=0.6, label="advantage")
     rows = results.select("diagonal advantage", maps="RISE")
     least = min(rows, key=lambda row: row.value)
     chance = results.one(
@@ -627,7 +637,7 @@ def matrix(results: Results) -> HTML:
     return _shown(
         figure,
         "matrix",
-        alt="Colour tables: baseline of the map by baseline of the metric; the "
+        alt="A colour table: baseline of the map by baseline of the metric; the "
         "diagonal stands out.",
         caption="Orange on the diagonal: a map does best with its own baseline. The "
         f"advantage is {least.value:.2f} or more, that of random maps "
@@ -658,7 +668,6 @@ def agreement(results: Results) -> HTML:
         ),
         loc="outside lower center",
         ncols=2,
-        fontsize=9,
     )
     own, road = (
         np.mean(
@@ -693,7 +702,7 @@ def settings(results: Results) -> HTML:
     ax.axhline(claims.GAP, color=style.INK, linestyle=":", linewidth=1)
     ax.axhline(0, color=style.INK, linewidth=0.8)
     ax.set(xscale="log", xlabel="masks N", ylabel="ceiling minus similarity")
-    ax.legend(fontsize=9)
+    ax.legend()
     last = table[table["masks"] == table["masks"].max()]
     low, high = last["value"].min(), last["value"].max()
     return _shown(

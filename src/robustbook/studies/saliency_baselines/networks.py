@@ -140,7 +140,7 @@ def gather(task: Task) -> Material:
     """
     if task.data == "photographs":
         return _photographs(task)
-    training, test = _image_sets(task.data)
+    training, test = image_pair(task.data)
     parameters, wanted = task.parameters, task.parameters.images
     if task.data == "cifar10":
         from robustbook.models.prunable import published_resnet20
@@ -205,7 +205,8 @@ def _photographs(task: Task) -> Material:
 
 
 @lru_cache(maxsize=8)
-def _image_sets(name: str) -> tuple[ImageSet, ImageSet]:
+def image_pair(name: str) -> tuple[ImageSet, ImageSet]:
+    """Images to train on and to explain."""
     if name == "transformer":
         training, test = load("shapes", "train"), load("shapes", "test")
         return training, replace(test, title="Shapes, transformer")

@@ -31,6 +31,7 @@ from robustbook.studies.saliency_baselines.networks import (
     baseline_names,
     design_of,
     gather,
+    image_pair,
     mask_count,
     masks_by,
     reference_masks,
@@ -286,12 +287,10 @@ def _retrained(task: Task, maps: Tensor) -> Numbers:
     """Similarity (n,) to the maps of a network trained from the next seed, on the same
     images with the reference baseline, and that network's ceiling.
     """
-    from robustbook.studies.saliency_baselines.networks import _image_sets
-
     row = baseline_names(task).index(REFERENCE)
     made = baseline_images(task)[row : row + 1]
     seed = (task.seed + 1) % task.parameters.seeds
-    other = trained_for(task, _image_sets(task.data)[0], seed)
+    other = trained_for(task, image_pair(task.data)[0], seed)
     found = [
         _maps(
             task,

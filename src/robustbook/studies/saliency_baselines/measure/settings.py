@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
+from typing import Any
 
 import numpy as np
 import torch
@@ -167,7 +168,7 @@ def add_settings(results: Results, measured: Sequence[Curves]) -> None:
         for axis in ("p", "s"):
             rows = [row for row, name in enumerate(varied) if name == axis]
             kept = [row for row in rows if steady.issuperset(pairs[row])]
-            factors = {"data": title, "varied": axis}
+            factors: dict[str, Any] = {"data": title, "varied": axis}
             share = len(kept) / len(rows)
             results.add("reliable pairs", share, n=len(rows), unit="share", **factors)
             if kept:
