@@ -333,9 +333,8 @@ page.table(
 # ### Does training move the boundary?
 #
 # One line says how far the boundary is and how steep the way there; here are the lines
-# of all images. Logits are normalised, so that networks can be compared. Trainings
-# differ by chance, so the verdict asks more of them than the rankings do, and asks the
-# smallest distance found in any direction as well.
+# of all images. Logits are normalised, so that networks can be compared. The verdict
+# asks more trainings, and the smallest distance in any direction as well.
 
 # %%
 more_lines = evaluation.evaluate_lines(more_seeds, **settings)
@@ -372,9 +371,8 @@ figures.agreement(measured, results)
 figures.ranks(results)
 
 # %% [markdown]
-# All of these follow a gradient, or trust that the loss shows what an attack can do.
-# So the ranking is asked again with networks among them that hide their gradients. What
-# they are is said below, where psi is to be fooled.
+# The ranking is asked again with networks among them that hide their gradients (they
+# are explained below).
 
 # %%
 search = {"steps": steps, "restarts": restarts, "queries": queries}
@@ -385,8 +383,7 @@ page.verdict(study.CLAIMS[2], results)
 # ### Does the ranking depend on the settings?
 #
 # Rank the networks under twelve settings: three budgets, four numbers of steps. Do two
-# settings agree? Kendall's τ says it: 1 if they order every pair of networks alike. No
-# budget is so large that attacks leave nothing to rank.
+# settings agree? Kendall's τ says it: 1 if they order every pair of networks alike.
 
 # %%
 figures.stability(measured, results)
@@ -407,8 +404,8 @@ page.verdict(study.CLAIMS[4], results)
 # %% [markdown]
 # ### Is it fast?
 #
-# Costs are counted in passes through the network. Its rivals are made as cheap as they
-# can be while they still rank well.
+# Costs are counted in passes through the network. Rivals may be as cheap as still ranks
+# well.
 
 # %%
 figures.cost(results)
@@ -448,9 +445,8 @@ figures.masked(results)
 page.verdict(study.CLAIMS[7], results)
 
 # %% [markdown]
-# A partial remedy is to report the smallest psi of all four searches, which the next
-# table calls best. It costs their passes together, and a hidden gradient still costs
-# accuracy: compare each best with that of the natural network.
+# A partial remedy is the smallest psi of all four searches, the table's best. It costs
+# their passes together, and a hidden gradient still costs accuracy.
 
 # %% jupyter={"source_hidden": true} tags=["remove-input"]
 page.table(
@@ -488,7 +484,8 @@ page.table(
 # **Nothing found is not nothing there.** Sound bounds hold for every perturbation of
 # the ball at once: intervals pushed through the network
 # {cite:p}`gowal2018effectiveness`, or linear relaxations of each ReLU
-# {cite:p}`zhang2018efficient`. They bound psi from below, and they are loose.
+# {cite:p}`zhang2018efficient`, at full budget with optimised slopes and branch and
+# bound. They bound psi from below, loosely.
 
 # %%
 figures.bracket(results, dataset=dataset, budgets=(0.5, 1.0))
@@ -498,17 +495,12 @@ figures.bracket(results, dataset=dataset, budgets=(0.5, 1.0))
 #
 # - The paper's budget, networks and tables were not reached; its claims are tested in
 #   its words, its numbers are not compared.
-# - The networks are small and briefly trained. Where adversarial training costs
-#   accuracy, that can look like robustness; distances are therefore compared on images
-#   that both networks get right.
+# - The networks are small and briefly trained. Distances are compared on images that
+#   both networks get right.
 # - Kinds of network are few, so intervals of rank correlations are wide.
 # - The references are attacks. They bound robustness from one side only.
-# - Surfaces and lines are straight and leave [0, 1]. Attacks, psi and its bounds stay
-#   inside it.
-# - Costs count psi and its rivals at the cheapest setting tried that suffices; a finer
-#   choice of settings would make each of them a little cheaper.
-# - Where this page names a JPEG copy of CIFAR-10, its accuracy must not be compared
-#   with published ones.
+# - Surfaces and lines leave [0, 1]. Attacks, psi and its bounds stay inside it.
+# - Costs compare the cheapest settings tried.
 #
 # ## What to remember
 #
