@@ -139,6 +139,8 @@ EXCLUDED = {
     "bayes.hmc.Lifted*": MADE,
     "bayes.hmc.settled": CHECKED,
     "bayes.hmc.Run": MADE,
+    "bayes.ratings.Ratings.*": CHECKED,
+    "bayes.ratings.RatingPosterior*": MADE,
     "bayes.split_hmc.flow": CHECKED,
     "bayes.split_hmc.ScaledNetwork.*": CHECKED,
     "bayes.calibration.Ranks": MADE,
@@ -501,6 +503,10 @@ TABLE = {"values": lambda: column(0, 3, 3, 2)}
 MAPS = {"first": maps, "second": lambda: maps().flip(0)}
 
 
+def ratings() -> Tensor:
+    return torch.tensor([[[1.0, 0.0, 0.3]], [[0.0, 1.0, 0.2]]]).repeat(1, 2, 1)
+
+
 def four_view() -> nn.Module:
     from robustbook.models.four_view import FourViewNetwork, build
 
@@ -528,6 +534,34 @@ OWN: dict[str, dict[str, Callable[[], Any]]] = {
     "perturb.interference.interfere": {
         "kind": lambda: "Gaussian noise",
         "severity": lambda: 2,
+    },
+    "perturb.restoration.wiener_gain": {
+        "gain": lambda: np.array([1.0, 0.5]),
+        "power": lambda: np.array([4.0, 2.0]),
+        "later": lambda: 0.1,
+    },
+    "perturb.restoration.cosines": {"pixels": lambda: 6},
+    "perturb.restoration.cosine_frequencies": {
+        "height": lambda: 6,
+        "width": lambda: 4,
+        "pitch": lambda: 0.2,
+    },
+    "perturb.restoration.restored": {
+        "images": lambda: images(2, 1, 8),
+        "power": lambda: np.ones((8, 8)),
+        "later": lambda: 0.1,
+    },
+    "bayes.ratings.Ratings": {"given": lambda: ratings()},
+    "bayes.ratings.fit": {
+        "given": lambda: ratings(),
+        "draws": lambda: 5,
+        "warmup": lambda: 3,
+        "chains": lambda: 2,
+    },
+    "bayes.ratings.fit_mean_field": {
+        "given": lambda: ratings(),
+        "draws": lambda: 5,
+        "steps": lambda: 3,
     },
     "perturb.lowpass.box_region": {
         "height": lambda: 8,

@@ -14,7 +14,12 @@ from robustbook.plots import style
 from robustbook.run import notebook
 
 ROOT = Path(__file__).parents[1]
-CHAPTERS = ("loss_metric", "saliency_baselines", "taylor_pruning")
+CHAPTERS = (
+    "loss_metric",
+    "saliency_baselines",
+    "taylor_pruning",
+    "mammogram_perturbations",
+)
 HIDING = {"remove-input", "remove-cell", "hide-input", "hide-cell"}
 LONGEST_SHOWN, LONGEST_HIDDEN, SHOWN_SHARE = 15, 12, 0.6
 

@@ -57,6 +57,7 @@ ACCEPTED: dict[tuple[str, str, str], str] = {
     ("models.folded.unroll", "model", "*"): "outputs are left as they are",
     ("models.four_view.train", "targets", "integers"): "yes and no as whole numbers",
     ("bayes.*", "temperature", "zero"): "no prior",
+    ("bayes.ratings.*", "given", "NaN"): "a case that was not rated",
     ("bayes.weight_noise.weight_noise", "share", "*"): "a share of any size",
     ("perturb.baselines.neutral", "target", "zero"): "as near as so many steps lead",
     ("perturb.lowpass.transfer", "frequency", "empty"): ANY,

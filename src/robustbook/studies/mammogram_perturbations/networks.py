@@ -7,6 +7,7 @@ then `load_network`.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
@@ -17,25 +18,30 @@ from torch.nn import Module
 
 from robustbook.data import ImageSet, load, mini_mias, phantoms
 from robustbook.data.mini_mias import Patches
-from robustbook.data.phantoms import Exams, Settings, unit_images
+from robustbook.data.phantoms import WHITE, Exams, Settings, unit_images
+from robustbook.draws import normal
 from robustbook.errors import ParameterError
+from robustbook.measure.observers import rounding_variance
 from robustbook.models import build as build_natural
 from robustbook.models import four_view, prunable, training
 from robustbook.models.checkpoints import cached
 from robustbook.models.four_view import FourViewNetwork, PatchNetwork, Recipe
+from robustbook.models.network import compute_logits
 from robustbook.models.prunable import RESNET20_DIGEST, published_resnet20
 from robustbook.perturb import lowpass
 from robustbook.perturb.lowpass import low_pass, quantised
+from robustbook.perturb.restoration import cosines, restored
 from robustbook.studies import shared
-from robustbook.studies.mammogram_perturbations.parameters import Parameters
+from robustbook.studies.mammogram_perturbations.claims import BLURRED
+from robustbook.studies.mammogram_perturbations.parameters import Parameters, by_name
 from robustbook.studies.protocol import seeds
 from robustbook.studies.shared import images_of, trained
 
 Leg = Literal["phantoms", "natural", "mias"]
 Training = Literal["clean", "filtered", "blur-augmented"]
-SEVERITIES = (0.33, 0.5, 0.67, 1.0, 2.0, 4.0)
+SEVERITIES = (0.33, 0.5, 0.67, 1.0, 2.0, 3.0, 4.0)
 """Cut-off wavelengths in mm at which networks are tested: those of the published
-predictions that the pixels can hold.
+predictions that the pixels can hold, and 3 mm.
 """
 RETRAINED = (4.0, 2.0, 1.0, 0.5, 0.67, 0.33)
 """The severities in the order in which networks are trained again at them."""
@@ -47,8 +53,16 @@ FINE_RATE = 5e-4
 """Learning rate of training on; of 0.002, 0.001 and 0.0005 the best on held-out
 training images at 0, 2 and 4 mm alike.
 """
+NOISE = 0.002
+"""Deviation of the noise of training images (pixel units)."""
+ROUNDS, HELD = 4, 8
+"""Most rounds of training, and the share (one in `HELD`) of images that say when to
+stop.
+"""
 CROP = 64
 """Side of the middle of a mini-MIAS patch that is used, in pixels."""
+ROUNDING = rounding_variance(1 / WHITE)
+"""Variance of rounding to 12 bits (squared pixel units)."""
 TRAIN_SERIES, TEST_SERIES = 2003, 10041
 
 
@@ -101,6 +115,7 @@ def _kinds(severities: tuple[float, ...]) -> list[tuple[Training, float]]:
     return [("clean", 0.0), *filtered, ("blur-augmented", 0.0)]
 
 
+@by_name
 def phantom_networks(parameters: Parameters) -> list[Network]:
     """Clean, trained at each severity, and blur-augmented, from every seed."""
     size = (
@@ -117,6 +132,7 @@ def phantom_networks(parameters: Parameters) -> list[Network]:
     ]
 
 
+@by_name
 def natural_networks(parameters: Parameters) -> list[Network]:
     """The same kinds on natural images; a pixel counts as one of the phantoms', so that
     cut-offs are equal in pixels.
@@ -138,25 +154,17 @@ def natural_networks(parameters: Parameters) -> list[Network]:
     ]
 
 
+@by_name
 def patch_networks(parameters: Parameters) -> list[Network]:
-    """Clean networks on mini-MIAS patches, one for each fold and seed; none if the leg
-    is left out.
+    """The kinds of the phantoms on mini-MIAS patches, one network for each fold and
+    seed; none if the leg is left out.
     """
     if not parameters.mini_mias_epochs:
         return []
+    size = (0, parameters.mini_mias_epochs, "mini-mias", CROP, mini_mias.PITCH)
     return [
-        Network(
-            "mias",
-            "clean",
-            0.0,
-            seed,
-            fold,
-            0,
-            parameters.mini_mias_epochs,
-            "mini-mias",
-            CROP,
-            mini_mias.PITCH,
-        )
+        Network("mias", kind, severity, seed, fold, *size)
+        for kind, severity in _kinds(BLURRED)
         for fold in range(mini_mias.FOLDS)
         for seed in seeds(parameters)
     ]
@@ -178,6 +186,7 @@ def exams_of(split: str, count: int, height: int, pitch: float) -> Exams:
     return phantoms.generate(count, series, Settings(height, 3 * height // 4, pitch))
 
 
+@by_name
 def test_exams(parameters: Parameters) -> Exams:
     """The phantom exams on which every network is measured."""
     return exams_of("test", parameters.test_exams, parameters.height, parameters.pitch)
@@ -217,22 +226,64 @@ def _phantom_network(network: Network) -> Module:
         unit_images(exams.images),
         torch.from_numpy(exams.labels).flatten(1),
     )
-    recipe = Recipe(network.epochs, PEAK_RATE)
     model = four_view.build(FourViewNetwork, network.seed, widths=WIDTHS)
-    if network.training == "filtered":
-        images = filtered(images, network.severity, network.pitch)
+    return _in_rounds(network, model, images, targets, exams.digest)
 
-    def blur(batch: Tensor, generator: Generator) -> Tensor:
-        return _randomly_blurred(batch, network.pitch, generator)
+
+def _in_rounds(
+    network: Network, model: Module, images: Tensor, targets: Tensor, digest: str
+) -> Module:
+    """`model` trained by `settled`, or as the cache has it."""
+    recipe = Recipe(network.epochs, PEAK_RATE, noise=0.0)
 
     def fit(untrained: Module) -> Module:
-        corrupt = blur if network.training == "blur-augmented" else None
-        return four_view.train(
-            untrained, images, targets, recipe, seed=network.seed, corrupt=corrupt
-        )
+        return settled(untrained, images, targets, recipe, network)
 
-    identity = {**network.identity, "recipe": asdict(recipe), "digest": exams.digest}
+    identity = {
+        **network.identity,
+        "recipe": asdict(recipe),
+        "rounds": ROUNDS,
+        "noise": NOISE,
+        "blurs": BLURS,
+        "digest": digest,
+    }
     return cached(identity, model, fit, code=(four_view, lowpass))
+
+
+def settled(
+    model: Module, images: Tensor, targets: Tensor, recipe: Recipe, network: Network
+) -> Module:
+    """`model` after rounds of training until the loss on images that are held out
+    stops falling (by 1 %), at most `ROUNDS`; the weights of the best round.
+
+    Noise is added where a detector adds it: before the filter.
+    """
+
+    def corrupt(batch: Tensor, generator: Generator) -> Tensor:
+        noisy = batch + NOISE * normal(batch.shape, batch, generator)
+        if network.training == "blur-augmented":
+            return _randomly_blurred(noisy, network.pitch, generator)
+        return filtered(noisy, network.severity, network.pitch)
+
+    held = torch.arange(len(images)) % HELD == 0
+    unseen = corrupt(images[held], Generator().manual_seed(network.seed))
+    least, best = float("inf"), model.state_dict()
+    for turn in range(ROUNDS):
+        four_view.train(
+            model,
+            images[~held],
+            targets[~held],
+            recipe,
+            seed=1000 * turn + network.seed,
+            corrupt=corrupt,
+        )
+        logits = compute_logits(model, unseen, chunk=64)
+        loss = float(four_view.binary_loss(logits, targets[held]))
+        if loss > 0.99 * least:
+            break
+        least, best = loss, copy.deepcopy(model.state_dict())
+    model.load_state_dict(best)
+    return model.eval()
 
 
 def _natural_network(network: Network) -> Module:
@@ -272,20 +323,8 @@ def _patch_network(network: Network) -> Module:
     read, images = patches()
     chosen = torch.from_numpy(mini_mias.fold_of(read.women) != network.fold)
     targets = torch.from_numpy(read.labels > 0).long()[chosen, None]
-    recipe = Recipe(network.epochs, PEAK_RATE)
     model = four_view.build(PatchNetwork, network.seed, classes=1, widths=WIDTHS)
-
-    def fit(untrained: Module) -> Module:
-        return four_view.train(
-            untrained, images[chosen], targets, recipe, seed=network.seed
-        )
-
-    identity = {
-        **network.identity,
-        "recipe": asdict(recipe),
-        "digest": mini_mias.FILE.digest,
-    }
-    return cached(identity, model, fit, code=(four_view, mini_mias))
+    return _in_rounds(network, model, images[chosen], targets, mini_mias.FILE.digest)
 
 
 def filtered(images: Tensor, severity: float, pitch: float) -> Tensor:
@@ -297,6 +336,18 @@ def filtered(images: Tensor, severity: float, pitch: float) -> Tensor:
     if severity < 0:
         raise ParameterError(f"a severity must not be negative, got {severity}")
     return quantised(low_pass(images, severity, pitch=pitch)) if severity else images
+
+
+def wiener(images: Tensor, severity: float, pitch: float, like: Tensor) -> Tensor:
+    """Filtered 12-bit images as the Wiener filter brings them back, with the mean power
+    of unfiltered images `like` (N, C, H, W); severity 0 leaves them as they are.
+    """
+    if not severity:
+        return images
+    down, across = (cosines(side) for side in like.shape[-2:])
+    waves = down @ like.flatten(0, 1).double() @ across.T
+    power = waves.square().mean(0).numpy()
+    return restored(images, severity, power, pitch=pitch, later=ROUNDING)
 
 
 def _randomly_blurred(images: Tensor, pitch: float, generator: Generator) -> Tensor:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Literal, TypeVar
 
 from pydantic import model_validator
 
 from robustbook.studies.protocol import BaseParameters, FirstSeed, parameter
 
+Found = TypeVar("Found")
 SMALLEST_VIEW = 8
 """Height in mm of the smallest view in which a lesion has surroundings."""
 
@@ -22,34 +25,36 @@ class Parameters(BaseParameters):
     )
     pitch: float = parameter(0.2, "side of a phantom's pixel in mm", 0.05, 1)
     train_exams: int = parameter(
-        400, "four-view phantom exams for training", 20, 100000
+        300, "four-view phantom exams for training", 20, 100000
     )
     test_exams: int = parameter(120, "four-view phantom exams for testing", 20, 100000)
-    epochs: int = parameter(3, "training epochs of every phantom network", 1, 200)
+    epochs: int = parameter(
+        2, "training epochs of a round; rounds go on until the loss settles", 1, 200
+    )
     seeds: int = parameter(
         1, "networks of each kind, trained from different seeds", 1, 20
     )
     first_seed: FirstSeed = 0
     retrained_severities: int = parameter(
-        2,
+        1,
         "severities (of 4, 2, 1, 0.5, 0.67, 0.33 mm, in this order) at which networks "
         "are trained again",
         1,
         6,
     )
     attack_exams: int = parameter(
-        40,
+        30,
         "test exams that are perturbed; universal ones are made from as many training "
         "exams",
         10,
         100000,
     )
-    steps: int = parameter(5, "steps of PGD", 1, 1000)
+    steps: int = parameter(4, "steps of PGD", 1, 1000)
     universal_epochs: int = parameter(
-        2, "passes of the universal perturbation over its exams", 1, 100
+        1, "passes of the universal perturbation over its exams", 1, 100
     )
     observer_exams: int = parameter(
-        100, "phantom exams whose lesions the model observers look at", 60, 10000
+        80, "phantom exams whose lesions the model observers look at", 60, 10000
     )
     natural_dataset: Literal["digits", "mnist", "cifar10", "cifar10-jpeg"] = parameter(
         "digits", "data set of the natural-image arm"
@@ -60,30 +65,39 @@ class Parameters(BaseParameters):
         "ResNet-20, trained on",
     )
     natural_retrained: int = parameter(
-        2,
+        1,
         "severities (in the same order) at which networks of the natural arm are "
         "trained again",
         1,
         6,
     )
     natural_train_images: int = parameter(
-        1200, "training images of the natural arm", 100, 60000
+        1000, "training images of the natural arm", 100, 60000
     )
     natural_test_images: int = parameter(
         200, "test images of the natural arm", 50, 10000
     )
     natural_attack_images: int = parameter(
-        100,
+        60,
         "test images of the natural arm that are put under the four perturbations",
         50,
         10000,
     )
-    natural_epochs: int = parameter(20, "training epochs of the natural arm", 1, 200)
+    natural_epochs: int = parameter(10, "training epochs of the natural arm", 1, 200)
     mini_mias_epochs: int = parameter(
-        0, "training epochs on mini-MIAS patches; 0 leaves it out", 0, 200
+        0, "training epochs of a round on mini-MIAS patches; 0 leaves it out", 0, 200
     )
     published_predictions: bool = parameter(
         False, "analyse the published predictions of Makino et al. (2022)"
+    )
+    rating_draws: int = parameter(
+        500, "draws of each of four chains of the model of readers", 20, 10000
+    )
+    exam: str = parameter(
+        "none", "folder of an exam of your own: four views as PNG, TIFF or DICOM"
+    )
+    exam_pitch: float = parameter(
+        0.0, "side of a pixel of that exam in mm; 0 asks its DICOM tags", 0, 1
     )
     resamples: int = parameter(200, "bootstrap resamples of every interval", 50, 10000)
 
@@ -106,3 +120,15 @@ class Parameters(BaseParameters):
                 f"least {SMALLEST_VIEW} mm for a lesion and what surrounds it"
             )
         return self
+
+
+def by_name(step: Callable[..., Found]) -> Callable[..., Found]:
+    """A step of the chapter whose last argument is `Parameters`, to be called with
+    parameters by their names: those that are not given have their defaults.
+    """
+
+    @wraps(step)
+    def called(*given: Any, **named: Any) -> Found:
+        return step(*given, Parameters(**named)) if named else step(*given)
+
+    return called

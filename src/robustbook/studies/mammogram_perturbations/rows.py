@@ -4,29 +4,30 @@ from __future__ import annotations
 
 from robustbook.results import Row
 
+CASE = "leg network subgroup severity"
 ROWS = (
     Row("texture exponent", "", "band leg"),
     Row("texture contrast", "share of the grey range", "leg"),
     Row("texture grain", "share of the grey range", "leg"),
-    Row("seeds", "", "leg"),
+    # Four perturbations
     Row("similarity", "", "leg perturbation severity"),
     Row("clean AUC", "", "leg subgroup"),
     Row("AUC loss", "", "leg perturbation severity subgroup"),
     Row("natural accuracy loss", "", "perturbation severity"),
-    Row("natural accuracy", "", ""),
-    Row("natural low-pass accuracy", "", "severity training"),
-    Row("natural low-pass accuracy loss", "", "severity training"),
-    Row("natural accuracy left lost", "share of the loss", "severity"),
-    Row("KS", "", "leg network severity subgroup training"),
-    Row("AUC of one seed", "", "leg network seed severity subgroup"),
-    Row("KS of one seed", "", "leg network seed severity subgroup"),
-    Row("low-pass AUC", "", "leg network severity subgroup training"),
-    Row("low-pass AUC loss", "", "leg network severity subgroup training"),
-    Row("brittleness", "", "leg network severity subgroup"),
-    Row("region AUC loss", "", "leg network severity subgroup where"),
-    Row("blur-augmented AUC loss", "", "leg network severity subgroup"),
-    Row("excess loss of microcalcification", "", "leg network severity"),
     Row("published network's accuracy", "", ""),
+    # Low-pass filtering: AUC, or accuracy on natural images
+    Row("score", "", f"{CASE} arm"),
+    Row("score loss", "", f"{CASE} arm"),
+    Row("score restored", "", f"{CASE} arm"),
+    Row("left beyond half", "", f"{CASE} arm"),
+    Row("blur-augmented loss", "", CASE),
+    Row("excess loss of microcalcification", "", "leg network severity"),
+    Row("excess that could be shown", "", "leg network severity"),
+    Row("AUC against a part", "", f"{CASE} against"),
+    Row("KS", "", f"{CASE} arm"),
+    Row("AUC of one seed", "", f"{CASE} seed"),
+    Row("KS of one seed", "", f"{CASE} seed"),
+    # Visibility without a network
     Row("detectability", "", "later observer severity subgroup"),
     Row("visibility kept", "share of d'", "later observer severity subgroup"),
     Row("observer AUC", "", "later observer severity subgroup"),
@@ -37,7 +38,13 @@ ROWS = (
         "d', n counts views of lesions",
         "later severity subgroup",
     ),
-    Row("region KS", "", "leg network severity subgroup where"),
+    # The follow-up's readers and networks
+    Row("region KS", "", f"{CASE} where"),
     Row("readers' positive rate", "", "leg severity subgroup"),
+    Row("effect of severity", "logits", "fit series severity subgroup"),
+    Row("effect gap of microcalcification", "logits", "series severity"),
+    Row("R-hat of effects", "", "series subgroup"),
+    Row("predictive KS", "", "draws series severity subgroup"),
+    Row("largest distance from the figure", "", "fit quantity series subgroup"),
 )
 """Every row that the study measures: name, unit and the factors that it varies over."""

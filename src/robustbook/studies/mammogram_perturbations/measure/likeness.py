@@ -8,9 +8,11 @@ Read `middles` (equal pieces of healthy breasts of both), then `power_slope`, th
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
+from robustbook import page
 from robustbook.data import mini_mias
 from robustbook.data.phantoms import WHITE, Settings, generate
 from robustbook.results import Results
@@ -112,3 +114,27 @@ def record_likeness(results: Results, resamples: int = 200) -> None:
                 unit="share of the grey range",
                 leg=leg,
             )
+
+
+CAPTION = (
+    "What of the likeness can be counted; intervals over exams (phantoms) and women "
+    "(films)."
+)
+
+
+def table(results: Results) -> pd.DataFrame:
+    """One line a quantity, one column a leg."""
+    names = {
+        "slope of the spectrum, 0.25 to 1 cycles/mm": ("texture exponent", "coarse"),
+        "slope of the spectrum, 1 to 2.4 cycles/mm": ("texture exponent", "fine"),
+        "contrast (deviation)": ("texture contrast", ""),
+        "grain (deviation from the mean of 5 × 5 pixels)": ("texture grain", ""),
+    }
+    lines = []
+    for title, (name, band) in names.items():
+        line = {"pieces of 8 mm of healthy breasts": title}
+        for leg, column in (("phantoms", "phantoms"), ("mias", "films")):
+            factors = {"leg": leg} | ({"band": band} if band else {})
+            line[column] = page.interval(results.one(name, **factors))
+        lines.append(line)
+    return pd.DataFrame(lines)

@@ -23,11 +23,17 @@ from robustbook.data import mini_mias
 from robustbook.data.phantoms import SUBGROUPS, Exams, unit_images
 from robustbook.models.network import Objective, compute_logits
 from robustbook.perturb.gradient import cross_entropy, pgd
+from robustbook.perturb.lowpass import dilated
 from robustbook.perturb.universal import apply, universal_perturbation
 from robustbook.results import Results
 from robustbook.studies.mammogram_perturbations import networks
+from robustbook.studies.mammogram_perturbations.measure.over_seeds import (
+    OverSeeds,
+    mean_auc,
+    mean_share,
+)
 from robustbook.studies.mammogram_perturbations.networks import Network
-from robustbook.studies.mammogram_perturbations.parameters import Parameters
+from robustbook.studies.mammogram_perturbations.parameters import Parameters, by_name
 from robustbook.studies.shared import images_of
 from robustbook.workers import map_in_workers
 
@@ -36,7 +42,7 @@ STRENGTHS: dict[str, tuple[float, ...]] = {
     "adversarial": (0.0005, 0.002, 0.01),
     "universal": (0.002, 0.005, 0.01),
     "noise": (0.005, 0.01, 0.02, 0.04),
-    "low-pass": (0.5, 1.0, 2.0, 4.0),
+    "low-pass": (0.33, 0.5, 1.0, 2.0, 4.0),
 }
 """Severities: radius of the L-infinity ball, deviation of the noise (pixel units of [0,
 1]), cut-off wavelength (mm).
@@ -47,6 +53,8 @@ UNITS = {
     "noise": "deviation",
     "low-pass": "cut-off wavelength (mm)",
 }
+REGION = 3
+"""Pixels around a lesion that count as inside it where images are compared."""
 AT_ONCE = 200_000
 """Pixels of all images that an attack sends through a network at once: what its layers
 keep for the way back adds up.
@@ -77,7 +85,8 @@ def lesion_loss(logits: Tensor, targets: Tensor) -> Tensor:
 @dataclass(frozen=True)
 class Task:
     """A trained network with the images it is tested on, and others from which a
-    universal perturbation is made.
+    universal perturbation is made; `regions` (of the images' shape) is where an image
+    has to stay recognisable.
     """
 
     model: Module
@@ -88,6 +97,7 @@ class Task:
     objective: Objective
     pitch: float
     seed: int
+    regions: Tensor
 
 
 def perturb(
@@ -157,8 +167,15 @@ def task_of(network: Network, parameters: Parameters) -> Task:
             )
             for part in (exams, others)
         ]
+        lesions = dilated(torch.from_numpy(exams.masks[:count]), REGION)
         return Task(
-            model, *sets[0], *sets[1], malignant_loss, network.pitch, network.seed
+            model,
+            *sets[0],
+            *sets[1],
+            malignant_loss,
+            network.pitch,
+            network.seed,
+            lesions,
         )
     if network.leg == "mias":
         read, images = networks.patches()
@@ -173,6 +190,7 @@ def task_of(network: Network, parameters: Parameters) -> Task:
             lesion_loss,
             network.pitch,
             network.seed,
+            _middles(images[held], targets[held]),
         )
     test = images_of(network.dataset, "test", parameters.natural_test_images)
     train = images_of(network.dataset, "train", network.examples)
@@ -187,7 +205,16 @@ def task_of(network: Network, parameters: Parameters) -> Task:
         cross_entropy,
         network.pitch,
         network.seed,
+        torch.ones_like(test.images, dtype=torch.bool),
     )
+
+
+def _middles(images: Tensor, targets: Tensor) -> Tensor:
+    """The middle of each patch that holds a lesion: patches are cut around them."""
+    found = torch.zeros_like(images, dtype=torch.bool)
+    side = images.shape[-1] // 4
+    found[:, :, side:-side, side:-side] = targets[:, :, None, None] > 0
+    return found
 
 
 @dataclass(frozen=True)
@@ -218,7 +245,7 @@ def measure(network: Network, parameters: Parameters) -> Scores:
             )
             if network.seed == parameters.first_seed:
                 similarity[name, severity] = mean_similarity(
-                    task.images[:24], images[:24]
+                    task.images[:60], images[:60], task.regions[:60]
                 )
     return Scores(
         network,
@@ -228,9 +255,9 @@ def measure(network: Network, parameters: Parameters) -> Scores:
     )
 
 
-def mean_similarity(first: Tensor, second: Tensor) -> float:
+def mean_similarity(first: Tensor, second: Tensor, regions: Tensor) -> float:
     """Mean structural similarity (Wang et al. 2004, range 1) of pairs of images (N, C,
-    H, W), channel by channel.
+    H, W) inside `regions` of the same shape, channel by channel.
     """
     from skimage.metrics import structural_similarity
 
@@ -243,20 +270,20 @@ def mean_similarity(first: Tensor, second: Tensor) -> float:
     pairs = zip(
         first.flatten(0, 1).double().numpy(),
         second.flatten(0, 1).double().numpy(),
+        regions.flatten(0, 1).numpy(),
         strict=True,
     )
-    return float(
-        np.mean(
-            [
-                structural_similarity(
-                    a, b, data_range=1.0, use_sample_covariance=False, **window
-                )
-                for a, b in pairs
-            ]
-        )
-    )
+    found = []
+    for a, b, inside in pairs:
+        if inside.any():
+            _, similar = structural_similarity(
+                a, b, data_range=1.0, use_sample_covariance=False, full=True, **window
+            )
+            found.append(similar[inside].mean())
+    return float(np.mean(found))
 
 
+@by_name
 def measure_all(networks: Sequence[Network], parameters: Parameters) -> list[Scores]:
     """`measure` for every clean network, side by side."""
     return map_in_workers(
@@ -269,13 +296,13 @@ def measure_all(networks: Sequence[Network], parameters: Parameters) -> list[Sco
 # --------------------------------------------------------------------------------------
 
 
+@by_name
 def record_phantoms(
     results: Results, measured: Sequence[Scores], exams: Exams, parameters: Parameters
 ) -> None:
     """Rows of O1 on phantoms: AUC of malignant breasts, all and by subgroup, against
     all that are not malignant.
     """
-    results.add("seeds", len(measured), leg="phantoms")
     _record_similarity(results, measured, "phantoms")
     count = len(measured[0].clean)
     for subgroup in ("all", *SUBGROUPS[1:]):
@@ -317,6 +344,7 @@ def malignant_scores(logits: Array) -> Array:
     return logits[:, 1::2].ravel()
 
 
+@by_name
 def record_patches(
     results: Results, measured: Sequence[Scores], parameters: Parameters
 ) -> None:
@@ -344,7 +372,6 @@ def record_patches(
         pooled.append(
             Scores(parts[0].network, _merged(parts, folds, None), logits, similarity)
         )
-    results.add("seeds", len(pooled), leg="mias")
     _record_similarity(results, pooled, "mias")
     everything = np.ones(len(folds), bool)
     _record_leg(
@@ -388,7 +415,7 @@ def _record_leg(
     )
     over = "seeds and exams" if leg == "phantoms" else "seeds and women"
 
-    def drawn(key: Key | None) -> stats.Drawn:
+    def drawn(key: Key | None) -> OverSeeds:
         flat = malignant_scores if leg == "phantoms" else np.ravel
         scores = np.stack([flat(each.at(key))[chosen] for each in measured])
         return mean_auc(wanted, scores, rows)
@@ -413,6 +440,7 @@ def _record_similarity(results: Results, measured: Sequence[Scores], leg: str) -
         results.add("similarity", value, leg=leg, perturbation=name, severity=severity)
 
 
+@by_name
 def record_natural(
     results: Results, measured: Sequence[Scores], parameters: Parameters
 ) -> None:
@@ -428,11 +456,11 @@ def record_natural(
     _record_similarity(results, measured, "natural")
     (images,) = stats.draw(count, seed=0, resamples=parameters.resamples)
 
-    def drawn(key: Key | None) -> stats.Drawn:
+    def drawn(key: Key | None) -> OverSeeds:
         right = np.stack(
             [(each.at(key).argmax(1) == labels) for each in measured]
         ).astype(float)
-        return mean_accuracy(right, images)
+        return mean_share(right, images)
 
     clean = drawn(None)
     for key in measured[0].logits:
@@ -445,27 +473,6 @@ def record_natural(
             perturbation=key[0],
             severity=key[1],
         )
-
-
-def mean_auc(
-    positive: NDArray[np.bool_], scores: Array, rows: stats.Resampling
-) -> stats.Drawn:
-    """AUC of `scores` (seeds, n), mean over seeds, where seeds and `rows` are drawn."""
-    return stats.mean_over_seeds(
-        partial(stats.auc, positive), scores, _seeds(scores, rows), rows
-    )
-
-
-def mean_accuracy(right: Array, rows: stats.Resampling) -> stats.Drawn:
-    """Mean of `right` (seeds, n), where seeds and `rows` are drawn."""
-    return stats.crossed_mean(right, _seeds(right, rows), rows)
-
-
-def _seeds(table: Array, rows: stats.Resampling) -> stats.Resampling:
-    """Draws of seeds, from numbers of their own: tables of more or fewer seeds share
-    the draws of rows, and their differences are paired.
-    """
-    return stats.draw(len(table), seed=1, resamples=len(rows.counts))[0]
 
 
 def over_images(seeds: int) -> str:

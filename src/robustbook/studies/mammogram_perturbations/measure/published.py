@@ -6,20 +6,20 @@ Read `record_predictions`, then `record_regions` and `record_readers`.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from robustbook import stats
 from robustbook.data.nyu_predictions import NETWORKS, SEVERITIES, Predictions
 from robustbook.results import Results
 from robustbook.stats import binomial_interval
-from robustbook.studies.mammogram_perturbations.measure.perturbed import mean_auc
 from robustbook.studies.mammogram_perturbations.measure.severity import (
-    record_curves,
+    drawn_by,
+    record_arms,
     record_excess,
+    record_parts,
+    record_separation,
 )
-from robustbook.studies.mammogram_perturbations.parameters import Parameters
+from robustbook.studies.mammogram_perturbations.parameters import Parameters, by_name
 
 SUBGROUPS = {
     "microcalcification": "microcalcifications",
@@ -30,71 +30,33 @@ SUBGROUPS = {
 TRAININGS = {"clean": "unperturbed", "filtered": "filtered"}
 
 
+@by_name
 def record_predictions(
     results: Results, predictions: Predictions, parameters: Parameters
 ) -> None:
     """Rows of both networks: AUC and KS (means over five seeds), losses with intervals
     over seeds and exams.
     """
-    results.add(
-        "seeds", len(predictions.networks["dmv", "filtered"]), leg="predictions"
-    )
+    drawn_of = drawn_by(predictions.exams, parameters)
+    biopsied = predictions.outcome != "nonbiopsied"
+    parts = {"not biopsied": ~biopsied, "benign lesions": biopsied}
     for network in NETWORKS:
-        losses = {
-            name: _record_subgroup(results, predictions, network, name, parameters)
-            for name in SUBGROUPS
+        tables = {
+            (training, severity): predictions.networks[network, file][:, place]
+            for training, file in TRAININGS.items()
+            for place, severity in enumerate(SEVERITIES)
         }
-        record_excess(
-            results,
-            losses["microcalcification"],
-            losses["soft tissue"],
-            "predictions",
-            network,
-        )
-
-
-def _record_subgroup(
-    results: Results,
-    predictions: Predictions,
-    network: str,
-    subgroup: str,
-    parameters: Parameters,
-) -> dict[float, stats.Drawn]:
-    chosen, positive = predictions.task(SUBGROUPS[subgroup])
-    (exams,) = stats.draw(
-        predictions.exams,
-        seed=0,
-        resamples=parameters.resamples,
-        positive=positive,
-    )
-    common: dict[str, Any] = {
-        "leg": "predictions",
-        "network": network,
-        "subgroup": subgroup,
-    }
-    found = {}
-    for training, file in TRAININGS.items():
-        scores = predictions.networks[network, file][..., chosen]
-        for place, severity in enumerate(SEVERITIES):
-            found[training, severity] = mean_auc(
-                positive[chosen], scores[:, place], exams.at(chosen)
-            )
-            separation = np.mean(
-                [stats.ks(positive[chosen], row) for row in scores[:, place]]
-            )
-            results.add(
-                "KS",
-                float(separation),
-                n=len(scores),
-                training=training,
-                severity=severity,
-                **common,
-            )
-    record_curves(results, found, found["clean", 0.0], common)
-    return {
-        severity: found["clean", 0.0] - found["clean", severity]
-        for severity in SEVERITIES
-    }
+        losses = {}
+        for subgroup, name in SUBGROUPS.items():
+            chosen, positive = predictions.task(name)
+            common = {"leg": "predictions", "network": network, "subgroup": subgroup}
+            drawn = drawn_of(chosen, positive)
+            found = {key: drawn(table) for key, table in tables.items()}
+            losses[subgroup] = record_arms(results, found, common)
+            record_separation(results, tables, chosen, positive, common)
+            task = (results, tables, chosen, positive, parts, common, drawn_of)
+            record_parts(*task)
+        record_excess(results, losses, "predictions", network)
 
 
 def record_regions(results: Results, predictions: Predictions) -> None:

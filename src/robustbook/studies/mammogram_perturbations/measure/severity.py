@@ -1,134 +1,148 @@
-"""Low-pass filtering in depth on phantoms and natural images: AUC by severity,
-subgroup, training and region (O2, O3).
+"""Low-pass filtering in depth on phantoms, films and natural images: what it costs, and
+what a filter, re-training or blur in training restores (O2, O3).
 
-Read `measure` (malignant logits of one network at every severity it is asked about),
-then `record_severities`.
+Read `measure` (scores of one network at every severity), `merged` (folds of films put
+together), then `record_all`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import Module
 
-from robustbook import stats
+from robustbook import page, stats
+from robustbook.data import mini_mias
 from robustbook.data.phantoms import SUBGROUPS, Exams, unit_images
 from robustbook.models.network import compute_logits
 from robustbook.models.prunable import published_resnet20
-from robustbook.perturb.lowpass import Where, dilated, low_pass, quantised
 from robustbook.results import Results
-from robustbook.stats import Interval, binomial_interval
+from robustbook.stats import binomial_interval
 from robustbook.studies.mammogram_perturbations import networks
-from robustbook.studies.mammogram_perturbations.claims import SMALL_LOSS
+from robustbook.studies.mammogram_perturbations.claims import ARMS, LOST_SHARE
+from robustbook.studies.mammogram_perturbations.measure.over_seeds import (
+    OverSeeds,
+    mean_auc,
+    mean_share,
+)
 from robustbook.studies.mammogram_perturbations.measure.perturbed import (
     malignant_scores,
-    mean_accuracy,
-    mean_auc,
     over_images,
     task_rows,
 )
 from robustbook.studies.mammogram_perturbations.networks import Network
-from robustbook.studies.mammogram_perturbations.parameters import Parameters
+from robustbook.studies.mammogram_perturbations.parameters import Parameters, by_name
 from robustbook.studies.shared import images_of
 from robustbook.workers import map_in_workers
 
 Array = NDArray[np.float64]
-REGIONS: tuple[Where, ...] = ("inside", "outside")
-REGION_SEVERITIES = (1.0, 2.0, 4.0)
-MARGIN = 3
-"""Pixels by which a lesion's mask is grown to make its region."""
+Key = tuple[str, float]
+"""How images were filtered and read: a training, or "restored" (the clean network after
+a Wiener filter), and the severity in mm (0 is unfiltered).
+"""
 SUBTASKS = SUBGROUPS[1:]
+FILM_KINDS = {
+    "microcalcification": ("CALC",),
+    "soft tissue": ("CIRC", "SPIC", "MISC", "ARCH", "ASYM"),
+}
+"""Recorded kinds of mini-MIAS's lesions in each sub-task."""
+POWER = 2.8
+"""Standard errors of an effect that is found four times in five (two-sided 5 %)."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Scores of one network by severity in mm (0 is unfiltered), and by (where,
-    severity) for filtered regions.
+    """Scores (n,) of one network by `Key`.
 
-    Phantoms: malignant logits (2 * exams,); natural images: 1 where the answer is right
-    (n,).
+    Phantoms: malignant logits of breasts (2 * exams,); films: logits of patches;
+    natural images: 1 where the answer is right.
     """
 
     network: Network
-    scores: dict[float, Array]
-    regions: dict[tuple[str, float], Array]
+    scores: dict[Key, Array]
 
 
 def measure(network: Network, parameters: Parameters) -> Curve:
-    """A clean or blur-augmented network at every severity, one trained on filtered
-    images at its own.
+    """A clean network at every severity, without and with restoration; one trained on
+    blurred images at every severity; one trained at a severity at its own.
     """
-    severities = (
-        (network.severity,)
-        if network.training == "filtered"
-        else (0.0, *networks.SEVERITIES)
-    )
-    if network.leg == "natural":
-        return _measure_natural(network, severities, parameters)
-    model, exams = networks.load_network(network), networks.test_exams(parameters)
-    images = unit_images(exams.images)
-
-    def scored(shown: Tensor) -> Array:
-        return malignant_scores(compute_logits(model, shown, chunk=64).double().numpy())
-
-    scores = {
-        severity: scored(networks.filtered(images, severity, network.pitch))
-        for severity in severities
-    }
-    regions = {}
-    if network.training == "clean":
-        lesion = dilated(torch.from_numpy(with_regions(exams)), MARGIN)
-        for where in REGIONS:
-            for severity in REGION_SEVERITIES:
-                shown = low_pass(
-                    images, severity, pitch=network.pitch, region=lesion, where=where
-                )
-                regions[str(where), severity] = scored(quantised(shown))
-    return Curve(network, scores, regions)
+    model, images, like, scored = _task(network, parameters)
+    levels: tuple[float, ...] = (0.0, *networks.SEVERITIES)
+    if network.training == "filtered":
+        levels = (network.severity,)
+    scores = {}
+    for severity in levels:
+        shown = networks.filtered(images, severity, network.pitch)
+        scores[str(network.training), severity] = scored(model, shown)
+        if network.training == "clean" and severity:
+            back = networks.wiener(shown, severity, network.pitch, like)
+            scores["restored", severity] = scored(model, back)
+    return Curve(network, scores)
 
 
-def with_regions(exams: Exams, seed: int = 0) -> NDArray[np.bool_]:
-    """The exams' masks (N, 4, H, W), where a breast without a lesion has those of
-    another exam's lesion on the same side.
-
-    Otherwise filtering the outside would blur breasts without a lesion all over, and
-    filtering the inside leave them sharp.
-    """
-    rng, masks = np.random.default_rng(seed), exams.masks.copy()
-    for side in (0, 1):
-        bare = exams.subgroups[:, side] == 0
-        if bare.all():
-            continue
-        donors = rng.choice(np.flatnonzero(~bare), size=int(bare.sum()))
-        masks[bare, side::2] = exams.masks[donors, side::2]
-    return masks
-
-
-def _measure_natural(
-    network: Network, severities: Sequence[float], parameters: Parameters
-) -> Curve:
+def _task(
+    network: Network, parameters: Parameters
+) -> tuple[Module, Tensor, Tensor, Any]:
+    """The network, its test images, training images, and how it is scored."""
     model = networks.load_network(network)
-    test = images_of(network.dataset, "test", parameters.natural_test_images)
-    scores = {
-        severity: (
-            compute_logits(
-                model, networks.filtered(test.images, severity, network.pitch)
-            ).argmax(1)
-            == test.labels
+    if network.leg == "phantoms":
+        exams = networks.test_exams(parameters)
+        others = networks.exams_of(
+            "train", network.examples, network.height, network.pitch
         )
-        .double()
-        .numpy()
-        for severity in severities
-    }
-    return Curve(network, scores, {})
+        like = unit_images(others.images[:100])
+        return model, unit_images(exams.images), like, _malignant
+    if network.leg == "mias":
+        read, images = networks.patches()
+        held = torch.from_numpy(mini_mias.fold_of(read.women) == network.fold)
+        return model, images[held], images[~held], _flat
+    test = images_of(network.dataset, "test", parameters.natural_test_images)
+    like = images_of(network.dataset, "train", network.examples).images[:500]
+    return model, test.images, like, partial(_right, labels=test.labels)
 
 
+def _malignant(model: Module, shown: Tensor) -> Array:
+    return malignant_scores(compute_logits(model, shown, chunk=64).double().numpy())
+
+
+def _flat(model: Module, shown: Tensor) -> Array:
+    return compute_logits(model, shown, chunk=64).double().numpy().ravel()
+
+
+def _right(model: Module, shown: Tensor, labels: Tensor) -> Array:
+    return (compute_logits(model, shown).argmax(1) == labels).double().numpy()
+
+
+def merged(curves: Sequence[Curve]) -> list[Curve]:
+    """Curves of folds put together, one for each kind and seed: held-out scores of all
+    patches, each fold's brought to one scale by its unfiltered (or mildest) ones.
+    """
+    read, _ = networks.patches()
+    folds = mini_mias.fold_of(read.women)
+    found: dict[Any, dict[int, Curve]] = {}
+    for curve in curves:
+        kind = replace(curve.network, fold=0)
+        found.setdefault(kind, {})[curve.network.fold] = curve
+    whole = []
+    for kind, parts in found.items():
+        scores = {key: np.empty(len(folds)) for key in parts[0].scores}
+        for fold, part in parts.items():
+            base = next(iter(part.scores.values()))
+            for key, row in part.scores.items():
+                scores[key][folds == fold] = (row - base.mean()) / base.std()
+        whole.append(Curve(kind, scores))
+    return whole
+
+
+@by_name
 def measure_all(networks: Sequence[Network], parameters: Parameters) -> list[Curve]:
     """`measure` for every network, side by side."""
     return map_in_workers(partial(measure, parameters=parameters), list(networks))
@@ -138,259 +152,206 @@ def measure_all(networks: Sequence[Network], parameters: Parameters) -> list[Cur
 # --------------------------------------------------------------------------------------
 
 
-def _stacked(curves: Sequence[Curve], training: str, severity: float) -> Array | None:
-    """Scores (seeds, n) of a training at a severity, None if none was measured
-    there.
-    """
-    rows = [
-        each.scores[severity]
-        for each in curves
-        if each.network.training == training and severity in each.scores
-    ]
-    return np.stack(rows) if rows else None
+def stacked(curves: Sequence[Curve]) -> dict[Key, Array]:
+    """Scores (seeds, n) by key."""
+    found: dict[Key, list[Array]] = {}
+    for curve in curves:
+        for key, row in curve.scores.items():
+            found.setdefault(key, []).append(row)
+    return {key: np.stack(rows) for key, rows in found.items()}
 
 
-def record_severities(
+@by_name
+def record_phantoms(
     results: Results, curves: Sequence[Curve], exams: Exams, parameters: Parameters
 ) -> None:
-    """Rows of O2 and O3 on phantoms: AUC and KS by training and severity, losses, and
-    what re-training leaves of them.
+    """Rows of O2 and O3 on phantoms."""
+    tables = stacked(curves)
+    drawn_of = drawn_by(np.repeat(np.arange(len(exams)), 2), parameters)
+    losses = {}
+    for subgroup in (*SUBTASKS, "all"):
+        chosen, positive = task_rows(exams, subgroup, len(exams))
+        common = {"leg": "phantoms", "network": "four-view", "subgroup": subgroup}
+        drawn = drawn_of(chosen, positive)
+        found = {key: drawn(table) for key, table in tables.items()}
+        losses[subgroup] = record_arms(results, found, common)
+        record_separation(results, tables, chosen, positive, common)
+        bare = exams.subgroups.ravel() == 0
+        parts = {"no lesion": bare, "benign lesions": ~bare}
+        record_parts(results, tables, chosen, positive, parts, common, drawn_of)
+    record_excess(results, losses, "phantoms", "four-view")
+
+
+@by_name
+def record_films(
+    results: Results, curves: Sequence[Curve], parameters: Parameters
+) -> None:
+    """Rows of O2 and O3 on mini-MIAS: calcifications, and all other lesions, against
+    normal patches.
     """
-    groups = np.repeat(np.arange(len(exams)), 2)
-    losses = {
-        subgroup: _record_subgroup(
-            results,
-            curves,
-            subgroup,
-            *task_rows(exams, subgroup, len(exams)),
-            groups,
-            parameters,
+    if not curves:
+        return
+    read, _ = networks.patches()
+    drawn_of = drawn_by(read.women, parameters)
+    tables, losses = stacked(merged(curves)), {}
+    for subgroup, kinds in FILM_KINDS.items():
+        positive = np.isin(read.kinds, kinds)
+        chosen = positive | (read.labels == 0)
+        common = {"leg": "mias", "network": "patch", "subgroup": subgroup}
+        drawn = drawn_of(chosen, positive)
+        found = {key: drawn(table) for key, table in tables.items()}
+        losses[subgroup] = record_arms(results, found, common)
+    record_excess(results, losses, "mias", "patch")
+
+
+def drawn_by(groups: NDArray[np.integer], parameters: Parameters) -> Any:
+    """A function of a sub-task (chosen, positive) that gives the AUC of a table (seeds,
+    n) in it, in draws of `groups` that all sub-tasks share.
+    """
+
+    def of(chosen: NDArray[np.bool_], positive: NDArray[np.bool_]) -> Any:
+        # All rows are drawn, so that sub-tasks are drawn alike as long as none loses
+        # its positives.
+        (rows,) = stats.draw(
+            groups, seed=0, resamples=parameters.resamples, positive=positive
         )
-        for subgroup in (*SUBTASKS, "all")
-    }
-    record_excess(
-        results,
-        losses["microcalcification"],
-        losses["soft tissue"],
-        "phantoms",
-        "four-view",
-    )
+        return lambda table: mean_auc(
+            positive[chosen], table[:, chosen], rows.at(chosen)
+        )
+
+    return of
 
 
-def _record_subgroup(
-    results: Results,
-    curves: Sequence[Curve],
-    subgroup: str,
-    chosen: NDArray[np.bool_],
-    positive: NDArray[np.bool_],
-    groups: NDArray[np.integer],
-    parameters: Parameters,
-) -> dict[float, stats.Drawn]:
-    """Rows of one subgroup; returns the loss of the clean network by severity."""
-    # All breasts are drawn, those outside the sub-task too, so that subgroups are drawn
-    # alike as long as none loses its positives.
-    (exams,) = stats.draw(
-        groups, seed=0, resamples=parameters.resamples, positive=positive
-    )
-    common: dict[str, Any] = {
-        "leg": "phantoms",
-        "network": "four-view",
-        "subgroup": subgroup,
-    }
-
-    def drawn(scores: Array) -> stats.Drawn:
-        return mean_auc(positive[chosen], scores[:, chosen], exams.at(chosen))
-
-    found: dict[tuple[str, float], stats.Drawn] = {}
-    for training in ("clean", "filtered", "blur-augmented"):
-        for severity in (0.0, *networks.SEVERITIES):
-            scores = _stacked(curves, training, severity)
-            if scores is not None:
-                found[training, severity] = drawn(scores)
-                separation = np.mean(
-                    [stats.ks(positive[chosen], row[chosen]) for row in scores]
-                )
-                results.add(
-                    "KS",
-                    float(separation),
-                    n=len(scores),
-                    training=training,
-                    severity=severity,
-                    **common,
-                )
-    _record_seeds(results, curves, chosen, positive, common)
+def record_arms(
+    results: Results, found: dict[Key, OverSeeds], common: dict[str, Any]
+) -> dict[float, OverSeeds]:
+    """AUC (accuracy of natural images) and its loss by arm and severity, how much of it
+    an arm restores, and what it leaves beyond half; the clean network's loss is
+    returned.
+    """
     clean = found["clean", 0.0]
-    record_curves(results, found, clean, common)
-    for where, severity in next(each for each in curves if each.regions).regions:
-        scores = np.stack(
-            [each.regions[where, severity] for each in curves if each.regions]
-        )
-        loss = (clean - drawn(scores)).interval()
-        results.add(
-            "region AUC loss",
-            loss,
-            over="seeds and exams",
-            where=where,
-            severity=severity,
-            **common,
-        )
-    for severity in networks.SEVERITIES:
-        loss = (
-            found["blur-augmented", 0.0] - found["blur-augmented", severity]
-        ).interval()
-        results.add(
-            "blur-augmented AUC loss",
-            loss,
-            over="seeds and exams",
-            severity=severity,
-            **common,
-        )
-    return {
-        severity: clean - each
-        for (training, severity), each in found.items()
-        if training == "clean"
-    }
+    over = (
+        over_images(len(clean.seeds))
+        if common["leg"] == "natural"
+        else ("seeds and women" if common["leg"] == "mias" else "seeds and exams")
+    )
+    losses = {}
+    for (arm, severity), score in found.items():
+        factors: dict[str, Any] = {"arm": arm, "severity": severity, **common}
+        results.add("score", score.interval(), over=over, **factors)
+        loss = clean - score
+        results.add("score loss", loss.interval(), over=over, **factors)
+        if arm == "clean":
+            losses[severity] = loss
+        elif severity and ("clean", severity) in found:
+            lost = clean - found["clean", severity]
+            back = (score - found["clean", severity]).interval()
+            results.add("score restored", back, over=over, **factors)
+            beyond = (loss - lost.scaled(LOST_SHARE)).interval()
+            results.add("left beyond half", beyond, over=over, **factors)
+    own = found.get(("blur-augmented", 0.0))
+    for (arm, severity), score in found.items():
+        if own is not None and arm == "blur-augmented" and severity:
+            factors = {"severity": severity, **common}
+            cost = (own - score).interval()
+            results.add("blur-augmented loss", cost, over=over, **factors)
+    return losses
 
 
-def _record_seeds(
+def record_separation(
     results: Results,
-    curves: Sequence[Curve],
+    tables: dict[Key, Array],
     chosen: NDArray[np.bool_],
     positive: NDArray[np.bool_],
     common: dict[str, Any],
 ) -> None:
-    """AUC and KS of every clean network by itself, for the spread over seeds."""
-    for curve in curves:
-        if curve.network.training == "clean":
-            for severity, scores in curve.scores.items():
-                for name, statistic in (
-                    ("AUC of one seed", stats.auc),
-                    ("KS of one seed", stats.ks),
-                ):
-                    value = float(statistic(positive[chosen], scores[chosen]))
+    """KS of every arm, mean over seeds, and AUC and KS of every clean network."""
+    for (arm, severity), table in tables.items():
+        found = [
+            (
+                stats.auc(positive[chosen], row[chosen]),
+                stats.ks(positive[chosen], row[chosen]),
+            )
+            for row in table
+        ]
+        factors = {"severity": severity, **common}
+        mean = float(np.mean([ks for _, ks in found]))
+        results.add("KS", mean, n=len(found), arm=arm, **factors)
+        if arm == "clean":
+            for seed, pair in enumerate(found):
+                for name, value in zip(("AUC", "KS"), pair, strict=True):
                     results.add(
-                        name,
-                        value,
-                        severity=severity,
-                        seed=curve.network.seed,
-                        **common,
+                        f"{name} of one seed", float(value), seed=seed, **factors
                     )
 
 
-def record_curves(
+def record_parts(
     results: Results,
-    found: dict[tuple[str, float], stats.Drawn],
-    clean: stats.Drawn,
+    tables: dict[Key, Array],
+    chosen: NDArray[np.bool_],
+    positive: NDArray[np.bool_],
+    parts: dict[str, NDArray[np.bool_]],
     common: dict[str, Any],
+    drawn_of: Any,
 ) -> None:
-    """AUC and loss of AUC by training and severity; where a filtered training exists,
-    its loss in two parts.
-
-    Brittleness is what re-training restores of the loss. What it leaves may be gone
-    from the image, or not be found there.
+    """AUC of the clean network against two parts of the breasts that are not malignant:
+    where it falls below one half, these say which breasts look worse than the lesions.
     """
-    over = "seeds and exams"
-    for (training, severity), each in found.items():
-        factors: dict[str, Any] = {"training": training, "severity": severity, **common}
-        results.add("low-pass AUC", each.interval(), over=over, **factors)
-        if severity:
-            results.add(
-                "low-pass AUC loss", (clean - each).interval(), over=over, **factors
-            )
-        if training == "filtered" and severity and ("clean", severity) in found:
-            part = (each - found["clean", severity]).interval()
-            results.add("brittleness", part, over=over, severity=severity, **common)
+    for name, part in parts.items():
+        rows = (chosen & part) | positive
+        drawn = drawn_of(rows, positive)
+        for (arm, severity), table in tables.items():
+            if arm == "clean":
+                factors: dict[str, Any] = {"severity": severity, **common}
+                score = drawn(table).interval()
+                results.add(
+                    "AUC against a part",
+                    score,
+                    over="seeds and exams",
+                    against=name,
+                    **factors,
+                )
 
 
 def record_excess(
     results: Results,
-    calcifications: dict[float, stats.Drawn],
-    tissue: dict[float, stats.Drawn],
+    losses: dict[str, dict[float, OverSeeds]],
     leg: str,
     network: str,
 ) -> None:
     """How much more AUC microcalcifications lose than soft tissue lesions, by severity,
-    from the same resamples.
+    from the same trainings and exams; and the smallest excess that would be found four
+    times in five.
     """
-    for severity in calcifications:
+    for severity, loss in losses["microcalcification"].items():
         if severity:
-            excess = (calcifications[severity] - tissue[severity]).interval()
-            results.add(
-                "excess loss of microcalcification",
-                excess,
-                over="seeds and exams",
-                leg=leg,
-                network=network,
-                severity=severity,
-            )
+            excess = loss - losses["soft tissue"][severity]
+            factors: dict[str, Any] = {
+                "leg": leg,
+                "network": network,
+                "severity": severity,
+            }
+            over = "seeds and women" if leg == "mias" else "seeds and exams"
+            name = "excess loss of microcalcification"
+            results.add(name, excess.interval(), over=over, **factors)
+            found = POWER * excess.error
+            results.add("excess that could be shown", found, **factors)
 
 
+@by_name
 def record_natural(
     results: Results, curves: Sequence[Curve], parameters: Parameters
 ) -> None:
-    """Rows of the natural arm of O3: accuracy by training and severity, its loss, and
-    the share that re-training leaves.
-
-    The share is recorded where the loss of the clean network is worth sharing out:
-    `SMALL_LOSS` or more, interval above 0.
-    """
-    kinds = sorted(
-        {
-            (each.network.training, severity)
-            for each in curves
-            for severity in each.scores
-        }
-    )
-    tables = {
-        kind: table for kind in kinds if (table := _stacked(curves, *kind)) is not None
-    }
-    clean = tables["clean", 0.0]
-    over = over_images(len(clean))
-    (images,) = stats.draw(clean.shape[1], seed=0, resamples=parameters.resamples)
-    found = {kind: mean_accuracy(table, images) for kind, table in tables.items()}
-    base = found["clean", 0.0]
-    results.add("natural accuracy", base.interval(), over=over)
-    for (training, severity), each in found.items():
-        factors: dict[str, Any] = {"training": training, "severity": severity}
-        results.add("natural low-pass accuracy", each.interval(), over=over, **factors)
-        if severity:
-            results.add(
-                "natural low-pass accuracy loss",
-                (base - each).interval(),
-                over=over,
-                **factors,
-            )
-    for severity in (
-        severity for training, severity in found if training == "filtered"
-    ):
-        lost, left = base - found["clean", severity], base - found["filtered", severity]
-        if worth_sharing(lost.interval()):
-            share = share_left(left, lost)
-            factors = {"unit": "share of the loss", "severity": severity}
-            results.add("natural accuracy left lost", share, over=over, **factors)
+    """Rows of the natural arm: accuracy by arm and severity, and what arms restore."""
+    tables = stacked(curves)
+    count = tables["clean", 0.0].shape[1]
+    (images,) = stats.draw(count, seed=0, resamples=parameters.resamples)
+    found = {key: mean_share(table, images) for key, table in tables.items()}
+    common = {"leg": "natural", "network": "natural", "subgroup": "all"}
+    record_arms(results, found, common)
 
 
-def worth_sharing(lost: Interval) -> bool:
-    """Whether a loss is large enough, and sure enough, for a share of it to mean
-    anything.
-    """
-    return lost.low > 0 and lost.value >= SMALL_LOSS
-
-
-def share_left(left: stats.Drawn, lost: stats.Drawn) -> Interval:
-    """The ratio of two losses of the same resamples; one in which nothing was lost
-    counts as infinitely much left.
-    """
-    ratios = np.divide(
-        left.resamples,
-        lost.resamples,
-        out=np.full_like(lost.resamples, np.inf),
-        where=lost.resamples > 0,
-    )
-    found = stats.Drawn(left.value / lost.value, ratios, lost.n)
-    return found.interval(method="nearest")
-
-
+@by_name
 def record_published(results: Results, parameters: Parameters) -> None:
     """Accuracy of the published ResNet-20 as it comes, before it is trained on for the
     natural arm.
@@ -402,3 +363,33 @@ def record_published(results: Results, parameters: Parameters) -> None:
         binomial_interval(int(right.sum()), len(right)),
         over="images",
     )
+
+
+CAPTION = (
+    "Loss of AUC (of accuracy on natural images) of the clean network, and what each "
+    "arm leaves of it, with 95 % intervals."
+)
+
+
+def table(results: Results) -> pd.DataFrame:
+    """One line per leg, kind of lesion and severity, one column an arm."""
+    lines = []
+    for row in results.select("score loss", arm="clean"):
+        where = {
+            name: row.factors[name]
+            for name in ("leg", "network", "subgroup", "severity")
+        }
+        whole = where["subgroup"] == "all" and where["leg"] != "natural"
+        if where["severity"] not in (1.0, 2.0, 4.0) or whole:
+            continue
+        line = {
+            "leg": f"{where['leg']}, {where['network']}",
+            "lesion": str(where["subgroup"]),
+            "cut-off (mm)": f"{where['severity']:g}",
+            "clean": page.interval(row, 2),
+        }
+        for arm, name in ARMS.items():
+            found = results.select("score loss", arm=arm, **where)
+            line[name] = page.interval(found[0], 2) if found else "–"
+        lines.append(line)
+    return pd.DataFrame(lines)
