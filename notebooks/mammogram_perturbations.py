@@ -39,7 +39,7 @@ import torch
 
 from robustbook.data import phantoms
 
-one = phantoms.generate(1, seed=11, first=14)
+one = phantoms.generate(1, seed=11, first=3)
 view = phantoms.unit_images(one.images)[0, 0]
 print(phantoms.SUBGROUPS[one.subgroups[0, 0]], tuple(view.shape))
 
@@ -56,7 +56,7 @@ figures.one_lesion(view, blurred, severity=cut_off)
 
 # %% [markdown]
 # **Try.** Set `cut_off = 0.5` and run the cell again. At which severity do you lose
-# the specks? Take another exam, `first=20`, with a mass instead. When do you lose it?
+# the specks? Take another exam, `first=7`, with a mass instead. When do you lose it?
 #
 # Lost to your eyes, or gone from the image? The filter damps every oscillation by a
 # known factor, so it can be undone, up to the rounding that came after it. A *Wiener
