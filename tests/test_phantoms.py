@@ -104,6 +104,13 @@ def test_lesions_brighten_the_image_inside_their_mask_and_nothing_outside() -> N
     ).all()
 
 
+def test_no_lesion_reaches_beyond_the_skin() -> None:
+    for number in range(40):
+        exam = draw_exam(6, number, Settings())
+        air = exam.images < 0.01 * phantoms.WHITE
+        assert not (exam.masks & air).any()
+
+
 @given(row=st.floats(4, 8), column=st.floats(3, 6), size=st.floats(0.2, 0.6))
 @settings(max_examples=25)
 def test_a_speck_keeps_its_mass_and_place_wherever_it_falls_between_pixels(

@@ -229,12 +229,13 @@ def _detected(
 @dataclass(frozen=True)
 class Frame:
     """Where the breast lies in each view: half axes `depth` and `span` and the `middle`
-    row, in mm, (4, 1, 1) each.
+    row, in mm, (4, 1, 1) each; `within` (4, H, W) rises from 0 at the skin to 1.
     """
 
     depth: NDArray[np.float64]
     span: NDArray[np.float64]
     middle: NDArray[np.float64]
+    within: NDArray[np.floating]
 
 
 def _mirrored(values: NDArray[np.floating]) -> NDArray[np.floating]:
@@ -275,7 +276,6 @@ def _breast(rng: Generator, settings: Settings) -> tuple[Pixels, Pixels, Frame]:
     )
     span = rng.uniform(0.42, 0.47, size=(4, 1, 1)) * height
     middle = np.array([0.5, 0.5, 0.54, 0.54])[:, None, None] * height
-    frame = Frame(depth, span, middle)
     across, along = (columns / depth).astype(np.float32), (rows - middle) / span
     bent = np.abs(along).astype(np.float32) ** np.float32(2.3)
     inward = (1 - np.sqrt(across**2 + bent)) * np.minimum(depth, span)
@@ -291,8 +291,9 @@ def _breast(rng: Generator, settings: Settings) -> tuple[Pixels, Pixels, Frame]:
     breast += SKIN * np.exp(-(((inward - 0.35) / 0.2) ** 2))
     breast[2:] += _pectoral(rng, rows, columns, settings)
     breast = averaged(np.where(inward > 0, breast, 0))
-    within = averaged(inside * (inward > 0))
-    tissue = (texture(rng, settings) + strands(rng, frame, settings)) * within
+    frame = Frame(depth, span, middle, averaged(inside * (inward > 0)))
+    tissue = texture(rng, settings) + strands(rng, frame, settings)
+    tissue = tissue * frame.within
     return (
         _mirrored(breast).astype(np.float32),
         _mirrored(tissue).astype(np.float32),
@@ -418,7 +419,7 @@ def _lesions(
             views, draw(rng, kind % 2 == 0, places, settings), strict=True
         ):
             added[view] = lesion
-    return _mirrored(added).astype(np.float32)
+    return _mirrored(added * frame.within).astype(np.float32)
 
 
 def _mass(
@@ -432,7 +433,7 @@ def _mass(
     """
     rows, columns = _grid(settings)
     diffuse = malignant and rng.random() < 0.5
-    radius = rng.uniform(2.0, 3.2) if diffuse else rng.uniform(1.0, 1.6)
+    radius = rng.uniform(1.8, 2.6) if diffuse else rng.uniform(1.0, 1.6)
     peak = rng.uniform(*((0.24, 0.4) if malignant else (0.18, 0.3)))
     lobes = 0.12 if malignant else 0.03
     drawn = []
