@@ -16,7 +16,7 @@ from robustbook.measure.graph_importance import graph_gradients, graph_oracle
 from robustbook.measure.importance import gate_gradients
 from robustbook.measure.published_schedule import Schedule, prune_by_schedule
 from robustbook.models.gated import with_gates
-from robustbook.models.unit_graph import Attention, unit_graph
+from robustbook.models.unit_graph import HeadedAttention, unit_graph
 from robustbook.perturb.gradient import cross_entropy
 from robustbook.perturb.graph_pruning import (
     gating,
@@ -178,7 +178,7 @@ def test_what_cannot_go_is_refused_by_its_layer():
     )
     heads = [group for group in graph.groups if group.heads]
     assert [group.units for group in heads] == [4, 4]
-    assert isinstance(graph.network.get_submodule(heads[0].name), Attention)
+    assert isinstance(graph.network.get_submodule(heads[0].name), HeadedAttention)
     with pytest.raises(ArgumentError, match="classes"):
         graph.named("heads.head")
     grouped = nn.Sequential(

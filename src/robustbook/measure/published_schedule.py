@@ -63,7 +63,7 @@ EPOCH = 5004
 
 
 @dataclass(frozen=True)
-class Outcome:
+class ScheduleOutcome:
     """Top-1 accuracy and cost of a network `before` and after pruning."""
 
     before: float
@@ -215,7 +215,7 @@ def run(
     adds_left: float | None,
     side: int = 224,
     workers: int = 0,
-) -> Outcome:
+) -> ScheduleOutcome:
     """One network of torchvision on a folder with `train` and `val`, one folder of
     images a class in each; random weights without a file of weights.
     """
@@ -252,7 +252,7 @@ def run(
     endless = (batch for _ in cycle([0]) for batch in batches("train"))
     smaller, alive = prune_on(graph, endless, schedule, adds_left=adds_left)
     cost = network_cost(smaller, graph.image_shape)
-    return Outcome(
+    return ScheduleOutcome(
         before,
         top_1(smaller, batches("val")),
         cost.multiply_adds / full.multiply_adds,

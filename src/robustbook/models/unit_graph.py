@@ -2,9 +2,9 @@
 which layers read them.
 
 Read `UnitGroup` and `UnitGraph` first, then `unit_graph` (finds them, by the dependency
-graph of torch-pruning), then `Attention` (a self-attention whose heads are units). A
-unit is removed when nothing reads it any more: the inputs of its readers are what a
-gate multiplies, so that a closed gate is exactly a removed unit in any architecture.
+graph of torch-pruning), then `HeadedAttention` (whose heads are units). A unit is
+removed when nothing reads it any more: the inputs of its readers are what a gate
+multiplies, so that a closed gate is exactly a removed unit in any architecture.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ EXACT = 1e-4
 """Largest difference, over the largest logit, of masked and removed in the check."""
 
 
-class Attention(nn.Module):
+class HeadedAttention(nn.Module):
     """Self-attention with the weights of an `nn.MultiheadAttention` (batch first),
     whose heads can be taken out.
 
@@ -132,7 +132,7 @@ def unit_graph(model: nn.Module, image_shape: Shape) -> UnitGraph:
     groups: list[UnitGroup] = []
     refused: dict[str, str] = {}
     for name, layer in network.named_modules():
-        if isinstance(layer, Attention):
+        if isinstance(layer, HeadedAttention):
             unit = torch.arange(layer.heads, device="cpu").repeat_interleave(
                 layer.head_size
             )
@@ -160,12 +160,12 @@ def _with_own_attention(network: nn.Module) -> nn.Module:
         usual = isinstance(layer, nn.MultiheadAttention) and layer.batch_first
         if usual and layer.in_proj_weight is not None and layer.bias_k is None:
             parent = network.get_submodule(name.rpartition(".")[0])
-            setattr(parent, name.rpartition(".")[2], Attention(layer))
+            setattr(parent, name.rpartition(".")[2], HeadedAttention(layer))
     return network
 
 
 @dataclass(frozen=True)
-class Member:
+class GroupMember:
     """One layer of a dependency group: which of its channels belong to which unit, and
     whether it reads them.
     """
@@ -179,7 +179,7 @@ class Member:
 
 def dependencies(
     network: nn.Module, image: Tensor
-) -> Iterator[tuple[str, list[Member]]]:
+) -> Iterator[tuple[str, list[GroupMember]]]:
     """Every group of coupled channels, named by the layer that makes them."""
     graph = dependency_graph(network, image)
     names = {layer: name for name, layer in network.named_modules()}
@@ -194,7 +194,7 @@ def dependencies(
                 and not graph.is_out_channel_pruning_fn(handler)
             )
             members.append(
-                Member(
+                GroupMember(
                     names.get(layer, item.dep.target.name),
                     layer,
                     tuple(item.idxs),
@@ -214,7 +214,7 @@ def dependency_graph(network: nn.Module, image: Tensor) -> Any:
         return graph.build_dependency(network, example_inputs=image, verbose=False)
 
 
-def _group(name: str, members: list[Member]) -> tuple[UnitGroup | None, str]:
+def _group(name: str, members: list[GroupMember]) -> tuple[UnitGroup | None, str]:
     """The group of these members, or None and why it is refused."""
     readers: dict[str, Tensor] = {}
     for member in members:

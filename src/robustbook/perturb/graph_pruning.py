@@ -21,7 +21,7 @@ from robustbook.draws import uniform
 from robustbook.models.network import evaluating
 from robustbook.models.unit_graph import (
     EXACT,
-    Attention,
+    HeadedAttention,
     UnitGraph,
     UnitGroup,
     dependency_graph,
@@ -112,7 +112,7 @@ def without(graph: UnitGraph, alive: Tensor) -> nn.Module:
 
 def _take_heads(attention: nn.Module, kept: Tensor) -> None:
     """Leave only the kept heads (heads,) of an attention."""
-    assert isinstance(attention, Attention)
+    assert isinstance(attention, HeadedAttention)
     rows = kept.repeat_interleave(attention.head_size)
     with torch.no_grad():
         for layer in (attention.query, attention.key, attention.value):
@@ -151,7 +151,7 @@ def network_cost(model: nn.Module, image_shape: tuple[int, int, int]) -> Cost:
     adds, sizes = [0], [0]
 
     def see(layer: nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
-        if isinstance(layer, Attention):
+        if isinstance(layer, HeadedAttention):
             tokens = inputs[0].shape[1]
             adds.append(2 * tokens * tokens * layer.heads * layer.head_size)
         elif isinstance(output, Tensor):
@@ -162,7 +162,7 @@ def network_cost(model: nn.Module, image_shape: tuple[int, int, int]) -> Cost:
     handles = [
         module.register_forward_hook(see)
         for module in model.modules()
-        if isinstance(module, Attention) or not list(module.children())
+        if isinstance(module, HeadedAttention) or not list(module.children())
     ]
     try:
         with evaluating(model):
