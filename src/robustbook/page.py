@@ -51,7 +51,7 @@ RASTER_DPI = 190
 SHOWN_DPI = 112
 """Pixels on a wide screen for an inch of a figure: its text is as large as ours."""
 HEAVY_SVG = 400_000
-"""A picture whose SVG has more bytes than this is shown as PNG."""
+"""A picture whose SVG has more bytes than this is shown as WebP."""
 
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -225,15 +225,25 @@ def _themed(svg: str, alt: str, width: int) -> str:
 
 
 def _picture(fig: Figure, alt: str, width: int) -> str:
-    """A figure as an image of its own: SVG, or PNG where that would be heavy."""
+    """A figure as an image of its own: SVG, or WebP where that would be heavy."""
     media, data = "svg+xml", _saved(fig, "svg", "white")
     if len(data) > HEAVY_SVG:
-        media, data = "png", _saved(fig, "png", "white")
+        media, data = "webp", _webp(_saved(fig, "png", "white"))
     return (
         f'<img style="--pm-width: {width}px" '
         f'alt="{html.escape(" ".join(alt.split()))}" '
         f'src="data:image/{media};base64,{base64.b64encode(data).decode("ascii")}">'
     )
+
+
+def _webp(png: bytes) -> bytes:
+    """The same picture in about a seventh of the bytes, alike to the eye."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    picture.save(buffer, "WEBP", quality=90, method=6)
+    return buffer.getvalue()
 
 
 def _saved(fig: Figure, form: Literal["svg", "png"], ground: str) -> bytes:
