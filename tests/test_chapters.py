@@ -15,6 +15,7 @@ from robustbook.run import notebook
 
 ROOT = Path(__file__).parents[1]
 CHAPTERS = (
+    "bnn_attacks",
     "loss_metric",
     "saliency_baselines",
     "taylor_pruning",

@@ -1,369 +1,542 @@
-"""The figures of the chapter, one function each, in the order of the page; they draw
-what was measured and compute nothing.
+"""The chapter's figures: each function draws one from measurements, and writes its
+caption and alt text from the rows.
+
+In the order of the page (`FIGURES`); `hero` and `in_short` stand above everything else.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from torch import Tensor
 
-from robustbook.perturb.interference import KINDS as INTERFERENCES
-from robustbook.plots import style
+from robustbook import page
+from robustbook.bayes.prediction import sampled_probabilities
+from robustbook.bayes.weights import WeightSamples
+from robustbook.page import Kind
+from robustbook.plots import interactive, style
 from robustbook.results import Metric, Results
-from robustbook.studies.bnn_attacks.claims import BNN, CNN, PENALISED, SECOND
-from robustbook.studies.bnn_attacks.measure.evaluation import BUDGETS, Measured
-from robustbook.studies.bnn_attacks.networks import DESIGN_KINDS, KINDS
-from robustbook.studies.bnn_attacks.rows import NAMES
+from robustbook.studies.bnn_attacks import claims
+from robustbook.studies.bnn_attacks.claims import BNN, CNN, CONTROL, LEAD, PENALISED
+from robustbook.studies.bnn_attacks.measure.series import WAYS, Shown
 
-LOOKS = {
-    CNN: (style.GREY, "o"),
-    SECOND: (style.colour("deterministic"), style.marker("deterministic")),
-    PENALISED: (style.SKY, "v"),
-    BNN: (style.colour("mean-field vi"), style.marker("mean-field vi")),
-    "det+stoch": (style.OCHRE, "<"),
-    "stoch+det": (style.SKY, ">"),
-    "MC dropout": (style.colour("mc dropout"), style.marker("mc dropout")),
-    "ensemble": (style.colour("ensemble"), style.marker("ensemble")),
-    "Laplace": (style.colour("laplace"), style.marker("laplace")),
-    "weight noise": (style.colour("weight noise"), style.marker("weight noise")),
+if TYPE_CHECKING:
+    from IPython.display import HTML
+
+FIGURES = (
+    "five-networks",
+    "explore",
+    "leads",
+    "effort",
+    "sweep",
+    "interference",
+    "alarm",
+)
+"""Names of the numbered figures, in the order of the page."""
+
+LABELS = {
+    CONTROL: "matched control",
+    PENALISED: "L2 network",
+    BNN: "Bayesian",
+    "det+stoch": "Bayesian classifier",
+    "stoch+det": "Bayesian extractor",
+    "Bayes by Backprop": "by Backprop",
+    "Flipout": "by Flipout",
+    CNN: "CNN",
 }
-"""Colour and marker of each kind."""
-WAY_TITLES = {"transfer": "crafted on the CNN", "EOT": "crafted on each network (EOT)"}
-INPUT_LOOKS = {
-    "transfer": (style.BLUE, "-", "crafted on the CNN"),
-    "EOT": (style.ORANGE, "--", "crafted on the BNN (EOT)"),
-    "uncertainty-aware": (style.VERMILLION, ":", "uncertainty-aware"),
+COLOURS = {
+    CONTROL: style.BLUE,
+    PENALISED: style.SKY,
+    BNN: style.VERMILLION,
+    "det+stoch": style.OCHRE,
+    CNN: style.GREY,
+}
+INPUTS = {
+    "transfer": "made on the CNN",
+    "EOT": "made on itself",
+    "quiet": "kept quiet",
+    "matching": "matched to clean",
 }
 
 
-def _band(
-    ax: Axes, positions: Sequence[float], rows: Sequence[Metric], kind: str, label: str
-) -> None:
-    colour, marker = LOOKS[kind]
-    ax.plot(
-        positions,
-        [row.value for row in rows],
-        color=colour,
-        marker=marker,
-        label=label,
-        markersize=5,
+def _shown(
+    figure: Figure, name: str, *, alt: str, caption: str, kind: Kind = "plot"
+) -> HTML:
+    return page.figure(
+        figure,
+        alt=alt,
+        caption=caption,
+        kind=kind,
+        name=name,
+        number=FIGURES.index(name) + 1,
     )
-    low, high = [row.low or 0.0 for row in rows], [row.high or 0.0 for row in rows]
-    ax.fill_between(positions, low, high, color=colour, alpha=0.12, linewidth=0)
 
 
-def _shares(ax: Axes) -> None:
-    ax.set_ylim(-0.02, 1.02)
+def label(kind: object) -> str:
+    """A network in a figure."""
+    return LABELS.get(str(kind), str(kind))
 
 
-def draw_budgets(results: Results, datasets: dict[str, tuple[str, float]]) -> Figure:
-    """Accuracy against budget of the four designs, crafted on the CNN and on each
-    design; one row a data set.
+# Above everything else
+# --------------------------------------------------------------------------------------
+
+
+def in_short(results: Results) -> list[str]:
+    """What the chapter found, in four sentences."""
+    main = claims.datasets(results)[0]
+    own = claims.bayesian(results, main)
+    leads = {
+        way: claims.lead(results, main, own, CONTROL, way)
+        for way in ("transfer", "EOT")
+    }
+    area = {
+        inputs: results.one(
+            "AUROC",
+            dataset=main,
+            network=own,
+            score="mutual information",
+            inputs=inputs,
+        ).value
+        for inputs in ("transfer", "matching")
+    }
+    return [
+        "Attacks made on an ordinary network do less to any other network. Compared "
+        "with one trained in the same way but without a posterior, the Bayesian "
+        f"network is {_more(leads['transfer'])} under such attacks.",
+        f"Attacked itself, with gradients averaged over its samples, it is "
+        f"{_more(leads['EOT'])}.",
+        "As an alarm, the disagreement of its samples ranks "
+        f"{area['transfer']:.0%} of pairs of a clean and a transferred image rightly, "
+        f"and {area['matching']:.0%} once an attacker copies the usual disagreement.",
+    ]
+
+
+def _more(metric: Metric) -> str:
+    low, high = metric.low or 0, metric.high or 0
+    if low <= 0 <= high:
+        return "neither more nor less robust beyond chance"
+    size = abs(round(100 * metric.value))
+    return f"{size} points {'more' if metric.value > 0 else 'less'} robust"
+
+
+def hero(series: Sequence[Shown], names: Sequence[str]) -> HTML:
+    """One digit under the transferred and under the averaged attack, and what each of
+    20 sampled networks says.
     """
-    figure, grid = pyplot.subplots(
-        len(datasets),
+    picked = [each for each in series if each.kind == BNN]
+    clean = next(each for each in picked if each.budget == 0)
+    ends = [
+        next(each for each in picked if each.way == way and each.budget == 1.0)
+        for way in WAYS
+    ]
+    figure, axes = pyplot.subplots(
+        2, 3, figsize=(style.FIGURE_WIDTH, 3.0), height_ratios=(1.5, 1)
+    )
+    titles = ("before", *WAYS)
+    for column, (each, title) in enumerate(zip((clean, *ends), titles, strict=True)):
+        _picture(axes[0, column], each.image)
+        axes[0, column].set_title(title, weight="normal")
+        _bars(axes[1, column], each.truth)
+    axes[1, 0].set_ylabel("probability")
+    axes[1, 1].set_xlabel("twenty sampled networks")
+    said = [f"{each.probabilities[each.label]:.0%}" for each in (clean, *ends)]
+    return page.figure(
+        figure,
+        alt="A digit before and after two attacks; below each, twenty bars with the "
+        "probability that each sampled network gives to the true class.",
+        caption=f"“{names[clean.label]}” and the probability that twenty networks from "
+        f"the posterior give it: {said[0]} on average before, {said[1]} after an "
+        f"attack made on another network, {said[2]} after one made on their average.",
+        name="hero",
+    )
+
+
+def _bars(ax: Axes, truth: Any) -> None:
+    ax.bar(range(len(truth)), np.sort(truth), color=style.VERMILLION)
+    ax.set(ylim=(0, 1), xticks=[], yticks=[0, 1])
+
+
+def _picture(ax: Axes, image: Any) -> None:
+    """One image (C, H, W), without axes."""
+    values = np.asarray(image)
+    shown = values[0] if len(values) == 1 else values.transpose(1, 2, 0)
+    ax.imshow(shown, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    ax.set_axis_off()
+
+
+# See it once
+# --------------------------------------------------------------------------------------
+
+
+def five_networks(five: WeightSamples, pictures: dict[str, Tensor], label: int) -> HTML:
+    """Pictures (1, C, H, W) by name, and the probability of the true class that each of
+    five networks gives.
+    """
+    figure, axes = pyplot.subplots(
         2,
-        figsize=(style.FIGURE_WIDTH, 0.7 + 2.6 * len(datasets)),
-        sharey=True,
-        squeeze=False,
+        len(pictures),
+        figsize=(style.FIGURE_WIDTH, 3.0),
+        height_ratios=(1.5, 1),
     )
-    for axes, (dataset, (title, epsilon)) in zip(grid, datasets.items(), strict=True):
-        for ax, (way, words) in zip(axes, WAY_TITLES.items(), strict=True):
-            for kind, design in DESIGN_KINDS.items():
-                rows = [results.one("clean accuracy", dataset=dataset, network=kind)]
-                rows += [
-                    results.one(
-                        "accuracy under attack",
-                        dataset=dataset,
-                        network=kind,
-                        way=way,
-                        attack="PGD",
-                        budget=budget,
-                    )
-                    for budget in BUDGETS
-                ]
-                _band(
-                    ax,
-                    [0.0, *(budget * epsilon for budget in BUDGETS)],
-                    rows,
-                    kind,
-                    design,
-                )
-            if ax in grid[0]:
-                ax.set_title(words, fontsize=10)
-            ax.set_xlabel("budget (pixel units)")
-            _shares(ax)
-        axes[0].set_ylabel(f"{title}\naccuracy (share)", fontsize=10)
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)
-    return figure
-
-
-def draw_ways(results: Results, dataset: str) -> Figure:
-    """Accuracy of every kind under PGD at the full budget: transferred, one sample,
-    averaged.
-    """
-    figure, ax = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 4.3))
-    ways = {
-        "transfer": (style.BLUE, "o"),
-        "one sample": (style.ORANGE, "s"),
-        "EOT": (style.VERMILLION, "D"),
-    }
-    kinds = [kind for kind in KINDS if kind != CNN]
-    for offset, (way, (colour, marker)) in zip(
-        (-0.2, 0, 0.2), ways.items(), strict=True
-    ):
-        for place, kind in enumerate(kinds):
-            for row in results.select(
-                "accuracy under attack",
-                dataset=dataset,
-                network=kind,
-                way=way,
-                attack="PGD",
-                budget=1.0,
-            ):
-                ax.plot(
-                    [row.low or 0, row.high or 0],
-                    [place + offset] * 2,
-                    color=colour,
-                    linewidth=1.4,
-                )
-                ax.plot(row.value, place + offset, marker, color=colour, markersize=5.5)
-    ax.set_yticks(range(len(kinds)), [NAMES[kind] for kind in kinds])
-    ax.invert_yaxis()
-    ax.set_xlabel("accuracy under PGD at ε (share)")
-    names = {
-        "transfer": "crafted on the CNN",
-        "one sample": "on one sample at a time",
-        "EOT": "averaged (EOT)",
-    }
-    handles = [
-        Line2D([], [], color=colour, marker=marker, linestyle="", label=names[way])
-        for way, (colour, marker) in ways.items()
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9)
-    return figure
-
-
-def draw_attacks(results: Results, datasets: dict[str, tuple[str, float]]) -> Figure:
-    """The BNN and the second CNN under every attack that was crafted on the CNN, and
-    the BNN under EOT.
-    """
-    figure, axes = pyplot.subplots(
-        1, len(datasets), figsize=(style.FIGURE_WIDTH, 3.6), sharey=True, squeeze=False
+    found = {}
+    for column, (name, picture) in enumerate(pictures.items()):
+        truth = sampled_probabilities(five, picture)[:, 0, label].numpy()
+        found[name] = float(truth.mean())
+        _picture(axes[0, column], picture[0])
+        axes[0, column].set_title(name, weight="normal")
+        axes[1, column].bar(range(1, len(truth) + 1), truth, color=style.VERMILLION)
+        axes[1, column].set(ylim=(0, 1), xticks=range(1, len(truth) + 1))
+        axes[1, column].set_yticks([0, 1])
+    axes[1, 0].set_ylabel("probability")
+    axes[1, 1].set_xlabel("sampled network")
+    means = ", ".join(f"{value:.0%} {name}" for name, value in found.items())
+    return _shown(
+        figure,
+        "five-networks",
+        alt="A digit before and after two attacks, and bars of the probability that "
+        "five networks give to its class.",
+        caption=f"Mean probability of the true class: {means}. An attack on the first "
+        "network need not fool the other four; one on their average is made for all.",
     )
-    for ax, (dataset, (title, _)) in zip(axes[0], datasets.items(), strict=True):
-        names = [
-            str(row.factors["attack"])
-            for row in results.select(
-                "accuracy under attack",
-                dataset=dataset,
-                network=SECOND,
-                way="transfer",
-                budget=1.0,
+
+
+def explore(
+    series: Sequence[Shown], *, epsilon: float, names: Sequence[str]
+) -> interactive.View:
+    """One image under a budget, a way of attack and a network that the reader
+    chooses.
+    """
+    import altair as alt
+
+    rows: list[dict[str, Any]] = []
+    odds: list[dict[str, Any]] = []
+    for each in series:
+        here = {
+            "network": label(each.kind),
+            "way": each.way,
+            "budget": round(each.budget * epsilon, 6),
+        }
+        text = f"entropy {each.entropy:.2f}, information {each.information:.2f}"
+        picture = interactive.image_uri(each.image.clip(0, 1))
+        rows.append({**here, "text": text, "image": picture})
+        odds += [
+            {**here, "class": str(name), "probability": round(float(p), 4)}
+            for name, p in zip(names, each.probabilities, strict=True)
+        ]
+    budgets = sorted({row["budget"] for row in rows})
+    kinds = list(dict.fromkeys(row["network"] for row in rows))
+    budget = interactive.slider("budget", budgets, label="Budget", start=budgets[0])
+    way = interactive.chooser("way", list(WAYS), label="Attack")
+    network = interactive.chooser("network", kinds, label="Network", start=kinds[-1])
+    moved = (budget, way, network)
+
+    def chart(data: list[dict[str, Any]], **size: Any) -> Any:
+        drawn = alt.Chart(pd.DataFrame(data), **size)
+        for each in moved:
+            drawn = drawn.transform_filter(interactive.chosen(each))
+        return drawn
+
+    image = interactive.pictures(chart(rows, width=150), "image", size=150)
+    words = chart(rows, width=150, height=24).mark_text(fontSize=13).encode(text="text")
+    bars = (
+        chart(odds, width=220, height=180)
+        .mark_bar(color=style.VERMILLION)
+        .encode(
+            y=alt.Y("class:N", sort=[str(name) for name in names], title=None),
+            x=alt.X("probability:Q").scale(domain=[0, 1]),
+        )
+    )
+    drawn = alt.hconcat(alt.vconcat(image, words), bars).add_params(*moved)
+    return interactive.show(
+        drawn,
+        fallback=_still(series, epsilon),
+        name="explore",
+        number=FIGURES.index("explore") + 1,
+        alt="An image, the mean prediction of a network and how unsure it is, for a "
+        "budget, a way of attack and a network that the reader chooses.",
+        caption="Move the budget; change the attack and the network. *Information* is "
+        "how much the samples disagree, in nats.",
+    )
+
+
+def _still(series: Sequence[Shown], epsilon: float) -> Figure:
+    """The same as lines: probability of the true class against the budget."""
+    figure, axes = pyplot.subplots(1, 2, figsize=(style.FIGURE_WIDTH, 2.8), sharey=True)
+    for ax, way in zip(axes, WAYS, strict=True):
+        for kind in dict.fromkeys(each.kind for each in series):
+            found = [each for each in series if (each.kind, each.way) == (kind, way)]
+            ax.plot(
+                [each.budget * epsilon for each in found],
+                [each.probabilities[each.label] for each in found],
+                "o-",
+                color=COLOURS[kind],
+                label=label(kind),
             )
-        ]
-        series = [
-            (SECOND, "transfer", style.GROUND, "second CNN, transferred"),
-            (BNN, "transfer", None, "BNN, transferred"),
-        ]
-        for place, attack in enumerate(names):
-            for shift, (kind, way, face, _) in zip(
-                (-0.2, 0, 0.2), [*series, (BNN, "EOT", style.GROUND, "")], strict=True
-            ):
-                for row in results.select(
-                    "accuracy under attack",
-                    dataset=dataset,
-                    network=kind,
-                    way=way,
-                    attack=attack,
-                    budget=1.0,
-                ):
-                    colour, marker = LOOKS[kind]
-                    ax.plot(
-                        [row.low or 0, row.high or 0],
-                        [place + shift] * 2,
-                        color=colour,
-                        linewidth=1.3,
-                    )
-                    ax.plot(
-                        row.value,
-                        place + shift,
-                        marker,
-                        color=colour,
-                        markerfacecolor=face or colour,
-                    )
-        ax.set_yticks(range(len(names)), names)
-        ax.set_title(title, fontsize=10)
-        ax.set_xlabel("accuracy (share)")
-    axes[0, 0].invert_yaxis()
-    handles = [
-        Line2D(
-            [],
-            [],
-            color=LOOKS[kind][0],
-            marker=LOOKS[kind][1],
-            markerfacecolor=face,
-            linestyle="",
-            label=words,
-        )
-        for kind, face, words in (
-            (SECOND, style.GROUND, "second CNN, transferred"),
-            (BNN, None, "BNN, transferred"),
-            (BNN, style.GROUND, "BNN, averaged (EOT)"),
-        )
+        ax.set(title=way, xlabel="budget", ylim=(0, 1))
+    axes[0].set_ylabel("probability of its class")
+    axes[0].legend(loc="lower left")
+    return figure
+
+
+# Leads
+# --------------------------------------------------------------------------------------
+
+
+def leads(results: Results) -> HTML:
+    """The lead of every network over the matched control, under both ways."""
+    found = [
+        row
+        for row in results.select("lead under attack", over_network=CONTROL)
+        if row.factors["way"] in ("transfer", "EOT")
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9)
-    return figure
-
-
-def draw_samples(results: Results, datasets: dict[str, tuple[str, float]]) -> Figure:
-    """Accuracy that is left against the number of posterior samples in the attack's
-    gradient.
-    """
-    figure, ax = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 3.0))
-    for (dataset, (title, _)), (colour, marker) in zip(
-        datasets.items(), ((style.VERMILLION, "D"), (style.BLUE, "o")), strict=False
-    ):
-        rows = results.select("accuracy by samples in the gradient", dataset=dataset)
-        counts = np.array([row.factors["samples"] for row in rows], dtype=float)
-        ax.plot(
-            counts,
-            [row.value for row in rows],
-            color=colour,
-            marker=marker,
-            label=title,
-        )
-        ax.fill_between(
-            counts,
-            [row.low or 0 for row in rows],
-            [row.high or 0 for row in rows],
-            color=colour,
-            alpha=0.12,
-        )
-        ax.set_xscale("log")
-        ax.set_xticks(counts, [f"{count:.0f}" for count in counts])
-        ax.minorticks_off()
-    ax.set(
-        xlabel="posterior samples in the gradient",
-        ylabel="accuracy of the BNN (share)",
-        ylim=(0, None),
+    pairs = list(
+        dict.fromkeys((row.factors["dataset"], row.factors["first"]) for row in found)
     )
-    ax.legend(fontsize=9)
-    return figure
-
-
-def draw_histograms(measured: Measured, image: int, epsilon: float) -> Figure:
-    """Probability of the true class by posterior sample, one panel a budget, for one
-    image under EOT.
-    """
-    budgets = sorted(measured.truth)
+    several = len(claims.datasets(results)) > 1
     figure, axes = pyplot.subplots(
-        1, len(budgets), figsize=(style.FIGURE_WIDTH, 2.5), sharey=True, sharex=True
+        1, 2, figsize=(style.FIGURE_WIDTH, 0.9 + 0.27 * len(pairs)), sharey=True
     )
-    for ax, budget in zip(axes, budgets, strict=True):
-        values = measured.truth[budget][:, image]
-        ax.hist(
-            values,
-            bins=list(np.linspace(0, 1, 11)),
-            color=style.colour("mean-field vi"),
-            alpha=0.8,
-        )
-        ax.axvline(float(values.mean()), color=style.INK, linewidth=1.4)
-        ax.set_title(f"ε = {budget * epsilon:.3g}", fontsize=10)
-    axes[0].set_ylabel("posterior samples")
-    figure.supxlabel("probability of the true class", fontsize=10.5)
-    return figure
+    for ax, way in zip(axes, ("transfer", "EOT"), strict=True):
+        for row in (each for each in found if each.factors["way"] == way):
+            kind = str(row.factors["first"])
+            place = -pairs.index((row.factors["dataset"], kind))
+            ours = kind == claims.bayesian(results, str(row.factors["dataset"]))
+            _point(ax, row, place, style.VERMILLION if ours else style.GREY)
+        ax.axvline(0, color=style.INK, linewidth=1)
+        ax.axvline(LEAD, color=style.INK, linestyle=":", linewidth=1)
+        ax.set(title=INPUTS[way], xlabel="lead (points)")
+    names = [
+        f"{label(kind)}, {claims.name(str(dataset))}" if several else label(kind)
+        for dataset, kind in pairs
+    ]
+    axes[0].set_yticks([-place for place in range(len(pairs))], names)
+    main = claims.datasets(results)[0]
+    own = claims.bayesian(results, main)
+    said = {
+        way: claims.points(claims.lead(results, main, own, CONTROL, way))
+        for way in ("transfer", "EOT")
+    }
+    return _shown(
+        figure,
+        "leads",
+        alt="Leads in accuracy over the matched control with intervals, one line a "
+        "network; left under transferred, right under averaged attacks.",
+        caption=f"Lead over the matched control. The Bayesian network (coloured) on "
+        f"{claims.name(main)}: {said['transfer']} under attacks made on the CNN, "
+        f"{said['EOT']} under attacks made on itself. Dotted: the smallest lead that "
+        "matters.",
+    )
 
 
-def draw_alarm(
-    measured: Sequence[Measured], datasets: dict[str, tuple[str, float]]
-) -> Figure:
-    """ROC of mutual information for three kinds of attacked input, and of the CNN's
-    max-softmax; seeds averaged.
-    """
-    figure, axes = pyplot.subplots(
-        1, len(datasets), figsize=(style.FIGURE_WIDTH, 3.9), sharey=True, squeeze=False
+def _point(ax: Axes, row: Metric, place: float, colour: str) -> None:
+    low, high = (row.value if end is None else end for end in (row.low, row.high))
+    ax.plot([100 * low, 100 * high], [place, place], color=colour)
+    ax.plot(100 * row.value, place, "o", color=colour)
+
+
+def effort(results: Results) -> HTML:
+    """Accuracy of the Bayesian network and its control against steps and samples."""
+    dataset = claims.datasets(results)[0]
+    own = claims.bayesian(results, dataset)
+    figure, axes = pyplot.subplots(1, 2, figsize=(style.FIGURE_WIDTH, 3.2), sharey=True)
+    usual = _usual(results.select("accuracy by effort", dataset=dataset, network=own))
+    for kind in (CONTROL, own):
+        rows = results.select("accuracy by effort", dataset=dataset, network=kind)
+        for ax, name in zip(axes, ("steps", "samples"), strict=True):
+            other = "samples" if name == "steps" else "steps"
+            line = [row for row in rows if row.factors[other] == usual[other]]
+            line.sort(key=lambda row, by=name: row.factors[by])  # type: ignore[misc]
+            at = [row.factors[name] for row in line]
+            ax.plot(
+                at,
+                [row.value for row in line],
+                "o-",
+                color=COLOURS[kind],
+                label=label(kind),
+            )
+            ax.fill_between(
+                at,
+                [row.value if row.low is None else row.low for row in line],
+                [row.value if row.high is None else row.high for row in line],
+                color=COLOURS[kind],
+                alpha=0.15,
+                linewidth=0,
+            )
+            ax.set(xlabel=f"{name} of the attack", xscale="log")
+            ax.set_xticks(at, [str(each) for each in at])
+            ax.minorticks_off()
+    axes[0].set(ylabel="accuracy", ylim=(0, 1))
+    axes[0].legend(loc="best")
+    drops = results.select("drop with twice the effort", dataset=dataset)
+    worst = max(drops, key=lambda row: row.value)
+    return _shown(
+        figure,
+        "effort",
+        alt="Accuracy of the Bayesian network and of its control against the steps and "
+        "the samples of the attack.",
+        caption="The attack grows stronger from left to right. Doubling steps or "
+        f"samples takes at most another {100 * max(worst.value, 0):.0f} points "
+        f"({label(worst.factors['network'])}, {worst.factors['effort']}).",
     )
-    for ax, (dataset, (title, _)) in zip(axes[0], datasets.items(), strict=True):
-        rows = [
-            each for each in measured if each.kind == BNN and each.dataset == dataset
-        ]
-        for inputs, (colour, line, words) in INPUT_LOOKS.items():
-            pairs = [
-                (
-                    row.scores["clean", "mutual information"],
-                    row.scores[inputs, "mutual information"],
-                )
-                for row in rows
+
+
+def _usual(rows: Sequence[Metric]) -> dict[str, Any]:
+    """Steps and samples that most rows have: those of the usual attack."""
+    names = ("steps", "samples")
+    counts = {name: [row.factors[name] for row in rows] for name in names}
+    return {name: max(set(each), key=each.count) for name, each in counts.items()}
+
+
+def sweep(results: Results) -> HTML:
+    """The Bayesian network's lead and clean accuracy against temperature and prior."""
+    dataset = claims.datasets(results)[0]
+    rows = results.select("sweep: lead under attack", dataset=dataset)
+    figure, axes = pyplot.subplots(1, 2, figsize=(style.FIGURE_WIDTH, 3.4), sharey=True)
+    heats = sorted({row.factors["temperature"] for row in rows})
+    priors = sorted({row.factors["prior_sd"] for row in rows})
+    middle = priors[len(priors) // 2]
+    plans: tuple[tuple[str, dict[str, Any], list[Any]], ...] = (
+        ("temperature", {"prior_sd": middle}, heats),
+        ("prior_sd", {"temperature": 1.0}, priors),
+    )
+    colours = {"transfer": style.BLUE, "EOT": style.VERMILLION}
+    for ax, (name, fixed, places) in zip(axes, plans, strict=True):
+        for way, colour in colours.items():
+            line = [
+                row
+                for row in results.select("sweep: lead under attack", way=way, **fixed)
+                if row.factors["dataset"] == dataset
             ]
-            rates, caught = _roc(pairs)
-            ax.plot(rates, caught, color=colour, linestyle=line, label=words)
-        rates, caught = _roc(
-            [(row.baseline["clean"], row.baseline["transfer"]) for row in rows]
-        )
-        ax.plot(
-            rates,
-            caught,
-            color=style.GREY,
-            linestyle="-.",
-            label="CNN's max-softmax, crafted on the CNN",
-        )
-        ax.plot([0, 1], [0, 1], color=style.GREY, linewidth=1)
-        ax.set_title(title, fontsize=10)
-        ax.set_xlabel("false alarms (share of clean)")
-    axes[0, 0].set_ylabel("alarms (share of attacked)")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=9)
-    return figure
-
-
-def _roc(
-    pairs: Sequence[tuple[np.ndarray, np.ndarray]],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Share of attacked inputs above each threshold against that of clean ones, mean
-    over seeds.
-    """
-    rates = np.linspace(0, 1, 51)
-    curves = []
-    for clean, attacked in pairs:
-        levels = np.r_[np.inf, np.unique(np.r_[clean, attacked])[::-1]]
-        false = [(clean >= level).mean() for level in levels]
-        true = [(attacked >= level).mean() for level in levels]
-        curves.append(np.interp(rates, false, true))
-    return rates, np.mean(curves, axis=0)
-
-
-def draw_interference(results: Results, dataset: str) -> Figure:
-    """Accuracy against severity for each kind of interference."""
-    figure, axes = pyplot.subplots(
-        1, len(INTERFERENCES), figsize=(style.FIGURE_WIDTH, 2.9), sharey=True
+            line.sort(key=lambda row, by=name: row.factors[by])  # type: ignore[misc]
+            ax.plot(
+                [row.factors[name] for row in line],
+                [100 * row.value for row in line],
+                "o-",
+                color=colour,
+                label=INPUTS[way],
+            )
+        ax.axhline(0, color=style.INK, linewidth=1)
+        ax.set(xscale="log")
+        ax.set_xticks(places, [f"{each:g}" for each in places])
+        ax.minorticks_off()
+    axes[0].set(xlabel="temperature", ylabel="lead (points)")
+    axes[1].set_xlabel("deviation of the prior")
+    axes[0].legend(loc="best")
+    clean = results.select("sweep: clean accuracy", dataset=dataset)
+    worst, best = (choose(clean, key=lambda row: row.value) for choose in (min, max))
+    return _shown(
+        figure,
+        "sweep",
+        alt="The Bayesian network's lead over its control against temperature, and "
+        "against the deviation of the prior, for two ways of attack.",
+        caption="Temperature 1 is variational Bayes. Clean accuracy lies between "
+        f"{worst.value:.0%} (temperature {worst.factors['temperature']:g}, prior "
+        f"{worst.factors['prior_sd']:g}) and {best.value:.0%}.",
     )
-    for ax, name in zip(axes, INTERFERENCES, strict=True):
-        for kind in (CNN, PENALISED, "ensemble", BNN):
-            rows = results.select(
-                "accuracy under interference",
-                dataset=dataset,
-                network=kind,
-                interference=name,
+
+
+def interference(results: Results) -> HTML:
+    """Accuracy against severity for five kinds of interference."""
+    dataset = claims.datasets(results)[0]
+    own = claims.bayesian(results, dataset)
+    rows = results.select("accuracy under interference", dataset=dataset)
+    names = list(dict.fromkeys(str(row.factors["interference"]) for row in rows))
+    figure, axes = pyplot.subplots(
+        2, 3, figsize=(style.FIGURE_WIDTH, 4.2), sharex=True, sharey=True
+    )
+    for ax, name in zip(axes.flat, names, strict=False):
+        for kind in (CONTROL, PENALISED, own):
+            line = [
+                row
+                for row in rows
+                if (row.factors["interference"], row.factors["network"]) == (name, kind)
+            ]
+            ax.plot(
+                [row.factors["severity"] for row in line],
+                [row.value for row in line],
+                "o-",
+                color=COLOURS[kind],
+                label=label(kind),
+                markersize=3,
             )
-            _band(
-                ax,
-                [float(row.factors["severity"]) for row in rows],
-                rows,
-                kind,
-                NAMES[kind].split(" (")[0],
+        ax.set_title(name.replace(" and ", "\nand "), weight="normal")
+    axes[1, 2].set_axis_off()
+    axes[1, 2].legend(*axes[0, 0].get_legend_handles_labels(), loc="center")
+    figure.supxlabel("severity")
+    figure.supylabel("accuracy")
+    leads = {
+        kind: results.one(
+            "lead under interference",
+            dataset=dataset,
+            over_network=kind,
+            interference="all",
+        )
+        for kind in (CONTROL, PENALISED)
+    }
+    return _shown(
+        figure,
+        "interference",
+        alt="Accuracy against severity, five panels, three networks.",
+        caption=f"{claims.name(dataset)}: over all kinds and severities the Bayesian "
+        f"network leads its control by {claims.points(leads[CONTROL])}, the L2 network "
+        f"by {claims.points(leads[PENALISED])}.",
+    )
+
+
+def alarm(results: Results) -> HTML:
+    """AUROC of both alarms and of the CNN's max-softmax, by attacker."""
+    dataset = claims.datasets(results)[0]
+    own = claims.bayesian(results, dataset)
+    scores = {
+        (own, "mutual information"): ("too much", style.VERMILLION, -0.2),
+        (own, "two-sided"): ("unusual", style.OCHRE, 0.0),
+        (CNN, "max-softmax"): ("CNN's confidence", style.GREY, 0.2),
+    }
+    figure, ax = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 3.3))
+    for (network, score), (name, colour, shift) in scores.items():
+        for place, inputs in enumerate(INPUTS):
+            row = results.one(
+                "AUROC", dataset=dataset, network=network, score=score, inputs=inputs
             )
-        ax.set_title(name, fontsize=9)
-        ax.set_xticks([1, 3, 5])
-        _shares(ax)
-    axes[0].set_ylabel("accuracy (share)")
-    axes[len(axes) // 2].set_xlabel("severity")
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=9)
-    return figure
+            low, high = (
+                row.value if end is None else end for end in (row.low, row.high)
+            )
+            ax.plot([place + shift] * 2, [low, high], color=colour)
+            ax.plot(
+                place + shift,
+                row.value,
+                "o",
+                color=colour,
+                label=name if place == 0 else None,
+            )
+    ax.axhline(0.5, color=style.INK, linewidth=1)
+    names = [each.replace(" ", "\n", 1) for each in INPUTS.values()]
+    ax.set_xticks(range(len(INPUTS)), names)
+    ax.set(ylabel="AUROC", ylim=(0, 1.05))
+    ax.legend(loc="lower left", ncols=3)
+    area = {
+        inputs: results.one(
+            "AUROC",
+            dataset=dataset,
+            network=own,
+            score="mutual information",
+            inputs=inputs,
+        ).value
+        for inputs in INPUTS
+    }
+    return _shown(
+        figure,
+        "alarm",
+        alt="AUROC of three alarms against four attackers, with intervals; 0.5 is "
+        "chance.",
+        caption=f"{claims.name(dataset)}: disagreement of the samples separates clean "
+        f"from transferred images with an AUROC of {area['transfer']:.2f}, and of "
+        f"{area['matching']:.2f} where the attacker copies what is usual (chance is "
+        "0.5).",
+    )

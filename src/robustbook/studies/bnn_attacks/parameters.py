@@ -23,47 +23,62 @@ class Parameters(BaseParameters):
         "digits", "data set of the main networks"
     )
     epsilon: Epsilon = 0.1
-    train_images: TrainImages = 800
+    train_images: TrainImages = 700
     epochs: int = parameter(
-        12, "training epochs of networks without a posterior, and of dropout", 1, 200
+        12,
+        "epochs of every training on the main data set, with a posterior or not",
+        1,
+        500,
     )
-    vi_epochs: int = parameter(20, "training epochs of variational inference", 1, 500)
-    second_dataset: Literal["none", "cifar10", "cifar10-jpeg"] = parameter(
-        "none", "a second data set; none leaves it out"
-    )
-    second_epsilon: float = parameter(
-        0.03, "perturbation budget of the second data set", 0.001, 0.5
-    )
-    second_train_images: int = parameter(
-        3000, "training images of the second data set", 100, 50000
-    )
-    second_epochs: int = parameter(8, "training epochs on the second data set", 1, 200)
-    second_vi_epochs: int = parameter(
-        12, "epochs of variational inference on the second data set", 1, 500
-    )
-    prior_sd: PriorSd = 0.3
     temperature: float = parameter(
         0.1, "weight of the KL divergence (1: variational Bayes), main data set", 0, 1
     )
-    second_temperature: float = parameter(1.0, "the same for the second data set", 0, 1)
+    prior_sd: PriorSd = 0.3
+    sign_dataset: Literal["none", "gtsrb"] = parameter(
+        "none", "camera pictures of traffic signs; none leaves them out"
+    )
+    sign_epsilon: float = parameter(0.03, "budget on traffic signs", 0.001, 0.5)
+    sign_train_images: int = parameter(
+        1500, "training images of traffic signs", 100, 3000
+    )
+    sign_epochs: int = parameter(20, "training epochs on traffic signs", 1, 500)
+    sign_temperature: float = parameter(
+        0.1, "weight of the KL divergence on traffic signs", 0, 1
+    )
+    colour_dataset: Literal["none", "cifar10", "cifar10-jpeg"] = parameter(
+        "none", "photographs for the published extractor; none leaves them out"
+    )
+    colour_epsilon: float = parameter(0.008, "budget on photographs", 0.001, 0.5)
+    colour_train_images: int = parameter(
+        4000, "training images of the classifier of photographs", 100, 50000
+    )
+    colour_epochs: int = parameter(20, "training epochs of that classifier", 1, 500)
+    colour_temperature: float = parameter(
+        1.0, "weight of the KL divergence on photographs", 0, 1
+    )
+    colour_images: int = parameter(
+        60, "photographs that are attacked in each repetition", 10, 1000
+    )
     dropout_rate: float = parameter(
         0.3, "share of inputs that dropout removes before linear layers", 0, below=1
     )
-    members: int = parameter(5, "networks of the deep ensemble", 1, 50)
     noise: float = parameter(
         0.3, "weight noise, in root mean squares of each layer's weights", 0, 2
     )
-    seeds: int = parameter(3, "repetitions with networks of other seeds", 1, 20)
-    images: int = parameter(40, "test images that are attacked", 10, 10000)
+    chain_epochs: int = parameter(8, "epochs of stochastic-gradient MCMC", 4, 1000)
+    seeds: int = parameter(
+        2, "repetitions, each with trainings and test images of its own", 1, 20
+    )
+    sweep_seeds: int = parameter(
+        1, "repetitions of the sweep over temperature and prior", 1, 20
+    )
+    images: int = parameter(
+        12, "test images that are attacked in each repetition", 10, 500
+    )
     samples: int = parameter(
-        10, "posterior samples in each gradient of an averaged attack", 1, 500
+        4, "posterior samples in each gradient of an averaged attack", 1, 500
     )
-    test_samples: int = parameter(20, "posterior samples that predict", 2, 1000)
-    weight_images: int = parameter(
-        20,
-        "training images on which the weight of the uncertainty-aware attack is chosen",
-        5,
-        100,
-    )
-    steps: int = parameter(6, "steps of every iterative attack", 1, 1000)
+    test_samples: int = parameter(30, "posterior samples that predict", 2, 1000)
+    steps: int = parameter(8, "steps of every iterative attack", 2, 1000)
+    pixel_images: int = parameter(2, "images whose every pixel is tried", 1, 100)
     first_seed: FirstSeed = 0

@@ -1,14 +1,14 @@
 """From measurements to rows of the record: accuracies, paired leads, alarms and checks,
 with intervals.
 
-Read `resample` and `paired_lead` first (what the intervals are over), then the
-`record_...` functions in their order.
+Read `Table` and `over_repetitions` first (what the intervals are over), then the
+`record_...` functions in their order, then the tables of the page.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache, partial
+from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -16,63 +16,102 @@ import numpy.typing as npt
 import pandas as pd
 
 from robustbook import stats
+from robustbook.measure.uncertainty import auroc
 from robustbook.perturb.interference import KINDS as INTERFERENCES
 from robustbook.perturb.interference import SEVERITIES
 from robustbook.results import Metric, Results
 from robustbook.stats import Interval
-from robustbook.studies.bnn_attacks.claims import BNN, CNN, PENALISED, SECOND, rounded
+from robustbook.studies.bnn_attacks import claims
+from robustbook.studies.bnn_attacks.claims import (
+    BNN,
+    CNN,
+    CONTROL,
+    PENALISED,
+    SPLIT,
+)
 from robustbook.studies.bnn_attacks.measure.evaluation import (
-    BUDGETS,
     LARGE,
     SCORES,
     Measured,
 )
-from robustbook.studies.bnn_attacks.networks import KINDS, POSTERIORS, VARIATIONAL
+from robustbook.studies.bnn_attacks.networks import (
+    DESIGNS,
+    KINDS,
+    OTHERS,
+    REVERSED,
+    Bench,
+)
+from robustbook.studies.shared import images_of
 
 Array = npt.NDArray[np.float64]
-RESAMPLES = 2000
-OVER = "images and seeds"
+OVER = "repetitions"
 WAYS = ("transfer", "EOT")
-LAYERS = ("first convolution", "second convolution", "first linear", "last linear")
-CRAFTED = ((CNN, "transfer"), (BNN, "EOT"))
-"""On which network and in which way C&W L2 is crafted."""
+INPUTS = ("transfer", "EOT", "quiet", "matching")
 
 
 class Table:
-    """Measurements of one data set, as arrays (seeds, images) by kind."""
+    """Measurements of one bench, the repetitions of every kind in order."""
 
     def __init__(self, measured: Sequence[Measured]) -> None:
-        self.dataset = measured[0].dataset
+        self.bench = measured[0].network.bench
+        self.dataset = self.bench.dataset
         self.by_kind = {
-            kind: [each for each in measured if each.kind == kind] for kind in KINDS
+            kind: found
+            for kind in KINDS
+            if (found := [each for each in measured if each.network.kind == kind])
         }
-        self.seeds = len(self.by_kind[CNN])
 
-    def correct(self, kind: str, way: str, attack: str, strength: float) -> Array:
-        """Right answers (seeds, images)."""
-        return np.stack(
-            [each.correct[way, attack, strength] for each in self.by_kind[kind]]
-        )
+    @property
+    def bayesian(self) -> str:
+        """The Bayesian network of this bench."""
+        return self.bench.bayesian
+
+    def correct(self, kind: str, way: str, attack: str, budget: float) -> Array:
+        """Right answers (repetitions, images)."""
+        rows = self.by_kind[kind]
+        return np.stack([each.correct[way, attack, budget] for each in rows])
 
     def clean(self, kind: str) -> Array:
-        """Right answers (seeds, images) on clean images."""
+        """Right answers (repetitions, images) on clean images."""
         return self.correct(kind, "clean", "none", 0.0)
 
-    def attacked(self, kind: str, way: str) -> Array:
-        """Right answers (seeds, images) under PGD, mean over budgets."""
-        return np.mean(
-            [self.correct(kind, way, "PGD", budget) for budget in BUDGETS], axis=0
+    def has(self, kind: str, way: str, attack: str, budget: float) -> bool:
+        """Whether that was measured."""
+        return (
+            kind in self.by_kind
+            and (way, attack, budget) in self.by_kind[kind][0].correct
         )
 
+    def lead(self, first: str, second: str, way: str) -> Interval | None:
+        """The lead under attack, mean over the budgets at which both were attacked, on
+        images that both get right when clean.
+        """
+        budgets = [
+            each
+            for each in self.bench.budgets
+            if self.has(first, way, "PGD", each) and self.has(second, way, "PGD", each)
+        ]
+        if not budgets:
+            return None
+        gaps = np.mean(
+            [
+                self.correct(first, way, "PGD", each)
+                - self.correct(second, way, "PGD", each)
+                for each in budgets
+            ],
+            axis=0,
+        )
+        return paired(gaps, self.clean(first) * self.clean(second))
+
     def disturbed(self, kind: str, interference: str) -> Array:
-        """Right answers (seeds, images) under one kind of interference, or "all", mean
-        over severities.
+        """Right answers (repetitions, images) under one kind of interference, or "all",
+        mean over severities.
         """
         names = tuple(INTERFERENCES) if interference == "all" else (interference,)
         return np.mean(
             [
-                self.correct(kind, "interference", name, float(level))
-                for name in names
+                self.correct(kind, "interference", each, float(level))
+                for each in names
                 for level in SEVERITIES
             ],
             axis=0,
@@ -80,689 +119,448 @@ class Table:
 
 
 def tables(measured: Sequence[Measured]) -> list[Table]:
-    """One table a data set."""
-    names = list(dict.fromkeys(each.dataset for each in measured))
-    return [
-        Table([each for each in measured if each.dataset == name]) for name in names
-    ]
+    """One table a bench."""
+    groups = groupby(measured, key=lambda each: each.network.bench)
+    return [Table(list(group)) for _, group in groups]
 
 
-@lru_cache(maxsize=8)
-def resample(seeds: int, images: int) -> tuple[stats.Resampling, ...]:
-    """Draws of seeds and of images, the same every time."""
-    return stats.draw(seeds, images, seed=0, resamples=RESAMPLES)
-
-
-def crossed_mean(values: Array, weights: Array | None = None) -> Interval:
-    """Weighted mean of `values` (seeds, images) with a bootstrap interval that draws
-    seeds and images independently; some weight is not 0.
+def over_repetitions(values: Sequence[float] | Array) -> Interval:
+    """Mean of one value a repetition, with Student's t interval; a repetition has
+    networks and images of its own, so both are in it.
     """
-    draws = resample(*values.shape)
-    return stats.crossed_mean(values, *draws, weights=weights).interval()
+    found = np.asarray(values, dtype=float)
+    if len(found) < 2:
+        return Interval(float(found[0]), float(found[0]), float(found[0]), 1)
+    return stats.mean_interval_t(found)
 
 
-def paired_lead(first: Array, second: Array, both_right: Array) -> Interval:
-    """Mean of `first` - `second` (seeds, images) over the pairs that the mask marks."""
-    return crossed_mean(first - second, both_right)
+def mean(values: Array) -> Interval:
+    """Mean over the images of each repetition, then over repetitions."""
+    return over_repetitions(values.mean(axis=1))
 
 
-def crossed_auroc(
-    clean: Array, attacked: Array, less: tuple[Array, Array] | None = None
-) -> Interval:
-    """AUROC of scores (seeds, images), mean over seeds; less that of the scores `less`
-    on the same images.
+def paired(gaps: Array, both: Array) -> Interval | None:
+    """Mean of the gaps (repetitions, images) over images that the mask marks; None
+    where a repetition has none.
     """
-    images = clean.shape[1]
-    seeds, pairs = resample(*clean.shape)
-    both = stats.Resampling(np.tile(pairs.counts, 2), pairs.n)
-    found, *rivals = (
-        stats.mean_over_seeds(
-            partial(stats.auc, np.repeat([0, 1], images)), np.hstack(pair), seeds, both
-        )
-        for pair in ((clean, attacked), *([less] if less else []))
-    )
-    return (found - rivals[0] if rivals else found).interval()
+    counts = both.sum(axis=1)
+    if not counts.all():
+        return None
+    return over_repetitions((gaps * both).sum(axis=1) / counts)
 
 
-def record_all(
-    results: Results, measured: Sequence[Measured], titles: dict[str, str]
-) -> None:
-    """All rows of the study."""
+def _add(results: Results, name: str, found: Interval | None, **factors: Any) -> None:
+    if found is not None:
+        unit = results.rows[name].unit if results.rows else "share"
+        results.add(name, found, over=OVER, unit=unit, **factors)
+
+
+def record_setting(results: Results, measured: Sequence[Measured]) -> None:
+    """What was measured: repetitions, images, which network is Bayesian."""
     found = tables(measured)
-    results.add("seeds", found[0].seeds, over="repetitions")
+    results.add("seeds", len(found[0].by_kind[CNN]), over=OVER)
     for table in found:
-        images = table.clean(CNN).shape[1]
-        results.add(
-            "images", images, dataset=table.dataset, title=titles[table.dataset]
-        )
-        record_accuracies(results, table)
-        record_posteriors(results, table)
-        record_leads(results, table)
-        record_interference(results, table)
-        record_lengths(results, table)
-        record_alarms(results, table)
-        record_checks(results, table)
+        bench, dataset = table.bench, table.dataset
+        title = images_of(dataset, "test", bench.images * (bench.seeds + 1)).title
+        results.add("images", bench.images, dataset=dataset, title=title)
+        results.add("Bayesian network", 1, dataset=dataset, network=table.bayesian)
+        results.add("temperature", bench.temperature, dataset=dataset)
 
 
-def record_accuracies(results: Results, table: Table) -> None:
-    """Accuracy of every kind, clean and under every attack crafted in every way."""
-    for kind, rows in table.by_kind.items():
-        for way, attack, strength in rows[0].correct:
-            if way == "interference":
-                continue
-            name = "clean accuracy" if way == "clean" else "accuracy under attack"
-            factors: dict[str, Any] = (
-                {}
-                if way == "clean"
-                else {"way": way, "attack": attack, "budget": strength}
-            )
-            results.add(
-                name,
-                crossed_mean(table.correct(kind, way, attack, strength)),
-                over=OVER,
-                unit="share",
-                dataset=table.dataset,
+def record_attacks(results: Results, measured: Sequence[Measured]) -> None:
+    """Accuracy of every network, clean and attacked, and paired leads."""
+    for table in tables(measured):
+        dataset = table.dataset
+        for kind, rows in table.by_kind.items():
+            for way, attack, budget in rows[0].correct:
+                if way == "interference" or budget == LARGE:
+                    continue
+                where: dict[str, Any] = {"dataset": dataset, "network": kind}
+                found = mean(table.correct(kind, way, attack, budget))
+                if way == "clean":
+                    _add(results, "clean accuracy", found, **where)
+                    continue
+                where |= {"way": way, "attack": attack, "budget": budget}
+                _add(results, "accuracy under attack", found, **where)
+            _add(
+                results,
+                "clean accuracy lead",
+                mean(table.clean(kind) - table.clean(CONTROL)),
+                dataset=dataset,
                 network=kind,
-                **factors,
+                over_network=CONTROL,
             )
-        results.add(
-            "clean accuracy lead",
-            crossed_mean(table.clean(kind) - table.clean(SECOND)),
-            over=OVER,
-            unit="share",
-            dataset=table.dataset,
-            network=kind,
-            over_network=SECOND,
-        )
+        pairs = [
+            (kind, CONTROL) for kind in table.by_kind if kind not in (CNN, CONTROL)
+        ]
+        pairs += [(table.bayesian, PENALISED)]
+        pairs += [(SPLIT, each) for each in (BNN, REVERSED) if each in table.by_kind]
+        for first, second in pairs:
+            for way in WAYS:
+                where = {"first": first, "over_network": second, "way": way}
+                gain = table.lead(first, second, way)
+                _add(results, "lead under attack", gain, dataset=dataset, **where)
 
 
-def record_posteriors(results: Results, table: Table) -> None:
-    """How wide every posterior is, so that a collapsed one is seen."""
-    for kind in POSTERIORS:
-        rows = table.by_kind[kind]
-        for layer in rows[0].spread:
-            spread = float(np.mean([each.spread[layer] for each in rows]))
-            results.add(
-                "relative spread",
-                spread,
-                dataset=table.dataset,
-                network=kind,
-                layer=layer,
-            )
-        for row in rows:
-            if row.convergence is not None:
-                where: dict[str, Any] = {
-                    "dataset": table.dataset,
-                    "network": kind,
-                    "seed": row.seed,
-                }
+def record_posteriors(results: Results, measured: Sequence[Measured]) -> None:
+    """How wide every posterior is, and whether it has converged."""
+    for table in tables(measured):
+        for kind, rows in table.by_kind.items():
+            where: dict[str, Any] = {"dataset": table.dataset, "network": kind}
+            for layer in rows[0].spread:
+                spread = float(np.mean([each.spread[layer] for each in rows]))
+                if spread:
+                    results.add("relative spread", spread, layer=layer, **where)
+            prices = [each.price for each in rows if each.price]
+            if len(prices) == len(rows):
+                scaled = np.array(prices) / table.bench.train_images
+                _add(
+                    results,
+                    "divergence from the prior",
+                    over_repetitions(scaled),
+                    **where,
+                )
+            for row in rows:
+                if row.convergence is None:
+                    continue
+                seed = row.network.seed
                 results.add(
                     "variational bound",
                     row.convergence.bound,
                     unit="nats per training image",
+                    seed=seed,
                     **where,
                 )
                 for layer, balance in row.convergence.balance.items():
-                    results.add("balance of deviations", balance, layer=layer, **where)
-        variance = float(np.mean([each.variance for each in rows]))
-        results.add(
-            "predictive variance", variance, dataset=table.dataset, network=kind
-        )
-        information = np.stack(
-            [each.scores["clean", "mutual information"] for each in rows]
-        )
-        results.add(
-            "mutual information when clean",
-            crossed_mean(information),
-            over=OVER,
-            unit="nats",
-            dataset=table.dataset,
-            network=kind,
-        )
+                    results.add(
+                        "balance of deviations",
+                        balance,
+                        layer=layer,
+                        seed=seed,
+                        **where,
+                    )
 
 
-def record_leads(results: Results, table: Table) -> None:
-    """Paired leads under PGD on images that both get right: every posterior over the
-    deterministic controls and the BNN. There is no row where both are right on none.
-    """
-    pairs = [(kind, over) for kind in POSTERIORS for over in (SECOND, PENALISED)]
-    pairs += [("det+stoch", over) for over in (BNN, "stoch+det")]
-    pairs += [
-        (BNN, over) for over in ("weight noise", "MC dropout", "ensemble", "Laplace")
-    ]
-    for first, second in pairs:
-        both = table.clean(first) * table.clean(second)
-        for way in WAYS:
-            factors: dict[str, Any] = {
-                "dataset": table.dataset,
-                "first": first,
-                "over_network": second,
-                "way": way,
-            }
-            if both.any():
-                lead = paired_lead(
-                    table.attacked(first, way), table.attacked(second, way), both
+def record_effort(results: Results, measured: Sequence[Measured]) -> None:
+    """Accuracy under weaker and stronger attacks, and what twice the effort takes."""
+    for table in tables(measured):
+        for kind in (CONTROL, table.bayesian):
+            rows = table.by_kind[kind]
+            where: dict[str, Any] = {"dataset": table.dataset, "network": kind}
+            efforts = sorted(rows[0].strength)
+            for steps, samples in efforts:
+                found = mean(np.stack([row.strength[steps, samples] for row in rows]))
+                effort = {"steps": steps, "samples": samples}
+                _add(results, "accuracy by effort", found, **where, **effort)
+            for name, place in (("steps", 0), ("samples", 1)):
+                most = max(efforts, key=lambda each, at=place: each[at])  # type: ignore[misc]
+                weaker = [
+                    each
+                    for each in efforts
+                    if each[place] < most[place] and each[1 - place] == most[1 - place]
+                ]
+                if not weaker:
+                    continue
+                usual = max(weaker)
+                drop = np.stack(
+                    [row.strength[usual] - row.strength[most] for row in rows]
                 )
-                results.add(
-                    "lead under attack", lead, over=OVER, unit="share", **factors
+                _add(
+                    results,
+                    "drop with twice the effort",
+                    mean(drop),
+                    effort=name,
+                    **where,
                 )
-            whole = crossed_mean(
-                table.attacked(first, way) - table.attacked(second, way)
-            )
-            results.add(
-                "lead under attack, all images",
-                whole,
-                over=OVER,
-                unit="share",
-                **factors,
-            )
+            if table.has(kind, "EOT", "PGD", LARGE):
+                left = mean(table.correct(kind, "EOT", "PGD", LARGE))
+                _add(results, "accuracy at a large budget", left, **where)
 
 
-def record_interference(results: Results, table: Table) -> None:
-    """Accuracy under interference, and the BNN's paired leads where it is right with
-    another network on some image.
-    """
-    for kind in KINDS:
-        mean = crossed_mean(table.disturbed(kind, "all"))
-        factors: dict[str, Any] = {"dataset": table.dataset, "network": kind}
-        results.add(
-            "mean accuracy under interference", mean, over=OVER, unit="share", **factors
-        )
-        for name in INTERFERENCES:
-            for level in SEVERITIES:
-                results.add(
-                    "accuracy under interference",
-                    crossed_mean(
-                        table.correct(kind, "interference", name, float(level))
-                    ),
-                    over=OVER,
-                    unit="share",
+def record_interference(results: Results, measured: Sequence[Measured]) -> None:
+    """Accuracy under interference, and the Bayesian network's paired leads."""
+    for table in tables(measured):
+        own = table.bayesian
+        for kind in (CNN, CONTROL, PENALISED, own):
+            where: dict[str, Any] = {"dataset": table.dataset, "network": kind}
+            found = mean(table.disturbed(kind, "all"))
+            _add(results, "mean accuracy under interference", found, **where)
+            for name in INTERFERENCES:
+                for level in SEVERITIES:
+                    _add(
+                        results,
+                        "accuracy under interference",
+                        mean(table.correct(kind, "interference", name, float(level))),
+                        interference=name,
+                        severity=level,
+                        **where,
+                    )
+            if kind == own:
+                continue
+            for name in ("all", *INTERFERENCES):
+                gaps = table.disturbed(own, name) - table.disturbed(kind, name)
+                _add(
+                    results,
+                    "lead under interference",
+                    paired(gaps, table.clean(own) * table.clean(kind)),
                     dataset=table.dataset,
-                    network=kind,
+                    over_network=kind,
                     interference=name,
-                    severity=level,
                 )
-    for second in (each for each in KINDS if each != BNN):
-        both = table.clean(BNN) * table.clean(second)
-        for name in ("all", *INTERFERENCES) if both.any() else ():
-            lead = paired_lead(
-                table.disturbed(BNN, name), table.disturbed(second, name), both
-            )
-            factors = {
-                "dataset": table.dataset,
-                "over_network": second,
-                "interference": name,
-            }
-            results.add(
-                "lead under interference", lead, over=OVER, unit="share", **factors
-            )
 
 
-def record_lengths(results: Results, table: Table) -> None:
-    """How far C&W L2 goes to fool the CNN and, with averaged gradients, the BNN: mean
-    over what it found.
+def record_alarms(results: Results, measured: Sequence[Measured]) -> None:
+    """AUROC of every score, and of the attacked CNN's max-softmax on the same
+    images; what attackers who avoid the alarm still fool.
     """
-    for kind, way in CRAFTED:
-        right = table.clean(kind)
-        lengths = np.stack(
-            [
-                np.full(right.shape[1], np.nan) if row.lengths is None else row.lengths
-                for row in table.by_kind[kind]
-            ]
-        )
-        found = np.isfinite(lengths)
-        factors: dict[str, Any] = {
-            "dataset": table.dataset,
-            "network": kind,
-            "way": way,
-        }
-        if right.any():
-            results.add(
-                "C&W L2 found",
-                crossed_mean(found.astype(float), right),
-                over=OVER,
-                unit="share",
-                **factors,
-            )
-        if found.any():
-            mean = crossed_mean(np.nan_to_num(lengths), found.astype(float))
-            results.add(
-                "C&W L2 distance", mean, over=OVER, unit="pixel units", **factors
-            )
-
-
-def record_alarms(results: Results, table: Table) -> None:
-    """AUROC of every score of every posterior, and of the attacked CNN's max-softmax on
-    the same inputs.
-    """
-    for kind in POSTERIORS:
-        rows = table.by_kind[kind]
-        for row in rows:
-            results.add(
-                "alarm weight",
-                row.alarm_weight or 0.0,
-                dataset=table.dataset,
-                network=kind,
-                seed=row.seed,
-            )
-        for inputs in (each for each in rows[0].baseline if each != "clean"):
-            factors: dict[str, Any] = {
-                "dataset": table.dataset,
-                "network": kind,
-                "inputs": inputs,
-            }
-            for score in SCORES:
-                clean, attacked = (
-                    np.stack([row.scores[key, score] for row in rows])
-                    for key in ("clean", inputs)
-                )
-                results.add(
-                    "AUROC",
-                    crossed_auroc(clean, attacked),
-                    over=OVER,
-                    score=score,
-                    **factors,
-                )
-    rows = table.by_kind[BNN]
-    for inputs in (each for each in rows[0].baseline if each != "clean"):
-        pairs = [
-            np.stack([row.baseline[key] for row in rows]) for key in ("clean", inputs)
-        ]
-        own = [
-            np.stack([row.scores[key, "mutual information"] for row in rows])
-            for key in ("clean", inputs)
-        ]
-        where: dict[str, Any] = {"dataset": table.dataset, "inputs": inputs}
-        results.add(
-            "AUROC",
-            crossed_auroc(pairs[0], pairs[1]),
-            over=OVER,
-            network=CNN,
-            score="max-softmax",
-            **where,
-        )
-        lead = crossed_auroc(own[0], own[1], (pairs[0], pairs[1]))
-        results.add("AUROC lead over max-softmax", lead, over=OVER, **where)
-
-
-def record_checks(results: Results, table: Table) -> None:
-    """What must hold whatever the claims: attacks strong enough, no masked gradients,
-    no alarm without a cause.
-    """
-    for kind in (each for each in KINDS if each != CNN):
-        for budget in BUDGETS:
-            difference = table.correct(kind, "EOT", "PGD", budget) - table.correct(
-                kind, "transfer", "PGD", budget
-            )
-            results.add(
-                "check: EOT less transfer",
-                crossed_mean(difference),
-                over=OVER,
-                unit="share",
-                dataset=table.dataset,
-                network=kind,
-                budget=budget,
-            )
-    rows = table.by_kind[BNN]
-    for count in rows[0].by_samples:
-        found = crossed_mean(np.stack([row.by_samples[count] for row in rows]))
-        results.add(
-            "accuracy by samples in the gradient",
-            found,
-            over=OVER,
-            unit="share",
-            dataset=table.dataset,
-            samples=count,
-        )
-    most = np.stack([row.by_samples[max(row.by_samples)] for row in rows])
-    results.add(
-        "check: EOT from a random start less transfer",
-        crossed_mean(most - table.correct(BNN, "transfer", "PGD", 1.0)),
-        over=OVER,
-        unit="share",
-        dataset=table.dataset,
-        network=BNN,
-        samples=max(rows[0].by_samples),
-    )
-    large = crossed_mean(table.correct(BNN, "EOT", "PGD", LARGE))
-    results.add(
-        "check: accuracy at a large budget",
-        large,
-        over=OVER,
-        unit="share",
-        dataset=table.dataset,
-    )
-    information = np.stack([row.scores["clean", "mutual information"] for row in rows])
-    half = information.shape[1] // 2
-    halves = crossed_auroc(information[:, :half], information[:, half : 2 * half])
-    results.add(
-        "check: AUROC of two sets of clean images",
-        halves,
-        over=OVER,
-        dataset=table.dataset,
-    )
-
-
-def overview(results: Results, dataset: str) -> pd.DataFrame:
-    """One line a network: accuracy clean and under PGD at the full budget crafted in
-    three ways, and predictive variance.
-    """
-    lines = []
-    for kind in KINDS:
-        line = {
-            "network": NAMES[kind],
-            "clean": _shown(results, "clean accuracy", dataset, kind),
-        }
-        for way, title in (
-            ("transfer", "transferred"),
-            ("one sample", "one sample"),
-            ("EOT", "averaged (EOT)"),
-        ):
-            line[title] = _shown(
+    for table in tables(measured):
+        for kind in (table.bayesian, *OTHERS):
+            rows = table.by_kind.get(kind, [])
+            for inputs in INPUTS if rows else ():
+                if (inputs, SCORES[0]) not in rows[0].scores:
+                    continue
+                for score in SCORES:
+                    _add(
+                        results,
+                        "AUROC",
+                        over_repetitions([_area(row, inputs, score) for row in rows]),
+                        dataset=table.dataset,
+                        network=kind,
+                        inputs=inputs,
+                        score=score,
+                    )
+        rows = table.by_kind[table.bayesian]
+        for inputs in INPUTS:
+            plain = [auroc(row.baseline["clean"], row.baseline[inputs]) for row in rows]
+            where: dict[str, Any] = {"dataset": table.dataset, "inputs": inputs}
+            _add(
                 results,
-                "accuracy under attack",
-                dataset,
-                kind,
-                way=way,
-                attack="PGD",
-                budget=1.0,
+                "AUROC",
+                over_repetitions(plain),
+                network=CNN,
+                score="max-softmax",
+                **where,
             )
-        found = results.select("predictive variance", dataset=dataset, network=kind)
-        line["variance"] = f"{found[0].value:.2g}" if found else None
-        lines.append(line)
+            own = [_area(row, inputs, "mutual information") for row in rows]
+            ahead = over_repetitions(np.subtract(own, plain))
+            _add(results, "AUROC lead over max-softmax", ahead, **where)
+        wrong = 1 - table.correct(table.bayesian, "EOT", "PGD", 1.0).mean(axis=1)
+        for inputs in ("quiet", "matching"):
+            still = 1 - table.correct(table.bayesian, inputs, "PGD", 1.0).mean(axis=1)
+            _add(
+                results,
+                "fooled beside the averaged attack",
+                over_repetitions(still / np.maximum(wrong, 1e-9)),
+                dataset=table.dataset,
+                inputs=inputs,
+            )
+
+
+def _area(row: Measured, inputs: str, score: str) -> float:
+    return auroc(row.scores["clean", score], row.scores[inputs, score])
+
+
+def record_sweep(
+    results: Results, measured: Sequence[Measured], swept: Sequence[Measured]
+) -> None:
+    """The Bayesian network's lead at every temperature and prior of the sweep, over
+    the matched control in the same repetitions of the first bench.
+    """
+    controls = tables(measured)[0].by_kind[CONTROL]
+    for table in tables(swept):
+        rows = table.by_kind[BNN]
+        rivals = [
+            next(each for each in controls if each.network.seed == row.network.seed)
+            for row in rows
+        ]
+        factors = {
+            "dataset": table.dataset,
+            "temperature": table.bench.temperature,
+            "prior_sd": round(table.bench.prior_sd, 6),
+        }
+        _add(results, "sweep: clean accuracy", mean(table.clean(BNN)), **factors)
+        budget = table.bench.budgets[0]
+        for way in WAYS:
+            gaps, both = [], []
+            for row, rival in zip(rows, rivals, strict=True):
+                key, clean = (way, "PGD", budget), ("clean", "none", 0.0)
+                gaps.append(row.correct[key] - rival.correct[key])
+                both.append(row.correct[clean] * rival.correct[clean])
+            found = paired(np.stack(gaps), np.stack(both))
+            _add(results, "sweep: lead under attack", found, way=way, **factors)
+
+
+def record_theory(results: Results, measured: Sequence[Measured]) -> None:
+    """How much of a gradient averaging leaves, whether attacks fail where it leaves
+    less, and what the strong attack takes from the lead.
+    """
+    for table in tables(measured):
+        own, budget = table.bayesian, table.bench.budgets[0]
+        rows = table.by_kind[own]
+        ratios = np.stack(
+            [row.norm_ratio for row in rows if row.norm_ratio is not None]
+        )
+        _add(
+            results,
+            "averaged gradient over a sample's",
+            mean(ratios),
+            dataset=table.dataset,
+        )
+        clean, left = table.clean(own) > 0, table.correct(own, "EOT", "PGD", budget)
+        more = []
+        for ratio, right, kept in zip(ratios, clean, left, strict=True):
+            short = ratio < np.median(ratio[right]) if right.any() else right
+            if (right & short).any() and (right & ~short).any():
+                more.append(kept[right & short].mean() - kept[right & ~short].mean())
+        if len(more) == len(rows):
+            _add(
+                results,
+                "failed attacks where gradients cancel, less elsewhere",
+                over_repetitions(more),
+                dataset=table.dataset,
+            )
+        leads = [
+            table.correct(own, way, "PGD", budget)
+            - table.correct(CONTROL, way, "PGD", budget)
+            for way in ("one sample", "EOT")
+        ]
+        both = table.clean(own) * table.clean(CONTROL)
+        _add(
+            results,
+            "lead lost to the strong attack",
+            paired(leads[0] - leads[1], both),
+            dataset=table.dataset,
+        )
+
+
+# Tables of the page
+# --------------------------------------------------------------------------------------
+
+
+def percent(metric: Metric | None) -> str:
+    """A share in per cent, with its interval where it has one."""
+    if metric is None:
+        return "–"
+    number: Callable[[float], str] = lambda value: claims.rounded(100 * value, 0)  # noqa: E731
+    if metric.low is None or metric.high is None or metric.n == 1:
+        return f"{number(metric.value)} %"
+    return f"{number(metric.value)} % ({number(metric.low)} to {number(metric.high)})"
+
+
+def overview(results: Results) -> pd.DataFrame:
+    """Every network: accuracy clean, attacked on the CNN, and attacked itself."""
+    lines = []
+    for dataset in claims.datasets(results):
+        for row in results.select("clean accuracy", dataset=dataset):
+            network = row.factors["network"]
+            found: dict[str, Metric | None] = {}
+            for way in WAYS:
+                rows = results.select(
+                    "accuracy under attack",
+                    dataset=dataset,
+                    network=network,
+                    way=way,
+                    attack="PGD",
+                )
+                lowest = [each for each in rows if each.factors["budget"] in (0.5, 1.0)]
+                found[way] = lowest[0] if lowest else None
+            lines.append(
+                {
+                    "data": claims.name(dataset),
+                    "network": network,
+                    "clean": percent(row),
+                    "transferred": percent(found["transfer"]),
+                    "attacked itself": percent(found["EOT"]),
+                }
+            )
     return pd.DataFrame(lines)
 
 
-def _shown(
-    results: Results, name: str, dataset: str, kind: str, **factors: str | float
-) -> str | None:
-    found = results.select(name, dataset=dataset, network=kind, **factors)
-    return within(found[0]) if found else None
+def setting(results: Results, benches: Sequence[Bench]) -> str:
+    """What this run has, in a sentence."""
+    parts = [
+        f"{row.factors['title']} ({bench.train_images:,} training images, "
+        f"temperature {bench.temperature:g}, ε = {bench.epsilon:g})"
+        for row, bench in zip(results.select("images"), benches, strict=True)
+    ]
+    seeds = results.one("seeds").value
+    return f"This run: {'; '.join(parts)}. {seeds:.0f} repetitions."
 
 
-def within(metric: Metric) -> str:
-    """A value with its interval, in two digits."""
-    assert metric.low is not None and metric.high is not None
-    value, low, high = (
-        rounded(number, 2) for number in (metric.value, metric.low, metric.high)
-    )
-    return f"{value} [{low}, {high}]".replace("-", "−")
-
-
-def spreads(results: Results, dataset: str) -> pd.DataFrame:
-    """One line a posterior: mean deviation over mean weight of its four layers."""
+def convergences(results: Results) -> pd.DataFrame:
+    """Bound and balance of every variational posterior."""
     lines = []
-    for kind in POSTERIORS:
-        rows = results.select("relative spread", dataset=dataset, network=kind)
-        layers = zip(LAYERS, rows, strict=True)
+    for dataset in claims.datasets(results):
+        found = results.select("balance of deviations", dataset=dataset)
+        for kind in dict.fromkeys(row.factors["network"] for row in found):
+            own = [row.value for row in found if row.factors["network"] == kind]
+            bounds = results.select("variational bound", dataset=dataset, network=kind)
+            lines.append(
+                {
+                    "data": claims.name(dataset),
+                    "network": kind,
+                    "bound": float(np.mean([row.value for row in bounds])),
+                    "balance": max(own, key=lambda value: abs(value - 1)),
+                }
+            )
+    return pd.DataFrame(lines)
+
+
+def estimators(results: Results, kinds: Sequence[str]) -> pd.DataFrame:
+    """The gradient estimators beside each other, on the main data set."""
+    dataset = claims.datasets(results)[0]
+    lines = []
+    for kind in kinds:
+        price = results.one("divergence from the prior", dataset=dataset, network=kind)
+        own = {way: claims.lead(results, dataset, kind, CONTROL, way) for way in WAYS}
+        clean = results.one("clean accuracy", dataset=dataset, network=kind)
         lines.append(
             {
-                "network": NAMES[kind],
-                **{name: round(row.value, 3) for name, row in layers},
+                "estimator": "local reparameterisation" if kind == BNN else kind,
+                "divergence": price.value,
+                "clean": percent(clean),
+                "lead, transferred": percent(own["transfer"]),
+                "lead, attacked itself": percent(own["EOT"]),
             }
         )
     return pd.DataFrame(lines)
 
 
-def convergences(results: Results, titles: dict[str, str]) -> pd.DataFrame:
-    """One line a data set and variational posterior: its bound, and by layer the
-    balance that is furthest from 1.
-    """
-    lines = []
-    for dataset, title in titles.items():
-        for kind in VARIATIONAL:
-            bounds = results.select("variational bound", dataset=dataset, network=kind)
-            if not bounds:
-                continue
-            mean = np.mean([row.value for row in bounds])
-            line: dict[str, str | None] = {
-                "data": title,
-                "network": NAMES[kind],
-                "bound": f"{mean:.2f}".replace("-", "−"),
-            }
-            layers = [
-                row.factors["layer"]
-                for row in results.select(
-                    "relative spread", dataset=dataset, network=kind
-                )
-            ]
-            for name, layer in zip(LAYERS, layers, strict=True):
-                rows = results.select(
-                    "balance of deviations", dataset=dataset, network=kind, layer=layer
-                )
-                furthest = max(rows, key=lambda row: abs(row.value - 1), default=None)
-                line[name] = None if furthest is None else f"{furthest.value:.2f}"
-            lines.append(line)
-    return pd.DataFrame(lines)
+def visible(results: Results) -> str:
+    """The power of the comparison: half the width of the deciding leads' intervals."""
+    parts = []
+    for dataset in claims.datasets(results):
+        own = claims.bayesian(results, dataset)
+        widths = [
+            ((row.high or 0) - (row.low or 0)) / 2
+            for way in WAYS
+            for row in [claims.lead(results, dataset, own, CONTROL, way)]
+        ]
+        parts.append(f"{100 * max(widths):.0f} points on {claims.name(dataset)}")
+    return ", ".join(parts)
 
 
-def alarms(results: Results, dataset: str) -> pd.DataFrame:
-    """One line a posterior: AUROC of mutual information by kind of input, and what the
-    quiet attack paid for it.
-    """
-    lines = []
-    for kind in POSTERIORS:
-        line: dict[str, str | None] = {"network": NAMES[kind]}
-        for inputs in ("transfer", "EOT", "uncertainty-aware"):
-            found = results.select(
-                "AUROC",
-                dataset=dataset,
-                network=kind,
-                inputs=inputs,
-                score="mutual information",
-            )
-            line[inputs] = within(found[0]) if found else None
-        for way, title in (("EOT", "left by EOT"), ("uncertainty-aware", "left by it")):
-            line[title] = _shown(
-                results,
-                "accuracy under attack",
-                dataset,
-                kind,
-                way=way,
-                attack="PGD",
-                budget=1.0,
-            )
-        weights = sorted(
-            row.value
-            for row in results.select("alarm weight", dataset=dataset, network=kind)
-        )
-        line["weights"] = ", ".join(f"{weight:g}" for weight in weights)
-        lines.append(line)
-    return pd.DataFrame(lines)
+def pixels(results: Results) -> str:
+    """What one pixel does to the Bayesian network and its control, in a sentence."""
+    dataset = claims.datasets(results)[0]
+    own = claims.bayesian(results, dataset)
 
-
-def disturbances(results: Results, dataset: str) -> pd.DataFrame:
-    """One line a network: mean accuracy under interference, and the BNN's lead over it
-    where both are right when clean.
-    """
-    lines = []
-    for kind in KINDS:
-        lead = results.select(
-            "lead under interference",
-            dataset=dataset,
-            over_network=kind,
-            interference="all",
-        )
-        mean = _shown(results, "mean accuracy under interference", dataset, kind)
-        line = {
-            "network": NAMES[kind],
-            "mean accuracy": mean,
-            "the BNN leads by": within(lead[0]) if lead else None,
-        }
-        lines.append(line)
-    return pd.DataFrame(lines)
-
-
-def regularised_lead(results: Results, dataset: str) -> str:
-    """By how much the BNN leads the L2-regularised CNN under interference, in words."""
-    found = results.select(
-        "lead under interference",
-        dataset=dataset,
-        over_network=PENALISED,
-        interference="all",
-    )
-    if not found:
-        return "no image is right for both the BNN and the L2-regularised CNN"
-    return (
-        "averaged over kinds and severities the BNN leads the L2-regularised CNN by "
-        f"{within(found[0])} (share; images that both get right when clean, interval "
-        "over these images and the seeds)"
-    )
-
-
-def nearest(results: Results, titles: dict[str, str]) -> pd.DataFrame:
-    """One line a data set and way of crafting C&W L2: how often it found a point, how
-    far, and what is left.
-    """
-    lines = []
-    for dataset, title in titles.items():
-        for kind, way in CRAFTED:
-            factors: dict[str, Any] = {"way": way, "attack": "C&W L2", "budget": 1.0}
-            line = {
-                "data": title,
-                "crafted on": "CNN" if way == "transfer" else "BNN, averaged",
-                "found": _shown(results, "C&W L2 found", dataset, kind, way=way),
-                "distance": _shown(results, "C&W L2 distance", dataset, kind, way=way),
-                "CNN right": _shown(
-                    results, "accuracy under attack", dataset, CNN, **factors
-                ),
-                "BNN right": _shown(
-                    results, "accuracy under attack", dataset, BNN, **factors
-                ),
-            }
-            lines.append(line)
-    return pd.DataFrame(lines)
-
-
-NAMES = {
-    CNN: "CNN (attacks are crafted on it)",
-    SECOND: "second CNN = det+det",
-    PENALISED: "L2-regularised CNN",
-    BNN: "BNN = stoch+stoch",
-    "det+stoch": "det+stoch",
-    "stoch+det": "stoch+det",
-    "MC dropout": "MC dropout",
-    "ensemble": "deep ensemble",
-    "Laplace": "last-layer Laplace",
-    "weight noise": "weight noise",
-}
-"""Names for readers."""
-
-
-def best(results: Results, dataset: str, way: str) -> str:
-    """The kind with the highest accuracy under PGD at the full budget, and that
-    accuracy.
-    """
-    rows = [
-        row
-        for row in results.select(
-            "accuracy under attack", dataset=dataset, way=way, attack="PGD", budget=1.0
-        )
-        if row.factors["network"] != CNN
-    ]
-    top = max(rows, key=lambda row: row.value)
-    return f"{NAMES[str(top.factors['network'])]} with {within(top)}"
-
-
-def attack_gap(results: Results, dataset: str) -> str:
-    """Under how many transferred attacks the BNN has the higher accuracy than the
-    second CNN, in words.
-    """
-
-    def rows(kind: str) -> dict[str, float]:
-        found = results.select(
+    def after(kind: str, way: str) -> str:
+        row = results.one(
             "accuracy under attack",
             dataset=dataset,
             network=kind,
-            way="transfer",
-            budget=1.0,
+            way=way,
+            attack="one pixel",
         )
-        return {str(row.factors["attack"]): row.value for row in found}
+        return f"{row.value:.0%}"
 
-    bayesian, plain = rows(BNN), rows(SECOND)
-    higher = sum(bayesian[attack] > plain[attack] for attack in bayesian)
     return (
-        f"the BNN is ahead of the second CNN under {higher} of {len(bayesian)} "
-        "transferred attacks"
+        f"With the worst pixel chosen on the CNN {after(own, 'transfer')} of images "
+        f"stay right on the Bayesian network and {after(CONTROL, 'transfer')} on its "
+        f"control; with the worst pixel of each itself {after(own, 'EOT')} and "
+        f"{after(CONTROL, 'EOT')}."
     )
 
 
-def sample_gain(results: Results, dataset: str) -> str:
-    """What more samples in the gradient do, in words."""
-    rows = results.select("accuracy by samples in the gradient", dataset=dataset)
-    before, after = (
-        f"{row.factors['samples']}: {within(row)}" for row in (rows[0], rows[-1])
-    )
-    return f"accuracy left to the BNN by samples in the gradient, {before}; {after}"
-
-
-def checks(results: Results, titles: dict[str, str]) -> pd.DataFrame:
-    """One line a data set: whether the attacks were strong and the alarm quiet without
-    a cause.
-    """
-    lines = []
-    for dataset, title in titles.items():
-        worst = max(
-            results.select("check: EOT less transfer", dataset=dataset),
-            key=lambda row: row.value,
-        )
-        alone = results.one(
-            "check: EOT from a random start less transfer", dataset=dataset
-        )
-        lines.append(
-            {
-                "data": title,
-                "EOT less transfer": f"{within(worst)} "
-                f"({NAMES[str(worst.factors['network'])]})",
-                "random start alone": within(alone),
-                f"accuracy at {LARGE:g} ε": within(
-                    results.one("check: accuracy at a large budget", dataset=dataset)
-                ),
-                "clean against clean": within(
-                    results.one(
-                        "check: AUROC of two sets of clean images", dataset=dataset
-                    )
-                ),
-            }
-        )
-    return pd.DataFrame(lines)
-
-
-def smallest_visible(results: Results, titles: dict[str, str]) -> str:
-    """How wide the intervals of leads under attack are, in words."""
-    parts = []
-    for dataset, title in titles.items():
-        rows = results.select("lead under attack", dataset=dataset)
-        halves = [
-            (row.high - row.low) / 2
-            for row in rows
-            if row.low is not None and row.high is not None
-        ]
-        if halves:
-            parts.append(f"{title}: {min(halves):.2f} to {max(halves):.2f}")
-    return "; ".join(parts) or "no image is right for both"
-
-
-def matching(results: Results, titles: dict[str, str]) -> pd.DataFrame:
-    """One line a data set and way: the BNN's lead over the second CNN, matched
-    and not.
-    """
-    lines = []
-    for dataset, title in titles.items():
-        clean = within(results.one("clean accuracy lead", dataset=dataset, network=BNN))
-        for way in WAYS:
-            both, whole = (
-                results.select(
-                    name, dataset=dataset, first=BNN, over_network=SECOND, way=way
-                )
-                for name in ("lead under attack", "lead under attack, all images")
-            )
-            line = {
-                "data": title,
-                "clean": clean,
-                "crafted": way,
-                "both right": within(both[0]) if both else None,
-                "all": within(whole[0]),
-            }
-            lines.append(line)
-    return pd.DataFrame(lines)
+assert set(DESIGNS) <= set(KINDS)

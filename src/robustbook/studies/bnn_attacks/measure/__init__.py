@@ -1,3 +1,3 @@
-"""What the study measures: `evaluation` (one network under every attack), `quiet` (an
-attack that avoids the alarm).
+"""What the study measures: `evaluation` (one network under every attack), `series` (one
+image under growing budgets).
 """

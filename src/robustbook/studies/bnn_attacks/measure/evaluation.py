@@ -1,427 +1,414 @@
-"""One network or posterior measured: clean, under interference, and under attacks
-crafted in every way.
+"""One network or posterior measured: clean, under interference, under attacks made on
+another network, and attacked itself.
 
-Read `Measured` (what comes out) first, then `evaluate` and `transferred`, then the
-parts of `evaluate` in its order.
+Read `Measured` (what comes out) and `Effort` (how hard the attacks try) first, then
+`evaluate` with its parts in its order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Generator, Tensor
-from torch.nn import Module
 
-from robustbook.bayes.mean_field import Convergence
+from robustbook.bayes.mean_field import Convergence, MeanField, divergence
 from robustbook.bayes.prediction import sampled_probabilities
 from robustbook.bayes.protocol import Posterior
 from robustbook.bayes.weights import WeightSamples
 from robustbook.measure.uncertainty import relative_spread, uncertainty
-from robustbook.perturb.carlini_wagner import carlini_wagner
-from robustbook.perturb.gradient import bim, fgsm, margin_pgd, pgd
+from robustbook.perturb.averaged import alarm_matching, averaged_apgd
 from robustbook.perturb.interference import KINDS as INTERFERENCES
 from robustbook.perturb.interference import SEVERITIES, interfere
-from robustbook.perturb.momentum import l2_pgd, momentum
+from robustbook.perturb.one_pixel import one_pixel
 from robustbook.perturb.posterior import (
     CHUNK,
     Predictive,
     eot_pgd,
-    uncertainty_aware,
     weight_samples,
 )
-from robustbook.studies.bnn_attacks.claims import BNN, CNN
-from robustbook.studies.bnn_attacks.measure.quiet import alarm_weight
+from robustbook.studies.bnn_attacks.claims import CNN, CONTROL, PENALISED
 from robustbook.studies.bnn_attacks.networks import (
-    POSTERIORS,
-    VARIATIONAL,
-    Setting,
+    DESIGNS,
+    OTHERS,
+    Bench,
+    Network,
     convergence,
     fit,
 )
-from robustbook.studies.bnn_attacks.parameters import Parameters
-from robustbook.studies.shared import images_of
 from robustbook.workers import map_in_workers
 
 Array = npt.NDArray[np.float64]
+LARGE = 8.0
+"""The share of epsilon at which an attack must leave nothing, unless gradients are
+masked.
+"""
+SCORES = ("mutual information", "two-sided", "entropy")
+WEAK_STEPS = 10
+"""Steps of the weak attack, which follows one sample at a time."""
+NORM_SAMPLES = 50
+STEP_FACTORS, SAMPLE_FACTORS = (0.1, 0.25, 0.5, 2.0), (0.25, 0.5, 2.0)
+"""Weaker and stronger attacks than the usual one, in shares of its steps and its
+samples.
+"""
+INTERFERED_SAMPLES, PIXEL_SAMPLES = 20, 5
 
 
-class Search(TypedDict):
-    """What the search of Carlini and Wagner is told."""
+@dataclass(frozen=True)
+class Effort:
+    """How hard attacks try, and how many samples judge them; not `full` is clean and
+    under the two attacks at the first budget alone.
+    """
 
     steps: int
-    searches: int
-    learning_rate: float
-    first_constant: float
-    confidence: float
-
-
-BUDGETS = (0.25, 0.5, 1.0)
-"""Budgets as shares of epsilon; claims are decided on the mean over them."""
-LARGE = 4.0
-"""The share of epsilon at which a white-box attack must leave nothing, unless gradients
-are masked.
-"""
-GRADIENT_SAMPLES = (1, 2, 5, 10, 20)
-L2_SHARE = 0.3
-"""Radius of the L2 ball over the length of the L-infinity ball's corner."""
-CARLINI_WAGNER: Search = {
-    "steps": 20,
-    "searches": 2,
-    "learning_rate": 0.2,
-    "first_constant": 10.0,
-    "confidence": 1.0,
-}
-"""C&W L2, transferred and averaged: a nat beyond the boundary, since other samples move
-the boundary.
-"""
-SCORES = (
-    "entropy",
-    "mutual information",
-    "variation ratio",
-    "vote disagreement",
-    "max-softmax",
-)
+    samples: int
+    test_samples: int
+    pixel_images: int
+    full: bool = True
 
 
 @dataclass(eq=False)
 class Measured:
-    """One network on the test images (N,).
+    """One network on the test images (N,) of its repetition.
 
-    `correct` by way, attack and strength: whether each image is still right. `scores`
-    by inputs and score, `baseline` the CNN's max-softmax score by inputs. `truth` by
-    budget: probability of the true class by sample (S, N) under EOT. `by_samples`:
-    right answers by number of samples in the gradient. `spread` by layer. `lengths`:
-    how far (L2) C&W moved each image, NaN where the network was wrong already or
-    nothing was found. `alarm_weight`: see `quiet`. `convergence`: of the deviations of
-    variational inference, on training images.
+    `correct` by way, attack and budget: whether each image is right. `scores` by inputs
+    and score, `baseline` the attacked CNN's by inputs. `strength` by steps and samples:
+    right answers under other efforts. `norm_ratio`: length of the averaged gradient
+    over the mean length of a sample's. `price`: divergence from the prior, nats.
     """
 
-    kind: str
-    dataset: str
-    seed: int
+    network: Network
     correct: dict[tuple[str, str, float], Array] = field(default_factory=dict)
     scores: dict[tuple[str, str], Array] = field(default_factory=dict)
     baseline: dict[str, Array] = field(default_factory=dict)
-    truth: dict[float, Array] = field(default_factory=dict)
-    by_samples: dict[int, Array] = field(default_factory=dict)
+    strength: dict[tuple[int, int], Array] = field(default_factory=dict)
+    norm_ratio: Array | None = None
     spread: dict[str, float] = field(default_factory=dict)
-    lengths: Array | None = None
-    variance: float = 0.0
-    alarm_weight: float | None = None
     convergence: Convergence | None = None
+    price: float | None = None
 
 
-def evaluate_all(pairs: list[tuple[str, Setting, Parameters, int]]) -> list[Measured]:
-    """Measure everything side by side; results in the order of the pairs."""
-    return map_in_workers(_evaluate_one, pairs)
+def evaluate_all(
+    networks: Sequence[Network],
+    *,
+    steps: int,
+    samples: int,
+    test_samples: int,
+    pixel_images: int,
+    full: bool = True,
+) -> list[Measured]:
+    """Measure everything side by side; results in the order of the networks."""
+    effort = Effort(steps, samples, test_samples, pixel_images, full)
+    groups: dict[tuple[Bench, int, str], list[Network]] = {}
+    for each in networks:
+        # The published extractor is dear: its attacked images are made once.
+        alone = "" if each.bench.extractor else each.kind
+        groups.setdefault((each.bench, each.seed, alone), []).append(each)
+    found = map_in_workers(_group, [(group, effort) for group in groups.values()])
+    by_network = {each.network: each for group in found for each in group}
+    return [by_network[each] for each in networks]
 
 
-def _evaluate_one(item: tuple[str, Setting, Parameters, int]) -> Measured:
-    return evaluate(*item)
+def _group(item: tuple[list[Network], Effort]) -> list[Measured]:
+    return [evaluate(each, item[1]) for each in item[0]]
 
 
 def _generator(seed: int, purpose: int) -> Generator:
     return torch.Generator().manual_seed(10_000 * (purpose + 1) + seed)
 
 
+@dataclass(frozen=True, eq=False)
 class Judge:
-    """The posterior that predicts, and what it said goes into `measured`.
+    """The samples that predict."""
 
-    Its weight samples are none that an attack has seen, except where the posterior is a
-    list of networks that are all used.
-    """
+    samples: WeightSamples
 
-    def __init__(
-        self, posterior: Posterior, count: int, labels: Tensor, measured: Measured
-    ) -> None:
-        self.samples: WeightSamples = weight_samples(
-            posterior, count, _generator(measured.seed, 7)
-        )
-        self.labels, self.measured = labels, measured
+    @classmethod
+    def of(cls, posterior: Posterior, count: int, seed: int) -> Judge:
+        """Samples that no attack has seen (but for a posterior that is a list of
+        networks, all of which are used).
+        """
+        return cls(weight_samples(posterior, count, _generator(seed, 7)))
 
-    def predict(self, images: Tensor) -> Tensor:
+    def probabilities(self, images: Tensor) -> Tensor:
         """Class probabilities (S, N, K)."""
         return sampled_probabilities(self.samples, images)
 
-    def right(self, images: Tensor) -> Array:
-        """Whether the predictive mean is right (N,), as 0 and 1."""
-        right: Array = (
-            (self.predict(images).mean(0).argmax(1) == self.labels).double().numpy()
-        )
-        return right
-
-    def note(self, way: str, attack: str, strength: float, images: Tensor) -> None:
-        """Record the right answers under one attack."""
-        self.measured.correct[way, attack, strength] = self.right(images)
-
-    def note_lengths(self, images: Tensor, attacked: Tensor) -> None:
-        """Record how far an attack that leaves an image alone where it fails moved
-        those that were right.
-        """
-        moved = (attacked - images).flatten(1).norm(dim=1).double().numpy()
-        right = self.measured.correct["clean", "none", 0.0] > 0
-        self.measured.lengths = np.where(right & (moved > 0), moved, np.nan)
-
-    def note_scores(self, inputs: str, images: Tensor, baseline: Judge) -> None:
-        """Record all scores of the alarm, and the baseline's."""
-        found = uncertainty(self.predict(images))
-        for name in SCORES:
-            key = "unconfidence" if name == "max-softmax" else name.replace(" ", "_")
-            self.measured.scores[inputs, name] = getattr(found, key).numpy()
-        self.measured.baseline[inputs] = uncertainty(
-            baseline.predict(images)
-        ).unconfidence.numpy()
-
-
-def evaluate(
-    kind: str, setting: Setting, parameters: Parameters, seed: int
-) -> Measured:
-    """All measurements of one kind in one repetition."""
-    data = images_of(setting.dataset, "test", parameters.images)
-    measured = Measured(kind, setting.dataset, seed)
-    posterior = fit(kind, setting, parameters, seed)
-    judge = Judge(posterior, parameters.test_samples, data.labels, measured)
-    source = Judge(
-        fit(CNN, setting, parameters, seed),
-        1,
-        data.labels,
-        Measured(CNN, setting.dataset, seed),
-    )
-    judge.note("clean", "none", 0.0, data.images)
-    measured.spread = relative_spread(judge.samples)
-    measured.variance = float(uncertainty(judge.predict(data.images)).variance.mean())
-    if kind in VARIATIONAL:
-        measured.convergence = convergence(posterior, setting, parameters)
-    crafted = transferred(setting, parameters, seed)
-    for (attack, budget), images in crafted.items():
-        judge.note("transfer", attack, budget, images)
-    _interference(judge, data.images, seed)
-    if kind == CNN:
-        judge.note_lengths(data.images, crafted["C&W L2", 1.0])
-    else:
-        _white_box(judge, source, posterior, data.images, crafted, setting, parameters)
-    return measured
+    def right(self, images: Tensor, labels: Tensor) -> Array:
+        """Whether the mean prediction is right (N,), as 0 and 1."""
+        answers = self.probabilities(images).mean(0).argmax(1)
+        found: Array = (answers == labels).double().numpy()
+        return found
 
 
 @lru_cache(maxsize=2)
-def transferred(
-    setting: Setting, parameters: Parameters, seed: int
-) -> dict[tuple[str, float], Tensor]:
-    """Images (N, C, H, W) crafted on the deterministic CNN of a repetition, by attack
-    and budget (share of epsilon).
+def transferred(bench: Bench, seed: int, steps: int) -> dict[float, Tensor]:
+    """Images (N, C, H, W) attacked on the deterministic CNN of a repetition, by budget
+    (share of epsilon).
     """
-    data = images_of(setting.dataset, "test", parameters.images)
-    model = fit(CNN, setting, parameters, seed).architecture
-    generator = _generator(seed, 1)
-    found = {
-        ("PGD", budget): pgd(
-            model,
-            data.images,
-            data.labels,
+    images, labels = bench.repetition(seed)
+    source, generator = fit(Network(bench, CNN, seed)), _generator(seed, 1)
+    return {
+        budget: averaged_apgd(
+            source,
+            images,
+            labels,
+            epsilon=budget * bench.epsilon,
+            samples=1,
+            steps=steps,
             generator=generator,
-            **_numbers(setting, parameters, budget),
         )
-        for budget in BUDGETS
-    }
-    found |= {
-        (name, 1.0): attack(model, data.images, data.labels)
-        for name, attack in single_attacks(
-            setting, parameters, generator, data.images
-        ).items()
-    }
-    found["C&W L2", 1.0] = carlini_wagner(
-        model, data.images, data.labels, **CARLINI_WAGNER
-    )
-    return found
-
-
-class Numbers(TypedDict):
-    """What every iterative attack is told: budget, steps and step size."""
-
-    epsilon: float
-    steps: int
-    step_size: float
-
-
-def _numbers(setting: Setting, parameters: Parameters, budget: float) -> Numbers:
-    """Budget, steps and step size: 2.5 times what would just reach the edge."""
-    epsilon = budget * setting.epsilon
-    return {
-        "epsilon": epsilon,
-        "steps": parameters.steps,
-        "step_size": 2.5 * epsilon / parameters.steps,
+        for budget in bench.budgets
     }
 
 
-def single_attacks(
-    setting: Setting, parameters: Parameters, generator: Generator, images: Tensor
-) -> dict[str, Callable[[Module, Tensor, Tensor], Tensor]]:
-    """Every gradient attack but PGD at the full budget; each takes a module that gives
-    logits or log-probabilities.
+def evaluate(network: Network, effort: Effort) -> Measured:
+    """All measurements of one network."""
+    bench, kind, seed = network.bench, network.kind, network.seed
+    images, labels = bench.repetition(seed)
+    measured, posterior = Measured(network), fit(network)
+    judge = Judge.of(posterior, effort.test_samples, seed)
+    crafted = transferred(bench, seed, effort.steps)
+    measured.correct["clean", "none", 0.0] = judge.right(images, labels)
+    for budget, points in crafted.items():
+        measured.correct["transfer", "PGD", budget] = judge.right(points, labels)
+    measured.spread = relative_spread(judge.samples)
+    if effort.full:
+        measured.convergence = convergence(network, posterior)
+    measured.price = _price(posterior, bench)
+    if effort.full and kind in (CNN, CONTROL, PENALISED, bench.bayesian):
+        _interference(measured, judge)
+    if kind == CNN:
+        return measured
+    every = effort.full and kind in DESIGNS
+    budgets = bench.budgets if every else bench.budgets[:1]
+    if bench.extractor and kind == PENALISED:
+        return measured
+    ends = {
+        budget: attacked(network, posterior, effort, budget, crafted[budget])
+        for budget in budgets
+    }
+    for budget, points in ends.items():
+        measured.correct["EOT", "PGD", budget] = judge.right(points, labels)
+    if not effort.full:
+        return measured
+    if kind in (CONTROL, bench.bayesian):
+        _pair(measured, posterior, judge, effort)
+    if kind == bench.bayesian:
+        _alarm(measured, posterior, judge, effort, crafted[1.0], ends[1.0])
+        measured.norm_ratio = norm_ratio(posterior, images, labels, _generator(seed, 8))
+    elif kind in OTHERS:
+        usual = _information(judge, bench.reference()[0])
+        _scores(measured, judge, "clean", images, usual)
+        _scores(measured, judge, "transfer", crafted[1.0], usual)
+    return measured
+
+
+def attacked(
+    network: Network,
+    posterior: Posterior,
+    effort: Effort,
+    budget: float,
+    start: Tensor,
+    *,
+    steps: int | None = None,
+    samples: int | None = None,
+    images: int | None = None,
+) -> Tensor:
+    """The test images of a network's repetition under the averaged attack: two random
+    starts, one at `start`.
     """
-    numbers = _numbers(setting, parameters, 1.0)
-    radius = L2_SHARE * setting.epsilon * float(np.sqrt(images[0].numel()))
-    rounded: Numbers = {
-        "epsilon": radius,
-        "steps": parameters.steps,
-        "step_size": 2.5 * radius / parameters.steps,
-    }
-    return {
-        "FGSM": lambda model, x, y: fgsm(
-            model, x, y, epsilon=setting.epsilon, chunk=CHUNK
-        ),
-        "BIM": lambda model, x, y: bim(model, x, y, chunk=CHUNK, **numbers),
-        "momentum": lambda model, x, y: momentum(model, x, y, **numbers),
-        "C&W margin": lambda model, x, y: margin_pgd(
-            model, x, y, generator=generator, chunk=CHUNK, **numbers
-        ),
-        "PGD L2": lambda model, x, y: l2_pgd(
-            model, x, y, generator=generator, **rounded
-        ),
-    }
+    pictures, labels = network.bench.repetition(network.seed)
+    return averaged_apgd(
+        posterior,
+        pictures[:images],
+        labels[:images],
+        epsilon=budget * network.bench.epsilon,
+        steps=steps or effort.steps,
+        samples=samples or effort.samples,
+        restarts=2,
+        starts=[start[:images]],
+        generator=_generator(network.seed, 2),
+    )
 
 
-def _interference(judge: Judge, images: Tensor, seed: int) -> None:
+def _price(posterior: Posterior, bench: Bench) -> float | None:
+    """Divergence of a mean-field posterior from the prior (nats)."""
+    if not isinstance(posterior, MeanField):
+        return None
+    return sum(
+        float(divergence(posterior.means[name], scale, bench.prior_sd))
+        for name, scale in posterior.scales.items()
+        if bool((scale > 0).all())
+    )
+
+
+def _interference(measured: Measured, judge: Judge) -> None:
     """The same disturbed images for every network of a repetition."""
+    bench, seed = measured.network.bench, measured.network.seed
+    images, labels = bench.repetition(seed)
+    fewer = Judge(judge.samples.take(slice(0, INTERFERED_SAMPLES)))
     for place, kind in enumerate(INTERFERENCES):
         for severity in SEVERITIES:
-            disturbed = interfere(
-                kind, images, severity, _generator(seed, 100 + 10 * place + severity)
+            source = _generator(seed, 100 + 10 * place + severity)
+            disturbed = interfere(kind, images, severity, source)
+            measured.correct["interference", kind, float(severity)] = fewer.right(
+                disturbed, labels
             )
-            judge.note("interference", kind, float(severity), disturbed)
 
 
-def _white_box(
-    judge: Judge,
-    source: Judge,
-    posterior: Posterior,
-    images: Tensor,
-    crafted: dict[tuple[str, float], Tensor],
-    setting: Setting,
-    parameters: Parameters,
+def _pair(
+    measured: Measured, posterior: Posterior, judge: Judge, effort: Effort
 ) -> None:
-    """Attacks on the network itself: averaged over samples, from a random start and
-    from the transferred image.
+    """What is asked of the Bayesian network and its control alone: other efforts, a
+    weak attack, a large budget and one pixel (of grey pictures).
     """
-    measured, labels = judge.measured, judge.labels
-    generator = _generator(measured.seed, 2)
-    points = {}
-    for budget in BUDGETS:
-        points[budget] = eot_pgd(
+    network = measured.network
+    bench, seed = network.bench, network.seed
+    images, labels = bench.repetition(seed)
+    start = transferred(bench, seed, effort.steps)[1.0]
+    half = images[: len(images) // (4 if bench.extractor else 2)]
+    plans = [(factor, 1.0) for factor in (*STEP_FACTORS, 1.0)]
+    if network.kind != CONTROL:
+        plans += [(1.0, factor) for factor in SAMPLE_FACTORS]
+    if bench.extractor:
+        plans = [plan for plan in plans if plan[0] in (1.0, 2.0) and plan[1] >= 1.0]
+    for by_steps, by_samples in plans:
+        steps = max(1, round(by_steps * effort.steps))
+        count = max(1, round(by_samples * effort.samples))
+        points = attacked(
+            network,
             posterior,
-            images,
-            labels,
-            samples=parameters.samples,
-            generator=generator,
-            starts=[crafted["PGD", budget]],
-            **_numbers(setting, parameters, budget),
-        )
-        judge.note("EOT", "PGD", budget, points[budget])
-    if measured.kind not in POSTERIORS:
-        return
-    for inputs, shown in (
-        ("clean", images),
-        ("transfer", crafted["PGD", 1.0]),
-        ("EOT", points[1.0]),
-    ):
-        judge.note_scores(inputs, shown, source)
-    alone = eot_pgd(
-        posterior,
-        images,
-        labels,
-        samples=1,
-        generator=generator,
-        **_numbers(setting, parameters, 1.0),
-    )
-    judge.note("one sample", "PGD", 1.0, alone)
-    _quiet(judge, source, posterior, images, points[1.0], setting, parameters)
-    if measured.kind == BNN:
-        _bayesian_only(judge, posterior, images, points, setting, parameters)
-
-
-def _quiet(
-    judge: Judge,
-    source: Judge,
-    posterior: Posterior,
-    images: Tensor,
-    starts: Tensor,
-    setting: Setting,
-    parameters: Parameters,
-) -> None:
-    """The uncertainty-aware attack, its weight chosen on training images."""
-    measured, numbers = judge.measured, _numbers(setting, parameters, 1.0)
-    training = images_of(setting.dataset, "train", setting.train_images).take(
-        parameters.weight_images
-    )
-    measured.alarm_weight = alarm_weight(
-        posterior,
-        training.images,
-        training.labels,
-        samples=parameters.samples,
-        test_samples=parameters.test_samples,
-        generator=_generator(measured.seed, 5),
-        **numbers,
-    )
-    quiet = uncertainty_aware(
-        posterior,
-        images,
-        judge.labels,
-        samples=parameters.samples,
-        generator=_generator(measured.seed, 6),
-        starts=starts,
-        weight=measured.alarm_weight,
-        **numbers,
-    )
-    judge.note("uncertainty-aware", "PGD", 1.0, quiet)
-    judge.note_scores("uncertainty-aware", quiet, source)
-
-
-def _bayesian_only(
-    judge: Judge,
-    posterior: Posterior,
-    images: Tensor,
-    points: dict[float, Tensor],
-    setting: Setting,
-    parameters: Parameters,
-) -> None:
-    """What is asked of the Bayesian network alone: all attacks, C&W, more samples, a
-    large budget.
-    """
-    measured, labels = judge.measured, judge.labels
-    generator = _generator(measured.seed, 3)
-    numbers = _numbers(setting, parameters, 1.0)
-    model = Predictive(posterior, parameters.samples, generator)
-    for name, attack in single_attacks(setting, parameters, generator, images).items():
-        judge.note("EOT", name, 1.0, attack(model, images, labels))
-    closest = carlini_wagner(model, images, labels, chunk=CHUNK, **CARLINI_WAGNER)
-    judge.note("EOT", "C&W L2", 1.0, closest)
-    judge.note_lengths(images, closest)
-    for count in GRADIENT_SAMPLES:
-        found = eot_pgd(
-            posterior,
-            images,
-            labels,
+            effort,
+            bench.budgets[0],
+            start,
+            steps=steps,
             samples=count,
-            generator=_generator(measured.seed, 4),
-            **numbers,
+            images=len(half),
         )
-        measured.by_samples[count] = judge.right(found)
-    large = eot_pgd(
+        measured.strength[steps, count] = judge.right(points, labels[: len(half)])
+    epsilon = bench.budgets[0] * bench.epsilon
+    weak = eot_pgd(
         posterior,
         images,
         labels,
-        samples=parameters.samples,
-        generator=generator,
-        **_numbers(setting, parameters, LARGE),
+        epsilon=epsilon,
+        steps=WEAK_STEPS,
+        step_size=epsilon / 4,
+        samples=1,
+        generator=_generator(seed, 4),
     )
-    judge.note("EOT", "PGD", LARGE, large)
-    for budget, attacked in ((0.0, images), *points.items()):
-        probabilities = judge.predict(attacked)
-        chosen = labels[None, :, None].expand(len(probabilities), -1, 1)
-        measured.truth[budget] = probabilities.gather(2, chosen).squeeze(2).numpy()
+    measured.correct["one sample", "PGD", bench.budgets[0]] = judge.right(weak, labels)
+    if bench.extractor:
+        return
+    large = averaged_apgd(
+        posterior,
+        half,
+        labels[: len(half)],
+        epsilon=min(0.5, LARGE * bench.epsilon),
+        steps=effort.steps,
+        samples=effort.samples,
+        restarts=1,
+        generator=_generator(seed, 3),
+    )
+    measured.correct["EOT", "PGD", LARGE] = judge.right(large, labels[: len(half)])
+    if images.shape[1] > 1:
+        return
+    few, own = images[: effort.pixel_images], labels[: effort.pixel_images]
+    source = fit(Network(bench, CNN, seed)).architecture
+    model = Predictive(posterior, PIXEL_SAMPLES, _generator(seed, 9))
+    for way, victim in (("transfer", source), ("EOT", model)):
+        points = one_pixel(victim, few, own)
+        measured.correct[way, "one pixel", 1.0] = judge.right(points, own)
+
+
+# The alarm
+# --------------------------------------------------------------------------------------
+
+
+def _alarm(
+    measured: Measured,
+    posterior: Posterior,
+    judge: Judge,
+    effort: Effort,
+    crafted: Tensor,
+    ends: Tensor,
+) -> None:
+    """Scores of clean and attacked images, and two attacks that know the alarm."""
+    network = measured.network
+    bench, seed = network.bench, network.seed
+    images, labels = bench.repetition(seed)
+    inputs = {"clean": images, "transfer": crafted, "EOT": ends}
+    generator = _generator(seed, 6)
+    usual = _information(judge, bench.reference()[0])
+    drawn = torch.randint(len(usual), (len(images),), generator=generator)
+    aims = {"quiet": torch.zeros(len(images)), "matching": usual[drawn].float()}
+    for name, alarm in aims.items():
+        inputs[name] = alarm_matching(
+            posterior,
+            images,
+            labels,
+            epsilon=bench.epsilon,
+            alarm=alarm,
+            starts=ends,
+            steps=effort.steps,
+            samples=effort.samples,
+            generator=generator,
+        )
+        right = judge.right(inputs[name], labels)
+        measured.correct[name, "PGD", 1.0] = right
+    source = Judge.of(fit(Network(bench, CNN, seed)), 1, seed)
+    for name, points in inputs.items():
+        _scores(measured, judge, name, points, usual)
+        sure = source.probabilities(points).mean(0).amax(1)
+        measured.baseline[name] = (1 - sure).double().numpy()
+
+
+def _information(judge: Judge, images: Tensor) -> Tensor:
+    return uncertainty(judge.probabilities(images)).mutual_information
+
+
+def _scores(
+    measured: Measured, judge: Judge, inputs: str, images: Tensor, usual: Tensor
+) -> None:
+    """The scores of an alarm; the two-sided one is the distance of the mutual
+    information's rank among usual images from the middle.
+    """
+    found = uncertainty(judge.probabilities(images))
+    information = found.mutual_information
+    rank = (usual[None] < information[:, None]).double().mean(1)
+    measured.scores[inputs, "mutual information"] = information.numpy()
+    measured.scores[inputs, "two-sided"] = (rank - 0.5).abs().numpy()
+    measured.scores[inputs, "entropy"] = found.entropy.numpy()
+
+
+# Theory
+# --------------------------------------------------------------------------------------
+
+
+def norm_ratio(
+    posterior: Posterior, images: Tensor, labels: Tensor, generator: Generator
+) -> Array:
+    """Length of the mean over samples of the loss gradient, over the mean length of a
+    sample's (N,): 1 where all samples agree, 1 / sqrt(S) where they are independent.
+    """
+    samples = weight_samples(posterior, NORM_SAMPLES, generator)
+
+    def losses(logits: Tensor, classes: Tensor) -> Tensor:
+        flat = logits.flatten(0, -2)
+        own = classes.expand(logits.shape[:-1]).flatten()
+        return torch.nn.functional.cross_entropy(flat, own, reduction="none").view(
+            logits.shape[:-1]
+        )
+
+    parts = []
+    for rows in torch.arange(len(images)).split(CHUNK):
+        points = images[rows][None]
+        slopes = samples.evaluate(points, labels[rows], losses).gradient.flatten(2)
+        parts.append(slopes.mean(0).norm(dim=1) / slopes.norm(dim=2).mean(0))
+    found: Array = torch.cat(parts).double().nan_to_num(1.0).numpy()
+    return found
