@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from run_helpers import COMMAND, contents, wait_until
 from test_records import make_record
 
-from robustbook import cli
+from robustbook import cli, fetch
 from robustbook.data import store
 from robustbook.errors import UserError
 from robustbook.run import (
@@ -660,7 +660,7 @@ def is_refused(project: Project, words: list[str]) -> bool:
         for module, name in (
             (runner, "perform"),
             (runner, "rerun"),
-            (store, "get"),
+            (fetch, "get"),
             (execute, "execute"),
         ):
             patch.setattr(module, name, nothing)

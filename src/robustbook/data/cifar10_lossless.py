@@ -51,7 +51,7 @@ def _read(paths: tuple[Path, ...], split: str) -> ImageSet:
 
 
 SOURCES = {
-    NAME: (
+    "cifar10-lossless": (
         DataSource(
             name=NAME,
             title=TITLE,

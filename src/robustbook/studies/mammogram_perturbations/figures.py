@@ -7,10 +7,11 @@ In the order of the page (`FIGURES`); `hero` and `in_short` stand above everythi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from IPython.display import HTML
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -33,9 +34,6 @@ from robustbook.studies.mammogram_perturbations.measure import (
 )
 from robustbook.studies.mammogram_perturbations.networks import Network
 from robustbook.studies.mammogram_perturbations.parameters import Parameters, by_name
-
-if TYPE_CHECKING:
-    from IPython.display import HTML
 
 Array = NDArray[np.float64]
 FIGURES = (
