@@ -29,7 +29,7 @@ HELD = (
 )
 """Pages that are held to the limits of every page."""
 
-CHAPTERS = ("studies/loss_metric",)
+CHAPTERS = ("studies/loss_metric", "studies/saliency_baselines")
 """Chapters in their final shape, which are held to the limits of chapters as well."""
 
 LIMITS = {
