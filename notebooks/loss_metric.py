@@ -501,6 +501,8 @@ figures.bracket(results, dataset=dataset, budgets=(0.5, 1.0))
 # - The references are attacks. They bound robustness from one side only.
 # - Surfaces and lines leave [0, 1]. Attacks, psi and its bounds stay inside it.
 # - Costs compare the cheapest settings tried.
+# - Where this page names a JPEG copy of CIFAR-10, its accuracy must not be compared
+#   with published ones.
 #
 # ## What to remember
 #

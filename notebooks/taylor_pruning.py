@@ -406,13 +406,11 @@ page.verdict(study.CLAIMS[8], results)
 
 # %% [markdown]
 # The plain score asks what a unit is worth and never what it costs. Dividing it by the
-# multiply-adds that go with the unit answers both questions, and does better at every
-# length.
+# multiply-adds that go with the unit asks both.
 #
-# Beside luck, an earlier version of this chapter found the opposite: at half of the
-# multiply-adds, the Taylor score with streams was *worse* than random removal of units
-# inside blocks. Its networks read half of all images wrongly and were tuned once,
-# briefly. On networks worth pruning, cut to a third, the score wins.
+# An earlier version of this chapter cut weaker networks to half of the multiply-adds,
+# and found the Taylor score with streams *worse* than random removal of units inside
+# blocks. Compare the two in the figure above; what made the difference was not tested.
 
 # %%
 figures.cuts(results)
