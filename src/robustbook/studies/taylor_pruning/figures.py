@@ -232,40 +232,31 @@ def one_network(
     """The score of every unit, layer by layer, and what is left of the accuracy after
     the lowest or the highest went.
     """
-    figure, axes = pyplot.subplots(
-        1,
-        len(model.groups) + 1,
-        figsize=(style.FIGURE_WIDTH, 2.6),
-        gridspec_kw={"width_ratios": [1] * len(model.groups) + [1.3]},
+    figure, (ax, below) = pyplot.subplots(
+        2, 1, figsize=(style.FIGURE_WIDTH, 3.6), height_ratios=(2, 1)
     )
     edges = scores.clamp_min(1e-12)
-    border = float(edges.sort().values[gone - 1])
-    for ax, (name, part) in zip(axes, model.split(edges).items(), strict=False):
-        ordered = part.sort(descending=True).values
-        ax.bar(
-            range(len(part)),
-            ordered,
-            width=1.0,
-            color=[
-                style.VERMILLION if value > border else style.GREY
-                for value in ordered.tolist()
-            ],
-        )
-        ax.set(yscale="log", ylim=(1e-9, float(edges.max()) * 2), xticks=[])
-        ax.set_title(LAYERS.get(name, name).replace(" ", "\n"))
-        if ax is not axes[0]:
-            ax.tick_params(labelleft=False)
-    axes[0].set_ylabel("score (nats²)")
-    axes[0].yaxis.set_minor_locator(NullLocator())
-    ax = axes[-1]
-    ax.barh(
+    border, start = float(edges.sort().values[gone - 1]), 0
+    floor = float(edges[edges > 1e-12].min()) / 2
+    for name, part in model.split(edges).items():
+        ordered = part.sort(descending=True).values.tolist()
+        colours = [
+            style.VERMILLION if value > border else style.GREY for value in ordered
+        ]
+        places = range(start, start + len(part))
+        ax.vlines(places, floor, ordered, colors=colours, linewidth=0.9)
+        words = LAYERS.get(name, name).replace(" ", "\n")
+        ax.text(start, float(edges.max()) * 2, words, va="bottom")
+        start += len(part) + max(0, 42 - len(part)) + 6
+    ax.set(yscale="log", xticks=[], ylabel="score (nats²)")
+    ax.yaxis.set_minor_locator(NullLocator())
+    below.barh(
         list(accuracies),
         list(accuracies.values()),
         color=[style.BLUE, style.GREY, style.VERMILLION],
     )
-    ax.invert_yaxis()
-    ax.set(xlim=(0, 1), xlabel="share right")
-    ax.yaxis.tick_right()
+    below.invert_yaxis()
+    below.set(xlim=(0, 1), xlabel="share right")
     before, lowest, highest = accuracies.values()
     return _shown(
         figure,
@@ -286,16 +277,18 @@ def scatter(agreement: Agreement, criterion: str = "taylor-fo") -> HTML:
     """Predicted against true change of the loss for every unit of one network, one
     panel a layer.
     """
+    rows = -(-len(agreement.layers) // 2)
     figure, axes = pyplot.subplots(
-        1,
-        len(agreement.layers),
-        figsize=(style.FIGURE_WIDTH, 2.7),
+        rows,
+        2,
+        figsize=(style.FIGURE_WIDTH, 2.1 * rows + 0.4),
         sharex=True,
         sharey=True,
+        squeeze=False,
     )
     floor, ratios = 1e-5, {}
     truth = agreement.truths["training"].together
-    for ax, layer in zip(axes, agreement.layers, strict=True):
+    for ax, layer in zip(axes.flat, agreement.layers, strict=False):
         chosen = agreement.chosen(layer)
         predicted = agreement.scores[criterion][chosen].clamp_min(floor)
         true = truth[chosen].clamp_min(floor)
@@ -303,11 +296,11 @@ def scatter(agreement: Agreement, criterion: str = "taylor-fo") -> HTML:
         ax.scatter(predicted, true, s=12, color=style.colour(criterion), alpha=0.7)
         ax.plot([floor, 10], [floor, 10], color=style.INK, linewidth=0.8, ls="--")
         ax.set(xscale="log", yscale="log")
-        ax.set_title(LAYERS.get(layer, layer).replace(" ", "\n"))
+        ax.set_title(LAYERS.get(layer, layer))
         ax.xaxis.set_major_locator(FixedLocator([1e-4, 1e-2, 1]))
         ax.xaxis.set_minor_formatter(NullFormatter())
     figure.supxlabel("predicted change of the loss (nats)")
-    axes[0].set_ylabel("true change (nats)")
+    figure.supylabel("true change (nats)")
     far = max(ratios, key=ratios.__getitem__)
     return _shown(
         figure,
@@ -388,7 +381,7 @@ def noise(results: Results) -> HTML:
     gradient is squared (right).
     """
     figure, (left, right) = pyplot.subplots(
-        1, 2, figsize=(style.FIGURE_WIDTH, 3.3), sharey=True
+        1, 2, figsize=(style.FIGURE_WIDTH, 4.0), sharey=True
     )
     losses = {
         row.factors["epochs"]: row.value for row in results.select("loss after epochs")
@@ -436,8 +429,9 @@ def noise(results: Results) -> HTML:
     right.xaxis.set_major_locator(FixedLocator(sizes))
     right.set_xticklabels([f"{size:.0f}" for size in sizes])
     right.xaxis.set_minor_locator(NullLocator())
-    for ax in (left, right):
-        ax.legend()
+    handles, names = left.get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=2)
+    right.legend()
     short, long = order[0], order[-1]
 
     def at(epochs: Any) -> str:
@@ -555,7 +549,7 @@ def resnet_curves(results: Results, *, limit: float) -> HTML:
 
 
 def _curves(results: Results, network: str, limit: float) -> Figure:
-    figure, ax = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 3.7))
+    figure, ax = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 4.6))
     drawn = results.select("units removed", network=network)
     ordered = sorted(drawn, key=lambda row: -row.value)
     for row in ordered:
@@ -593,7 +587,7 @@ def subsets(results: Results) -> HTML:
     """Loss against filters removed from the first layer, for every way of choosing
     them, down to the best of all subsets.
     """
-    figure, ax = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 3.4))
+    figure, ax = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 4.3))
     for way in SUBSET_WAYS:
         rows = results.select("subset loss", way=way)
         colour, dashes = LOOKS[way] if way != "taylor-fo" else (LOOKS[way][0], "--")
@@ -617,7 +611,7 @@ def subsets(results: Results) -> HTML:
     ticks = [0.3, 0.5, 1, 2, 4]
     ax.yaxis.set_major_locator(FixedLocator(ticks))
     ax.set_yticklabels([f"{tick:g}" for tick in ticks])
-    ax.legend()
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
 
     def loss(way: str, removed: int) -> float:
         return results.one("subset loss", way=way, removed=removed).value
@@ -696,7 +690,7 @@ def cuts(results: Results) -> HTML:
     """Where each way of pruning cuts: channels of the streams that are kept, against
     the accuracy after the shortest tuning.
     """
-    figure, ax = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 3.1))
+    figure, ax = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 4.2))
     lengths = sorted(
         {int(row.factors["length"]) for row in results.select("tuned accuracy")}
     )
@@ -817,7 +811,7 @@ def explore(stages: Sequence[Stage], layers: Mapping[str, int]) -> interactive.V
 
 def _still(stages: Sequence[Stage]) -> Figure:
     """The same as a picture: accuracy against the share removed, a line a criterion."""
-    figure, ax = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 2.8))
+    figure, ax = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 3.6))
     for name in dict.fromkeys(stage.criterion for stage in stages):
         chosen = [stage for stage in stages if stage.criterion == name]
         colour, dashes = LOOKS[name]
@@ -829,7 +823,7 @@ def _still(stages: Sequence[Stage]) -> Figure:
             label=LABELS[name],
         )
     ax.set(xlabel="units removed (%)", ylabel="test accuracy")
-    ax.legend()
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 
