@@ -247,7 +247,7 @@ def one_network(
         ax.vlines(places, floor, ordered, colors=colours, linewidth=0.9)
         words = LAYERS.get(name, name).replace(" ", "\n")
         ax.text(start, float(edges.max()) * 2, words, va="bottom")
-        start += len(part) + max(0, 42 - len(part)) + 6
+        start += len(part) + max(0, 70 - len(part)) + 6
     ax.set(yscale="log", xticks=[], ylabel="score (nats²)")
     ax.yaxis.set_minor_locator(NullLocator())
     below.barh(
