@@ -378,7 +378,37 @@ def check(
     from robustbook.run import compare, project, status
     from robustbook.workers import worker_threads
 
+    wanted = runs_to_check(study, run, every=every, reference=reference)
+    if report:  # A file that is something else is refused now, not after hours of runs.
+        compare.noted(report)
+    tolerances = (
+        compare.RELATIVE if rtol is None else rtol,
+        compare.ABSOLUTE if atol is None else atol,
+    )
+    with compare.conditions(threads, fresh=fresh):
+        found = [check_one(each, tolerances, every=every) for each in wanted]
+    outcomes = [outcome for outcome in found if outcome is not None]
+    if report:
+        compare.note(
+            report, outcomes, fresh=fresh, worker_threads=threads or worker_threads()
+        )
+    same = sum(outcome.same for outcome in outcomes)
+    if every:
+        print(f"{same} of {len(outcomes)} runs repeat")
     here = project.find()
+    damaged = any(status.of(here, each).state == "damaged" for each in wanted)
+    if damaged or not outcomes or same < len(outcomes):
+        raise typer.Exit(1)
+
+
+def runs_to_check(
+    study: str | None, run: str | None, *, every: bool, reference: bool
+) -> list[RunId]:
+    """The runs that the arguments of `check` name; UserError where they name none or
+    contradict each other.
+    """
+    from robustbook.run import project, status
+
     if (study is None) is not every:
         raise UserError(
             "say which study to check, or --all"
@@ -388,47 +418,14 @@ def check(
     if reference and run not in (None, project.REFERENCE):
         raise UserError(f"--reference is another run than {quoted(run)}: give one")
     name = run or (project.QUICK if every and not reference else project.REFERENCE)
-    wanted = (
-        [study]
-        if study is not None
-        else [
-            found.run.study for found in status.overview(here) if found.run.run == name
-        ]
+    if study is not None:
+        return [project.RunId(study, name)]
+    known = status.overview(project.find())
+    if wanted := [found.run for found in known if found.run.run == name]:
+        return wanted
+    raise UserError(
+        f"no study has a run {quoted(name)}: robustbook list shows which there are"
     )
-    if not wanted:
-        raise UserError(
-            f"no study has a run {quoted(name)}: robustbook list shows which there are"
-        )
-    if report:
-        compare.noted(
-            report
-        )  # A file that is something else is refused now, not after hours of runs.
-    tolerances = (
-        compare.RELATIVE if rtol is None else rtol,
-        compare.ABSOLUTE if atol is None else atol,
-    )
-    with compare.conditions(threads, fresh=fresh):
-        found = [
-            check_one(project.RunId(each, name), tolerances, every=every)
-            for each in wanted
-        ]
-    outcomes = [outcome for outcome in found if outcome is not None]
-    if report:
-        compare.note(
-            report, outcomes, fresh=fresh, worker_threads=threads or worker_threads()
-        )
-    if every:
-        print(
-            f"{sum(outcome.same for outcome in outcomes)} of {len(outcomes)} runs "
-            "repeat"
-        )
-    damaged = [
-        run
-        for run in (project.RunId(each, name) for each in wanted)
-        if status.of(here, run).state == "damaged"
-    ]
-    if damaged or not outcomes or not all(outcome.same for outcome in outcomes):
-        raise typer.Exit(1)
 
 
 def check_one(
