@@ -429,9 +429,9 @@ page.verdicts(study.CLAIMS, results)
 # ## What could overturn this
 #
 # **The oracle may be no oracle.** It looks at the loss *before* tuning; what counts is
-# the accuracy after it. *Is Oracle Pruning the True Oracle?*
-# ([arXiv:2412.00143](https://arxiv.org/abs/2412.00143)) finds that one barely predicts
-# the other on larger networks.
+# the accuracy after it. [*Is Oracle Pruning the True
+# Oracle?*](https://arxiv.org/abs/2412.00143) finds that one barely predicts the other
+# on larger networks.
 
 # %% jupyter={"source_hidden": true} tags=["remove-input"]
 page.prose(figures.sanity(results))

@@ -319,8 +319,7 @@ def judge_magnitude(results: Results) -> Judgement:
     least, units = min(hard[:-1], key=lambda row: row.value), hard[-1]
     answer = (
         f"Against the norm normalised by layer, first order leads by {_said(least)} in "
-        f"rank correlation ({least.factors['data']}) and by {_said(units, 100, 0)} % "
-        "of the units in pruning."
+        f"rank correlation and by {_said(units, 100, 0)} % of the units in pruning."
     )
     return Judgement(verdict, evidence, answer)
 
@@ -367,8 +366,11 @@ def judge_layers(results: Results) -> Judgement:
         if verdict == "reproduced"
         else f"The gap across layers is {_said(lowest)} at worst "
         f"({str(lowest.factors['coefficient']).capitalize()}, "
-        f"{lowest.factors['data']}); plain scores prune {_said(gain, 100, 0)} % more "
-        "units than normalised ones."
+        f"{lowest.factors['data']}), which is too uncertain to judge; plain scores do "
+        "prune more units than normalised ones."
+        if (gain.low or 0) > 0 and verdict == "inconclusive"
+        else f"The gap across layers is {_said(lowest)} at worst; plain scores prune "
+        f"{_said(gain, 100, 0)} % more units than normalised ones."
     )
     return Judgement(verdict, evidence, answer)
 
@@ -503,9 +505,10 @@ def judge_modern(results: Results) -> Judgement:
             "Nowhere does the oracle agree with itself well enough: reliability "
             f"{_said(least)} at worst, where all of it must lie above {RELIABLE}.",
         )
-    worst, best = (choose(found, key=lambda row: row.value) for choose in (min, max))
-    answer = f"Spearman's correlation is {_said(worst)} on {_where(worst)}" + (
-        f" and {_said(best)} on {_where(best)}." if best != worst else "."
+    worst = min(found, key=lambda row: row.value)
+    lowest = "The lowest" if len(found) > 1 else "The only"
+    answer = (
+        f"{lowest} of Spearman's correlations is {_said(worst)}, on {_where(worst)}."
     )
     return Judgement(_decided(_sides(found, PUBLISHED_CORRELATION)), evidence, answer)
 
@@ -617,15 +620,16 @@ def _judged_leads(
             f"The networks are not worth pruning: test accuracy {_said(full, 100, 0)} "
             f"%, and {WORTH_PRUNING:.0%} is needed.",
         )
+    verdict = _decided(_sides(rows, ACCURACY_LEAD))
     firsts = [row for row in rows if row.factors["way"] == pairs[0][0]]
-    shortest = min(firsts, key=lambda row: float(row.factors["length"]))
-    longest = max(firsts, key=lambda row: float(row.factors["length"]))
+    # What decides is the least lead, or the largest where there is evidence against it.
+    choose, most = (max, "most") if verdict == "not reproduced" else (min, "least")
+    deciding = choose(firsts, key=lambda row: row.value)
     answer = (
-        f"{words} {_said(shortest, 100, 1)} points of accuracy after "
-        f"{shortest.factors['length']} mini-batches and {_said(longest, 100, 1)} "
-        f"after {longest.factors['length']}."
+        f"{words} {_said(deciding, 100, 1)} points of accuracy at {most}, after "
+        f"{deciding.factors['length']} mini-batches."
     )
-    return Judgement(_decided(_sides(rows, ACCURACY_LEAD)), evidence, answer)
+    return Judgement(verdict, evidence, answer)
 
 
 def _lead(row: Metric) -> str:
