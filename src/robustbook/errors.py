@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 LONGEST = 200
 """Messages repeat at most so many characters of what was typed."""
@@ -44,9 +45,20 @@ class UserError(Exception):
     def __init__(self, message: str) -> None:
         super().__init__(escaped(" ".join(str(message).split())))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Workers send errors home: the message travels, not what it was made from."""
+        return _told_again, (type(self), self.args)
+
     def _render_traceback_(self) -> list[str]:
         """What IPython shows of this error: the line alone."""
         return [f"error: {self}"]
+
+
+def _told_again(kind: type[UserError], args: tuple[object, ...]) -> UserError:
+    """An error of that kind with its message as it was."""
+    error = kind.__new__(kind)
+    error.args = args
+    return error
 
 
 class UnknownNameError(UserError):
