@@ -31,6 +31,7 @@ MADE = "only the package makes it"
 EXCLUDED = {
     "*.forward": "a network is run by functions that check what it is given",
     "models.checkpoints.*": "paths and specifications of files, see test_models",
+    "models.own.*": "files and names that a reader gives, see test_own_network",
     "models.pretrained.*": "published weights, see test_saliency",
     "models.prunable.published_resnet20": "published weights, see test_pruning",
     "models.prunable.PreActivationBlock": "a part of preact_resnet",

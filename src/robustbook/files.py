@@ -1,5 +1,6 @@
-"""Files that are read and written with care: `read` takes regular files of bounded size
-alone, `write_whole` writes a file that appears whole or not at all.
+"""Files that are read and written with care: `given` finds one of the user's, `read`
+takes regular files of bounded size alone, `write_whole` writes a file that appears
+whole or not at all.
 """
 
 from __future__ import annotations
@@ -14,10 +15,19 @@ from pathlib import Path
 
 UNFINISHED = ".unfinished-robustbook"
 """Files that are being written end so, beside the file that they will be."""
+FROM = "ROBUSTBOOK_FROM"
+"""The folder from which relative paths are meant: where a command was typed."""
 
 
 class NotAFileError(OSError):
     """A folder, device or pipe where a file is wanted, or a file that is too large."""
+
+
+def given(path: str) -> Path:
+    """A path as the user typed it: `~` is the home folder, and what is not absolute is
+    meant from where the command was typed (a kernel starts in a folder of its own).
+    """
+    return Path(os.environ.get(FROM) or os.getcwd()) / Path(path).expanduser()
 
 
 def read(path: Path, largest: int) -> bytes:
