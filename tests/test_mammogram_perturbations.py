@@ -395,6 +395,39 @@ def test_folds_of_films_are_put_together_on_one_scale(monkeypatch) -> None:
         assert (np.diff(part) > 0).all()
 
 
+def test_the_leg_of_films_goes_from_patches_to_rows(monkeypatch) -> None:
+    random = np.random.default_rng(0)
+    lesion = np.arange(48) % 3 == 0
+    pixels = random.integers(80, 120, (48, 128, 128)).astype(np.uint8)
+    pixels[lesion, 54:74, 54:74] += 100
+    read = mini_mias.Patches(
+        pixels,
+        lesion.astype(np.int64),
+        np.where(lesion, np.where(np.arange(48) % 2 == 0, "CALC", "CIRC"), "NORM"),
+        np.arange(48) // 2,
+    )
+    images = torch.from_numpy(pixels[:, None, 48:80, 48:80] / np.float32(255))
+    monkeypatch.setattr(networks, "patches", lambda: (read, images))
+    monkeypatch.setattr(networks, "ROUNDS", 1)
+    small = Parameters(
+        **{**vars(SMALL), "seeds": 1, "mini_mias_epochs": 8, "resamples": 50}
+    )
+    films = networks.patch_networks(small)
+    results = Results()
+    measured = [perturbed.measure(one, small) for one in films if one.severity == 0]
+    perturbed.record_patches(results, measured, small)
+    curves = [severity.measure(each, small) for each in films]
+    severity.record_films(results, curves, small)
+    clean = results.one("clean AUC", leg="mias", subgroup="all")
+    assert clean.value > 0.9  # a bright square in the middle is hard to miss
+    assert len(results.select("AUC loss", leg="mias", perturbation="low-pass")) == 5
+    for subgroup in severity.FILM_KINDS:
+        (score,) = results.select(
+            "score", leg="mias", arm="clean", severity=0.0, subgroup=subgroup
+        )
+        assert score.value > 0.9
+
+
 def test_every_perturbation_stays_within_its_severity_and_in_range() -> None:
     network = networks.phantom_networks(SMALL)[0]
     task = perturbed.task_of(network, SMALL)

@@ -8,11 +8,13 @@ then `load_network`.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Generator, Tensor
 from torch.nn import Module
 
@@ -38,6 +40,7 @@ from robustbook.studies.protocol import seeds
 from robustbook.studies.shared import images_of, trained
 
 Leg = Literal["phantoms", "natural", "mias"]
+Loss = Callable[[Tensor, Tensor], Tensor]
 Training = Literal["clean", "filtered", "blur-augmented"]
 SEVERITIES = (0.33, 0.5, 0.67, 1.0, 2.0, 3.0, 4.0)
 """Cut-off wavelengths in mm at which networks are tested: those of the published
@@ -227,17 +230,23 @@ def _phantom_network(network: Network) -> Module:
         torch.from_numpy(exams.labels).flatten(1),
     )
     model = four_view.build(FourViewNetwork, network.seed, widths=WIDTHS)
-    return _in_rounds(network, model, images, targets, exams.digest)
+    loss = four_view.binary_loss
+    return _in_rounds(network, model, images, targets, loss, exams.digest)
 
 
 def _in_rounds(
-    network: Network, model: Module, images: Tensor, targets: Tensor, digest: str
+    network: Network,
+    model: Module,
+    images: Tensor,
+    targets: Tensor,
+    loss: Loss,
+    digest: str,
 ) -> Module:
     """`model` trained by `settled`, or as the cache has it."""
     recipe = Recipe(network.epochs, PEAK_RATE, noise=0.0)
 
     def fit(untrained: Module) -> Module:
-        return settled(untrained, images, targets, recipe, network)
+        return settled(untrained, images, targets, recipe, network, loss)
 
     identity = {
         **network.identity,
@@ -251,7 +260,12 @@ def _in_rounds(
 
 
 def settled(
-    model: Module, images: Tensor, targets: Tensor, recipe: Recipe, network: Network
+    model: Module,
+    images: Tensor,
+    targets: Tensor,
+    recipe: Recipe,
+    network: Network,
+    loss: Loss = four_view.binary_loss,
 ) -> Module:
     """`model` after rounds of training until the loss on images that are held out
     stops falling (by 1 %), at most `ROUNDS`; the weights of the best round.
@@ -275,13 +289,14 @@ def settled(
             targets[~held],
             recipe,
             seed=1000 * turn + network.seed,
+            loss=loss,
             corrupt=corrupt,
         )
         logits = compute_logits(model, unseen, chunk=64)
-        loss = float(four_view.binary_loss(logits, targets[held]))
-        if loss > 0.99 * least:
+        reached = float(loss(logits, targets[held]))
+        if reached > 0.99 * least:
             break
-        least, best = loss, copy.deepcopy(model.state_dict())
+        least, best = reached, copy.deepcopy(model.state_dict())
     model.load_state_dict(best)
     return model.eval()
 
@@ -322,9 +337,10 @@ def _fine_tuned(network: Network, data: ImageSet) -> Module:
 def _patch_network(network: Network) -> Module:
     read, images = patches()
     chosen = torch.from_numpy(mini_mias.fold_of(read.women) != network.fold)
-    targets = torch.from_numpy(read.labels > 0).long()[chosen, None]
-    model = four_view.build(PatchNetwork, network.seed, classes=1, widths=WIDTHS)
-    return _in_rounds(network, model, images[chosen], targets, mini_mias.FILE.digest)
+    targets = torch.from_numpy(read.labels > 0).long()[chosen]
+    model = four_view.build(PatchNetwork, network.seed, widths=WIDTHS)
+    loss, digest = F.cross_entropy, mini_mias.FILE.digest
+    return _in_rounds(network, model, images[chosen], targets, loss, digest)
 
 
 def filtered(images: Tensor, severity: float, pitch: float) -> Tensor:

@@ -73,15 +73,6 @@ def malignant_loss(logits: Tensor, targets: Tensor) -> Tensor:
     ).sum(1)
 
 
-def lesion_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """What an attack on a patch makes large (n,): binary cross-entropy of the only
-    answer; both arguments (n, 1).
-    """
-    return F.binary_cross_entropy_with_logits(
-        logits, targets.float(), reduction="none"
-    ).sum(1)
-
-
 @dataclass(frozen=True)
 class Task:
     """A trained network with the images it is tested on, and others from which a
@@ -180,14 +171,14 @@ def task_of(network: Network, parameters: Parameters) -> Task:
     if network.leg == "mias":
         read, images = networks.patches()
         held = torch.from_numpy(mini_mias.fold_of(read.women) == network.fold)
-        targets = torch.from_numpy(read.labels > 0).long()[:, None]
+        targets = torch.from_numpy(read.labels > 0).long()
         return Task(
             model,
             images[held],
             targets[held],
             images[~held],
             targets[~held],
-            lesion_loss,
+            cross_entropy,
             network.pitch,
             network.seed,
             _middles(images[held], targets[held]),
@@ -213,7 +204,7 @@ def _middles(images: Tensor, targets: Tensor) -> Tensor:
     """The middle of each patch that holds a lesion: patches are cut around them."""
     found = torch.zeros_like(images, dtype=torch.bool)
     side = images.shape[-1] // 4
-    found[:, :, side:-side, side:-side] = targets[:, :, None, None] > 0
+    found[:, :, side:-side, side:-side] = targets[:, None, None, None] > 0
     return found
 
 
@@ -344,6 +335,11 @@ def malignant_scores(logits: Array) -> Array:
     return logits[:, 1::2].ravel()
 
 
+def lesion_scores(logits: Array) -> Array:
+    """How far the lesion's logit leads (n,), from `logits` (n, 2) of patches."""
+    return logits[:, 1] - logits[:, 0]
+
+
 @by_name
 def record_patches(
     results: Results, measured: Sequence[Scores], parameters: Parameters
@@ -389,12 +385,14 @@ def record_patches(
 def _merged(
     parts: dict[int, Scores], folds: NDArray[np.integer], key: Key | None
 ) -> Array:
-    """Held-out logits (N, 1) of all folds; those of a fold's own network are brought to
-    one scale by its clean logits.
+    """Held-out scores (N,) of all folds; those of a fold's own network are brought to
+    one scale by its clean scores.
     """
-    whole = np.empty((len(folds), 1))
+    whole = np.empty(len(folds))
     for fold, part in parts.items():
-        whole[folds == fold] = (part.at(key) - part.clean.mean()) / part.clean.std()
+        clean = lesion_scores(part.clean)
+        found = lesion_scores(part.at(key))
+        whole[folds == fold] = (found - clean.mean()) / clean.std()
     return whole
 
 

@@ -34,6 +34,7 @@ from robustbook.studies.mammogram_perturbations.measure.over_seeds import (
     mean_share,
 )
 from robustbook.studies.mammogram_perturbations.measure.perturbed import (
+    lesion_scores,
     malignant_scores,
     over_images,
     task_rows,
@@ -103,7 +104,7 @@ def _task(
     if network.leg == "mias":
         read, images = networks.patches()
         held = torch.from_numpy(mini_mias.fold_of(read.women) == network.fold)
-        return model, images[held], images[~held], _flat
+        return model, images[held], images[~held], _lesion
     test = images_of(network.dataset, "test", parameters.natural_test_images)
     like = images_of(network.dataset, "train", network.examples).images[:500]
     return model, test.images, like, partial(_right, labels=test.labels)
@@ -113,8 +114,8 @@ def _malignant(model: Module, shown: Tensor) -> Array:
     return malignant_scores(compute_logits(model, shown, chunk=64).double().numpy())
 
 
-def _flat(model: Module, shown: Tensor) -> Array:
-    return compute_logits(model, shown, chunk=64).double().numpy().ravel()
+def _lesion(model: Module, shown: Tensor) -> Array:
+    return lesion_scores(compute_logits(model, shown, chunk=64).double().numpy())
 
 
 def _right(model: Module, shown: Tensor, labels: Tensor) -> Array:
