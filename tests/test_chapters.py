@@ -20,6 +20,7 @@ CHAPTERS = (
     "saliency_baselines",
     "taylor_pruning",
     "mammogram_perturbations",
+    "bnn_verification",
 )
 HIDING = {"remove-input", "remove-cell", "hide-input", "hide-cell"}
 LONGEST_SHOWN, LONGEST_HIDDEN, SHOWN_SHARE = 15, 12, 0.6

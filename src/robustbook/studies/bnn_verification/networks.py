@@ -2,20 +2,30 @@
 training images.
 
 Read `Task` and the three tasks first, then `fit`; HMC gives several chains and has
-`fit_hmc` of its own.
+`fit_hmc` of its own (`sign_chain` on signs). `samples_of` draws from any of them and
+from dropout that was matched to another method (`matched_rate`, `scaled`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from robustbook.bayes import ensemble, hmc, mc_dropout, mean_field, protocol, weights
+from robustbook.bayes import (
+    ensemble,
+    hmc,
+    mc_dropout,
+    mean_field,
+    protocol,
+    split_hmc,
+    weights,
+)
 from robustbook.bayes.ensemble import train_ensemble
 from robustbook.bayes.mc_dropout import Dropout, train_dropout
 from robustbook.bayes.mean_field import Convergence, MeanField
@@ -23,16 +33,27 @@ from robustbook.bayes.prediction import sampled_probabilities
 from robustbook.bayes.protocol import Empirical, Posterior
 from robustbook.bayes.weights import WeightSamples, stack
 from robustbook.data import ImageSet, load
+from robustbook.data.gtsrb43 import pair
 from robustbook.models.checkpoints import kept
 from robustbook.models.training import Recipe
+from robustbook.studies import protocol as protocol_of_studies
 from robustbook.studies.bnn_verification.parameters import Parameters
 from robustbook.studies.shared import variational
+from robustbook.workers import map_in_workers
 
 METHODS = ("HMC", "mean-field VI", "MC dropout", "deterministic", "ensemble")
+COMPARED = ("HMC", "mean-field VI")
+"""The methods that are said to be more robust than MC dropout."""
+ACCURATE, ALIKE = "dropout as accurate as ", "dropout with the logits of "
+"""Dropout at the rate that gives it the accuracy of a method, and the same with logits
+of that method's size as well.
+"""
+RIVALS = tuple(f"{kind}{method}" for kind in (ACCURATE, ALIKE) for method in COMPARED)
 CODE = {
     method: (module, protocol, weights)
     for method, module in (
         ("HMC", hmc),
+        ("split HMC", split_hmc),
         ("MC dropout", mc_dropout),
         ("networks", ensemble),
     )
@@ -44,12 +65,16 @@ VI_RATE, VI_SCALE_RATE = 0.03, 0.03
 """Adam's rates for the means and for the log-deviations of variational posteriors;
 chosen by the bound on training images.
 """
+PROOF_EPOCHS = 60
 STEP_SIZE = 0.01
 """Where the search for the step size of HMC begins, in units of the prior's standard
 deviation.
 """
 TARGET_ACCEPTANCE = 0.7
-SIGN_THIN = 2
+ACCURACY_SAMPLES, MATCHING_STEPS = 60, 7
+"""Samples whose accuracy is measured, and halvings of the rate by which dropout is
+matched to another method.
+"""
 DIAGNOSED = 200
 """Weights, and at most as many test images, whose mixing is diagnosed where nothing
 else is said.
@@ -179,7 +204,7 @@ def signs(parameters: Parameters) -> Task:
     """Two kinds of traffic sign; training images and test images show different signs
     (tracks).
     """
-    train = load(parameters.sign_dataset, "train")
+    train, test = (_two_signs(parameters, split) for split in ("train", "test"))
     train = train.take(
         min(parameters.sign_train_images, len(train)), parameters.first_seed
     )
@@ -188,10 +213,18 @@ def signs(parameters: Parameters) -> Task:
     return Task(
         "signs",
         train,
-        load(parameters.sign_dataset, "test"),
+        test,
         build,
         {"3": 0.25, "5": 0.5},
     )
+
+
+def _two_signs(parameters: Parameters, split: str) -> ImageSet:
+    """The published pair is there completely, any other one as a subset."""
+    chosen = (parameters.sign_first, parameters.sign_second)
+    if parameters.sign_dataset != "gtsrb" or chosen == (2, 25):
+        return load(parameters.sign_dataset, split)
+    return pair(load("gtsrb-43", split), *chosen)
 
 
 def _small(images: ImageSet) -> ImageSet:
@@ -209,6 +242,31 @@ def _ones_and_sevens(images: ImageSet) -> ImageSet:
         images=images.images[chosen],
         labels=(images.labels[chosen] == 7).long(),
         class_names=("1", "7"),
+    )
+
+
+def tasks_of(**settings: Any) -> list[Task]:
+    """The tasks of a run."""
+    parameters = Parameters.of(settings)
+    found = [two_classes(parameters), ten_classes(parameters)]
+    if parameters.sign_dataset != "none":
+        found.append(signs(parameters))
+    return found
+
+
+def data_of(tasks: Iterable[Task]) -> list[ImageSet]:
+    """The data sets of tasks, each split once."""
+    sets = [each for task in tasks for each in (task.train, task.test)]
+    return list({(each.title, each.split): each for each in sets}.values())
+
+
+def described(task: Task) -> str:
+    """A task in words: its name, training images and the size of its network."""
+    weights = sum(part.numel() for part in task.build(0).parameters())
+    size = " × ".join(map(str, task.train.image_shape))
+    return (
+        f"*{task.name}*, {task.train.title}, {len(task.train)} training images of "
+        f"{size}, {weights:,} weights"
     )
 
 
@@ -265,6 +323,27 @@ def _fit_mean_field(
         learning_rate=VI_RATE,
         scale_learning_rate=VI_SCALE_RATE,
     )
+
+
+def fit_few_units(parameters: Parameters, hidden: int) -> tuple[Task, MeanField]:
+    """A variational posterior of few hidden units on many ones and sevens, narrow
+    enough for proofs in weight space.
+    """
+    many = parameters.model_copy(update={"two_train_images": parameters.weight_images})
+    task, seed = two_classes(many, hidden=hidden), parameters.first_seed
+    posterior = variational(
+        _specification(task, many, seed),
+        task.build(seed),
+        task.train,
+        seed=seed,
+        prior_sd=parameters.prior_sd,
+        temperature=1.0,
+        epochs=PROOF_EPOCHS,
+        batch=max(50, len(task.train) // 20),
+        learning_rate=VI_RATE,
+        scale_learning_rate=VI_SCALE_RATE,
+    )
+    return task, posterior
 
 
 def convergence(
@@ -375,7 +454,12 @@ class Sampled:
 
     posterior: Posterior
     by_chain: list[Posterior]
-    mixing: Mixing
+    diagnose: Callable[[], Mixing]
+
+    @cached_property
+    def mixing(self) -> Mixing:
+        """How the chains mixed, worked out when it is asked for."""
+        return self.diagnose()
 
 
 @dataclass(frozen=True)
@@ -386,32 +470,13 @@ class Budget:
     warmup: int
     draws: int
     leapfrog: int
-    thin: int = 1
     shorter: int = 4
     """Transitions of warm-up make this many times fewer leapfrog steps."""
 
 
-def budget(task: Task, parameters: Parameters, chains: int) -> Budget:
-    """The budget that the parameters give a task."""
-    if task.name == "signs":
-        return Budget(
-            parameters.sign_chains,
-            parameters.sign_warmup,
-            parameters.sign_draws,
-            parameters.sign_leapfrog,
-            SIGN_THIN,
-            2,
-        )
+def budget(parameters: Parameters, chains: int) -> Budget:
+    """The budget of so many chains."""
     return Budget(chains, parameters.warmup, parameters.draws, parameters.leapfrog)
-
-
-def sampled_images(task: Task, parameters: Parameters) -> ImageSet:
-    """The training images that HMC sees: all of them, on signs the first few."""
-    if task.name != "signs":
-        return task.train
-    return task.train.take(
-        min(parameters.sign_hmc_images, len(task.train)), parameters.first_seed
-    )
 
 
 def fit_hmc(
@@ -426,15 +491,13 @@ def fit_hmc(
     """The exact joint posterior of all weights by HMC, with full batches, from starts
     far apart.
 
-    Where the first layer is Linear only what the images can tell is sampled, and the
-    rest drawn exactly (`hmc.Reduced`).
-
-    The mixing of `diagnosed` weights and of predictions on at most as many test images
-    is told.
+    Only what the images can tell of the first layer is sampled, and the rest drawn
+    exactly (`hmc.Reduced`). The mixing of `diagnosed` weights and of predictions on at
+    most as many test images is told.
 
     Raises ChainDivergedError if a chain diverges.
     """
-    images = sampled_images(task, parameters)
+    images = task.train
     prior_sd, temperature = (
         changes.get("prior_sd", parameters.prior_sd),
         changes.get("temperature", 1.0),
@@ -442,40 +505,34 @@ def fit_hmc(
     whole = hmc.Network(
         task.build(seed), images.images, images.labels, prior_sd, temperature
     )
-    reduced = hmc.Reduced.of(whole) if isinstance(task.build, Perceptron) else None
-    target = reduced.inner if reduced else whole
+    reduced = hmc.Reduced.of(whole)
+    target = reduced.inner
     settings = {
         **changes,
         "prior_sd": prior_sd,
         "images": len(images),
         "length": repr(length),
+        "step_size": STEP_SIZE,
+        "target": TARGET_ACCEPTANCE,
     }
-    settings |= {"step_size": STEP_SIZE, "target": TARGET_ACCEPTANCE}
     tensors = kept(
         _specification(task, parameters, seed, method="HMC", settings=settings),
-        lambda: (
-            _chains(target, length, seed)
-            | ({"basis": reduced.basis} if reduced else {})
-        ),
+        lambda: _chains(target, length, seed) | {"basis": reduced.basis},
         code=CODE["HMC"],
     )
+    reduced = replace(reduced, basis=tensors["basis"])
     parts = [target.weights(draws) for draws in tensors["draws"]]
     together = target.weights(tensors["draws"].flatten(0, 1))
-    posteriors: list[Posterior] = [Empirical(part) for part in (together, *parts)]
-    if reduced:
-        reduced = replace(reduced, basis=tensors["basis"])
-        posteriors = [hmc.Lifted(reduced, part) for part in (together, *parts)]
-    return Sampled(
-        posteriors[0],
-        posteriors[1:],
-        _mixing(
-            tensors,
-            (_whole(reduced, part, seed + c) for c, part in enumerate(parts)),
-            task,
-            parameters,
-            diagnosed,
-        ),
-    )
+
+    def diagnose() -> Mixing:
+        chains = (
+            reduced.lift(part, Generator().manual_seed(seed + chain))
+            for chain, part in enumerate(parts)
+        )
+        return _mixing(tensors, chains, task, parameters, diagnosed)
+
+    posteriors = [hmc.Lifted(reduced, part) for part in (together, *parts)]
+    return Sampled(posteriors[0], list(posteriors[1:]), diagnose)
 
 
 def _chains(target: hmc.Network, length: Budget, seed: int) -> dict[str, Tensor]:
@@ -492,7 +549,6 @@ def _chains(target: hmc.Network, length: Budget, seed: int) -> dict[str, Tensor]
         seed=seed,
         start=hmc.settled(target, length.chains, seed),
         grouped=True,
-        thin=length.thin,
     ).chains
     return {
         "draws": found.draws,
@@ -502,10 +558,63 @@ def _chains(target: hmc.Network, length: Budget, seed: int) -> dict[str, Tensor]
     }
 
 
-def _whole(
-    reduced: hmc.Reduced | None, samples: WeightSamples, seed: int
-) -> WeightSamples:
-    return reduced.lift(samples, Generator().manual_seed(seed)) if reduced else samples
+def sign_chain(item: tuple[int, Parameters]) -> Mapping[str, Tensor]:
+    """One chain on the sign network, whose prior is scaled by fan-in, from a draw of
+    the prior (`split_hmc.sample`): its draws (1, T, D) and what else `Mixing` needs.
+    """
+    chain, parameters = item
+    task = signs(parameters)
+    target = _scaled_network(task)
+    settings = {
+        "chain": chain,
+        "warmup": parameters.sign_warmup,
+        "draws": parameters.sign_draws,
+        "steps": parameters.sign_leapfrog,
+    }
+
+    def make() -> dict[str, Tensor]:
+        generator = Generator().manual_seed(1000 * parameters.first_seed + chain)
+        found = split_hmc.sample(
+            target.misfit,
+            target.prior(1, generator),
+            draws=parameters.sign_draws,
+            warmup=parameters.sign_warmup,
+            steps=parameters.sign_leapfrog,
+            step_size=0.05,
+            generator=generator,
+        )
+        return {
+            "draws": found.draws,
+            "potential": found.potential,
+            "acceptance": found.acceptance,
+            "step_size": found.step_size,
+        }
+
+    seed = parameters.first_seed
+    return kept(
+        _specification(task, parameters, seed, method="split HMC", settings=settings),
+        make,
+        code=CODE["split HMC"],
+    )
+
+
+def _scaled_network(task: Task) -> split_hmc.ScaledNetwork:
+    return split_hmc.ScaledNetwork(task.build(0), task.train.images, task.train.labels)
+
+
+def fit_sign_chains(task: Task, parameters: Parameters) -> Sampled:
+    """The chains of `sign_chain` together."""
+    chains = [
+        sign_chain((chain, parameters)) for chain in range(parameters.sign_chains)
+    ]
+    tensors = {name: torch.cat([each[name] for each in chains]) for name in chains[0]}
+    target = _scaled_network(task)
+    parts = [target.weights(draws) for draws in tensors["draws"]]
+    return Sampled(
+        Empirical(target.weights(tensors["draws"].flatten(0, 1))),
+        [Empirical(part) for part in parts],
+        lambda: _mixing(tensors, parts, task, parameters, DIAGNOSED),
+    )
 
 
 def _mixing(
@@ -547,11 +656,11 @@ class Accuracy:
     predictive: float
 
 
-ACCURACY_IMAGES = 500
+ACCURACY_IMAGES = 1000
 
 
 def accuracy(samples: WeightSamples, task: Task, parameters: Parameters) -> Accuracy:
-    """Accuracy of some samples on (at most 500) test images of their task."""
+    """Accuracy of some samples on (at most 1,000) test images of their task."""
     test = task.test.take(
         min(ACCURACY_IMAGES, len(task.test)), parameters.first_seed + 1
     )
@@ -559,3 +668,138 @@ def accuracy(samples: WeightSamples, task: Task, parameters: Parameters) -> Accu
     single = (found.argmax(-1) == test.labels).float().mean()
     mean = (found.mean(0).argmax(-1) == test.labels).float().mean()
     return Accuracy(float(single), float(mean))
+
+
+# Samples of any posterior, and of dropout matched to another one
+# --------------------------------------------------------------------------------------
+
+
+def fit_all(**settings: Any) -> None:
+    """Sample every chain and fit every variational posterior that a run needs, the
+    longest first and side by side; they stay in the cache.
+    """
+    parameters = Parameters.of(settings)
+    seeds = protocol_of_studies.seeds(parameters)
+    items: list[Piece] = [("HMC", name, 0, parameters) for name in ("ten", "two")]
+    if parameters.sign_dataset != "none":
+        chains = range(parameters.sign_chains)
+        items += [("sign chain", "signs", chain, parameters) for chain in chains]
+    items += [
+        ("mean-field VI", name, seed, parameters)
+        for name in ("ten", "two")
+        for seed in seeds
+    ]
+    map_in_workers(_fitted, items)
+
+
+Piece = tuple[str, str, int, Parameters]
+
+
+def _fitted(item: Piece) -> None:
+    method, name, number, parameters = item
+    if method == "sign chain":
+        sign_chain((number, parameters))
+        return
+    task = {"ten": ten_classes, "two": two_classes}[name](parameters)
+    if method == "HMC":
+        chains_of(task, parameters)
+    else:
+        fit(method, task, parameters, number)
+
+
+def samples_of(
+    name: str, task: Task, parameters: Parameters, seed: int, count: int
+) -> WeightSamples:
+    """Samples of a method (one of the deterministic network) from one seed, or of
+    dropout that is matched to a method (`RIVALS`); a seed of HMC is one chain.
+    """
+    generator = Generator().manual_seed(seed)
+    if name.startswith(ALIKE):
+        method = name.removeprefix(ALIKE)
+        ours = samples_of(f"{ACCURATE}{method}", task, parameters, seed, count)
+        theirs = samples_of(method, task, parameters, seed, count)
+        factor = size_of_logits(theirs, task) / size_of_logits(ours, task)
+        return scaled(ours, factor)
+    if name.startswith(ACCURATE):
+        rate = matched_rate(name.removeprefix(ACCURATE), task, parameters)
+        dropout = fit("MC dropout", task, parameters, seed, rate=rate)
+        return dropout.draw(count, generator)
+    if name == "HMC":
+        chain = seed - parameters.first_seed
+        return chains_of(task, parameters).by_chain[chain].draw(count, generator)
+    posterior = fit(name, task, parameters, seed)
+    return posterior.draw(1 if name == "deterministic" else count, generator)
+
+
+def chains_of(task: Task, parameters: Parameters) -> Sampled:
+    """HMC on a task of digits, a chain for each seed."""
+    length = budget(parameters, parameters.seeds)
+    return fit_hmc(task, parameters, length, parameters.first_seed)
+
+
+def matched_rate(method: str, task: Task, parameters: Parameters) -> float:
+    """The dropout rate at which single samples are as accurate as those of a method,
+    by halving: accuracy falls as the rate rises. It is worked out once, and kept.
+
+    Accuracies are those that are reported: a covariate is matched, nothing is chosen by
+    robustness.
+    """
+    specification = _specification(
+        task,
+        parameters,
+        parameters.first_seed,
+        method=f"rate of dropout as accurate as {method}",
+        settings=parameters.model_dump(),
+        searched=[ACCURACY_SAMPLES, ACCURACY_IMAGES, MATCHING_STEPS],
+    )
+    found = kept(
+        specification,
+        lambda: {
+            "rate": torch.tensor(_matched_rate(method, task, parameters)).double()
+        },
+        code=(*CODE["MC dropout"], hmc, mean_field),
+    )
+    return round(float(found["rate"]), 4)
+
+
+def _matched_rate(method: str, task: Task, parameters: Parameters) -> float:
+    seeds = range(parameters.first_seed, parameters.first_seed + 2)
+
+    def mean(name: str, **changes: float) -> float:
+        found = []
+        for seed in seeds:
+            if name == "MC dropout":
+                posterior = fit(name, task, parameters, seed, **changes)
+                generator = Generator().manual_seed(seed)
+                samples = posterior.draw(ACCURACY_SAMPLES, generator)
+            else:
+                samples = samples_of(name, task, parameters, seed, ACCURACY_SAMPLES)
+            found.append(accuracy(samples, task, parameters).sample)
+        return sum(found) / len(found)
+
+    aim, low, high = mean(method), 0.01, 0.99
+    for _ in range(MATCHING_STEPS):
+        rate = round((low + high) / 2, 4)
+        if mean("MC dropout", rate=rate) > aim:
+            low = rate
+        else:
+            high = rate
+    return rate
+
+
+def size_of_logits(samples: WeightSamples, task: Task) -> float:
+    """Mean size of the logits on test images; of several classes, about their mean."""
+    logits = samples.logits(task.test.images[:ACCURACY_IMAGES])
+    if logits.shape[-1] > 1:
+        logits = logits - logits.mean(-1, keepdim=True)
+    return float(logits.abs().mean())
+
+
+def scaled(samples: WeightSamples, factor: float) -> WeightSamples:
+    """The same networks with their logits multiplied: no decision changes."""
+    last = [name for name, _ in samples.architecture.named_parameters()][-2:]
+    weights = {
+        name: tensor * factor if name in last else tensor
+        for name, tensor in samples.weights.items()
+    }
+    return WeightSamples(samples.architecture, weights)

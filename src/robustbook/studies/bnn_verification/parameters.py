@@ -37,31 +37,34 @@ class Parameters(BaseParameters):
     sign_dataset: Literal["none", "signs", "gtsrb"] = parameter(
         "signs", "traffic signs; none leaves them out"
     )
+    sign_first: int = parameter(
+        2, "class of GTSRB that is class 0 here (the paper's: 2)", 0, 42
+    )
+    sign_second: int = parameter(
+        25, "class of GTSRB that is class 1 here (the paper's: 25)", 0, 42
+    )
     sign_filters: int = parameter(
-        4, "3 x 3 filters of the sign network (the paper's: 25)", 1, 64
+        2, "3 x 3 filters of the sign network (the paper's: 25)", 1, 64
     )
     sign_hidden: int = parameter(
-        16, "hidden units of the sign network (the paper's: 256)", 2, 512
+        8, "hidden units of the sign network (the paper's: 256)", 2, 512
     )
     sign_train_images: int = parameter(
-        200, "training images of the sign network", 50, 3000
+        60, "training images of the sign network, for all methods", 20, 3000
     )
-    sign_epochs: int = parameter(12, "training epochs of the sign networks", 1, 500)
+    sign_epochs: int = parameter(20, "training epochs of the sign networks", 1, 500)
     sign_vi_epochs: int = parameter(
-        40, "epochs of variational training on signs", 1, 2000
+        60, "epochs of variational training on signs", 1, 5000
     )
     sign_samples: int = parameter(12, "posterior samples per sign posterior", 4, 400)
-    sign_hmc_images: int = parameter(
-        30, "of these, the training images that HMC sees in full batches", 4, 3000
-    )
     sign_chains: int = parameter(2, "HMC chains on the sign network", 2, 16)
     sign_warmup: int = parameter(
-        24, "HMC transitions of warm-up on the sign network", 3, 1000
+        40, "HMC transitions of warm-up on the sign network", 3, 10000
     )
     sign_draws: int = parameter(
-        12, "HMC draws kept per chain on the sign network, of twice as many", 4, 1000
+        40, "HMC draws kept per chain on the sign network", 4, 10000
     )
-    sign_leapfrog: int = parameter(20, "leapfrog steps there (the paper's: 3)", 1, 1000)
+    sign_leapfrog: int = parameter(12, "leapfrog steps there (the paper's: 3)", 1, 1000)
     prior_sd: float = parameter(
         1.0,
         "standard deviation of the weights' prior (the paper's: 1)",
@@ -71,7 +74,6 @@ class Parameters(BaseParameters):
     dropout: float = parameter(
         0.5, "dropout rate before the last layer (the paper's: 0.5)", 0.001, below=1
     )
-    chains: int = parameter(4, "HMC chains on 1 against 7", 2, 16)
     warmup: int = parameter(50, "HMC transitions that adapt the step size", 10, 10000)
     draws: int = parameter(32, "HMC transitions that are kept, per chain", 10, 10000)
     leapfrog: int = parameter(
@@ -83,13 +85,16 @@ class Parameters(BaseParameters):
     )
     members: int = parameter(5, "networks of an ensemble", 2, 50)
     seeds: int = parameter(
-        3, "trainings (for HMC: chains) of each posterior on ten classes", 3, 20
+        3, "trainings (for HMC: chains) of each posterior on digits", 3, 20
+    )
+    sweep_seeds: int = parameter(
+        2, "trainings of each posterior of the sweep over priors and rates", 2, 20
     )
     samples: int = parameter(
-        40, "posterior samples per posterior where no rule stops", 10, 1000
+        12, "posterior samples per posterior where no rule stops", 10, 1000
     )
-    images: int = parameter(6, "test images of the five-pixel boxes", 2, 1000)
-    ten_images: int = parameter(24, "test images of the ten-class task", 4, 1000)
+    images: int = parameter(4, "test images of the five-pixel boxes", 2, 1000)
+    ten_images: int = parameter(16, "test images of the ten-class task", 4, 1000)
     epsilon: float = parameter(
         0.1, "budget of the comparison on ten classes, L-infinity", 0.001, 1
     )
@@ -120,12 +125,22 @@ class Parameters(BaseParameters):
     reference_samples: int = parameter(
         5000, "posterior samples behind a reference p", 1000, 10**6
     )
+    weight_images: int = parameter(
+        200, "training images of the networks with weight-space boxes", 20, 12000
+    )
+    replicates: int = parameter(
+        200, "replicates of simulation-based calibration", 50, 100000
+    )
     first_seed: FirstSeed = 0
 
     @model_validator(mode="after")
     def _guarantees_can_be_given(self) -> Parameters:
         from robustbook.measure.sequential import MOST_OUTCOMES, chernoff_count
 
+        if self.sign_first == self.sign_second:
+            raise ValueError(
+                f"sign_first and sign_second must differ, got {self.sign_first} twice"
+            )
         for kind in ("", "tight_"):
             theta, gamma, alpha = (
                 getattr(self, f"{kind}{name}") for name in ("theta", "gamma", "alpha")

@@ -1,14 +1,17 @@
 """Five pixels of a one or a seven: every oracle on the same posterior samples, with an
 exact answer among them.
 
-Read `measure` (one posterior, in a process of its own), then `record_...` (rows of the
-record), then `stop_early`.
+Read `measure` (one posterior from one seed, in a process of its own), then
+`record_...` (rows of the record), then `stop_early`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,18 +21,29 @@ from torch import Generator, Tensor
 from robustbook.bayes.mean_field import Convergence
 from robustbook.bayes.protocol import Posterior
 from robustbook.bayes.weights import WeightSamples
-from robustbook.measure.branch_and_bound import Exact, exact
+from robustbook.measure.branch_and_bound import exact
+from robustbook.measure.mean_prediction import mean_reach
 from robustbook.measure.region_attack import fgsm, pgd
-from robustbook.measure.verification import Reach, Region, pixel_box, verify
+from robustbook.measure.sequential import estimate
+from robustbook.measure.verification import (
+    Reach,
+    Region,
+    answer,
+    by_chunks,
+    pixel_box,
+)
 from robustbook.results import Results
-from robustbook.stats import bootstrap_mean
+from robustbook.stats import mean_interval_t
+from robustbook.studies import protocol
 from robustbook.studies.bnn_verification import networks
 from robustbook.studies.bnn_verification.measure.guarantees import nearest, pairs
 from robustbook.studies.bnn_verification.parameters import DELTAS, EPSILONS, Parameters
 from robustbook.workers import map_in_workers
 
-TOLERANCE = 1e-3
-"""Logits: branch and bound stops when its bounds are this close."""
+TOLERANCE = 0.4 * DELTAS[0]
+"""Logits: branch and bound stops when its bounds are this close. A probability moves by
+a quarter of that at most, a tenth of the smallest threshold.
+"""
 DELTA = 5e-2
 """Threshold of Problem 1 where one is shown."""
 TARGETS = (0.05, 0.2, 0.5, 0.8)
@@ -37,10 +51,14 @@ TARGETS = (0.05, 0.2, 0.5, 0.8)
 SPREAD_EPSILONS = tuple(round(0.1 * step, 1) for step in range(1, 10))
 ENOUGH_DRAWS = 20
 """Draws of each chain below which no effective sample size is recorded."""
+TRACED = 0.3
 POOL, CALIBRATION = 60, 60
 """Test images to choose from, and posterior samples by which they are chosen."""
+NAMES = (*networks.METHODS, *networks.RIVALS)
+ATTACKS = ("FGSM", "PGD", "corners")
 
 Table = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,26 +68,31 @@ class Reached:
     distance: Table
     margin: Table
 
+    def moves(self, delta: float | None) -> Flags:
+        """Problem 1: probabilities move by more than `delta`; Problem 2 (None): the
+        decision changes.
+        """
+        return self.margin > 0 if delta is None else self.distance > delta
+
 
 def _arrays(reach: Reach) -> Reached:
     return Reached(reach.distance.double().numpy(), reach.margin.double().numpy())
 
 
 @dataclass(frozen=True, eq=False)
-class Measured:
-    """One posterior on all boxes: accuracy, and by budget the reach that each oracle
-    found.
+class Boxed:
+    """One posterior from one seed on all boxes: accuracy, and by budget what exact
+    search bounds (`low`, `high`), each attack reaches, and the bracket of the mean.
     """
 
-    method: str
+    name: str
+    seed: int
     accuracy: networks.Accuracy
-    exact_low: dict[float, Reached]
-    exact_high: dict[float, Reached]
-    fgsm: dict[float, Reached]
-    pgd: dict[float, Reached]
+    low: dict[float, Reached]
+    high: dict[float, Reached]
+    attacks: dict[str, dict[float, Reached]]
+    mean: dict[float, tuple[Reached, Reached]]
     boxes: int
-    mixing: networks.Mixing | None
-    convergence: Convergence | None
 
 
 def box_pixels(side: int) -> list[tuple[int, int]]:
@@ -86,124 +109,174 @@ def region_of(task: networks.Task, parameters: Parameters, epsilon: float) -> Re
     return pixel_box(images, epsilon, box_pixels(images.shape[-1]))
 
 
-def measure_all(parameters: Parameters) -> list[Measured]:
-    """All posteriors on 1 against 7, side by side."""
-    return map_in_workers(
-        measure, [(method, parameters) for method in networks.METHODS]
-    )
-
-
-def measure(item: tuple[str, Parameters]) -> Measured:
-    """Fit one posterior and ask every oracle about the same samples of it."""
-    method, parameters = item
+def measure_all(**settings: Any) -> list[Boxed]:
+    """All posteriors and seeds on 1 against 7, side by side; the chains of HMC and the
+    rates that match others to it come first.
+    """
+    parameters = Parameters.of(settings)
     task = networks.two_classes(parameters)
-    seed = parameters.first_seed
-    sampled = None
-    if method == "HMC":
-        sampled = networks.fit_hmc(
-            task,
-            parameters,
-            networks.budget(task, parameters, parameters.chains),
-            seed,
+    map_in_workers(partial(match, task=task, parameters=parameters), networks.COMPARED)
+    items = [
+        (name, seed, parameters)
+        for seed in protocol.seeds(parameters)
+        for name in NAMES
+    ]
+    return map_in_workers(measure, items)
+
+
+def match(method: str, task: networks.Task, parameters: Parameters) -> float:
+    """Make what dropout is matched by; the networks stay in the cache."""
+    return networks.matched_rate(method, task, parameters)
+
+
+def measure(item: tuple[str, int, Parameters]) -> Boxed:
+    """Ask every oracle about the same samples of one posterior."""
+    name, seed, parameters = item
+    task = networks.two_classes(parameters)
+    crowd = networks.samples_of(name, task, parameters, seed, counted(parameters))
+    samples = crowd.take(slice(parameters.samples))
+    low, high, mean, boxes = {}, {}, {}, 0
+    attacks: dict[str, dict[float, Reached]] = {attack: {} for attack in ATTACKS}
+    for epsilon in EPSILONS:
+        region = region_of(task, parameters, epsilon)
+        found = exact(samples, region, tolerance=TOLERANCE)
+        low[epsilon], high[epsilon] = _arrays(found.low), _arrays(found.high)
+        boxes += found.boxes
+        for attack, reach in _attacks(samples, region, parameters):
+            attacks[attack][epsilon] = _arrays(reach)
+        both = mean_reach(
+            samples,
+            region,
+            found.high,
+            steps=parameters.steps,
+            restarts=parameters.restarts,
+            generator=Generator().manual_seed(seed),
         )
-    posterior = (
-        sampled.posterior if sampled else networks.fit(method, task, parameters, seed)
-    )
-    samples = posterior.draw(_count(method, parameters), Generator().manual_seed(seed))
-    found = {
-        epsilon: _ask(samples, region_of(task, parameters, epsilon), parameters)
-        for epsilon in EPSILONS
-    }
-    return Measured(
-        method,
-        networks.accuracy(samples, task, parameters),
-        {epsilon: _arrays(each.exact.low) for epsilon, each in found.items()},
-        {epsilon: _arrays(each.exact.high) for epsilon, each in found.items()},
-        {epsilon: _arrays(each.fgsm) for epsilon, each in found.items()},
-        {epsilon: _arrays(each.pgd) for epsilon, each in found.items()},
-        sum(each.exact.boxes for each in found.values()),
-        sampled.mixing if sampled else None,
-        networks.convergence(posterior, task, parameters),
-    )
+        mean[epsilon] = _arrays(both.low), _arrays(both.high)
+    reached = networks.accuracy(crowd, task, parameters)
+    return Boxed(name, seed, reached, low, high, attacks, mean, boxes)
 
 
-def _count(method: str, parameters: Parameters) -> int:
-    """Samples to look at: a single network has one."""
-    return 1 if method == "deterministic" else parameters.samples
+def counted(parameters: Parameters) -> int:
+    """Samples to draw: those that are attacked, and more for the accuracy."""
+    return max(parameters.samples, networks.ACCURACY_SAMPLES)
 
 
-@dataclass(frozen=True, eq=False)
-class _Oracles:
-    exact: Exact
-    fgsm: Reach
-    pgd: Reach
-
-
-def _ask(samples: WeightSamples, region: Region, parameters: Parameters) -> _Oracles:
-    generator = Generator().manual_seed(parameters.first_seed)
+def _attacks(
+    samples: WeightSamples, region: Region, parameters: Parameters
+) -> list[tuple[str, Reach]]:
     strong = pgd(
         samples,
         region,
         steps=parameters.steps,
         restarts=parameters.restarts,
-        generator=generator,
+        generator=Generator().manual_seed(parameters.first_seed),
     )
-    return _Oracles(
-        exact(samples, region, tolerance=TOLERANCE), fgsm(samples, region), strong
-    )
+    every = by_chunks(samples, None, partial(corners, region=region))
+    return [("FGSM", fgsm(samples, region)), ("PGD", strong), ("corners", every)]
 
 
-def moves(reached: Reached, problem: int, delta: float = DELTA) -> NDArray[np.bool_]:
-    """Problem 1: probabilities move by more than `delta`; Problem 2: the decision
-    changes (S, N).
+def corners(samples: WeightSamples, region: Region) -> Reach:
+    """The farthest corner of each box, of all: no gradient, one pass a corner."""
+    free = (region.high > region.low).any(0)
+    places = free.nonzero()
+    at = answer(samples.logits(region.images))
+    found: Reach | None = None
+    for picks in itertools.product((False, True), repeat=len(places)):
+        mask = torch.zeros_like(free)
+        mask[tuple(places[torch.tensor(picks)].T)] = True
+        points = torch.where(mask, region.high, region.low)
+        here = at.reach(samples.logits(points))
+        found = here if found is None else found.farther(here)
+    assert found is not None
+    return found
+
+
+# Rows
+# --------------------------------------------------------------------------------------
+
+
+def by_name(measured: Sequence[Boxed]) -> dict[str, list[Boxed]]:
+    """The seeds of each posterior, in order."""
+    names = dict.fromkeys(each.name for each in measured)
+    return {name: [each for each in measured if each.name == name] for name in names}
+
+
+def over_seeds(found: Sequence[Boxed], value: Callable[[Boxed], float]) -> list[float]:
+    """One number a seed."""
+    return [float(value(each)) for each in found]
+
+
+def _add(
+    results: Results, name: str, values: Sequence[Any], unit: str, **factors: Any
+) -> None:
+    """The mean over seeds with Student's interval."""
+    results.add(name, mean_interval_t(values), over="seeds", unit=unit, **factors)
+
+
+def violated(each: Boxed, delta: float | None, budgets: Sequence[float]) -> float:
+    """Exact violation probability, mean over samples, images and budgets."""
+    return float(np.mean([each.low[epsilon].moves(delta) for epsilon in budgets]))
+
+
+def record_grid(results: Results, measured: Sequence[Boxed]) -> None:
+    """Violation probability over the grid of budgets and thresholds, how many cells
+    are not decided, and the order on the grid.
     """
-    return reached.distance > delta if problem == 1 else reached.margin > 0
-
-
-def record_grid(results: Results, measured: list[Measured]) -> None:
-    """Violation probability over the grid of budgets and thresholds, mean over images,
-    and the order on the grid.
-    """
-    for each in measured:
-        for epsilon in EPSILONS:
-            for delta in DELTAS:
-                shares = moves(each.exact_low[epsilon], 1, delta).mean(axis=0)
-                results.add(
-                    "violation probability",
-                    shares.mean(),
-                    posterior=each.method,
-                    epsilon=epsilon,
-                    delta=delta,
-                    problem=1,
-                )
-            flips = moves(each.exact_low[epsilon], 2).mean(axis=0)
-            results.add(
-                "violation probability",
-                flips.mean(),
-                posterior=each.method,
-                epsilon=epsilon,
-                problem=2,
+    for name, found in by_name(measured).items():
+        for epsilon, delta in itertools.product(EPSILONS, (*DELTAS, None)):
+            problem = (
+                {"problem": 2} if delta is None else {"problem": 1, "delta": delta}
             )
+            values = over_seeds(found, partial(_violated_at, delta, epsilon))
+            _add(
+                results,
+                "violation probability",
+                values,
+                "share",
+                posterior=name,
+                epsilon=epsilon,
+                **problem,
+            )
+    for delta in DELTAS:
+        open_pairs = [
+            (each.low[epsilon].distance <= delta)
+            & (each.high[epsilon].distance > delta)
+            for each in measured
+            for epsilon in EPSILONS
+        ]
+        results.add(
+            "undecided by exact search",
+            np.mean(np.concatenate([part.ravel() for part in open_pairs])),
+            n=sum(part.size for part in open_pairs),
+            over="pairs of sample and image",
+            unit="share",
+            delta=delta,
+        )
     _record_order(results, measured)
 
 
-def _record_order(results: Results, measured: list[Measured]) -> None:
+def _violated_at(delta: float | None, epsilon: float, each: Boxed) -> float:
+    return violated(each, delta, [epsilon])
+
+
+def _record_order(results: Results, measured: Sequence[Boxed]) -> None:
     """Comparisons of neighbouring budgets in which a violation vanishes, and the rise
     from first to last.
 
     Thresholds need no comparison: on the same samples whatever moves by more than the
     larger one moves by more than the smaller one.
     """
-    exact_order = [
-        _vanished(each.exact_low, each.exact_high, delta)
-        for each in measured
-        for delta in DELTAS
-    ]
-    fgsm_order = [
-        _vanished(each.fgsm, each.fgsm, delta) for each in measured for delta in DELTAS
-    ]
-    for oracle, found in (("exact", exact_order), ("FGSM", fgsm_order)):
-        counts = np.concatenate([part.ravel() for part in found])
+    tables = {"exact": [(each.low, each.high) for each in measured]}
+    tables["FGSM"] = [(each.attacks["FGSM"],) * 2 for each in measured]
+    for oracle, pairs_of in tables.items():
+        counts = np.concatenate(
+            [
+                _vanished(low, high, delta).ravel()
+                for low, high in pairs_of
+                for delta in DELTAS
+            ]
+        )
         results.add(
             "violations of monotonicity",
             counts.sum(),
@@ -211,131 +284,210 @@ def _record_order(results: Results, measured: list[Measured]) -> None:
             over="neighbouring budgets",
             oracle=oracle,
         )
+    seeds = sorted({each.seed for each in measured})
     rises = [
-        (
-            moves(each.exact_low[EPSILONS[-1]], 1).mean(0)
-            - moves(each.exact_high[EPSILONS[0]], 1).mean(0)
+        np.mean(
+            [
+                violated(each, DELTA, EPSILONS[-1:])
+                - violated(each, DELTA, EPSILONS[:1])
+                for each in measured
+                if each.seed == seed and each.name in networks.METHODS
+            ]
         )
-        for each in measured
+        for seed in seeds
     ]
-    rise = bootstrap_mean(np.mean(rises, axis=0), seed=0)
-    results.add(
-        "rise of the violation probability over the budgets",
-        rise.value,
-        (rise.low, rise.high),
-        n=rise.n,
-        over="images",
-    )
+    _add(results, "rise of the violation probability over the budgets", rises, "share")
 
 
 def _vanished(
     low: dict[float, Reached], high: dict[float, Reached], delta: float
-) -> NDArray[np.bool_]:
+) -> Flags:
     """Per comparison of neighbouring budgets (E - 1, N): whether the share of moved
     samples falls for certain.
     """
-    before = np.stack(
-        [moves(low[epsilon], 1, delta).mean(0) for epsilon in EPSILONS[:-1]]
-    )
-    after = np.stack(
-        [moves(high[epsilon], 1, delta).mean(0) for epsilon in EPSILONS[1:]]
-    )
-    return after < before - 1e-12
+    before = np.stack([low[e].moves(delta).mean(0) for e in EPSILONS[:-1]])
+    after = np.stack([high[e].moves(delta).mean(0) for e in EPSILONS[1:]])
+    vanished: Flags = after < before - 1e-12
+    return vanished
 
 
-def record_oracles(results: Results, measured: list[Measured]) -> None:
-    """Violation probability by oracle and budget, and how much the attacks overlook
-    (mean over budgets and posteriors).
+def record_oracles(results: Results, measured: Sequence[Boxed]) -> None:
+    """Violation probability by oracle and budget, and the share of what exists that
+    attacks overlook (over budgets and posteriors, one number a seed).
     """
-    for each in measured:
+    found = [each for each in measured if each.name in networks.METHODS]
+    for name, seeds in by_name(found).items():
+        for epsilon, problem in itertools.product(EPSILONS, (1, 2)):
+            delta = DELTA if problem == 1 else None
+            for oracle in ("exact", *ATTACKS):
+                shares = [
+                    (each.low if oracle == "exact" else each.attacks[oracle])[epsilon]
+                    .moves(delta)
+                    .mean()
+                    for each in seeds
+                ]
+                results.add(
+                    "probability by oracle",
+                    np.mean(shares),
+                    unit="share",
+                    oracle=oracle,
+                    posterior=name,
+                    epsilon=epsilon,
+                    problem=problem,
+                )
+    seeds_of = sorted({each.seed for each in found})
+    for problem, oracle in itertools.product((1, 2), ATTACKS):
+        delta = DELTA if problem == 1 else None
+        shares = [
+            _overlooked([e for e in found if e.seed == seed], oracle, delta)
+            for seed in seeds_of
+        ]
+        name = "share of violations overlooked"
+        _add(results, name, shares, "share", oracle=oracle, problem=problem)
+
+
+def _overlooked(found: Sequence[Boxed], oracle: str, delta: float | None) -> float:
+    """Of the violations that exist, the share that an attack does not find."""
+    exist = missed = 0
+    for each, epsilon in itertools.product(found, EPSILONS):
+        certain = each.low[epsilon].moves(delta)
+        exist += int(certain.sum())
+        missed += int((certain & ~each.attacks[oracle][epsilon].moves(delta)).sum())
+    return missed / max(exist, 1)
+
+
+def record_means(results: Results, measured: Sequence[Boxed]) -> None:
+    """The bracket of the mean prediction: share of images whose mean decision an attack
+    changes, and that no bound protects, beside single samples.
+    """
+    for name, found in by_name(measured).items():
+        if name not in networks.METHODS:
+            continue
         for epsilon in EPSILONS:
-            for problem in (1, 2):
-                for oracle, table in (
-                    ("exact", each.exact_low),
-                    ("FGSM", each.fgsm),
-                    ("PGD", each.pgd),
-                ):
-                    shares = moves(table[epsilon], problem).mean(axis=0)
-                    results.add(
-                        "probability by oracle",
-                        shares.mean(),
-                        oracle=oracle,
-                        posterior=each.method,
-                        epsilon=epsilon,
-                        problem=problem,
+            record_mean_bracket(
+                results,
+                [
+                    (
+                        each.mean[epsilon][0].moves(None),
+                        each.mean[epsilon][1].moves(None),
                     )
-    for problem in (1, 2):
-        for oracle in ("FGSM", "PGD"):
-            _record_missed(results, measured, problem, oracle)
-
-
-def _record_missed(
-    results: Results, measured: list[Measured], problem: int, oracle: str
-) -> None:
-    gaps = []
-    for each in measured:
-        attacked = each.fgsm if oracle == "FGSM" else each.pgd
-        for epsilon in EPSILONS:
-            certain = moves(each.exact_low[epsilon], problem)
-            gaps.append((certain & ~moves(attacked[epsilon], problem)).mean(axis=0))
-    mean = bootstrap_mean(np.mean(gaps, axis=0), seed=problem)
-    results.add(
-        f"exact minus {oracle}",
-        mean.value,
-        (mean.low, mean.high),
-        n=mean.n,
-        over="images",
-        problem=problem,
-    )
-
-
-def record_fits(results: Results, measured: list[Measured]) -> None:
-    """Accuracies of all posteriors, and the mixing of HMC."""
-    for each in measured:
-        for kind, value in (
-            ("single sample", each.accuracy.sample),
-            ("predictive mean", each.accuracy.predictive),
-        ):
-            results.add(
-                "accuracy",
-                value,
+                    for each in found
+                ],
+                posterior=name,
+                epsilon=epsilon,
                 task="1 against 7",
-                posterior=each.method,
-                of=kind,
-                unit="share",
             )
-        record_mixing(results, each.mixing, "1 against 7")
-        record_convergence(results, [each.convergence], "1 against 7")
+
+
+def record_mean_bracket(
+    results: Results, flips: Sequence[tuple[Flags, Flags]], **factors: Any
+) -> None:
+    """Both ends of one bracket, mean over seeds; `flips` has one pair a seed."""
+    for place, end in enumerate(("attacked", "certified")):
+        results.add(
+            "mean prediction bracket",
+            np.mean([pair[place].mean() for pair in flips]),
+            n=len(flips),
+            over="seeds",
+            unit="share",
+            end=end,
+            **factors,
+        )
+    broken = sum(int((low & ~high).sum()) for low, high in flips)
+    results.add("mean brackets broken", broken, **factors)
+
+
+def record_fits(results: Results, measured: Sequence[Boxed], **settings: Any) -> None:
+    """Accuracies of all posteriors, the mixing of HMC, the optimum of variational
+    inference, and whether any attack got farther than exact search allows.
+    """
+    parameters = Parameters.of(settings)
+    task = networks.two_classes(parameters)
+    for name, found in by_name(measured).items():
+        record_accuracy(results, [e.accuracy for e in found], name, task.name)
+    record_mixing(results, networks.chains_of(task, parameters).mixing, task.name)
+    posterior = networks.fit("mean-field VI", task, parameters, parameters.first_seed)
+    fitted = networks.convergence(posterior, task, parameters)
+    record_convergence(results, [fitted], task.name)
     gaps = [
-        np.max(each.exact_high[epsilon].margin - each.exact_low[epsilon].margin)
+        np.max(each.high[epsilon].margin - each.low[epsilon].margin)
         for each in measured
         for epsilon in EPSILONS
     ]
-    results.add(
-        "widest gap of exact bounds",
-        max(gaps),
-        unit="logits",
-        n=len(gaps),
-        over="posteriors and budgets",
-    )
+    results.add("widest gap of exact bounds", max(gaps), unit="logits")
     results.add("boxes of branch and bound", sum(each.boxes for each in measured))
-    orders = [_in_order(each, epsilon) for each in measured for epsilon in EPSILONS]
-    results.add(
-        "attacks beyond the exact bound",
-        sum(orders),
-        n=len(orders),
-        over="posteriors and budgets",
+    beyond = sum(
+        int((reached[epsilon].margin > each.high[epsilon].margin + 1e-3).sum())
+        for each in measured
+        for reached in each.attacks.values()
+        for epsilon in EPSILONS
     )
+    results.add("attacks beyond the exact bound", beyond)
 
 
-def _in_order(each: Measured, epsilon: float) -> int:
-    """Pairs of sample and image in which an attack got farther than exact verification
-    allows (none, if all is right).
+def record_accuracy(
+    results: Results,
+    found: Sequence[networks.Accuracy],
+    name: str,
+    task: str,
+) -> None:
+    """Accuracy of single samples and of the predictive mean, over seeds."""
+    columns = {
+        "single sample": [each.sample for each in found],
+        "predictive mean": [each.predictive for each in found],
+    }
+    for of, values in columns.items():
+        _add(results, "accuracy", values, "share", posterior=name, task=task, of=of)
+
+
+def record_differences(
+    results: Results,
+    task: str,
+    robust: Callable[[str, float | None], list[float]],
+    accuracy: Callable[[str], list[float]],
+    thresholds: Sequence[float | None],
+) -> None:
+    """HMC and variational inference less dropout: at the published rate, at their
+    accuracy, and for Problem 1 with logits of their size too; by seed.
     """
-    top = each.exact_high[epsilon].margin + 1e-3
-    return int(
-        (each.fgsm[epsilon].margin > top).sum() + (each.pgd[epsilon].margin > top).sum()
-    )
+    for method in networks.COMPARED:
+        rivals = {
+            "published rate": "MC dropout",
+            "same accuracy": f"{networks.ACCURATE}{method}",
+            "same accuracy and logits": f"{networks.ALIKE}{method}",
+        }
+        for rival, name in rivals.items():
+            gaps = np.subtract(accuracy(method), accuracy(name))
+            common = {"posterior": method, "rival": rival, "task": task}
+            _add(results, "accuracy difference", list(gaps), "share", **common)
+            for delta in thresholds:
+                if delta is None and name.startswith(networks.ALIKE):
+                    continue  # no decision depends on the size of the logits
+                ahead = np.subtract(robust(method, delta), robust(name, delta))
+                problem: dict[str, Any] = (
+                    {"problem": 2} if delta is None else {"problem": 1, "delta": delta}
+                )
+                _add(
+                    results,
+                    "robustness difference",
+                    list(ahead),
+                    "share",
+                    **common,
+                    **problem,
+                )
+
+
+def compare(results: Results, measured: Sequence[Boxed]) -> None:
+    """`record_differences` on five pixels, mean over the published budgets."""
+    found = by_name(measured)
+
+    def robust(name: str, delta: float | None) -> list[float]:
+        return over_seeds(found[name], lambda each: 1 - violated(each, delta, EPSILONS))
+
+    def accuracy(name: str) -> list[float]:
+        return over_seeds(found[name], lambda each: each.accuracy.sample)
+
+    record_differences(results, "1 against 7", robust, accuracy, (*DELTAS, None))
 
 
 def record_mixing(results: Results, mixing: networks.Mixing | None, task: str) -> None:
@@ -439,31 +591,78 @@ def spread(posterior: Posterior, task: networks.Task, parameters: Parameters) ->
     return Region(images, low, high, max(part.epsilon for part in parts))
 
 
-def stop_early(results: Results, parameters: Parameters) -> None:
-    """Every rule on the dropout posterior with the exact oracle for Problem 1: sampling
-    and verification stop together.
+def stop_early(results: Results, **settings: Any) -> None:
+    """Every rule on the same networks of the dropout posterior, asked by exact search
+    for Problem 1: what each draws until it stops, and finds.
     """
+    parameters = Parameters.of(settings)
     task = networks.two_classes(parameters)
     posterior = networks.fit("MC dropout", task, parameters, parameters.first_seed)
     region = spread(posterior, task, parameters)
-
-    def oracle(samples: WeightSamples, boxes: Region) -> Tensor:
-        return exact(samples, boxes, tolerance=TOLERANCE).low.moves(DELTA)
-
-    for name, rule in pairs(parameters)["published"].items():
-        generator = Generator().manual_seed(parameters.first_seed)
-        found = verify(posterior, region, oracle, rule, generator)
-        results.add(
-            "oracle calls", found.calls, rule=name, n=len(TARGETS), over="images"
-        )
-        for image, estimate in enumerate(found.estimates):
-            interval = estimate.interval
+    rules = pairs(parameters)["published"]
+    most = max(rule.horizon for rule in rules.values())
+    samples = posterior.draw(most, Generator().manual_seed(parameters.first_seed))
+    moved = exact(samples, region, tolerance=TOLERANCE).low.moves(DELTA)
+    for name, rule in rules.items():
+        found = [estimate(rule, _read(column)) for column in moved.T.tolist()]
+        calls = sum(each.count for each in found)
+        results.add("oracle calls", calls, rule=name, n=len(found), over="images")
+        for image, each in enumerate(found):
+            share = each.successes / each.count
+            low, high = each.interval
             results.add(
-                "estimate",
-                estimate.value,
-                interval,
-                n=estimate.count,
+                "violations found",
+                share,
+                (min(low, share), max(high, share)),
+                n=each.count,
                 over="samples",
+                unit="share",
                 rule=name,
                 image=image,
             )
+
+
+def _read(outcomes: list[bool]) -> Callable[[int], list[bool]]:
+    """Outcomes one block after the other."""
+    stream = iter(outcomes)
+    return lambda count: list(itertools.islice(stream, count))
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """Outcomes (T,) of networks drawn one after the other on one image: whether its
+    five pixels can change the decision; `reference` is their share in many more.
+    """
+
+    image: Tensor
+    pixels: list[tuple[int, int]]
+    epsilon: float
+    outcomes: Flags
+    reference: float
+
+
+def trace(**settings: Any) -> Trace:
+    """The networks that Chernoff's number draws from the variational posterior, on the
+    image and budget at which about a third of them can be flipped.
+    """
+    parameters = Parameters.of(settings)
+    task = networks.two_classes(parameters)
+    posterior = networks.fit("mean-field VI", task, parameters, parameters.first_seed)
+    images = task.test.take(POOL, parameters.first_seed).images
+    pixels = box_pixels(images.shape[-1])
+    generator = Generator().manual_seed(parameters.first_seed)
+    pool = posterior.draw(CALIBRATION, generator)
+    regions = [pixel_box(images, epsilon, pixels) for epsilon in SPREAD_EPSILONS]
+    shares = [fgsm(pool, region).flips.double().mean(0) for region in regions]
+    ((budget, image),) = nearest(torch.stack(shares).numpy(), (TRACED,))
+    region = regions[budget].take(torch.tensor([image]))
+    count = pairs(parameters)["published"]["Chernoff"].horizon
+    samples = posterior.draw(5 * count, generator)
+    flips = exact(samples, region, tolerance=TOLERANCE).low.flips[:, 0].numpy()
+    return Trace(
+        region.images[0],
+        pixels,
+        SPREAD_EPSILONS[budget],
+        flips[:count],
+        float(flips[count:].mean()),
+    )

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +16,7 @@ from torch import Tensor
 
 from robustbook.bayes.protocol import Posterior
 from robustbook.bayes.weights import WeightSamples
-from robustbook.measure import sequential
+from robustbook.measure import exact_counts, sequential
 from robustbook.measure.region_attack import fgsm
 from robustbook.measure.sequential import Rule, bounded_mean_interval
 from robustbook.measure.verification import Region, ball
@@ -61,22 +63,37 @@ the reference p.
 """
 
 
+ETAS = (0.1, 0.25, 0.5)
+"""Violation probabilities up to which a network may be declared robust."""
+FINE = tuple(np.linspace(0, 1, 201).round(4).tolist())
+"""Where the errors of a rule are looked at, to find its largest."""
+
+
+@lru_cache(maxsize=8)
+def all_rules(theta: float, gamma: float, alpha: float) -> Mapping[str, Rule]:
+    """The exact binomial number beside the five rules, in the order of the pages."""
+    rules = sequential.rules(theta, gamma, alpha)
+    fixed = exact_counts.exact_binomial(theta, gamma)
+    first = {"Chernoff": rules["Chernoff"], fixed.name: fixed}
+    return {**first, **rules}
+
+
 def pairs(parameters: Parameters) -> dict[str, Mapping[str, Rule]]:
-    """The five rules for the published and for the tighter pair of theta and gamma."""
+    """The six rules for the published and for the tighter pair of theta and gamma."""
     return {
-        "published": sequential.rules(
-            parameters.theta, parameters.gamma, parameters.alpha
-        ),
-        "tight": sequential.rules(
+        "published": all_rules(parameters.theta, parameters.gamma, parameters.alpha),
+        "tight": all_rules(
             parameters.tight_theta, parameters.tight_gamma, parameters.tight_alpha
         ),
     }
 
 
-def record_costs(results: Results, parameters: Parameters) -> None:
-    """Exact mean samples, the lower limit of any rule, and the worst failure over all
-    p.
+def record_costs(results: Results, **settings: Any) -> None:
+    """Exact mean samples, the lower limit of any rule, the worst failure over all p,
+    the error of the estimate, and where a rule's gain over Chernoff's number comes
+    from.
     """
+    parameters = Parameters.of(settings)
     for pair, rules in pairs(parameters).items():
         theta, gamma = rules["Chernoff"].theta, rules["Chernoff"].gamma
         results.add("promised failure", gamma, unit="share", pair=pair)
@@ -108,12 +125,57 @@ def record_costs(results: Results, parameters: Parameters) -> None:
                 rule=name,
                 pair=pair,
             )
+            _record_gain(results, rules["Chernoff"], rule, {"rule": name, "pair": pair})
+    _record_mirrored(results, parameters)
 
 
-def record_simulations(results: Results, parameters: Parameters) -> None:
+def _record_gain(
+    results: Results, chernoff: Rule, rule: Rule, factors: Mapping[str, Any]
+) -> None:
+    """How far a rule's number falls below Chernoff's: by its inequality, also where it
+    pays most, and by stopping early where it pays less; and its estimate's error.
+    """
+    most = sequential.operating(rule, FINE).mean_count.max()
+    results.add(
+        "samples saved by the inequality",
+        chernoff.horizon - most,
+        unit="samples",
+        **factors,
+    )
+    for p in (0.0, 0.05, 0.2):
+        saved = most - sequential.operating(rule, p).mean_count[0]
+        results.add("samples saved by stopping", saved, unit="samples", p=p, **factors)
+    errors = exact_counts.typical_error(rule, FINE)
+    results.add("largest error of the estimate", errors.max(), of="any p", **factors)
+    results.add("largest error of the estimate", errors[0], of="p = 0", **factors)
+    for eta in ETAS:
+        # Falls in p, so the largest value above eta is the one at eta.
+        wrong = exact_counts.declared_robust(rule, eta, eta)[0]
+        right = exact_counts.declared_robust(rule, 0.0, eta)[0]
+        for of, share in (("p above eta", wrong), ("p = 0", right)):
+            results.add(
+                "declared robust", share, unit="share", eta=eta, of=of, **factors
+            )
+
+
+def _record_mirrored(results: Results, parameters: Parameters) -> None:
+    """The other reading of Massart's bound above one half."""
+    rule = exact_counts.mirrored_massart(
+        parameters.theta, parameters.gamma, parameters.alpha
+    )
+    cost = sequential.operating(rule, [0.9, 1.0]).mean_count
+    for p, value in zip((0.9, 1.0), cost, strict=True):
+        results.add("mean samples, mirrored Massart", value, unit="samples", p=p)
+    results.add(
+        "worst failure, mirrored Massart", sequential.worst_failure(rule), unit="share"
+    )
+
+
+def record_simulations(results: Results, **settings: Any) -> None:
     """Share of simulated Bernoulli runs that miss p by more than theta, for each pair
     and p; all rules on the same runs.
     """
+    parameters = Parameters.of(settings)
     for pair, rules in pairs(parameters).items():
         for p in SIMULATED:
             rng = np.random.default_rng([parameters.first_seed, int(1000 * p)])
@@ -163,12 +225,13 @@ class Streams:
     references: NDArray[np.float64]
 
 
-def posterior_streams(parameters: Parameters) -> Streams:
+def posterior_streams(**settings: Any) -> Streams:
     """Whether FGSM flips the decision, for many samples of a cheap variational
     posterior on 1 against 7.
 
     Any yes-or-no outcome of a posterior sample would do; this one costs three passes.
     """
+    parameters = Parameters.of(settings)
     task = networks.two_classes(parameters, hidden=CHEAP_HIDDEN)
     posterior = networks.fit("mean-field VI", task, parameters, parameters.first_seed)
     generator = torch.Generator().manual_seed(parameters.first_seed)
@@ -227,9 +290,7 @@ def _flips(samples: WeightSamples, regions: list[Region]) -> Tensor:
     return torch.cat([fgsm(samples, region).flips for region in regions], dim=1)
 
 
-def record_posterior(
-    results: Results, streams: Streams, parameters: Parameters
-) -> None:
+def record_posterior(results: Results, streams: Streams, **settings: Any) -> None:
     """Share of runs on real posterior samples that miss the reference p by more than
     theta, mean over the images.
 
@@ -237,6 +298,7 @@ def record_posterior(
     dependent and the blocks are what counts: the interval is that of the mean over
     independent blocks of values in [0, 1], the share of images missed in a block.
     """
+    parameters = Parameters.of(settings)
     for image, reference in enumerate(streams.references):
         results.add(
             "reference probability",
@@ -262,6 +324,7 @@ def record_posterior(
             unit="share",
             rule=name,
         )
+        _record_declared(results, name, replays, rule, streams.references)
         counts = np.mean([replay.counts for replay in replays], axis=0)
         results.add(
             "samples on a posterior",
@@ -270,4 +333,35 @@ def record_posterior(
             over="blocks of samples",
             unit="samples",
             rule=name,
+        )
+
+
+def _record_declared(
+    results: Results,
+    name: str,
+    replays: Sequence[sequential.Simulation],
+    rule: Rule,
+    references: NDArray[np.float64],
+) -> None:
+    """Share of runs that declare a network robust although the reference p is above
+    eta: mean over such images, interval over blocks.
+    """
+    for eta in ETAS:
+        found = [
+            replay.estimates + rule.theta <= eta + sequential.SLACK
+            for replay, p in zip(replays, references, strict=True)
+            if p > eta
+        ]
+        if not found:
+            continue
+        shares = np.mean(found, axis=0)
+        results.add(
+            "wrongly declared robust on a posterior",
+            shares.mean(),
+            bounded_mean_interval(shares),
+            n=len(shares),
+            over="blocks of samples",
+            unit="share",
+            rule=name,
+            eta=eta,
         )
