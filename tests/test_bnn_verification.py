@@ -23,6 +23,7 @@ from robustbook.studies.bnn_verification import exercises as checks
 from robustbook.studies.bnn_verification.measure import (
     balls,
     boxes,
+    fits,
     guarantees,
     proofs,
 )
@@ -162,7 +163,14 @@ def test_one_exact_violation_of_the_order_refutes(violations, low, undecided, ex
     assert verdict("C5.3", *rows) == expected
 
 
-def method_rows(lows, scaled=None, gap: float = 0.0, r_hat: float = 1.01, n: int = 5):
+def method_rows(
+    lows,
+    scaled=None,
+    gap: float = 0.0,
+    r_hat: float = 1.01,
+    n: int = 5,
+    rival: float = 0.5,
+):
     """Rows of C5.4 with a lower end for each of both methods and of both tasks."""
     rows = []
     for task in ("1 against 7", "ten classes"):
@@ -184,6 +192,8 @@ def method_rows(lows, scaled=None, gap: float = 0.0, r_hat: float = 1.01, n: int
                 rows.append(
                     row(name_of, start + 0.1, start, start + 0.2, n, **key, **problem)
                 )
+                leaves = rival if problem["problem"] == 2 else 0.5
+                rows.append(row("robustness of the rival", leaves, **key, **problem))
     return rows
 
 
@@ -199,6 +209,8 @@ def method_rows(lows, scaled=None, gap: float = 0.0, r_hat: float = 1.01, n: int
         (method_rows((-0.5, -0.5), r_hat=1.5), "inconclusive"),
         (method_rows((-0.5, -0.5)), "not reproduced"),
         (method_rows((0.0, 0.0)), "inconclusive"),
+        (method_rows((-0.5, -0.5), scaled=0.1, rival=0.97), "inconclusive"),
+        (method_rows((0.1, 0.1), scaled=0.1, rival=0.97), "reproduced"),
         (method_rows((0.1, 0.1), n=2), "not tested at this scale"),
     ],
 )
@@ -214,6 +226,7 @@ def test_methods_are_judged_at_matched_accuracy_and_logits(rows, expected):
         (-0.2, -0.5, 0.9, "inconclusive"),
         (0.9, -0.5, 0.9, "not reproduced"),
         (-0.4, -0.5, 0.5, "inconclusive"),
+        (0.9, -0.9, 0.9, "mixed"),
     ],
 )
 def test_the_trade_off_needs_an_interval_that_decides(
@@ -222,7 +235,7 @@ def test_the_trade_off_needs_an_interval_that_decides(
     name = "rank correlation of accuracy and robustness"
     rows = [
         row(name, high - 0.2, high - 0.4, high, family="all"),
-        row(name, within, -1, 1, family="MC dropout"),
+        row(name, within, within - 0.3, within + 0.3, family="MC dropout"),
         row("posteriors left out of the sweep", 2),
     ]
     rows += [
@@ -307,16 +320,12 @@ def test_measured_boxes_are_in_order_and_recorded_once():
     boxes.record_grid(results, measured)
     boxes.record_oracles(results, measured)
     boxes.record_means(results, measured)
-    boxes.record_fits(results, measured, **SETTINGS)
+    boxes.record_searches(results, measured)
     boxes.compare(results, measured)
     assert results.one("violations of monotonicity", oracle="exact").value == 0
     assert results.one("attacks beyond the exact bound").value == 0
     assert results.one("widest gap of exact bounds").value <= boxes.TOLERANCE + 1e-9
     assert sum(row.value for row in results.select("mean brackets broken")) == 0
-    assert {
-        row.factors["quantity"]
-        for row in results.select("worst R-hat", task="1 against 7")
-    } == {"predictions", "weights", "log density"}
     for each in measured:
         for epsilon in boxes.EPSILONS:
             low, high = each.low[epsilon].distance, each.high[epsilon].distance
@@ -457,7 +466,7 @@ def test_brackets_hold_on_ten_classes():
         for name in ("mean-field VI", "MC dropout")
     ]
     results = Results()
-    balls.record_brackets(results, measured, "ten classes")
+    balls.record_brackets(results, {"ten classes": measured})
     broken, attacked = (
         results.select("brackets broken"),
         results.select("violation bracket", end="attacked"),
@@ -465,7 +474,8 @@ def test_brackets_hold_on_ten_classes():
     assert len(broken) == 2 * len(balls.BRACKETS)
     assert len(attacked) == 2 * 2 * len(balls.BRACKETS)
     assert sum(found.value for found in broken) == 0
-    assert sum(row.value for row in results.select("mean brackets broken")) == 0
+    broken = results.select("mean brackets broken, whole images")
+    assert sum(row.value for row in broken) == 0
     for low in attacked:
         high = results.one("violation bracket", **{**low.factors, "end": "certified"})
         assert low.value <= high.value
@@ -555,11 +565,19 @@ def test_the_sweep_varies_priors_temperatures_and_rates():
 def test_chains_on_signs_are_measured():
     found = [balls._sign((name, SMALL)) for name in ("HMC", "MC dropout")]
     results = Results()
-    balls.record_signs(results, found, **SETTINGS)
+    balls.record_brackets(results, {"signs": found})
+    fits.record_fits(results, **SETTINGS)
+    fits.record_accuracies(results, {"signs": found})
     ends = results.select("violation bracket", task="signs")
     assert len(ends) == 2 * 2 * 2 * len(balls.SIGN_BRACKETS)
     worst = results.one("worst R-hat", task="signs", quantity="predictions")
     assert worst.value >= 1
+    assert results.one("chains", task="signs").value == SMALL.sign_chains
+    assert {
+        row.factors["quantity"]
+        for row in results.select("worst R-hat", task="1 against 7")
+    } == {"predictions", "weights", "log density"}
+    assert len(results.select("accuracy", task="signs")) == 4
 
 
 def test_proofs_stay_below_samples_and_ranks_are_recorded():

@@ -42,8 +42,8 @@ FIGURES = (
     "oracles",
     "means",
     "comparison",
-    "brackets",
     "sweep",
+    "brackets",
     "traffic-signs",
     "proofs",
 )
@@ -428,7 +428,6 @@ def means(results: Results) -> HTML:
                     posterior=name,
                     epsilon=epsilon,
                     end=end,
-                    task="1 against 7",
                 ).value
                 for epsilon in EPSILONS
             ]
@@ -459,7 +458,6 @@ def means(results: Results) -> HTML:
             posterior="HMC",
             epsilon=last,
             end=end,
-            task="1 against 7",
         ).value
         for end in ("attacked", "certified")
     ]

@@ -721,7 +721,7 @@ def samples_of(
         factor = size_of_logits(theirs, task) / size_of_logits(ours, task)
         return scaled(ours, factor)
     if name.startswith(ACCURATE):
-        rate = matched_rate(name.removeprefix(ACCURATE), task, parameters)
+        rate = matched_rate(name.removeprefix(ACCURATE), task, parameters, seed)
         dropout = fit("MC dropout", task, parameters, seed, rate=rate)
         return dropout.draw(count, generator)
     if name == "HMC":
@@ -737,9 +737,10 @@ def chains_of(task: Task, parameters: Parameters) -> Sampled:
     return fit_hmc(task, parameters, length, parameters.first_seed)
 
 
-def matched_rate(method: str, task: Task, parameters: Parameters) -> float:
+def matched_rate(method: str, task: Task, parameters: Parameters, seed: int) -> float:
     """The dropout rate at which single samples are as accurate as those of a method,
-    by halving: accuracy falls as the rate rises. It is worked out once, and kept.
+    both from this seed, by halving: accuracy falls as the rate rises. It is worked out
+    once, and kept.
 
     Accuracies are those that are reported: a covariate is matched, nothing is chosen by
     robustness.
@@ -747,7 +748,7 @@ def matched_rate(method: str, task: Task, parameters: Parameters) -> float:
     specification = _specification(
         task,
         parameters,
-        parameters.first_seed,
+        seed,
         method=f"rate of dropout as accurate as {method}",
         settings=parameters.model_dump(),
         searched=[ACCURACY_SAMPLES, ACCURACY_IMAGES, MATCHING_STEPS],
@@ -755,36 +756,26 @@ def matched_rate(method: str, task: Task, parameters: Parameters) -> float:
     found = kept(
         specification,
         lambda: {
-            "rate": torch.tensor(_matched_rate(method, task, parameters)).double()
+            "rate": torch.tensor(_matched_rate(method, task, parameters, seed)).double()
         },
         code=(*CODE["MC dropout"], hmc, mean_field),
     )
     return round(float(found["rate"]), 4)
 
 
-def _matched_rate(method: str, task: Task, parameters: Parameters) -> float:
-    seeds = range(parameters.first_seed, parameters.first_seed + 2)
-
-    def mean(name: str, **changes: float) -> float:
-        found = []
-        for seed in seeds:
-            if name == "MC dropout":
-                posterior = fit(name, task, parameters, seed, **changes)
-                generator = Generator().manual_seed(seed)
-                samples = posterior.draw(ACCURACY_SAMPLES, generator)
-            else:
-                samples = samples_of(name, task, parameters, seed, ACCURACY_SAMPLES)
-            found.append(accuracy(samples, task, parameters).sample)
-        return sum(found) / len(found)
-
-    aim, low, high = mean(method), 0.01, 0.99
+def _matched_rate(method: str, task: Task, parameters: Parameters, seed: int) -> float:
+    """Of the rates tried, the one whose accuracy comes nearest."""
+    wanted = samples_of(method, task, parameters, seed, ACCURACY_SAMPLES)
+    aim = accuracy(wanted, task, parameters).sample
+    low, high, gaps = 0.01, 0.99, {}
     for _ in range(MATCHING_STEPS):
         rate = round((low + high) / 2, 4)
-        if mean("MC dropout", rate=rate) > aim:
-            low = rate
-        else:
-            high = rate
-    return rate
+        posterior = fit("MC dropout", task, parameters, seed, rate=rate)
+        samples = posterior.draw(ACCURACY_SAMPLES, Generator().manual_seed(seed))
+        gap = accuracy(samples, task, parameters).sample - aim
+        gaps[rate] = abs(gap)
+        low, high = (rate, high) if gap > 0 else (low, rate)
+    return min(gaps, key=gaps.__getitem__)
 
 
 def size_of_logits(samples: WeightSamples, task: Task) -> float:

@@ -52,12 +52,15 @@ ROWS = (
     # Methods compared
     Row("robustness under PGD", "share", "posterior problem"),
     Row("robustness difference", "share", "delta posterior problem rival task"),
+    Row("robustness of the rival", "share", "delta posterior problem rival task"),
     Row("accuracy difference", "share", "posterior rival task"),
     # Whole images, the mean prediction, proofs
     Row("violation bracket", "share", "end epsilon posterior problem task"),
     Row("brackets broken", "", "epsilon posterior task"),
-    Row("mean prediction bracket", "share", "end epsilon posterior task"),
-    Row("mean brackets broken", "", "epsilon posterior task"),
+    Row("mean prediction bracket", "share", "end epsilon posterior"),
+    Row("mean brackets broken", "", "epsilon posterior"),
+    Row("mean prediction bracket, whole images", "share", "end epsilon posterior task"),
+    Row("mean brackets broken, whole images", "", "epsilon posterior task"),
     Row("proved robust probability", "share", "hidden"),
     Row("largest proved robust probability", "share", "hidden"),
     Row("sampled robust probability", "share", "hidden"),

@@ -8,9 +8,8 @@ Read `measure` (one posterior from one seed, in a process of its own), then
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -88,8 +87,7 @@ def measure_ten(**settings: Any) -> list[Attacked]:
     """All posteriors and seeds on ten classes, side by side."""
     parameters = Parameters.of(settings)
     task = networks.ten_classes(parameters)
-    matched = partial(boxes.match, task=task, parameters=parameters)
-    map_in_workers(matched, networks.COMPARED)
+    boxes.match_all(task, parameters)
     items = [
         (name, seed, parameters)
         for seed in protocol.seeds(parameters)
@@ -158,40 +156,37 @@ def _bracket(
     )
 
 
-def record_brackets(results: Results, measured: Sequence[Attacked], task: str) -> None:
+def record_brackets(
+    results: Results, measured: Mapping[str, Sequence[Attacked]]
+) -> None:
     """Attacked and certified ends of the violation probability, each with its own 95 %
-    interval on its outer side, and the bracket of the mean prediction.
+    interval on its outer side, and the bracket of the mean prediction; `measured` goes
+    by task.
 
     The intervals are over posterior samples, for the mean over the images: samples are
     independent, images share them.
     """
-    for each in measured:
-        for epsilon, bracket in each.brackets.items():
-            common: dict[str, Any] = {
-                "posterior": each.name,
-                "epsilon": epsilon,
-                "task": task,
-            }
-            for problem in (1, 2):
-                _record_end(
-                    results,
-                    bracket.attacked[problem],
-                    end="attacked",
-                    problem=problem,
-                    **common,
-                )
-                _record_end(
-                    results,
-                    bracket.possible[problem],
-                    end="certified",
-                    problem=problem,
-                    **common,
-                )
-            broken = sum(
-                int((bracket.attacked[p] & ~bracket.possible[p]).sum()) for p in (1, 2)
-            )
-            results.add("brackets broken", broken, **common)
-            boxes.record_mean_bracket(results, [bracket.mean], **common)
+    for task, found in measured.items():
+        for each in found:
+            for epsilon, bracket in each.brackets.items():
+                factors = {"posterior": each.name, "epsilon": epsilon, "task": task}
+                _record_bracket(results, bracket, factors)
+
+
+def _record_bracket(
+    results: Results, bracket: Bracket, factors: Mapping[str, Any]
+) -> None:
+    for problem in (1, 2):
+        for end, flags in (
+            ("attacked", bracket.attacked),
+            ("certified", bracket.possible),
+        ):
+            _record_end(results, flags[problem], end=end, problem=problem, **factors)
+    broken = sum(
+        int((bracket.attacked[p] & ~bracket.possible[p]).sum()) for p in (1, 2)
+    )
+    results.add("brackets broken", broken, **factors)
+    boxes.record_mean_bracket(results, [bracket.mean], ", whole images", **factors)
 
 
 def _record_end(results: Results, flags: Flags, **factors: Any) -> None:
@@ -209,17 +204,14 @@ def _record_end(results: Results, flags: Flags, **factors: Any) -> None:
     )
 
 
-def compare(results: Results, measured: Sequence[Attacked], **settings: Any) -> None:
-    """Accuracy and robustness of each posterior over seeds, the fits, and
-    `boxes.record_differences` under PGD.
+def compare(results: Results, measured: Sequence[Attacked]) -> None:
+    """Robustness of each posterior over seeds, and `boxes.record_differences` under
+    PGD.
     """
-    parameters = Parameters.of(settings)
-    task = networks.ten_classes(parameters)
     found = {
         name: [each for each in measured if each.name == name] for name in boxes.NAMES
     }
     for name, seeds in found.items():
-        boxes.record_accuracy(results, [e.accuracy for e in seeds], name, task.name)
         for problem, delta in ((1, DELTA), (2, None)):
             boxes._add(
                 results,
@@ -231,20 +223,11 @@ def compare(results: Results, measured: Sequence[Attacked], **settings: Any) -> 
             )
     boxes.record_differences(
         results,
-        task.name,
+        "ten classes",
         lambda name, delta: [each.robust(delta) for each in found[name]],
         lambda name: [each.accuracy.sample for each in found[name]],
         (DELTA, None),
     )
-    mixing = networks.chains_of(task, parameters).mixing
-    boxes.record_mixing(results, mixing, task.name)
-    fits = [
-        networks.convergence(
-            networks.fit("mean-field VI", task, parameters, seed), task, parameters
-        )
-        for seed in protocol.seeds(parameters)
-    ]
-    boxes.record_convergence(results, fits, task.name)
 
 
 # Traffic signs
@@ -252,16 +235,13 @@ def compare(results: Results, measured: Sequence[Attacked], **settings: Any) -> 
 
 
 def measure_signs(**settings: Any) -> list[Attacked]:
-    """All methods on the sign network, on the same training images."""
+    """All methods on the sign network, on the same training images; without signs,
+    nothing.
+    """
     parameters = Parameters.of(settings)
-    chains = [(chain, parameters) for chain in range(parameters.sign_chains)]
-    map_in_workers(_sign_chain, chains)
+    if parameters.sign_dataset == "none":
+        return []
     return map_in_workers(_sign, [(name, parameters) for name in networks.METHODS])
-
-
-def _sign_chain(item: tuple[int, Parameters]) -> None:
-    """Make a chain; it stays in the cache."""
-    networks.sign_chain(item)
 
 
 def _sign(item: tuple[str, Parameters]) -> Attacked:
@@ -276,36 +256,6 @@ def _sign(item: tuple[str, Parameters]) -> Attacked:
     samples = posterior.draw(count, generator)
     few = parameters.model_copy(update={"samples": count})
     return measure(name, seed, samples, task, few, SIGN_BRACKETS)
-
-
-def record_signs(
-    results: Results, measured: Sequence[Attacked], **settings: Any
-) -> None:
-    """Accuracies and brackets of the sign posteriors, and how their fits went."""
-    parameters = Parameters.of(settings)
-    task = networks.signs(parameters)
-    for each in measured:
-        for kind, value in (
-            ("single sample", each.accuracy.sample),
-            ("predictive mean", each.accuracy.predictive),
-        ):
-            results.add(
-                "accuracy",
-                value,
-                task="signs",
-                posterior=each.name,
-                of=kind,
-                unit="share",
-            )
-    mixing = networks.fit_sign_chains(task, parameters).mixing
-    boxes.record_mixing(results, mixing, "signs")
-    results.add("draws of each chain", mixing.draws, task="signs", unit="samples")
-    results.add("chains", parameters.sign_chains, task="signs")
-    posterior = networks.fit("mean-field VI", task, parameters, parameters.first_seed)
-    boxes.record_convergence(
-        results, [networks.convergence(posterior, task, parameters)], "signs"
-    )
-    record_brackets(results, measured, "signs")
 
 
 # Accuracy against robustness

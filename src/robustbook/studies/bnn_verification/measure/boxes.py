@@ -18,10 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Generator, Tensor
 
-from robustbook.bayes.mean_field import Convergence
 from robustbook.bayes.protocol import Posterior
 from robustbook.bayes.weights import WeightSamples
-from robustbook.measure.branch_and_bound import exact
+from robustbook.measure.branch_and_bound import Exact, exact
 from robustbook.measure.mean_prediction import mean_reach
 from robustbook.measure.region_attack import fgsm, pgd
 from robustbook.measure.sequential import estimate
@@ -44,13 +43,15 @@ TOLERANCE = 0.4 * DELTAS[0]
 """Logits: branch and bound stops when its bounds are this close. A probability moves by
 a quarter of that at most, a tenth of the smallest threshold.
 """
+BOXES = 2000
+"""Boxes that branch and bound looks at for each pair of sample and image, on average;
+few pairs need as many, and what is still open then counts as undecided.
+"""
 DELTA = 5e-2
 """Threshold of Problem 1 where one is shown."""
 TARGETS = (0.05, 0.2, 0.5, 0.8)
 """Violation probabilities that the images of `stop_early` should have."""
 SPREAD_EPSILONS = tuple(round(0.1 * step, 1) for step in range(1, 10))
-ENOUGH_DRAWS = 20
-"""Draws of each chain below which no effective sample size is recorded."""
 TRACED = 0.3
 POOL, CALIBRATION = 60, 60
 """Test images to choose from, and posterior samples by which they are chosen."""
@@ -115,7 +116,7 @@ def measure_all(**settings: Any) -> list[Boxed]:
     """
     parameters = Parameters.of(settings)
     task = networks.two_classes(parameters)
-    map_in_workers(partial(match, task=task, parameters=parameters), networks.COMPARED)
+    match_all(task, parameters)
     items = [
         (name, seed, parameters)
         for seed in protocol.seeds(parameters)
@@ -124,9 +125,17 @@ def measure_all(**settings: Any) -> list[Boxed]:
     return map_in_workers(measure, items)
 
 
-def match(method: str, task: networks.Task, parameters: Parameters) -> float:
-    """Make what dropout is matched by; the networks stay in the cache."""
-    return networks.matched_rate(method, task, parameters)
+def match_all(task: networks.Task, parameters: Parameters) -> None:
+    """Find all rates of dropout by which it is matched; they stay in the cache."""
+    pieces = itertools.product(networks.COMPARED, protocol.seeds(parameters))
+    map_in_workers(partial(_match, task=task, parameters=parameters), list(pieces))
+
+
+def _match(
+    item: tuple[str, int], *, task: networks.Task, parameters: Parameters
+) -> float:
+    method, seed = item
+    return networks.matched_rate(method, task, parameters, seed)
 
 
 def measure(item: tuple[str, int, Parameters]) -> Boxed:
@@ -139,7 +148,7 @@ def measure(item: tuple[str, int, Parameters]) -> Boxed:
     attacks: dict[str, dict[float, Reached]] = {attack: {} for attack in ATTACKS}
     for epsilon in EPSILONS:
         region = region_of(task, parameters, epsilon)
-        found = exact(samples, region, tolerance=TOLERANCE)
+        found = search(samples, region)
         low[epsilon], high[epsilon] = _arrays(found.low), _arrays(found.high)
         boxes += found.boxes
         for attack, reach in _attacks(samples, region, parameters):
@@ -155,6 +164,12 @@ def measure(item: tuple[str, int, Parameters]) -> Boxed:
         mean[epsilon] = _arrays(both.low), _arrays(both.high)
     reached = networks.accuracy(crowd, task, parameters)
     return Boxed(name, seed, reached, low, high, attacks, mean, boxes)
+
+
+def search(samples: WeightSamples, region: Region) -> Exact:
+    """Exact search, to a tenth of the smallest threshold."""
+    limit = BOXES * len(samples) * len(region.images)
+    return exact(samples, region, tolerance=TOLERANCE, limit=limit)
 
 
 def counted(parameters: Parameters) -> int:
@@ -375,17 +390,21 @@ def record_means(results: Results, measured: Sequence[Boxed]) -> None:
                 ],
                 posterior=name,
                 epsilon=epsilon,
-                task="1 against 7",
             )
 
 
 def record_mean_bracket(
-    results: Results, flips: Sequence[tuple[Flags, Flags]], **factors: Any
+    results: Results,
+    flips: Sequence[tuple[Flags, Flags]],
+    images: str = "",
+    **factors: Any,
 ) -> None:
-    """Both ends of one bracket, mean over seeds; `flips` has one pair a seed."""
+    """Both ends of one bracket, mean over seeds; `flips` has one pair a seed, and
+    `images` is added to the names of the rows.
+    """
     for place, end in enumerate(("attacked", "certified")):
         results.add(
-            "mean prediction bracket",
+            f"mean prediction bracket{images}",
             np.mean([pair[place].mean() for pair in flips]),
             n=len(flips),
             over="seeds",
@@ -394,21 +413,13 @@ def record_mean_bracket(
             **factors,
         )
     broken = sum(int((low & ~high).sum()) for low, high in flips)
-    results.add("mean brackets broken", broken, **factors)
+    results.add(f"mean brackets broken{images}", broken, **factors)
 
 
-def record_fits(results: Results, measured: Sequence[Boxed], **settings: Any) -> None:
-    """Accuracies of all posteriors, the mixing of HMC, the optimum of variational
-    inference, and whether any attack got farther than exact search allows.
+def record_searches(results: Results, measured: Sequence[Boxed]) -> None:
+    """How close the bounds of exact search come, what they cost, and whether any attack
+    got farther than they allow.
     """
-    parameters = Parameters.of(settings)
-    task = networks.two_classes(parameters)
-    for name, found in by_name(measured).items():
-        record_accuracy(results, [e.accuracy for e in found], name, task.name)
-    record_mixing(results, networks.chains_of(task, parameters).mixing, task.name)
-    posterior = networks.fit("mean-field VI", task, parameters, parameters.first_seed)
-    fitted = networks.convergence(posterior, task, parameters)
-    record_convergence(results, [fitted], task.name)
     gaps = [
         np.max(each.high[epsilon].margin - each.low[epsilon].margin)
         for each in measured
@@ -423,21 +434,6 @@ def record_fits(results: Results, measured: Sequence[Boxed], **settings: Any) ->
         for epsilon in EPSILONS
     )
     results.add("attacks beyond the exact bound", beyond)
-
-
-def record_accuracy(
-    results: Results,
-    found: Sequence[networks.Accuracy],
-    name: str,
-    task: str,
-) -> None:
-    """Accuracy of single samples and of the predictive mean, over seeds."""
-    columns = {
-        "single sample": [each.sample for each in found],
-        "predictive mean": [each.predictive for each in found],
-    }
-    for of, values in columns.items():
-        _add(results, "accuracy", values, "share", posterior=name, task=task, of=of)
 
 
 def record_differences(
@@ -463,18 +459,16 @@ def record_differences(
             for delta in thresholds:
                 if delta is None and name.startswith(networks.ALIKE):
                     continue  # no decision depends on the size of the logits
-                ahead = np.subtract(robust(method, delta), robust(name, delta))
+                theirs = robust(name, delta)
+                ahead = np.subtract(robust(method, delta), theirs)
                 problem: dict[str, Any] = (
                     {"problem": 2} if delta is None else {"problem": 1, "delta": delta}
                 )
-                _add(
-                    results,
-                    "robustness difference",
-                    list(ahead),
-                    "share",
-                    **common,
-                    **problem,
-                )
+                for row, values in (
+                    ("robustness difference", list(ahead)),
+                    ("robustness of the rival", theirs),
+                ):
+                    _add(results, row, values, "share", **common, **problem)
 
 
 def compare(results: Results, measured: Sequence[Boxed]) -> None:
@@ -488,79 +482,6 @@ def compare(results: Results, measured: Sequence[Boxed]) -> None:
         return over_seeds(found[name], lambda each: each.accuracy.sample)
 
     record_differences(results, "1 against 7", robust, accuracy, (*DELTAS, None))
-
-
-def record_mixing(results: Results, mixing: networks.Mixing | None, task: str) -> None:
-    """R-hat and effective sample sizes of an HMC run, its acceptance and step size;
-    nothing if there was none.
-
-    From a handful of draws no effective sample size can be told, and none is recorded.
-    """
-    if mixing is None:
-        return
-    results.add("mean acceptance", mixing.acceptance, task=task, unit="share")
-    results.add(
-        "step size", mixing.step_size, task=task, unit="prior standard deviations"
-    )
-    for quantity, found in mixing.diagnoses.items():
-        results.add("worst R-hat", found.worst_r_hat, task=task, quantity=quantity)
-        results.add("median R-hat", found.median_r_hat, task=task, quantity=quantity)
-        if mixing.draws < ENOUGH_DRAWS:
-            continue
-        results.add(
-            "least effective sample size",
-            found.least_ess,
-            task=task,
-            quantity=quantity,
-            unit="samples",
-        )
-        results.add(
-            "median effective sample size",
-            found.median_ess,
-            task=task,
-            quantity=quantity,
-            unit="samples",
-        )
-
-
-def record_convergence(
-    results: Results, found: Sequence[Convergence | None], task: str
-) -> None:
-    """How variational training went: the bound, mean over seeds; of
-    `mean_field.diagnose`'s other numbers, which are 1 at the optimum, the worst over
-    seeds.
-
-    Nothing is recorded where a posterior is not variational.
-    """
-    known = [each for each in found if each]
-    if not known:
-        return
-    results.add(
-        "evidence lower bound",
-        float(np.mean([each.bound for each in known])),
-        task=task,
-        unit="nats per image",
-    )
-    for layer in known[0].balance:
-        results.add(
-            "balance of deviations",
-            _farthest([each.balance[layer] for each in known]),
-            task=task,
-            layer=layer,
-        )
-    blank = [each.uninformed for each in known if each.uninformed is not None]
-    if blank:
-        results.add(
-            "deviation without information",
-            _farthest(blank),
-            task=task,
-            unit="prior standard deviations",
-        )
-
-
-def _farthest(values: Sequence[float]) -> float:
-    """The value that is farthest from 1."""
-    return max(values, key=lambda value: abs(value - 1))
 
 
 def spread(posterior: Posterior, task: networks.Task, parameters: Parameters) -> Region:
@@ -602,7 +523,7 @@ def stop_early(results: Results, **settings: Any) -> None:
     rules = pairs(parameters)["published"]
     most = max(rule.horizon for rule in rules.values())
     samples = posterior.draw(most, Generator().manual_seed(parameters.first_seed))
-    moved = exact(samples, region, tolerance=TOLERANCE).low.moves(DELTA)
+    moved = search(samples, region).low.moves(DELTA)
     for name, rule in rules.items():
         found = [estimate(rule, _read(column)) for column in moved.T.tolist()]
         calls = sum(each.count for each in found)
@@ -658,7 +579,7 @@ def trace(**settings: Any) -> Trace:
     region = regions[budget].take(torch.tensor([image]))
     count = pairs(parameters)["published"]["Chernoff"].horizon
     samples = posterior.draw(5 * count, generator)
-    flips = exact(samples, region, tolerance=TOLERANCE).low.flips[:, 0].numpy()
+    flips = search(samples, region).low.flips[:, 0].numpy()
     return Trace(
         region.images[0],
         pixels,

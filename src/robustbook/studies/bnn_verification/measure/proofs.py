@@ -12,13 +12,12 @@ from torch import Generator, Tensor, nn
 from robustbook.bayes import hmc, split_hmc
 from robustbook.bayes.calibration import Sampler, ranks, uniformity
 from robustbook.bayes.hmc import Potential
-from robustbook.measure.branch_and_bound import exact
 from robustbook.measure.verification import pixel_box
 from robustbook.measure.weight_boxes import safe_probability
 from robustbook.results import Results
 from robustbook.stats import Interval, binomial_interval
 from robustbook.studies.bnn_verification import networks
-from robustbook.studies.bnn_verification.measure.boxes import TOLERANCE, box_pixels
+from robustbook.studies.bnn_verification.measure.boxes import box_pixels, search
 from robustbook.studies.bnn_verification.parameters import Parameters
 
 WIDTHS, EPSILON = (2, 4, 8, 16), 0.1
@@ -45,7 +44,7 @@ def record_weight_boxes(results: Results, **settings: Any) -> None:
         generator = Generator().manual_seed(parameters.first_seed)
         proved = safe_probability(posterior, region, boxes=BOXES, generator=generator)
         samples = posterior.draw(SAMPLES, generator)
-        flips = exact(samples, region, tolerance=TOLERANCE).high.flips
+        flips = search(samples, region).high.flips
         robust = (~flips).double().mean(0)
         rows = {
             "proved robust probability": sum(each.probability for each in proved)
