@@ -94,7 +94,7 @@ def _legend(figure: Figure, axis: Axes, columns: int) -> None:
         *axis.get_legend_handles_labels(),
         loc="outside lower center",
         ncols=columns,
-        fontsize=9,
+        fontsize=10,
         frameon=False,
     )
 
@@ -140,7 +140,7 @@ def hero(trace: Trace, *, theta: float) -> HTML:
         gridspec_kw={"width_ratios": (0.8, 2)},
     )
     _digit(left, trace.image, trace.pixels)
-    left.set_title(f"five pixels, ε = {trace.epsilon:g}", fontsize=9.5)
+    left.set_title(f"five pixels, ε = {trace.epsilon:g}", fontsize=10)
     n = np.arange(1, len(trace.outcomes) + 1)
     share = np.cumsum(trace.outcomes) / n
     low, high = sequential.clopper_pearson(np.cumsum(trace.outcomes), n)
@@ -340,11 +340,11 @@ def heat_maps(results: Results) -> HTML:
         image = axis.imshow(
             grid, vmin=0, vmax=1, cmap="cividis", origin="lower", aspect="auto"
         )
-        axis.set_title(style.label(name).replace(" ", "\n"), fontsize=9.5)
+        axis.set_title(style.label(name).replace(" ", "\n"), fontsize=10)
         axis.set_xticks(
-            range(len(EPSILONS)), [f"{e:g}" for e in EPSILONS], rotation=90, fontsize=9
+            range(len(EPSILONS)), [f"{e:g}" for e in EPSILONS], rotation=90, fontsize=10
         )
-        axis.set_yticks(range(len(DELTAS)), [f"{d:g}" for d in DELTAS], fontsize=9)
+        axis.set_yticks(range(len(DELTAS)), [f"{d:g}" for d in DELTAS], fontsize=10)
         axis.grid(False)
     axes[0].set_ylabel("move that counts")
     figure.supxlabel("budget ε (pixel units)", fontsize=10)
@@ -394,7 +394,7 @@ def oracles(results: Results) -> HTML:
                 markersize=4.5,
             )
         what = f"move > {DELTA:g}" if problem == 1 else "flip"
-        axis.set_title(f"{style.label(name)}, {what}", fontsize=9.5)
+        axis.set_title(f"{style.label(name)}, {what}", fontsize=10)
         axis.set_ylim(bottom=0)
     _legend(figure, axes[0], 4)
     figure.supxlabel("budget ε of five pixels (pixel units)", fontsize=10)
@@ -446,7 +446,7 @@ def means(results: Results) -> HTML:
         axis.plot(EPSILONS, ends[0], color=shade, label="mean (bracket)")
         axis.plot(EPSILONS, ends[1], color=shade, linestyle="--")
         axis.plot(EPSILONS, single, color=INK, linestyle=":", label="single networks")
-        axis.set_title(style.label(name), fontsize=9.5)
+        axis.set_title(style.label(name), fontsize=10)
         axis.set_ylim(-0.02, None)
     axes[0].set_ylabel("share that flips")
     _legend(figure, axes[0], 2)
@@ -509,7 +509,7 @@ def comparison(results: Results) -> HTML:
             )
         axis.axvline(0, color=INK, linewidth=1)
         axis.axvline(claims.AHEAD, color=INK, linestyle=":", linewidth=1)
-        axis.set_yticks(range(len(keys)), keys, fontsize=9)
+        axis.set_yticks(range(len(keys)), keys, fontsize=10)
         axis.set_title(style.label(method), fontsize=10)
         axis.grid(False, axis="y")
     axes[0].invert_yaxis()
@@ -545,9 +545,7 @@ def brackets(results: Results) -> HTML:
         alt="Brackets of the share of violated networks against the budget on ten "
         "classes, one panel per posterior.",
         caption="The share of networks whose decision an attacker can change lies in "
-        f"the band. At ε = 0.01 the band is {gaps['HMC']:.2f} wide for HMC and "
-        f"{gaps['MC dropout']:.2f} for dropout. Attacked in spite of a certificate: "
-        f"{broken:.0f}.",
+        f"the band. {_widths(gaps)} Attacked in spite of a certificate: {broken:.0f}.",
     )
 
 
@@ -563,8 +561,17 @@ def signs(results: Results) -> HTML:
         alt="Brackets of the share of violated networks against the budget on traffic "
         "signs, one panel per posterior.",
         caption=f"Two traffic signs. HMC: {chains:.0f} chains of {draws:.0f} draws, "
-        f"R-hat of predictions {worst.value:.2f}. At ε = 0.01 its band is "
-        f"{gaps.get('HMC', 0):.2f} wide, that of dropout {gaps['MC dropout']:.2f}.",
+        f"R-hat of predictions {worst.value:.2f}. {_widths(gaps)}",
+    )
+
+
+def _widths(gaps: dict[str, float]) -> str:
+    """How wide the bands of HMC and dropout are; without HMC where it is not shown."""
+    dropout = f"{gaps['MC dropout']:.2f}"
+    if "HMC" not in gaps:
+        return f"At ε = 0.01 that of dropout is {dropout} wide; HMC has not mixed."
+    return (
+        f"At ε = 0.01 it is {gaps['HMC']:.2f} wide for HMC and {dropout} for dropout."
     )
 
 
@@ -598,10 +605,10 @@ def _brackets(
             label="not certified",
         )  # fmt: skip
         axis.set_xscale("log")
-        axis.set_xticks([0.002, 0.01, 0.05], ["0.002", "0.01", "0.05"], fontsize=9)
+        axis.set_xticks([0.002, 0.01, 0.05], ["0.002", "0.01", "0.05"], fontsize=10)
         axis.xaxis.set_minor_formatter(NullFormatter())
         axis.tick_params(axis="x", rotation=90)
-        axis.set_title(style.label(name).replace(" ", "\n"), fontsize=9.5)
+        axis.set_title(style.label(name).replace(" ", "\n"), fontsize=10)
         axis.set_ylim(-0.03, 1.03)
         gaps[name] = high[x.index(0.01)] - low[x.index(0.01)]
     axes[0].set_ylabel("share of networks")
@@ -678,7 +685,7 @@ def proofs(results: Results) -> HTML:
         xlabel="hidden units", ylabel="share of the posterior\nthat keeps its decision"
     )
     axis.set_ylim(-0.03, 1.05)
-    axis.legend(fontsize=9)
+    axis.legend(fontsize=10)
     variables = results.select("variables of a box")
     return _shown(
         figure,

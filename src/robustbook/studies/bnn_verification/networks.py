@@ -75,7 +75,7 @@ ACCURACY_SAMPLES, MATCHING_STEPS = 60, 7
 """Samples whose accuracy is measured, and halvings of the rate by which dropout is
 matched to another method.
 """
-DIAGNOSED = 200
+DIAGNOSED = 100
 """Weights, and at most as many test images, whose mixing is diagnosed where nothing
 else is said.
 """

@@ -32,7 +32,7 @@ class Parameters(BaseParameters):
         32, "hidden units for ten classes (the paper's: 512)", 2, 2048
     )
     ten_train_images: int = parameter(
-        300, "training images of ten classes, for all methods", 50, 20000
+        200, "training images of ten classes, for all methods", 50, 20000
     )
     sign_dataset: Literal["none", "signs", "gtsrb"] = parameter(
         "signs", "traffic signs; none leaves them out"
@@ -54,7 +54,7 @@ class Parameters(BaseParameters):
     )
     sign_epochs: int = parameter(20, "training epochs of the sign networks", 1, 500)
     sign_vi_epochs: int = parameter(
-        60, "epochs of variational training on signs", 1, 5000
+        40, "epochs of variational training on signs", 1, 5000
     )
     sign_samples: int = parameter(12, "posterior samples per sign posterior", 4, 400)
     sign_chains: int = parameter(2, "HMC chains on the sign network", 2, 16)
@@ -74,12 +74,12 @@ class Parameters(BaseParameters):
     dropout: float = parameter(
         0.5, "dropout rate before the last layer (the paper's: 0.5)", 0.001, below=1
     )
-    warmup: int = parameter(50, "HMC transitions that adapt the step size", 10, 10000)
-    draws: int = parameter(32, "HMC transitions that are kept, per chain", 10, 10000)
+    warmup: int = parameter(40, "HMC transitions that adapt the step size", 10, 10000)
+    draws: int = parameter(30, "HMC transitions that are kept, per chain", 10, 10000)
     leapfrog: int = parameter(
         20, "leapfrog steps per HMC transition (the paper's: 10)", 1, 1000
     )
-    vi_epochs: int = parameter(90, "epochs of variational training", 1, 10000)
+    vi_epochs: int = parameter(60, "epochs of variational training", 1, 10000)
     epochs: int = parameter(
         40, "epochs of dropout, deterministic and ensemble training", 1, 1000
     )

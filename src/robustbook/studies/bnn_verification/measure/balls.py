@@ -41,7 +41,7 @@ DELTA = 0.25
 PRIORS, TEMPERATURES = (0.3, 0.6, 1.0, 2.0), (0.1, 0.3, 1.0)
 RATES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 SWEEP_HIDDEN = 32
-SWEEP_DIAGNOSED = 50
+SWEEP_DIAGNOSED = 25
 MIXED = 1.1
 """Chains of the sweep whose predictions have a larger R-hat are no posterior."""
 CHANCE = 0.1
