@@ -209,7 +209,8 @@ def method_rows(
         (method_rows((-0.5, -0.5), r_hat=1.5), "inconclusive"),
         (method_rows((-0.5, -0.5)), "not reproduced"),
         (method_rows((0.0, 0.0)), "inconclusive"),
-        (method_rows((-0.5, -0.5), scaled=0.1, rival=0.97), "inconclusive"),
+        (method_rows((-0.5, -0.5), rival=0.97), "not reproduced"),
+        (method_rows((-0.5, 0.1), rival=0.97), "mixed"),
         (method_rows((0.1, 0.1), scaled=0.1, rival=0.97), "reproduced"),
         (method_rows((0.1, 0.1), n=2), "not tested at this scale"),
     ],
@@ -324,7 +325,8 @@ def test_measured_boxes_are_in_order_and_recorded_once():
     boxes.compare(results, measured)
     assert results.one("violations of monotonicity", oracle="exact").value == 0
     assert results.one("attacks beyond the exact bound").value == 0
-    assert results.one("widest gap of exact bounds").value <= boxes.TOLERANCE + 1e-9
+    for undecided in results.select("undecided by exact search"):
+        assert undecided.value <= 0.01
     assert sum(row.value for row in results.select("mean brackets broken")) == 0
     for each in measured:
         for epsilon in boxes.EPSILONS:
@@ -354,12 +356,13 @@ def test_measured_boxes_are_in_order_and_recorded_once():
 
 
 def test_dropout_is_matched_in_accuracy_and_in_the_size_of_its_logits():
-    task = networks.two_classes(SMALL)
-    aim = networks.samples_of("mean-field VI", task, SMALL, 0, 40)
-    same = networks.samples_of(f"{networks.ACCURATE}mean-field VI", task, SMALL, 0, 40)
-    alike = networks.samples_of(f"{networks.ALIKE}mean-field VI", task, SMALL, 0, 40)
+    longer = SMALL.model_copy(update={"epochs": 40, "vi_epochs": 60})
+    task = networks.two_classes(longer)
+    aim = networks.samples_of("mean-field VI", task, longer, 0, 40)
+    same = networks.samples_of(f"{networks.ACCURATE}mean-field VI", task, longer, 0, 40)
+    alike = networks.samples_of(f"{networks.ALIKE}mean-field VI", task, longer, 0, 40)
     reached = [
-        networks.accuracy(each, task, SMALL).sample for each in (aim, same, alike)
+        networks.accuracy(each, task, longer).sample for each in (aim, same, alike)
     ]
     assert reached[1] == reached[2]
     assert abs(reached[0] - reached[1]) < 0.1

@@ -70,6 +70,7 @@ LACKING = {
     "bnn_verification": {
         **{"theta": 0.075, "gamma": 0.075, "alpha": 0.05},
         **{"tight_theta": 0.05, "tight_gamma": 0.01, "tight_alpha": 0.0067},
+        "sign_second": 25,
     },
 }
 

@@ -252,7 +252,7 @@ def explore(*, theta: float, gamma: float) -> interactive.View:
         & (table["theta"] == start_theta)
         & (table["gamma"] == start_gamma)
     ]
-    figure, ax = pyplot.subplots(figsize=(5.4, 2.4))
+    figure, ax = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 2.4))
     ax.barh(here["rule"], here["n"], color=[RULE_LOOKS[n][0] for n in here["rule"]])
     ax.invert_yaxis()
     ax.set_xlabel("mean networks drawn")
