@@ -61,7 +61,7 @@ class Bracket:
 
 
 @dataclass(frozen=True, eq=False)
-class Attacked:
+class AttackedPosterior:
     """One posterior from one seed: accuracy, how far PGD moves samples on images, and
     brackets by budget.
     """
@@ -83,7 +83,7 @@ def test_images(task: networks.Task, parameters: Parameters) -> ImageSet:
     return task.test.take(count, parameters.first_seed)
 
 
-def measure_ten(**settings: Any) -> list[Attacked]:
+def measure_ten(**settings: Any) -> list[AttackedPosterior]:
     """All posteriors and seeds on ten classes, side by side."""
     parameters = Parameters.of(settings)
     task = networks.ten_classes(parameters)
@@ -96,7 +96,7 @@ def measure_ten(**settings: Any) -> list[Attacked]:
     return map_in_workers(_ten, items)
 
 
-def _ten(item: tuple[str, int, Parameters]) -> Attacked:
+def _ten(item: tuple[str, int, Parameters]) -> AttackedPosterior:
     name, seed, parameters = item
     task = networks.ten_classes(parameters)
     samples = networks.samples_of(
@@ -113,7 +113,7 @@ def measure(
     task: networks.Task,
     parameters: Parameters,
     budgets: Sequence[float],
-) -> Attacked:
+) -> AttackedPosterior:
     """Attack the first samples on the test images, bracket them at several budgets,
     and take the accuracy of all.
     """
@@ -128,7 +128,7 @@ def measure(
         generator=Generator().manual_seed(seed),
     )
     few = task.test.take(BRACKET_IMAGES, parameters.first_seed)
-    return Attacked(
+    return AttackedPosterior(
         name,
         seed,
         reached,
@@ -157,7 +157,7 @@ def _bracket(
 
 
 def record_brackets(
-    results: Results, measured: Mapping[str, Sequence[Attacked]]
+    results: Results, measured: Mapping[str, Sequence[AttackedPosterior]]
 ) -> None:
     """Attacked and certified ends of the violation probability, each with its own 95 %
     interval on its outer side, and the bracket of the mean prediction; `measured` goes
@@ -204,7 +204,7 @@ def _record_end(results: Results, flags: Flags, **factors: Any) -> None:
     )
 
 
-def compare(results: Results, measured: Sequence[Attacked]) -> None:
+def compare(results: Results, measured: Sequence[AttackedPosterior]) -> None:
     """Robustness of each posterior over seeds, and `boxes.record_differences` under
     PGD.
     """
@@ -234,7 +234,7 @@ def compare(results: Results, measured: Sequence[Attacked]) -> None:
 # --------------------------------------------------------------------------------------
 
 
-def measure_signs(**settings: Any) -> list[Attacked]:
+def measure_signs(**settings: Any) -> list[AttackedPosterior]:
     """All methods on the sign network, on the same training images; without signs,
     nothing.
     """
@@ -244,7 +244,7 @@ def measure_signs(**settings: Any) -> list[Attacked]:
     return map_in_workers(_sign, [(name, parameters) for name in networks.METHODS])
 
 
-def _sign(item: tuple[str, Parameters]) -> Attacked:
+def _sign(item: tuple[str, Parameters]) -> AttackedPosterior:
     name, parameters = item
     task, seed = networks.signs(parameters), parameters.first_seed
     generator = Generator().manual_seed(seed)
