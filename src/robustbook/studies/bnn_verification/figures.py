@@ -7,7 +7,7 @@ In the order of the page (`FIGURES`); `hero` and `in_short` stand above everythi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -81,7 +81,7 @@ def _shown(
 
 
 def _axes(
-    columns: int, height: float, rows: int = 1, share: bool = True
+    columns: int, height: float, rows: int = 1, share: Literal["row"] | bool = True
 ) -> tuple[Figure, list[Axes]]:
     figure, axes = pyplot.subplots(
         rows, columns, figsize=(style.FIGURE_WIDTH, height), squeeze=False, sharey=share
@@ -92,11 +92,28 @@ def _axes(
 def _legend(figure: Figure, axis: Axes, columns: int) -> None:
     figure.legend(
         *axis.get_legend_handles_labels(),
-        loc="outside lower center",
+        loc="outside upper center",
         ncols=columns,
-        fontsize=10,
-        frameon=False,
     )
+
+
+def _by_method(names: Sequence[str], height: float) -> tuple[Figure, list[Axes]]:
+    """Two rows of three panels, one a posterior and those that are left over empty."""
+    figure, axes = pyplot.subplots(
+        2, 3, figsize=(style.FIGURE_WIDTH, height), sharex=True, sharey=True
+    )
+    every = list(axes.ravel())
+    for axis in every[len(names) :]:
+        axis.set_axis_off()
+    for axis, name in zip(every, names, strict=False):
+        _title(axis, style.label(name))
+    for above in every[len(names) - 3 : 3]:  # nothing stands below these
+        above.xaxis.set_tick_params(labelbottom=True)
+    return figure, every
+
+
+def _title(axis: Axes, text: str) -> None:
+    axis.set_title(text, fontsize=10, fontweight="normal")
 
 
 # Above everything else
@@ -140,7 +157,7 @@ def hero(trace: Trace, *, theta: float) -> HTML:
         gridspec_kw={"width_ratios": (0.8, 2)},
     )
     _digit(left, trace.image, trace.pixels)
-    left.set_title(f"five pixels, ε = {trace.epsilon:g}", fontsize=10)
+    _title(left, f"five pixels,\nε = {trace.epsilon:g}")
     n = np.arange(1, len(trace.outcomes) + 1)
     share = np.cumsum(trace.outcomes) / n
     low, high = sequential.clopper_pearson(np.cumsum(trace.outcomes), n)
@@ -316,9 +333,10 @@ def costs(results: Results) -> HTML:
         alt="Two panels of mean networks drawn against the true share for six rules "
         "and Wald's lower limit.",
         caption="Two sources of gain at p = 0.05: Massart's rule saves "
-        f"{saved['Massart'][1]:.0f} by stopping early and {saved['Massart'][0]:.0f} by "
-        "its inequality; the group-sequential rule saves "
-        f"{saved['group-sequential'][1]:.0f} and {saved['group-sequential'][0]:.0f}. "
+        f"{round(saved['Massart'][1])} by stopping early and "
+        f"{round(saved['Massart'][0])} by its inequality; the group-sequential rule "
+        f"saves {round(saved['group-sequential'][1])} and "
+        f"{round(saved['group-sequential'][0])}. "
         "Exact expectations, no simulation.",
     )
 
@@ -331,8 +349,8 @@ def heat_maps(results: Results) -> HTML:
     """Violation probability over the grid of budgets and thresholds, one map a
     posterior.
     """
-    figure, axes = _axes(len(METHODS), 2.9)
-    for axis, name in zip(axes, METHODS, strict=True):
+    figure, axes = _by_method(METHODS, 4.4)
+    for axis, name in zip(axes, METHODS, strict=False):
         grid = [
             [_cell(results, name, epsilon, delta) for epsilon in EPSILONS]
             for delta in DELTAS
@@ -340,15 +358,12 @@ def heat_maps(results: Results) -> HTML:
         image = axis.imshow(
             grid, vmin=0, vmax=1, cmap="cividis", origin="lower", aspect="auto"
         )
-        axis.set_title(style.label(name).replace(" ", "\n"), fontsize=10)
-        axis.set_xticks(
-            range(len(EPSILONS)), [f"{e:g}" for e in EPSILONS], rotation=90, fontsize=10
-        )
-        axis.set_yticks(range(len(DELTAS)), [f"{d:g}" for d in DELTAS], fontsize=10)
+        axis.set_xticks(range(len(EPSILONS)), [f"{e:g}" for e in EPSILONS], rotation=90)
+        axis.set_yticks(range(len(DELTAS)), [f"{d:g}" for d in DELTAS])
         axis.grid(False)
-    axes[0].set_ylabel("move that counts")
+    figure.supylabel("move that counts", fontsize=10)
     figure.supxlabel("budget ε (pixel units)", fontsize=10)
-    figure.colorbar(image, ax=axes, label="share of networks")
+    figure.colorbar(image, ax=axes[-1], label="share of networks", fraction=0.5)
     small = {name: _mean(results, name, DELTAS[0]) for name in METHODS[:3]}
     large = {name: _mean(results, name, DELTAS[-1]) for name in METHODS[:3]}
     return _shown(
@@ -377,7 +392,7 @@ def _mean(results: Results, name: str, delta: float) -> float:
 def oracles(results: Results) -> HTML:
     """What exact search, all corners, PGD and FGSM find, against the budget."""
     names = METHODS[:3]
-    figure, axes = _axes(3, 4.8, rows=2)
+    figure, axes = _axes(3, 4.8, rows=2, share="row")
     places = [(problem, name) for problem in (1, 2) for name in names]
     for axis, (problem, name) in zip(axes, places, strict=True):
         for oracle, (shade, sign, line) in ORACLE_LOOKS.items():
@@ -394,7 +409,8 @@ def oracles(results: Results) -> HTML:
                 markersize=4.5,
             )
         what = f"move > {DELTA:g}" if problem == 1 else "flip"
-        axis.set_title(f"{style.label(name)}, {what}", fontsize=10)
+        _title(axis, f"{style.label(name)},\n{what}")
+    for axis in axes:
         axis.set_ylim(bottom=0)
     _legend(figure, axes[0], 4)
     figure.supxlabel("budget ε of five pixels (pixel units)", fontsize=10)
@@ -446,8 +462,7 @@ def means(results: Results) -> HTML:
         axis.plot(EPSILONS, ends[0], color=shade, label="mean (bracket)")
         axis.plot(EPSILONS, ends[1], color=shade, linestyle="--")
         axis.plot(EPSILONS, single, color=INK, linestyle=":", label="single networks")
-        axis.set_title(style.label(name), fontsize=10)
-        axis.set_ylim(-0.02, None)
+        _title(axis, style.label(name))
     axes[0].set_ylabel("share that flips")
     _legend(figure, axes[0], 2)
     figure.supxlabel("budget ε of five pixels (pixel units)", fontsize=10)
@@ -471,8 +486,14 @@ def means(results: Results) -> HTML:
         "a band that holds the share of images whose mean prediction flips.",
         caption=f"At ε = {last:g}, {one:.0%} of HMC's networks can be flipped, each by "
         "pixels of its own. The mean prediction flips for "
-        f"{hmc[0]:.0%} to {hmc[1]:.0%} of the images.",
+        f"{_between(*hmc)} of the images.",
     )
+
+
+def _between(low: float, high: float) -> str:
+    """Both ends of a bracket, or one where they agree."""
+    ends = f"{low:.0%}", f"{high:.0%}"
+    return ends[0] if ends[0] == ends[1] else " to ".join(ends)
 
 
 # Methods compared
@@ -509,8 +530,8 @@ def comparison(results: Results) -> HTML:
             )
         axis.axvline(0, color=INK, linewidth=1)
         axis.axvline(claims.AHEAD, color=INK, linestyle=":", linewidth=1)
-        axis.set_yticks(range(len(keys)), keys, fontsize=10)
-        axis.set_title(style.label(method), fontsize=10)
+        axis.set_yticks(range(len(keys)), keys)
+        _title(axis, style.label(method))
         axis.grid(False, axis="y")
     axes[0].invert_yaxis()
     figure.supxlabel("robustness less that of dropout", fontsize=10)
@@ -584,9 +605,9 @@ def _brackets(
         if results.select("violation bracket", posterior=name, task=task)
         and _is_sampled(results, name, task)
     ]
-    figure, axes = _axes(len(names), 3.0)
+    figure, axes = _by_method(names, 4.4)
     gaps = {}
-    for axis, name in zip(axes, names, strict=True):
+    for axis, name in zip(axes, names, strict=False):
         rows = {
             end: results.select(
                 "violation bracket", end=end, posterior=name, task=task, problem=problem
@@ -605,15 +626,13 @@ def _brackets(
             label="not certified",
         )  # fmt: skip
         axis.set_xscale("log")
-        axis.set_xticks([0.002, 0.01, 0.05], ["0.002", "0.01", "0.05"], fontsize=10)
+        axis.set_xticks([0.002, 0.01, 0.05], ["0.002", "0.01", "0.05"])
         axis.xaxis.set_minor_formatter(NullFormatter())
-        axis.tick_params(axis="x", rotation=90)
-        axis.set_title(style.label(name).replace(" ", "\n"), fontsize=10)
         axis.set_ylim(-0.03, 1.03)
         gaps[name] = high[x.index(0.01)] - low[x.index(0.01)]
-    axes[0].set_ylabel("share of networks")
-    _legend(figure, axes[0], 2)
+    figure.supylabel("share of networks", fontsize=10)
     figure.supxlabel("budget ε (pixel units)", fontsize=10)
+    _legend(figure, axes[0], 2)
     return figure, gaps
 
 
@@ -649,7 +668,7 @@ def sweep(results: Results) -> HTML:
     axis.set(
         xlabel="accuracy of single networks", ylabel="robustness under PGD", xlim=(0, 1)
     )
-    _legend(figure, axis, 5)
+    _legend(figure, axis, 3)
     rho = results.one("rank correlation of accuracy and robustness", family="all")
     return _shown(
         figure,
@@ -684,8 +703,9 @@ def proofs(results: Results) -> HTML:
     axis.set(
         xlabel="hidden units", ylabel="share of the posterior\nthat keeps its decision"
     )
-    axis.set_ylim(-0.03, 1.05)
-    axis.legend(fontsize=10)
+    axis.set_yscale("log")
+    axis.set_ylim(1e-12, 5)
+    axis.legend()
     variables = results.select("variables of a box")
     return _shown(
         figure,
