@@ -17,7 +17,6 @@ from bs4 import BeautifulSoup
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 
-plain_notebooks = import_module("plain_notebooks")
 published = import_module("published")
 Place = published.Place
 
@@ -194,11 +193,11 @@ def test_a_notebook_for_elsewhere_installs_the_package_from_there(
 ) -> None:
     from IPython.core.interactiveshell import InteractiveShell
 
-    from robustbook.run import notebook
+    from robustbook.run import notebook, plain
 
     path = ROOT / "notebooks" / "loss_metric.py"
-    references = plain_notebooks.References(ROOT / "book" / "references.bib")
-    made = plain_notebooks.standalone(notebook.read(path), references, URL)
+    references = plain.References(ROOT / "book" / "references.bib")
+    made = plain.standalone(notebook.read(path), references, URL)
     (first, *_) = [cell for cell in made.cells if cell.cell_type == "code"]
     asked: list[str] = []
     shell = InteractiveShell()

@@ -18,6 +18,7 @@ MAY = {
     "sources": "",
     "fields": "",
     "exercises": "",
+    "grading": "exercises",
     "checks": "errors",
     "draws": "checks",
     "stats": "checks",
@@ -41,7 +42,7 @@ MAY = {
     ),
     "run": f"skeleton {SHARED} data studies results fields workers plots page",
     "fetch": "data errors files models",
-    "cli": "data errors fetch fields run studies workers",
+    "cli": "data errors fetch fields grading run studies workers",
     "__main__": "cli",
 }
 """What each room, or module beside the rooms, may import; `run` knows studies by name

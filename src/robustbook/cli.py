@@ -607,6 +607,57 @@ def render(words: list[str]) -> None:
         raise typer.Exit(subprocess.call(words, pass_fds=(handle,)))
 
 
+@app.command()
+def lesson(
+    study: Annotated[
+        str | None, typer.Argument(metavar="[STUDY]", help="Name of a study; or --all.")
+    ] = None,
+    solutions: Annotated[
+        bool,
+        typer.Option(
+            "--solutions", help="The instructor's copy, with solutions and hints."
+        ),
+    ] = False,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder to write to.")
+    ] = Path("lessons"),
+    every: Annotated[
+        bool, typer.Option("--all", help="Every chapter that is ready for it.")
+    ] = False,
+    check: Annotated[
+        str | None,
+        typer.Option("--check", metavar="LINE", help="Read a line that was handed in."),
+    ] = None,
+) -> None:
+    """Make a lesson of a chapter: a notebook with ideas to edit and exercises that are
+    graded, by itself or by nbgrader.
+
+    Example: robustbook lesson loss_metric --solutions
+    """
+    from robustbook import grading
+    from robustbook.run import lesson as lessons
+    from robustbook.run import project
+
+    if check is not None:
+        try:
+            found = grading.read(check)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        print(f"{found.student or 'no name'}: {found} in {found.study}")
+        for name, (earned, points) in found.parts.items():
+            print(f"  {name}: {earned} of {points}")
+        return
+    if (study is None) is not every:
+        raise UserError(
+            "--all makes every lesson: name none"
+            if every
+            else "say which study, or --all"
+        )
+    here = project.find()
+    for name in [study] if study else lessons.ready(here):
+        print(lessons.write(here, name, out, solutions=solutions))
+
+
 @app.command("sweep", cls=PairsCommand)
 def run_sweep(
     study: Study,

@@ -15,21 +15,21 @@ import pytest
 from nbformat.v4 import new_code_cell
 from run_helpers import new_project
 
-from robustbook.run import clean, notebook
+from robustbook.run import clean, notebook, plain
 
 ROOT = Path(__file__).parents[2]
 WRITTEN = re.compile(r"`{3}\{|:{3}\{|\{[a-z]+(:[a-z]+)?\}`|^\([\w-]+\)=", re.M)
 
 
 @pytest.fixture(scope="module")
-def plain():
+def extension():
     """The book's extension."""
     sys.path.insert(0, str(ROOT / "book" / "_ext"))
     return importlib.import_module("plain_notebooks")
 
 
 @pytest.fixture
-def references(plain):
+def references():
     return plain.References(ROOT / "book" / "references.bib")
 
 
@@ -56,11 +56,11 @@ def references(plain):
         ("```python\nx[1](2)\n```", "```python\nx[1](2)\n```"),
     ],
 )
-def test_markdown_of_the_book_becomes_plain(text, wanted, plain, references) -> None:
+def test_markdown_of_the_book_becomes_plain(text, wanted, references) -> None:
     assert plain.plain(text, references).startswith(wanted)
 
 
-def test_included_code_is_shown(plain, references) -> None:
+def test_included_code_is_shown(references) -> None:
     for path in ("/../src/robustbook/checks.py", "../../src/robustbook/checks.py"):
         text = f"```{{literalinclude}} {path}\n:pyobject: ArgumentError.__init__\n```"
         shown = plain.plain(text, references)
@@ -69,7 +69,7 @@ def test_included_code_is_shown(plain, references) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.py")))
-def test_every_notebook_is_plain_folded_and_without_outputs(path, plain) -> None:
+def test_every_notebook_is_plain_folded_and_without_outputs(path) -> None:
     def made():
         references = plain.References(ROOT / "book" / "references.bib")
         return plain.standalone(notebook.read(path), references)
@@ -90,7 +90,7 @@ def test_every_notebook_is_plain_folded_and_without_outputs(path, plain) -> None
 
 
 def test_without_the_package_its_first_cell_says_what_to_install(
-    plain, monkeypatch
+    monkeypatch,
 ) -> None:
     code = plain.CHECK.format(version="1")
     exec(code, {})
@@ -99,7 +99,7 @@ def test_without_the_package_its_first_cell_says_what_to_install(
         exec(code, {})
 
 
-def test_papermill_alone_runs_it_and_the_page_says_so(plain, tmp_path) -> None:
+def test_papermill_alone_runs_it_and_the_page_says_so(tmp_path) -> None:
     project = new_project(tmp_path / "project")
     node = notebook.read(project.notebook("tiny"))
     node.cells.append(
@@ -125,7 +125,7 @@ def test_papermill_alone_runs_it_and_the_page_says_so(plain, tmp_path) -> None:
 
 
 def test_the_download_of_a_page_is_replaced_and_others_are_left(
-    plain, tmp_path
+    extension, tmp_path
 ) -> None:
     project = new_project(tmp_path / "project")
     source, out = project.root / "book", tmp_path / "html"
@@ -143,6 +143,6 @@ def test_the_download_of_a_page_is_replaced_and_others_are_left(
         env=SimpleNamespace(found_docs=set(names)),
         config=SimpleNamespace(html_theme_options={}),
     )
-    plain.write(app, None)
+    extension.write(app, None)
     found = [json.loads((out / "_sources" / f"{n}.ipynb").read_text()) for n in names]
     assert [bool(one) for one in found] == [True, True, False, False]
