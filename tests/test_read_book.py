@@ -67,3 +67,12 @@ def test_without_a_browser_it_says_so(book):
     )
     assert done.returncode == 0
     assert done.stdout.startswith("skipped: no browser on PATH")
+
+
+def test_a_search_puts_chapters_first_and_the_api_last():
+    right = ["studies/a.html", "runs/a/quick.html", "speed.html", "api/perturb.html"]
+    assert read_book.misplaced(right) == []
+    (told,) = read_book.misplaced([right[3], right[0]])
+    assert "out of order" in told
+    (told,) = read_book.misplaced(right[1:])
+    assert "no chapter" in told

@@ -11,6 +11,7 @@ from robustbook.run.project import RunId
 from robustbook.run.records import Provenance, Record
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "book" / "_ext"))
+import measured_benchmark
 import measured_speed
 
 SECONDS = {"full network, tuned as long": 0.02, "Taylor": 0.011, "random": 0.012}
@@ -87,3 +88,26 @@ def test_the_times_of_reference_and_quick_runs_are_listed_where_they_are_known(r
 
 def test_other_networks_are_left_out(record):
     assert measured_speed.measured(record, "latency", "preact-resnet") == {}
+
+
+def test_every_comparison_stands_beside_its_peer():
+    rows = [
+        {"name": name, "ratio": ratio, "limit": limit}
+        for name, ratio, limit in (
+            ("cnn: PGD-40 / torchattacks", 0.5, 0.9),
+            ("HMC / Pyro", 1.2, 1.0),
+            ("oracle (full passes)", 0.02, 0.35),
+            ("the bare products / loop", 0.3, None),
+        )
+    ]
+    drawn = measured_benchmark._ratio_figure(rows)
+    assert BeautifulSoup(drawn, "html.parser").find("figcaption") is not None
+    for told in (
+        "torchattacks 0.5 to 0.5",
+        "Pyro 1.2 to 1.2",
+        "the plain way 0.02 to 0.02",
+    ):
+        assert told in drawn
+    answer = measured_benchmark._answer(rows)
+    assert "In 2 of 3 comparisons" in answer
+    assert "1 miss the limit that" in answer

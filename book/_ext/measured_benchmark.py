@@ -4,21 +4,43 @@
 
 from __future__ import annotations
 
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from docutils import nodes
-from measured_pages import TableDirective, measured
+from measured_pages import TableDirective, folded, measured
 from record_pages import RecordDirective
 
 from robustbook import page
 from robustbook.plots import style
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from sphinx.application import Sphinx
 
 Found = dict[str, Any]
+PEERS = (
+    "torchattacks",
+    "foolbox",
+    "ART",
+    "scipy.ndimage",
+    "captum",
+    "Pyro",
+    "torch-pruning",
+)
+PLAIN = "the plain way"
+SHARES = {0.02: "1/50", 0.1: "1/10", 0.25: "1/4", 0.5: "1/2", 1.0: "equal"}
+"""Ticks of the axis of ratios."""
+GROWTH_SAID = (
+    "How many times longer the work takes when its size doubles; on the dotted line "
+    "time is in proportion. From a power law through several sizes: median and range "
+    "of the turns."
+)
+RATIOS_SAID = (
+    "Our time over a peer library's for the same work: left of the dotted line ours is "
+    "faster. A point is one comparison, a red diamond one beyond its limit. “The plain "
+    "way” is the same computation by a loop, or by passes through the whole network."
+)
 
 
 def rows(app: Sphinx, kind: str) -> list[Found]:
@@ -46,53 +68,74 @@ class Ratios(RecordDirective):
         if not found:
             return [nodes.paragraph(text="Nothing is measured yet.")]
         machine = measured(self.env.app, "benchmark")["machine"]
-        return [self.raw(f"{_ratio_figure(found)}\n{_ratio_table(found, machine)}")]
+        tables = folded("Every comparison", _ratio_table(found, machine))
+        return [self.raw(f"{_answer(found)}\n{_ratio_figure(found)}\n{tables}")]
+
+
+def peer_of(name: str) -> str:
+    """The library that a comparison names, or the plain way of doing the same.
+
+    >>> peer_of("cnn: PGD-40 / torchattacks"), peer_of("oracle (full passes)")
+    ('torchattacks', 'the plain way')
+    """
+    return next((peer for peer in PEERS if peer in name), PLAIN)
 
 
 def _ratio_figure(found: list[Found]) -> str:
-    """One line a comparison: the median ratio, its interval, and its limit."""
+    """One line a peer, one point a comparison, by the median ratio."""
     from matplotlib import pyplot
 
+    compared = [row for row in found if row["limit"] is not None]
+    by_peer: dict[str, list[Found]] = {}
+    for row in compared:
+        by_peer.setdefault(peer_of(row["name"]), []).append(row)
+    peers = sorted(by_peer, key=lambda peer: (peer == PLAIN, -len(by_peer[peer])))
     style.use_style()
-    figure, axes = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 0.8 + 0.3 * len(found)))
-    for place, row in enumerate(reversed(found)):
-        colour = (
-            style.GREY
-            if row["limit"] is None
-            else style.VERMILLION
-            if _missed(row)
-            else style.GREEN
-        )
-        axes.plot([row["low"], row["high"]], [place] * 2, color=colour, linewidth=1.6)
-        axes.plot(row["ratio"], place, "o", color=colour, markersize=5)
-        if row["limit"] is not None:
+    size = (style.FIGURE_WIDTH, 0.9 + 0.36 * len(peers))
+    figure, axes = pyplot.subplots(figsize=size)
+    for place, peer in enumerate(reversed(peers)):
+        for row in by_peer[peer]:
+            missed = _missed(row)
             axes.plot(
-                row["limit"],
+                row["ratio"],
                 place,
-                "|",
-                color=style.GREY,
-                markersize=11,
-                markeredgewidth=1.6,
+                "D" if missed else "o",
+                color=style.VERMILLION if missed else style.GREEN,
+                markersize=7,
+                alpha=0.8,
             )
-    axes.axvline(1, color=style.GREY, linewidth=0.8, linestyle=":")
-    axes.set_yticks(
-        range(len(found)), [row["name"] for row in reversed(found)], fontsize=8
+    axes.axvline(1, color=style.GREY, linewidth=1, linestyle=":")
+    axes.set(xscale="log", xlabel="our time over theirs", ylim=(-0.6, len(peers) - 0.4))
+    axes.set_yticks(range(len(peers)), list(reversed(peers)))
+    axes.set_xticks(list(SHARES), list(SHARES.values()))
+    axes.minorticks_off()
+    return str(page.figure(figure, alt=_ratio_alt(by_peer), caption=RATIOS_SAID).data)
+
+
+def _ratio_alt(by_peer: dict[str, list[Found]]) -> str:
+    ranges = [
+        f"{peer} {min(row['ratio'] for row in rows):.2g} to "
+        f"{max(row['ratio'] for row in rows):.2g}"
+        for peer, rows in by_peer.items()
+    ]
+    return f"Our time over a peer's, one point a comparison: {', '.join(ranges)}."
+
+
+def _answer(found: list[Found]) -> str:
+    """The page's answer in two sentences."""
+    compared = [row for row in found if row["limit"] is not None]
+    faster = sum(row["ratio"] < 1 for row in compared)
+    middle = median(row["ratio"] for row in compared)
+    missed = sum(map(_missed, compared))
+    beyond = (
+        f"{missed} miss the limit that was set before (red)."
+        if missed
+        else "All stay within the limits that were set before."
     )
-    axes.set(xscale="log", xlabel="our time over theirs", ylim=(-0.8, len(found) - 0.2))
-    limited = [row for row in found if row["limit"] is not None]
-    caption = (
-        f"Our time over theirs: {sum(not _missed(row) for row in limited)} of "
-        f"{len(limited)} comparisons stay within the limit set before (grey mark), the "
-        "others are red; a point left of the dotted line is faster than the peer. "
-        "Grey points have no limit: they show what is possible. Points are medians "
-        "over turns in which both sides ran one after the other, lines the range of "
-        "the turns."
+    return (
+        f"<p>In {faster} of {len(compared)} comparisons ours is the faster one; half "
+        f"need less than {middle:.0%} of the peer's time. {beyond}</p>"
     )
-    alt = (
-        "Ratios of our time to a peer's, one line a comparison, with the range of "
-        "the turns and the limit."
-    )
-    return str(page.figure(figure, alt=alt, caption=caption).data)
 
 
 def _missed(row: Found) -> bool:
@@ -159,49 +202,32 @@ class GrowthCurves(RecordDirective):
         found = rows(self.env.app, "growth")
         if not found:
             return [nodes.paragraph(text="Nothing is measured yet.")]
-        return [self.raw(f"{_growth_figure(found)}\n{_growth_table(found)}")]
+        table = folded("Sizes, seconds and exponents", _growth_table(found))
+        return [self.raw(f"{_growth_figure(found)}\n{table}")]
 
 
 def _growth_figure(found: list[Found]) -> str:
+    """One line a piece of work: how many times longer twice the size takes."""
     from matplotlib import pyplot
 
     style.use_style()
-    figure, axes = pyplot.subplots(figsize=(style.FIGURE_WIDTH, 4.2))
-    for row in found:
-        _draw_growth(axes, row)
-    ends = max(row["sizes"][-1] / row["sizes"][0] for row in found)
-    axes.plot([1, ends], [1, ends], color=style.GREY, linestyle=":", linewidth=1)
+    size = (style.FIGURE_WIDTH, 1.1 + 0.62 * len(found))
+    figure, axes = pyplot.subplots(figsize=size)
+    for place, row in enumerate(reversed(found)):
+        low, middle, high = (2 ** row[end] for end in ("low", "exponent", "high"))
+        axes.plot([low, high], [place - 0.15] * 2, color=style.BLUE, linewidth=1.6)
+        axes.plot(middle, place - 0.15, "o", color=style.BLUE, markersize=6)
+        label = f"{row['name']}: twice the {row['axis']}"
+        axes.text(0.95, place + 0.12, label, ha="left", va="bottom")
+    axes.axvline(2, color=style.GREY, linewidth=1, linestyle=":")
     axes.set(
-        xscale="log",
-        yscale="log",
-        xlabel="size over the smallest",
-        ylabel="time over the smallest's",
+        xlabel="times as long",
+        xlim=(0.9, 4.6),
+        ylim=(-0.7, len(found) - 0.2),
+        yticks=[],
     )
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncol=2, fontsize=8)
-    steep = max(found, key=lambda row: row["exponent"])
-    caption = (
-        "Time over size, both relative to the smallest; the dotted line is "
-        f"proportion. The steepest is {steep['name']} over {steep['axis']} with an "
-        f"exponent of {steep['exponent']:.2f}."
-    )
-    alt = (
-        "Time against size on logarithmic axes, one line for each measured piece of "
-        "work."
-    )
-    return str(page.figure(figure, alt=alt, caption=caption).data)
-
-
-def _draw_growth(axes: Axes, row: Found) -> None:
-    sizes = [size / row["sizes"][0] for size in row["sizes"]]
-    times = [each / row["seconds"][0] for each in row["seconds"]]
-    axes.plot(
-        sizes,
-        times,
-        "o-",
-        markersize=4,
-        linewidth=1.3,
-        label=f"{row['name']} ({row['axis']})",
-    )
+    alt = "; ".join(f"{row['name']}: {2 ** row['exponent']:.1f}" for row in found)
+    return str(page.figure(figure, alt=f"{alt}.", caption=GROWTH_SAID).data)
 
 
 def _growth_table(found: list[Found]) -> str:

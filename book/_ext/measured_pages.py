@@ -20,10 +20,12 @@ from record_pages import RecordDirective, records
 
 from robustbook import fetch, page, studies
 from robustbook.data import store
+from robustbook.plots import style
 from robustbook.run.project import QUICK, REFERENCE, RunId
 from robustbook.run.records import Record
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from sphinx.application import Sphinx
 
 MEASURED_PAGES = ("reproduce", "faults", "sweeps")
@@ -47,24 +49,66 @@ def measured(app: Sphinx, name: str) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
+def folded(title: str, content: str) -> str:
+    """Content that a reader opens, below a title."""
+    return (
+        f'<details class="pm-fold"><summary>{title}</summary>{content}</details>'
+        if content
+        else ""
+    )
+
+
+def bars(lengths: dict[str, float], *, label: str, log: bool = False) -> Figure:
+    """Horizontal bars with their names above them, and their lengths beside."""
+    from matplotlib import pyplot
+
+    style.use_style()
+    size = (style.FIGURE_WIDTH, 0.8 + 0.5 * len(lengths))
+    figure, axes = pyplot.subplots(figsize=size)
+    for place, (name, length) in enumerate(reversed(lengths.items())):
+        axes.barh(place - 0.16, length, height=0.3, color=style.BLUE)
+        told = f"{length:,.0f}" if length >= 1 else f"{length:.1g}"
+        axes.annotate(
+            told,
+            (length, place - 0.16),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+        )
+        above = axes.get_yaxis_transform()
+        axes.text(0, place + 0.04, name, transform=above, va="bottom")
+    most, least = max(lengths.values()), min(lengths.values())
+    axes.set(xlabel=label, yticks=[], ylim=(-0.5, len(lengths) - 0.3))
+    if log:
+        axes.set(xscale="log", xlim=(least / 2, most * 3))
+    else:
+        axes.set_xlim(0, most * 1.15)
+    return figure
+
+
 class TableDirective(RecordDirective):
     """A directive that shows one table, or says that there is nothing to show."""
 
     caption = ""
     nothing = "Nothing is measured yet."
+    fold = ""  # The title of the fold in which the table stands, if in one.
 
     @abstractmethod
     def lines(self) -> Iterable[dict[str, Any]]:
         """The table's lines."""
 
+    def picture(self, lines: list[dict[str, Any]]) -> str:
+        """What is shown above the table: nothing, if not a figure."""
+        return ""
+
     def run(self) -> list[nodes.Node]:
-        """The table."""
+        """The table, below its figure."""
         lines = list(self.lines())
         if not lines:
             return [nodes.paragraph(text=self.nothing)]
-        return [
-            self.raw(str(page.table(pd.DataFrame(lines), caption=self.caption).data))
-        ]
+        table = str(page.table(pd.DataFrame(lines), caption=self.caption).data)
+        shown = folded(self.fold, table) if self.fold else table
+        return [self.raw(f"{self.picture(lines)}\n{shown}")]
 
 
 def runs_of(found: list[Record]) -> str:
@@ -138,6 +182,21 @@ class ReferenceRuns(TableDirective):
         "memory that it took on the machine that made it, and how to make it again."
     )
     nothing = "No reference run is published."
+    fold = "Data, memory and command of each"
+
+    def picture(self, lines: list[dict[str, Any]]) -> str:
+        """Minutes of each run."""
+        minutes = {line["Study"]: line["Minutes"] for line in lines}
+        known = {study: value for study, value in minutes.items() if value == value}
+        if not known:
+            return ""
+        caption = (
+            "Minutes of each reference run on two cores, networks that were kept from "
+            f"an earlier one reused; {sum(known.values()):.0f} in all."
+        )
+        alt = ", ".join(f"{study} {value:.0f}" for study, value in known.items())
+        figure = bars(known, label="minutes")
+        return str(page.figure(figure, alt=f"{alt} minutes.", caption=caption).data)
 
     def lines(self) -> Iterable[dict[str, Any]]:
         """One line a study."""
@@ -240,6 +299,20 @@ class Faults(TableDirective):
     caption = (
         "Faults made and faults that ended as they should, counted by `make faults`."
     )
+
+    fold = "What was seen of each kind"
+
+    def picture(self, lines: list[dict[str, Any]]) -> str:
+        """How often each kind of fault was made."""
+        made = {line["Fault"]: float(line["Made"]) for line in lines}
+        held = sum(line["Held"] for line in lines)
+        caption = (
+            f"How often each fault was made on purpose. {held:,} of "
+            f"{sum(made.values()):,.0f} ended as they should."
+        )
+        alt = ", ".join(f"{fault} {count:.0f}" for fault, count in made.items())
+        figure = bars(made, label="times made (logarithmic)", log=True)
+        return str(page.figure(figure, alt=f"{alt}.", caption=caption).data)
 
     def lines(self) -> Iterable[dict[str, Any]]:
         """One line a kind of fault."""
