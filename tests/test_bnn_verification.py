@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from pydantic import ValidationError
 
 from robustbook import exercises
@@ -719,3 +720,12 @@ def test_wrong_answers_get_hints():
         checks.check_ends, {"attack": "lower", "certificate": "lower"}
     ).correct
     assert not exercises.report(checks.check_halved_width, 4.0).correct
+
+
+def test_the_paper_s_sizes_are_accepted_as_they_are_printed():
+    text = (ROOT / "book" / "how-to-rerun.md").read_text("utf-8")
+    block = text.split("```yaml\n# paper.yml\n")[1].split("```")[0]
+    given = yaml.safe_load(block)["bnn_verification"]
+    found = Parameters(**given)
+    assert found.ten_train_images == 60000
+    assert {name: getattr(found, name) for name in given} == given

@@ -26,13 +26,13 @@ class Parameters(BaseParameters):
         32, "hidden units for 1 against 7 (the paper's: 512)", 2, 2048
     )
     two_train_images: int = parameter(
-        100, "training images of 1 against 7, for all methods", 20, 10000
+        100, "training images of 1 against 7, for all methods", 20, 13000
     )
     ten_hidden: int = parameter(
         32, "hidden units for ten classes (the paper's: 512)", 2, 2048
     )
     ten_train_images: int = parameter(
-        200, "training images of ten classes, for all methods", 50, 20000
+        200, "training images of ten classes, for all methods", 50, 60000
     )
     sign_dataset: Literal["none", "signs", "gtsrb"] = parameter(
         "signs", "traffic signs; none leaves them out"
@@ -50,7 +50,7 @@ class Parameters(BaseParameters):
         8, "hidden units of the sign network (the paper's: 256)", 2, 512
     )
     sign_train_images: int = parameter(
-        60, "training images of the sign network, for all methods", 20, 3000
+        60, "training images of the sign network, for all methods", 20, 4000
     )
     sign_epochs: int = parameter(20, "training epochs of the sign networks", 1, 500)
     sign_vi_epochs: int = parameter(
