@@ -643,10 +643,15 @@ OWN: dict[str, dict[str, Callable[[], Any]]] = {
     "measure.oracle.all_subsets": {"group": lambda: prunable().groups[0]},
     "measure.oracle.kept_units": {"codes": lambda: torch.arange(8)},
     "measure.oracle.best_by_size": {"losses": lambda: rand(8)},
+    "measure.rank_agreement.across_halves": {
+        "halves": lambda: column(0, 2, 2, 3, 3, 2)
+    },
     "measure.rank_agreement.partial": {
         "matrix": lambda: np.eye(3),
         "given": lambda: 0,
     },
+    "measure.rank_agreement.whole_from_half": {"half": lambda: 0.5},
+    "measure.rank_agreement.without_one": {"families": lambda: [0, 1, 2]},
     "measure.saliency.average_drops": {
         "drops": lambda: rand(4, 2),
         "covers": lambda: torch.ones(2, 8, 8, dtype=torch.bool),

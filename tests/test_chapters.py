@@ -21,6 +21,7 @@ CHAPTERS = (
     "taylor_pruning",
     "mammogram_perturbations",
     "bnn_verification",
+    "synthesis",
 )
 HIDING = {"remove-input", "remove-cell", "hide-input", "hide-cell"}
 LONGEST_SHOWN, LONGEST_HIDDEN, SHOWN_SHARE = 15, 12, 0.6

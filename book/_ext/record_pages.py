@@ -34,7 +34,6 @@ RECORD_PAGES = (
     "how-to-rerun",
     "scoreboard",
     "corrections",
-    "studies/synthesis",
 )
 """Pages that show records; they are read again in every build."""
 

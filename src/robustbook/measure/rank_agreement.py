@@ -5,12 +5,12 @@ Networks of one kind are no independent witnesses, and neither are those of one 
 where a kind is made from another, so both are drawn (`robustbook.stats.bootstrap`). A
 table is `values` (K, S, L): kinds, seeds, measures; `families` (K,) name what is drawn
 in place of kinds. Read `agreement` first (all pairs with intervals), then `partial`,
-`within_kinds` and `seed_ceiling`.
+`across_halves` with `whole_from_half` (how reliable measures are, and what is left
+within kinds), `seed_ceiling` and `without_one`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import combinations
 
 import numpy as np
@@ -32,18 +32,68 @@ def agreement(
     Raises ArgumentError if there are fewer than two kinds (or families) or seeds, or a
     value is not finite.
     """
-    return _redrawn(lambda table: table, values, seed, resamples, families)
+    table, kinds = _checked(values, families)
+
+    def correlations(chosen: NDArray[np.intp], seeds: NDArray[np.intp]) -> Array:
+        part = table[chosen][:, seeds]
+        return rank_matrix(part.reshape(-1, part.shape[-1]))
+
+    return bootstrap(
+        correlations, kinds, table.shape[1], seed=seed, resamples=resamples
+    )
 
 
-def within_kinds(
-    values: ArrayLike, *, seed: int, resamples: int, families: ArrayLike | None = None
+def across_halves(
+    halves: ArrayLike,
+    *,
+    seed: int,
+    resamples: int,
+    families: ArrayLike | None = None,
+    within: bool = False,
 ) -> Drawn:
-    """Spearman's rho (L, L) of what is left of `values` (K, S, L) without each kind's
-    mean, resampled as in `agreement`.
+    """Spearman's rho (L, L) between one measure on one half of the images and another
+    on the other half, from `halves` (H, 2, K, S, L) of H halvings.
 
-    It says whether two measures agree on networks that differ in their seed alone.
+    Mean over halvings and both orders, resampled as in `agreement`. No noise of single
+    images is common to both sides; the diagonal is how well a measure agrees with
+    itself. With `within` each kind's mean is taken off first, which asks of networks
+    that differ in their seed alone.
+
+    Raises ArgumentError if there are not two halves, and as `agreement` does.
     """
-    return _redrawn(_centred, values, seed, resamples, families)
+    tables = checks.array(halves, "halves")
+    if tables.ndim != 5 or tables.shape[1] != 2 or not len(tables):
+        raise ArgumentError("halves", "(halvings, 2, kinds, seeds, measures)", tables)
+    sides = tables.transpose(2, 3, 0, 1, 4)
+    networks, cuts, measures = sides.shape[:2], len(tables), tables.shape[-1]
+    table, kinds = _checked(sides.reshape(*networks, -1), families)
+
+    def correlations(chosen: NDArray[np.intp], seeds: NDArray[np.intp]) -> Array:
+        part = table[chosen][:, seeds]
+        flat = (_centred(part) if within else part).reshape(-1, cuts, 2 * measures)
+        found = np.stack([rank_matrix(flat[:, cut]) for cut in range(cuts)])
+        crossed = found[:, :measures, measures:]
+        return np.asarray((crossed + crossed.swapaxes(1, 2)).mean(axis=0) / 2)
+
+    return bootstrap(correlations, kinds, networks[1], seed=seed, resamples=resamples)
+
+
+def whole_from_half(half: ArrayLike) -> Array:
+    """Reliability with all images from the correlation of two halves: 2 r / (1 + r),
+    Spearman and Brown; a negative correlation counts as none.
+    """
+    positive = np.clip(checks.array(half, "half", finite=False), 0, None)
+    return np.asarray(2 * positive / (1 + positive))
+
+
+def without_one(values: ArrayLike, families: ArrayLike) -> Array:
+    """Spearman's rho (F, L, L) over the networks of `values` (K, S, L) that are left
+    without one family, families in the order of their names' first use.
+    """
+    table, _ = _checked(values, families)
+    names = np.asarray(families)
+    left = [table[names != name] for name in dict.fromkeys(names.tolist())]
+    return np.stack([rank_matrix(part.reshape(-1, part.shape[-1])) for part in left])
 
 
 def seed_ceiling(
@@ -86,24 +136,6 @@ def partial(matrix: ArrayLike, given: int) -> Array:
         )
     found[..., given, :] = found[..., :, given] = np.nan
     return np.clip(found, -1, 1)
-
-
-def _redrawn(
-    change: Callable[[Array], Array],
-    values: ArrayLike,
-    seed: int,
-    resamples: int,
-    families: ArrayLike | None,
-) -> Drawn:
-    table, kinds = _checked(values, families)
-
-    def correlations(chosen: NDArray[np.intp], seeds: NDArray[np.intp]) -> Array:
-        part = change(table[chosen][:, seeds])
-        return rank_matrix(part.reshape(-1, part.shape[-1]))
-
-    return bootstrap(
-        correlations, kinds, table.shape[1], seed=seed, resamples=resamples
-    )
 
 
 def _centred(table: Array) -> Array:

@@ -7,6 +7,6 @@ A study of our own: no paper is reproduced, so there is no `PAPER`.
 from robustbook.studies.synthesis.claims import CLAIMS, ROWS
 from robustbook.studies.synthesis.parameters import Parameters
 
-TITLE = "One zoo under six lenses"
+TITLE = "What do six measures say of each other?"
 
 __all__ = ["CLAIMS", "ROWS", "TITLE", "Parameters"]
