@@ -29,7 +29,9 @@ HELD = (
 )
 """Pages that are held to the limits of every page."""
 
-CHAPTERS = ("studies/loss_metric", "studies/saliency_baselines")
+CHAPTERS = (
+    *("studies/loss_metric", "studies/saliency_baselines", "studies/taylor_pruning"),
+)
 """Chapters in their final shape, which are held to the limits of chapters as well."""
 
 LIMITS = {
