@@ -25,9 +25,9 @@ page.opening()
 
 # %% [markdown]
 # **You need** to know what a classifier, its loss and a gradient are. **You will be
-# able to** attack an image, draw what the attack walks on, measure how far the whole
-# prediction moves, and say when that number must not be trusted. Twenty minutes to
-# read, one to run.
+# able to** attack an image, draw the surface on which the attack walks, measure how far
+# the whole prediction moves, and say when that number must not be trusted. Twenty
+# minutes to read, one to run.
 #
 # ## See it once
 #
@@ -48,8 +48,8 @@ right = network(unseen.images).argmax(1) == unseen.labels
 print(f"{right.float().mean():.0%} of unseen digits are read correctly")
 
 # %% [markdown]
-# Now change one of them, every pixel by at most `budget`, step by step in directions
-# that raise the loss (projected gradient descent, PGD).
+# Now change one of them, every pixel by at most `budget` (black 0, white 1), step by
+# step in directions that raise the loss (projected gradient descent, PGD).
 
 # %%
 from robustbook.perturb.gradient import pgd
@@ -66,10 +66,9 @@ figures.before_and_after(image, attacked, network, budget=budget)
 # **Try.** Set `budget = 0.05` and run the cell again. At which budget does the answer
 # change? Is it the same for another digit, `digit = 3`?
 #
-# What does the attack walk on? Take the straight line from the digit along the sign of
-# the loss gradient, and read two quantities off it: the cross-entropy, which training
-# lowers, and the *decision surface* $S$, the logit of the true class less the largest
-# other one.
+# What does the attack walk on? Walk straight along the sign of the loss gradient, and
+# read off two quantities: the cross-entropy, which training lowers, and the *decision
+# surface* $S$, the logit of the true class less the largest other one.
 
 # %%
 from robustbook.measure import surfaces
@@ -86,9 +85,9 @@ figures.one_line(line)
 # direction. Does the answer still change before 0.3?
 #
 # Whether the answer flips is one bit. How far the *whole prediction* moves says more.
-# Compare the prediction before and after by their Kullback–Leibler divergence, and push
-# until it is as large as the budget allows; one over that is psi. A small psi means
-# that the prediction can be pushed far. (psi compares normalised predictions, see
+# Compare the predictions before and after by their Kullback–Leibler divergence, and
+# search for its largest value within the budget; one over that is psi. A small psi
+# means that the prediction can be pushed far. (It compares normalised predictions, see
 # below, not the percentages of Figure 1.)
 
 # %%
@@ -120,11 +119,11 @@ for radius in (0.02, 0.05, 0.15):
 #
 # $$S(x) = Z_y(x) - \max_{i \ne y} Z_i(x),$$
 #
-# positive where the answer is right, and zero exactly on the decision boundary. The
-# prediction that psi compares is the softmax of *normalised* logits (std is the
-# population deviation), so that a network cannot look better by scaling its last layer.
-# With the budget $\epsilon$, the *ball* holds every image whose pixels differ by at
-# most $\epsilon$:
+# positive where the answer is right, and zero exactly on the decision boundary. psi
+# compares softmaxes of *normalised* logits (mean and standard deviation are over the
+# $K$ classes), so that a network cannot look better by scaling its last layer. The
+# *ball* of budget $\epsilon$ holds every image, pixels in $[0, 1]$, of which no pixel
+# differs by more than $\epsilon$:
 #
 # $$P(x) = \mathrm{softmax}\Big(\frac{Z(x) - \mathrm{mean}\,Z(x)}
 # {\mathrm{std}\,Z(x)}\Big),
@@ -138,9 +137,9 @@ from robustbook.measure.divergence import kl_divergence
 page.source(surfaces.decision_surface, kl_divergence)
 
 # %% [markdown]
-# The maximum is sought by walking uphill: a step along the sign of the gradient, back
-# into the ball, again. At the image itself the divergence has its minimum and no
-# gradient, so the walk starts at a random point.
+# Walk uphill to the maximum: a step along the sign of the gradient, back into the ball,
+# again. At the image itself the divergence has its minimum and no gradient, so the walk
+# starts at a random point.
 
 # %%
 from robustbook.measure.divergence import normalise_logits
@@ -168,18 +167,19 @@ print(
 )
 
 # %% [markdown]
-# The package's `worst_divergence` is this walk for many images at once, with restarts.
+# The two walks start at different points; the smaller psi is the better search. The
+# package's `worst_divergence` takes many images at once, with restarts.
 #
-# What is the paper's here, and what is ours? Its text gives the decision surface, the
-# largest divergence, and that scaling the logits must not matter, in words. The
-# formulas, the ball, the direction of the divergence and the normalisation are our
-# reading; below we measure what hangs on it.
+# What is the paper's here, and what is ours? Its text gives, in words, the decision
+# surface, the largest divergence, and that scaling the logits must not matter.
+# Formulas, ball, direction of the divergence and normalisation are our reading; below
+# we measure how much depends on it.
 #
 # ## Measured properly
 #
-# One digit proves nothing. From here on every number comes from many networks and
-# images, and from the parameters below. Change one, run the cells after it again, and
-# all that follows changes with it.
+# One digit proves nothing. From here on many networks and images are measured. The cell
+# below has quick settings, the table under it the values of this page. Change one and
+# run the cells after it: all that follows changes with it.
 
 # %% tags=["parameters"]
 dataset: str = "digits"
@@ -219,11 +219,12 @@ results = Results(rows=study.ROWS, rerun=True)
 # %% [markdown]
 # ### The networks
 #
-# Three architectures (a perceptron, a small and a wide convolutional network) times
-# four trainings: natural, FGSM {cite:p}`goodfellow2015explaining`, gradient-regularised
-# {cite:p}`ross2018improving`, and MinMax, adversarial training with seven steps
-# {cite:p}`madry2018towards`. Each is trained from several seeds. All are measured on
-# the same unseen images.
+# Three architectures (`mlp`, a multilayer perceptron; `cnn` and `wide-cnn`,
+# convolutional) times four trainings: natural, FGSM {cite:p}`goodfellow2015explaining`,
+# gradient-regularised {cite:p}`ross2018improving`, and MinMax, adversarial training
+# with seven steps {cite:p}`madry2018towards`. An architecture with a training is one
+# *kind* of network, trained from several seeds. All meet the same unseen images.
+# Networks that hide their gradients, and networks with two classes, serve as controls.
 
 # %%
 main = {
@@ -270,7 +271,8 @@ page.prose(
 # ### Does the cross-entropy hide the boundary?
 #
 # From one image, walk along two directions at once: the sign of the loss gradient and
-# random signs. Every point of that plane is an input; colour it by each quantity.
+# random signs. Every point of that plane is an input; colour it by cross-entropy, then
+# by $S$.
 
 # %%
 cnns = networks.chosen(zoo, architecture="cnn", seed=first_seed)
@@ -282,12 +284,12 @@ figures.maps(planes, paths)
 
 # %% [markdown]
 # If one contour of the cross-entropy ran along the decision boundary, the first row
-# would show all that the second does. So we take the best contour on each plane, the
-# one that puts the fewest cells on the wrong side, and measure how far it runs from the
-# boundary. Who reads a map cannot know that contour, so we also take the one that is
-# right for two classes, $\log 2$. The planes leave [0, 1], and no image lies out there,
-# so both are done again with every point cut to it. With two classes the cross-entropy
-# is a function of $S$: there the distance must be zero.
+# would show all that the second does. So on each plane we take the contour that puts
+# the fewest cells on the wrong side, and measure how far it runs from the boundary.
+# Nobody knows that contour beforehand, so we also take $\log 2$, where two equally
+# likely classes meet. Both are measured again with every point cut to [0, 1], for no
+# image lies outside. With two classes the cross-entropy is a function of $S$: there the
+# distance must be zero.
 
 # %%
 walked = networks.chosen(zoo, seed=first_seed) + two_class
@@ -300,10 +302,11 @@ page.verdict(study.CLAIMS[0], results)
 # %% [markdown]
 # ### Every network, measured
 #
-# Attacks, psi, the smallest distance at which an attack succeeds, CLEVER (an estimate
-# of that distance from gradients, {cite:t}`weng2018evaluating`) and proved bounds. The
-# strong reference is what is left after APGD on two losses and Square Attack, which
-# needs no gradient {cite:p}`croce2020reliable`.
+# We take psi, attacks, the smallest distance at which an attack succeeds (*minimal
+# distance*), CLEVER (an estimate of that distance from gradients,
+# {cite:t}`weng2018evaluating`) and proved bounds. *Strong robust accuracy* is what APGD
+# on two losses and Square Attack, which needs no gradient, leave
+# {cite:p}`croce2020reliable`.
 
 # %%
 settings = {
@@ -334,7 +337,7 @@ page.table(
 #
 # One line says how far the boundary is and how steep the way there; here are the lines
 # of all images. Logits are normalised, so that networks can be compared. The verdict
-# asks more trainings, and the smallest distance in any direction as well.
+# takes more seeds, and the minimal distance, which follows no line, as well.
 
 # %%
 more_lines = evaluation.evaluate_lines(more_seeds, **settings)
@@ -345,6 +348,9 @@ figures.lines(measured, results)
 page.verdict(study.CLAIMS[1], results)
 
 # %% [markdown]
+# *Wider* and *flatter* are nearly one finding: all lines start about equally high, so
+# one that reaches zero later falls less steeply on the way.
+#
 # Move the budget yourself, and change the training:
 
 # %%
@@ -358,21 +364,24 @@ figures.explore(pushed, epsilon=epsilon, names=data.class_names)
 # %% [markdown]
 # ### Does psi rank networks?
 #
-# A useful number puts the most robust network first. It should agree with the strong
-# reference and with the minimal distance, better than simpler numbers do: clean
+# A useful number puts the most robust network first. It should agree with strong robust
+# accuracy and with the minimal distance, better than simpler numbers do: clean
 # accuracy, accuracy under one FGSM step, and the inverse of the loss under attack.
-# Agreement of two orders is Spearman's ρ: 1 for the same order, 0 for none.
+# Spearman's ρ says how far two orders agree: 1 for the same, 0 for unrelated ones.
 
 # %%
 rows.record_rankings(results, measured)
 figures.agreement(measured, results)
 
+# %% [markdown]
+# More rivals: accuracy under 100 steps of PGD, or under an attack on the margin (C&W).
+
 # %%
 figures.ranks(results)
 
 # %% [markdown]
-# The ranking is asked again with networks among them that hide their gradients (they
-# are explained below).
+# Does the ranking hold when networks that hide their gradients join? (*Can it be
+# fooled?* explains them; the fold at the end has the numbers.)
 
 # %%
 search = {"steps": steps, "restarts": restarts, "queries": queries}
@@ -382,8 +391,8 @@ page.verdict(study.CLAIMS[2], results)
 # %% [markdown]
 # ### Does the ranking depend on the settings?
 #
-# Rank the networks under twelve settings: three budgets, four numbers of steps. Do two
-# settings agree? Kendall's τ says it: 1 if they order every pair of networks alike.
+# Rank the networks under twelve settings: three budgets, four numbers of steps.
+# Kendall's τ of two settings is 1 if they order every pair of networks alike.
 
 # %%
 figures.stability(measured, results)
@@ -394,7 +403,8 @@ page.verdict(study.CLAIMS[3], results)
 # %% [markdown]
 # ### Does scaling the logits change it?
 #
-# Multiply the last layer by a constant: the same answers, another loss.
+# Multiply the last layer by a constant: the same answers, another loss. With our
+# normalisation psi cannot change: this checks the program, not the paper's formula.
 
 # %%
 pair = [cnn for cnn in cnns if cnn.training in ("natural", "minmax")]
@@ -404,8 +414,8 @@ page.verdict(study.CLAIMS[4], results)
 # %% [markdown]
 # ### Is it fast?
 #
-# Costs are counted in passes through the network. Rivals may be as cheap as still ranks
-# well.
+# Costs are counted in passes through the network. Each rival runs at its cheapest
+# setting that still ranks well.
 
 # %%
 figures.cost(results)
@@ -417,8 +427,9 @@ page.verdict(study.CLAIMS[5], results)
 # ### Does the search find the largest divergence?
 #
 # A walk finds *a* large divergence, not the largest, so every psi here is an upper
-# bound. Other searches, with other starts and step sizes, show how much was missed by
-# one start, and by ten.
+# bound. Other searches, with other starts and step sizes, show how much it missed.
+# *All, over 3 starts* sets the best of all searches against the usual walk from three
+# starts.
 
 # %%
 rows.record_search(results, measured)
@@ -431,10 +442,10 @@ page.verdict(study.CLAIMS[6], results)
 # ### Can it be fooled?
 #
 # psi follows the gradient. A network whose gradient says nothing looks robust to anyone
-# who follows it. We build six of which that is said: distilled, logits times a hundred
-# (which psi cannot see), input rounded finely and coarsely, activations that saturate,
-# and noise on the input. Each is searched along its own gradient, along one in which a
-# smooth layer stands for the masking one (BPDA,
+# who follows it. We build six that are suspected of it: distilled, logits times a
+# hundred (which psi cannot see), input rounded finely and coarsely, activations that
+# saturate, and noise on the input. Each is searched along its own gradient, along one
+# in which a smooth layer stands for the masking one (BPDA,
 # {cite:t}`athalye2018obfuscated`), with images found on another network (transfer), and
 # with random squares that need no gradient at all.
 
@@ -446,7 +457,7 @@ page.verdict(study.CLAIMS[7], results)
 
 # %% [markdown]
 # A partial remedy is the smallest psi of all four searches, the table's best. It costs
-# their passes together, and a hidden gradient still costs accuracy.
+# the passes of all four, and may still miss the maximum.
 
 # %% jupyter={"source_hidden": true} tags=["remove-input"]
 page.table(
@@ -469,8 +480,8 @@ page.verdicts(study.CLAIMS, results)
 # ## What could overturn this
 #
 # **Our reading may not be the paper's.** The divergence can be taken from the image or
-# from the perturbed image, and the logits can be left as they are. Which conclusion
-# hangs on that?
+# from the perturbed image, and the logits can be left as they are. A column whose rows
+# differ is a conclusion that depends on the reading.
 
 # %%
 rows.record_readings(results, measured)
@@ -481,11 +492,10 @@ page.table(
 )
 
 # %% [markdown]
-# **Nothing found is not nothing there.** Sound bounds hold for every perturbation of
-# the ball at once: intervals pushed through the network
-# {cite:p}`gowal2018effectiveness`, or linear relaxations of each ReLU
-# {cite:p}`zhang2018efficient`, at full budget with optimised slopes and branch and
-# bound. They bound psi from below, loosely.
+# **Not found does not mean not there.** Sound bounds hold for every perturbation of the
+# ball at once: intervals pushed through the network {cite:p}`gowal2018effectiveness`,
+# or linear relaxations of each ReLU {cite:p}`zhang2018efficient`, at full budget with
+# optimised slopes and branch and bound. They bound psi from below, loosely.
 
 # %%
 figures.bracket(results, dataset=dataset, budgets=(0.5, 1.0))
@@ -493,21 +503,19 @@ figures.bracket(results, dataset=dataset, budgets=(0.5, 1.0))
 # %% [markdown]
 # ## Limits
 #
-# - The paper's budget, networks and tables were not reached; its claims are tested in
-#   its words, its numbers are not compared.
+# - We could not read the paper's budget, networks and tables. Its claims are tested as
+#   it words them; its numbers are not compared.
 # - The networks are small and briefly trained. Distances are compared on images that
 #   both networks get right.
-# - Kinds of network are few, so intervals of rank correlations are wide.
-# - The references are attacks. They bound robustness from one side only.
+# - There are few kinds of network, so intervals of rank correlations are wide.
+# - The references are attacks, which bound robustness from one side only.
 # - Surfaces and lines leave [0, 1]. Attacks, psi and its bounds stay inside it.
-# - Costs compare the cheapest settings tried.
-# - Where this page names a JPEG copy of CIFAR-10, its accuracy must not be compared
-#   with published ones.
+# - Accuracies on the JPEG copy of CIFAR-10 must not be compared with published ones.
 #
 # ## What to remember
 #
-# - The decision surface is zero where an answer changes. A contour of the loss, chosen
-#   with the boundary known, runs along nearly the same line.
+# - The decision surface is zero where an answer changes. A contour of the loss can run
+#   along nearly the same line.
 # - A largest divergence within a budget ranks networks well. So does the loss under a
 #   single attack: ask what a new number adds to a cheap one.
 # - Any number found by following the gradient can be fooled by hiding it. Search
@@ -523,8 +531,8 @@ figures.bracket(results, dataset=dataset, budgets=(0.5, 1.0))
 # ### 1. Predict: a full swap
 #
 # Ten classes, and a prediction that is as sure as normalised logits allow: one logit at
-# 3, nine at −1/3. The worst perturbation of the ball moves it wholly to another class.
-# What is psi?
+# 3, nine at −1/3. The worst perturbation of the ball hands the 3 to another class. What
+# is psi, in 1/nats?
 
 # %% tags=["exercise"] exercise="full-swap"
 answer = None  # one number
@@ -542,7 +550,8 @@ exercises.report(checks.check_full_swap, answer)
 # ### 2. Predict: what leaves psi alone?
 #
 # Four changes of the logits: `scale` (all times 7), `shift` (all plus 7), `square`
-# (each squared), `one class` (the first plus 7). Which of them never change psi?
+# (each squared), `one class` (the first plus 7). Which of them never change psi,
+# whatever the network?
 
 # %% tags=["exercise"] exercise="invariance"
 answer = None  # a set of names, such as {"scale", "square"}
@@ -556,9 +565,10 @@ exercises.report(checks.check_invariance, answer)
 # ### 3. Try and explain: start at the image
 #
 # psi's search starts at a random point. What would its first step follow if it started
-# at the image itself? Give the mean absolute input gradient of the divergence at the
-# images, divided by the same at random points of the ball of radius 0.1, and explain it
-# to yourself. (`model, pixels = checks.sample_problem()` gives a network and images.)
+# at the image itself? Take `model, pixels = checks.sample_problem()`, a network and
+# images. Give the mean absolute input gradient of the divergence at the images, divided
+# by the same at random points of the ball of radius 0.1, and explain the ratio to
+# yourself.
 
 # %% tags=["exercise"] exercise="zero-start"
 answer = None  # the ratio of the two mean absolute gradients, as a float
@@ -590,8 +600,8 @@ exercises.report(checks.check_zero_start, answer)
 # %% [markdown]
 # ### 4. Implement: the ascent of psi
 #
-# Write the ascent yourself: perturbed images that make the divergence of the normalised
-# prediction large, inside the ball and inside $[0, 1]$.
+# Write the ascent yourself. Out come images of the same shape, inside the ball and with
+# pixels from 0 to 1, that make the divergence of the normalised prediction large.
 
 # %% tags=["exercise"] exercise="divergence-ascent"
 answer = None  # a function of model, images, epsilon, steps and generator
@@ -622,7 +632,8 @@ exercises.report(checks.check_divergence_ascent, answer)
 # ### 5. Implement: intervals through a linear layer
 #
 # The proved end of the bracket begins here. Given a linear layer and the ends `low`,
-# `high` of a box of inputs, return the ends of the smallest box that holds all outputs.
+# `high` (images, inputs) of boxes, return the ends (images, outputs) of the smallest
+# boxes that hold all outputs.
 
 # %% tags=["exercise"] exercise="interval-linear"
 answer = None  # a function (layer, low, high) -> (lower, upper)

@@ -49,7 +49,7 @@ print(f"{right.float().mean():.0%} of unseen shapes are named correctly")
 
 # %% [markdown]
 # Now slide a square window over one of them and watch the probability of its class.
-# Where covering hurts most, there the answer comes from. But the window has to show
+# Where covering hurts most is where the answer comes from. But the window has to show
 # something: grey, say, or black.
 
 # %%
@@ -71,8 +71,8 @@ def slide(colour, size=5):
 figures.windows(image, {"grey": slide(0.5), "black": slide(0.0), "white": slide(1.0)})
 
 # %% [markdown]
-# **Try.** Cover with the image's mean colour,
-# `slide(image.mean((1, 2))[:, None, None])`. Which of the three maps is it like?
+# **Try.** Add the image's mean colour to the last line, `"mean": slide(image.mean((1,
+# 2))[:, None, None])`. Which of the three maps is it like?
 #
 # What the window shows is called the **baseline**. RISE {cite:p}`petsiuk2018rise`
 # covers with many random masks instead of one window, and averages them. So its maps
@@ -117,19 +117,20 @@ page.source(rise_maps)
 # %% [markdown]
 # Most of the noise can be avoided, from the same passes. *Centring* takes the mean
 # score off. What is left is mostly linear in the mask: fit that part, average its map
-# over masks that no network needs to see, and leave only the rest to chance. We call
-# that *adjusted*; in expectation all three are the same map but for a constant.
+# over masks that no network needs to see, and leave only the rest to chance (a control
+# variate). We call that *adjusted*. In expectation the plain, centred and adjusted map
+# differ by a constant alone.
 #
-# A baseline should be *neutral*, and the paper's word can be read in two ways. The
-# network's answer to it may be near-uniform. Or it may give the class explained a low
-# probability. We measure both. RISE and the two removal metrics below are the paper's
-# words; its baselines, networks and numbers were not reached, so those are ours.
+# The paper speaks of *neutral* baselines, which can mean two things: the network's
+# answer to the baseline is near-uniform, or it gives the class explained a low
+# probability. We measure both. The paper names RISE and the two removal metrics below;
+# its baselines, networks and numbers we could not read, so those are ours.
 #
 # ## Measured properly
 #
-# One shape proves nothing. From here on every number comes from several networks, and
-# from the parameters below. Change one, run the cells after it again, and all that
-# follows changes with it.
+# One shape proves nothing. From here on several networks are measured. The cell below
+# has quick settings, the table under it the values of this page. Change one and run the
+# cells after it: all that follows changes with it.
 
 # %% tags=["parameters"]
 dataset: str = "digits"
@@ -174,11 +175,11 @@ results = Results(rows=study.ROWS, rerun=True)
 # %% [markdown]
 # ### Networks, images, masks
 #
-# Handwritten digits; drawn shapes; shapes beside a planted patch that alone decides the
-# class. In the reference run also CIFAR-10 with a published ResNet-20, shapes with a
-# small vision transformer, and photographs with a published SqueezeNet. Every seed has
-# a network (where it is trained here), images and masks of its own, and intervals are
-# over seeds.
+# Small networks name handwritten digits, drawn shapes, and shapes beside a planted
+# patch that alone decides the class. The reference run adds CIFAR-10 with a published
+# ResNet-20, shapes with a small vision transformer, and photographs with a published
+# SqueezeNet. Every seed has its own images and masks, and its own network where we
+# train it; intervals are over seeds.
 
 # %%
 small = {
@@ -204,6 +205,11 @@ large = {
 }
 tasks = networks.tasks(**small, **large)
 
+# %% [markdown]
+# The agreement of two draws of masks is the **ceiling**: no two maps can be expected to
+# agree better. *Balanced* masks show every cell equally often; *paired* masks come with
+# their complement.
+
 # %%
 measured = map_in_workers(measuring.measure_maps, tasks, title="sets of maps")
 measuring.add_networks(results, measured)
@@ -211,16 +217,15 @@ measuring.add_passes(results, measured)
 figures.passes(results)
 
 # %% [markdown]
-# The agreement of two draws of masks is the **ceiling**: no two maps can be expected to
-# agree better. Balanced masks show every cell equally often; paired masks come with
-# their complement. Every comparison below uses the adjusted map.
+# Every comparison below uses the adjusted map.
 #
 # ### Does the baseline change the map?
 #
 # Compare the map of one baseline with that of another, from other masks. What is
-# missing to the ceiling (the geometric mean of the two baselines' own) is due to the
-# baseline. With the *same* masks, as such comparisons are often made, both maps would
-# share their noise.
+# missing to the ceiling (the geometric mean of both baselines' own) is the **gap**, and
+# due to the baseline. With the *same* masks, as such comparisons are often made, both
+# maps would share their noise. A data set with one measure of similarity is a
+# *comparison*; it counts where the ceiling is high enough.
 
 # %%
 measuring.add_similarity(results, measured)
@@ -240,8 +245,8 @@ page.table(
 # ### Is it different for neutral baselines?
 #
 # A baseline that looks like nothing to us need not be nothing to the network. Six (on
-# large networks four) are optimised until the answer is uniform, from starts most of
-# which are drawn, so that there are many neutral pairs.
+# large networks four) are optimised until the answer is uniform, most from random
+# starts, so that there are many neutral pairs.
 
 # %%
 measuring.add_neutral(results, measured)
@@ -254,10 +259,11 @@ page.verdict(study.CLAIMS[1], results)
 # ### Do covered images leave the data?
 #
 # Half grey, half photograph: no network was trained on that. Perhaps maps diverge
-# because the network is asked about images unlike any it knows. Take its features in
-# front of the last layer, and the distance from the nearest real images there; unseen
-# real images have distance 1. If distance is the cause, it should predict which pairs
-# of baselines diverge, and better than the difference of their pixels does.
+# because the network is asked about images unlike any it knows. Measure, in its
+# features before the last layer, how far covered images lie from the nearest real ones;
+# unseen real images have distance 1, and a pair of baselines has the sum of both. If
+# distance is the cause, it should predict which pairs of baselines diverge, and better
+# than the difference of their pixels does.
 
 # %%
 with_data = shift.with_data(measured)
@@ -282,7 +288,8 @@ figures.explore(examples.examples(measured))
 #
 # Differing is not failing. On the planted images we know what decides: put another
 # patch in its place and the answer follows. A map should find the patch whatever
-# covers.
+# covers. Seeds differ, so the intervals below are wide; the verdict compares baselines
+# within a seed.
 
 # %%
 measuring.add_recovery(results, measured)
@@ -309,9 +316,10 @@ judging.add_rankings(results, judged)
 figures.ranking(results)
 
 # %% [markdown]
-# Thirteen maps are ranked. Three of them (random, edges, centre) know nothing of the
-# network. How far would a ranking repeat itself? Rank on one half of a seed's images,
-# and again on the other: once under the same baseline, once under another.
+# Thirteen maps are ranked; three (random, edges, centre) know nothing of the network.
+# The colours change along the rows. But would a ranking repeat itself at all? Rank on
+# one half of a seed's images, and again on the other: once under the same baseline,
+# once under another.
 
 # %%
 page.verdict(study.CLAIMS[2], results)
@@ -320,7 +328,8 @@ page.verdict(study.CLAIMS[2], results)
 # ### Judge and judged
 #
 # Both factors at once: maps by their own baseline, metrics by theirs. The means of rows
-# (some maps are better) and columns (some metrics are kinder) are taken off.
+# (some maps are better) and columns (some metrics are kinder) are taken off; the
+# diagonal shows what a shared baseline gains.
 
 # %%
 judging.add_matrix(results, judged)
@@ -347,9 +356,9 @@ page.verdict(study.CLAIMS[5], results)
 # %% [markdown]
 # ### Do the settings of RISE matter?
 #
-# Official examples of RISE disagree by a factor of five in $p$. Maps of two settings
-# from few masks differ by noise alone, so watch the gap to the ceiling while $N$
-# grows: noise sinks to zero, a real difference stays.
+# Official examples of RISE disagree by a factor of five in $p$; the grid's `cells` (s
+# in the figure) are a choice, too. From few masks two settings differ by noise alone,
+# so watch the gap while $N$ grows: noise sinks to zero, a real difference stays.
 
 # %%
 work = varying.setting_tasks(
@@ -376,10 +385,11 @@ page.verdicts(study.CLAIMS, results)
 #
 # **Removal is not the only judge.** *Infidelity* asks whether a map foretells how far
 # the answer falls {cite:p}`yeh2019fidelity`; it needs something to cover with as well,
-# so it stands here by baseline. *Sensitivity* says how far the map moves when every
-# pixel moves a little. And a map that stays the same when the network's layers are
-# *randomised*, from the last to the first, does not explain the network
-# {cite:p}`adebayo2018sanity`: watch the edges, which never look at it.
+# so it has a column for each baseline: is the same method best in all? *Sensitivity*
+# says how far the map moves when every pixel moves a little. And a map that stays the
+# same when the network's layers are *randomised*, from the last to the first, does not
+# explain the network {cite:p}`adebayo2018sanity`: watch the edges, which never look at
+# it.
 
 # %%
 work = controls.control_tasks(tasks)
@@ -400,12 +410,12 @@ page.table(
 # - CIFAR-10 is a JPEG copy; its accuracy must not be compared with published ones. The
 #   photographs were chosen among those that SqueezeNet knows, and are not shown here.
 # - Photographs take part in the first two claims only, the planted images in these and
-#   in that of the patch.
+#   in those of the patch and of distance.
 # - A neutral baseline is neutral alone. Mixed with an image it is not.
 # - Predicting divergence from distance shows no cause; distance in another layer may
 #   say something else.
-# - Our learned masks are simpler than the published ones. Layer-wise relevance
-#   propagation is left out.
+# - Our learned masks (*extremal*, *meaningful*) are simpler than the published ones.
+#   Layer-wise relevance propagation is left out.
 #
 # ## What to remember
 #
@@ -490,7 +500,9 @@ exercises.report(checks.check_centred, answer)
 # %% [markdown]
 # ### 4. Implement: removal
 #
-# Write the MoRF curve of one image, a pixel at a time.
+# Write the MoRF curve of one image `(C, H, W)`, a pixel at a time, given a saliency map
+# `(H, W)` and a baseline image: the probabilities of the class from nothing covered to
+# all.
 
 # %% tags=["exercise"] exercise="removal"
 # a function (model, image, target, saliency, baseline) -> probabilities (pixels + 1,)
