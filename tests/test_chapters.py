@@ -22,6 +22,7 @@ CHAPTERS = (
     "mammogram_perturbations",
     "bnn_verification",
     "synthesis",
+    "your_network",
 )
 HIDING = {"remove-input", "remove-cell", "hide-input", "hide-cell"}
 LONGEST_SHOWN, LONGEST_HIDDEN, SHOWN_SHARE = 15, 12, 0.6

@@ -816,8 +816,9 @@ def test_without_rows_nothing_is_judged() -> None:
 # --------------------------------------------------------------------------------------
 
 
-def test_it_is_the_only_study_of_our_own_and_says_so() -> None:
-    assert [name for name in studies.names() if studies.is_own(name)] == ["synthesis"]
+def test_it_is_a_study_of_our_own_and_says_so() -> None:
+    own = [name for name in studies.names() if studies.is_own(name)]
+    assert own == ["synthesis", "your_network"]
     assert all(claim.published is None for claim in CLAIMS)
     shown = page.claims_box(CLAIMS, own=True).data
     assert "What we ask" in shown

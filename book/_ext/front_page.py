@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import yaml
 from docutils import nodes
 from docutils.parsers.rst import directives
-from record_pages import RecordDirective, in_book_order, project, records
+from record_pages import RecordDirective, project, records, with_claims
 from scoreboard_page import counts, plain
 from sphinx.application import Sphinx
 
@@ -139,7 +139,7 @@ class VerdictMatrix(RecordDirective):
 
     def run(self) -> list[nodes.Node]:
         """One table, and what its signs mean."""
-        rows = "\n".join(self._row(study) for study in in_book_order(self.env.app))
+        rows = "\n".join(self._row(study) for study in with_claims(self.env.app))
         return [
             self.raw(
                 '<table class="pm-matrix"><caption>All claims. '

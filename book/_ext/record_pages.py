@@ -87,6 +87,11 @@ def in_book_order(app: Sphinx) -> list[str]:
     )
 
 
+def with_claims(app: Sphinx) -> list[str]:
+    """The studies that judge claims, in the order of the book."""
+    return [study for study in in_book_order(app) if studies.get(study).CLAIMS]
+
+
 class Parameters(RecordDirective):
     """`{parameters}`: one table of every parameter of every study, with default,
     reference value, range and meaning; a reader may search it.

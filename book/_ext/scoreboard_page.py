@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from docutils import nodes
-from record_pages import RecordDirective, in_book_order, project, records
+from record_pages import RecordDirective, project, records, with_claims
 from sphinx.application import Sphinx
 
 from robustbook import page, studies
@@ -120,7 +120,7 @@ class Scoreboard(RecordDirective):
         board = scoreboard.entries(project(self.env.app))
         return [
             self.raw(summary(board) + self._choosers(board)),
-            *(self._section(study) for study in in_book_order(self.env.app)),
+            *(self._section(study) for study in with_claims(self.env.app)),
         ]
 
     def _choosers(self, board: list[Entry]) -> str:
@@ -129,7 +129,7 @@ class Scoreboard(RecordDirective):
         verdicts = [(name, name) for name in VERDICTS if name in found]
         names = [
             (study, plain(studies.get(study).TITLE))
-            for study in in_book_order(self.env.app)
+            for study in with_claims(self.env.app)
         ]
         return (
             '<form class="pm-choosers" hidden>'

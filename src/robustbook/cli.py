@@ -27,6 +27,7 @@ from robustbook.errors import (
 )
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
     from rich.table import Table
 
     from robustbook.run.answers import Entry, Status
@@ -207,6 +208,10 @@ def run(
     force: Annotated[
         bool, typer.Option("--force", help="Run even if the published run is fresh.")
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only say what the run of your_network costs."),
+    ] = False,
     if_stale: Annotated[
         bool,
         typer.Option(
@@ -234,6 +239,8 @@ def run(
         file=file,
         typed=split_pairs(pairs or []),
     )
+    if dry_run:
+        return tell_cost(study, parameters.validate(module.Parameters, given | mine))
     which = parameters.run_name(here, study, parameter_set, mine, name)
     try:
         done = runner.perform(
@@ -261,6 +268,25 @@ def run(
         return
     told = "has the notebook's new text" if done == "refreshed" else "is done"
     print(f"{which} {told}: {here.relative(page)} (robustbook book renders it)")
+
+
+def tell_cost(study: str, values: BaseModel) -> None:
+    """Print what each lens of a network of one's own costs; UserError for a study that
+    cannot say it.
+    """
+    if study != "your_network":
+        raise UserError("--dry-run is for your_network: no other study can say")
+    from robustbook.studies.your_network.measure import lenses
+    from robustbook.studies.your_network.measure.looking import duration
+
+    plan = lenses.plan_of(values.model_dump())
+    table = new_table("lens", "passes at most")
+    for name, passes in plan.costs.items():
+        table.add_row(name, f"{passes:,}")
+    show(table)
+    for remark in plan.subject.remarks:
+        print(remark)
+    print(f"at most {duration(plan.seconds())} on {plan.subject.device}")
 
 
 @app.command("status")
@@ -957,6 +983,7 @@ def make_folders_absolute() -> None:
     for name in ("ROBUSTBOOK_CACHE", "ROBUSTBOOK_DATA"):
         if given := os.environ.get(name):
             os.environ[name] = os.path.abspath(os.path.expanduser(given))
+    os.environ.setdefault("ROBUSTBOOK_FROM", os.getcwd())
 
 
 def told(message: str, code: int) -> int:

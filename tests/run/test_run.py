@@ -29,7 +29,7 @@ from robustbook.run import (
     side_by_side,
     status,
 )
-from robustbook.run.finishing import digests
+from robustbook.run.finishing import data_digests
 from robustbook.run.project import Project, RunId
 
 QUICK = RunId("tiny", "quick")
@@ -392,11 +392,11 @@ def test_finish_writes_nothing_in_plain_jupyter(project, monkeypatch):
 
 def test_two_splits_of_one_set_are_both_recorded() -> None:
     train, test = store.load("digits", "train"), store.load("digits", "test")
-    assert digests([train, test]) == {
+    assert data_digests([train, test]) == {
         f"{train.title}, train": train.digest,
         f"{test.title}, test": test.digest,
     }
-    assert digests([test, test]) == {test.title: test.digest}
+    assert data_digests([test, test]) == {test.title: test.digest}
 
 
 def test_a_cells_progress_reaches_the_reporter_and_not_the_page(tmp_path):

@@ -35,7 +35,7 @@ def judged(claim: Claim, results: Results) -> ClaimRecord:
     )
 
 
-def digests(data: Sequence[ImageSet]) -> dict[str, str]:
+def data_digests(data: Sequence[ImageSet]) -> dict[str, str]:
     """Digest of each image set by its title, and by title and split where two sets
     share the title.
     """
@@ -56,11 +56,16 @@ def finish(
     results: Results,
     data: Sequence[ImageSet] = (),
     timing: Mapping[str, float] | None = None,
+    *,
+    digests: Mapping[str, str] | None = None,
+    device: str = "cpu",
 ) -> Record:
     """The record of this run: `results` with a verdict per claim of `study`, and what
     they were computed from.
 
-    `timing` holds measured seconds by name; comparisons leave it out. Under the runner
+    `timing` holds measured seconds by name; comparisons leave it out. `digests` are
+    those of what was read beside the `data`, by title, and `device` is where it was
+    computed. Under the runner
     the record is also written to the file that ROBUSTBOOK_RECORD names; in plain
     JupyterLab nothing is written. UndeclaredRowError where the study does not declare a
     row of the results.
@@ -78,7 +83,9 @@ def finish(
         parameters=values,
         metrics=list(declared),
         claims=[judged(claim, declared) for claim in module.CLAIMS],
-        provenance=provenance.of_this_process(study, values, digests(data)),
+        provenance=provenance.of_this_process(
+            study, values, {**data_digests(data), **(digests or {})}, device
+        ),
         timing=dict(timing or {}),
     )
     target = os.environ.get("ROBUSTBOOK_RECORD")

@@ -67,7 +67,10 @@ def total(
 
 
 def of_this_process(
-    study: str, parameters: Mapping[str, Any], data: Mapping[str, str]
+    study: str,
+    parameters: Mapping[str, Any],
+    data: Mapping[str, str],
+    device: str = "cpu",
 ) -> Provenance:
     """Provenance of a run in this kernel.
 
@@ -88,7 +91,7 @@ def of_this_process(
         sources=taken.sources,
         data=dict(data),
         versions=versions(),
-        device="cpu",  # Studies compute there; what they import takes any device.
+        device=device,
         threads=torch.get_num_threads(),
     )
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from robustbook import files
+from robustbook import files, studies
 from robustbook.errors import DamagedFileError, UserError
 from robustbook.results import Metric, Results, Verdict
 
@@ -184,14 +184,24 @@ def load(path: Path) -> Record:
 
 def _incomplete(record: Record) -> str:
     """What a record lacks or has twice, in words; empty where it is whole."""
-    if not record.metrics or not record.claims:
-        return f"it holds no {'claims' if record.metrics else 'numbers'}"
+    if not record.metrics:
+        return "it holds no numbers"
+    if not record.claims and _judges(record.study):
+        return "it holds no claims"
     try:
         Results(record.metrics)
     except ValueError:
         return "it holds a number twice"
     found = [claim.id for claim in record.claims]
     return "" if len(found) == len(set(found)) else "it holds a claim twice"
+
+
+def _judges(study: str) -> bool:
+    """Whether a study judges claims; one that is not here is taken to."""
+    try:
+        return bool(studies.get(study).CLAIMS)
+    except UserError:
+        return True
 
 
 def _damaged(path: Path, why: str) -> DamagedFileError:

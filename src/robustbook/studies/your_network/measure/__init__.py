@@ -1,0 +1,3 @@
+"""What the six lenses measure: `looking` first (how one looks through a lens), then one
+module a lens.
+"""
