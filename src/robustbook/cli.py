@@ -680,8 +680,17 @@ def lesson(
             else "say which study, or --all"
         )
     here = project.find()
+    failed = False
     for name in [study] if study else lessons.ready(here):
-        print(lessons.write(here, name, out, solutions=solutions))
+        try:
+            print(lessons.write(here, name, out, solutions=solutions))
+        except UserError as error:
+            if study:
+                raise
+            failed = True
+            print(f"{name}: {error}", file=sys.stderr)
+    if failed:
+        raise typer.Exit(1)
 
 
 @app.command("sweep", cls=PairsCommand)

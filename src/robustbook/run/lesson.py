@@ -50,7 +50,10 @@ _STAGES: dict[str, Stage] = {
     "What could overturn": "after",
     "Provenance": "left out",
 }
-_REPLACED = "Replace `answer` and run the cell; solutions are folded below."
+_REPLACED = re.compile(
+    r"(Open the notebook, replace|Replace) `answer`(,| and)\s+run the cell[.;]\s+"
+    r"[Ss]olutions\s+are\s+folded\s+below( each)?\."
+)
 _SAID = "Write your answer, run the cell, then the one below it."
 _LABEL = re.compile(r"\s+")
 
@@ -391,7 +394,7 @@ class _Writer:
 
     def _exercise(self, part: Piece) -> Iterator[Node]:
         kind, name = part.heading.lower(), ""
-        kind = re.sub(r"^\d+\.\s*", "", kind)
+        kind = re.sub(r"^(exercise )?\d+\.\s*", "", kind)
         points, minutes, level = next(
             (told for word, told in KINDS.items() if kind.startswith(word)),
             KINDS["change"],
@@ -492,7 +495,7 @@ class _Writer:
     ) -> Node:
         from nbformat.v4 import new_markdown_cell
 
-        text = plain.plain(text.replace(_REPLACED, _SAID), self.references)
+        text = plain.plain(_REPLACED.sub(_SAID, text), self.references)
         cell = new_markdown_cell(text)
         shown = list(pictures)
         if shown:
