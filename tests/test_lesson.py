@@ -28,7 +28,7 @@ PROJECT = Project(Path(__file__).parents[1])
 SLOW = [pytest.mark.slow]
 READY = (
     *("loss_metric", "saliency_baselines", "taylor_pruning"),
-    *("bnn_attacks", "mammogram_perturbations", "bnn_verification"),
+    *("bnn_attacks", "mammogram_perturbations", "bnn_verification", "synthesis"),
 )
 RUN = [
     pytest.param(name, marks=[] if name == "loss_metric" else SLOW) for name in READY

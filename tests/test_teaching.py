@@ -11,13 +11,18 @@ from robustbook import exercises, studies
 
 ROOT = Path(__file__).parents[1]
 TEACH = ROOT / "book" / "teach"
+CHAPTERS = [
+    name
+    for name in studies.names()
+    if "# ## See it once" in (ROOT / "notebooks" / f"{name}.py").read_text("utf-8")
+]
 PARTS = (
     *("Goals", "Ninety minutes", "Questions to discuss", "What students get wrong"),
     *("Assignment", "Project"),
 )
 
 
-@pytest.mark.parametrize("study", studies.names())
+@pytest.mark.parametrize("study", CHAPTERS)
 def test_every_chapter_has_a_whole_plan_that_stands_in_the_book(study):
     text = (TEACH / f"{study}.md").read_text(encoding="utf-8")
     assert re.findall("^## (.*)$", text, re.M) == list(PARTS)
@@ -27,7 +32,7 @@ def test_every_chapter_has_a_whole_plan_that_stands_in_the_book(study):
     assert minutes == sorted(minutes) and minutes[-1] == 90
 
 
-@pytest.mark.parametrize("study", studies.names())
+@pytest.mark.parametrize("study", CHAPTERS)
 def test_a_plan_names_exercises_that_are_there(study):
     text = (TEACH / f"{study}.md").read_text(encoding="utf-8")
     count = len(exercises.cells(ROOT / "notebooks" / f"{study}.py"))
@@ -38,5 +43,5 @@ def test_a_plan_names_exercises_that_are_there(study):
 def test_courses_plan_every_chapter():
     text = (TEACH / "courses.md").read_text(encoding="utf-8")
     six, _, twelve = text.partition("## Twelve sessions")
-    for study in studies.names():
+    for study in CHAPTERS:
         assert f"({study}.md)" in six and f"({study}.md)" in twelve

@@ -422,13 +422,13 @@ class _Writer:
                 f"\n### BEGIN SOLUTION\n# What wrong answers are told:\n{hints}"
                 f"{_renamed(solved, variable)}\n### END SOLUTION"
             )
-        yield self._code(answer, graded={"grade_id": name, "solution": True})
-        yield self._code(
-            f'grading.graded("{name}", {check}, {variable}, points={points})',
-            graded={"grade_id": f"check-{name}", "grade": True, "points": points},
-        )
+        call = f'grading.graded("{name}", {check}, {variable}, points={points})'
+        of_check = {"grade_id": f"check-{name}", "grade": True, "points": points}
         for cell in part.cells:
-            if cell not in (stub, solution) and part.stage == "taught":
+            if cell is stub:
+                yield self._code(answer, graded={"grade_id": name, "solution": True})
+                yield self._code(call, graded=of_check)
+            elif cell is not solution and part.stage == "taught":
                 yield from self._editable(cell)
 
     def _hints(self, check: str) -> Iterator[str]:
