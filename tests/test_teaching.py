@@ -1,11 +1,15 @@
 """The teaching guide: a plan for every chapter, whole, in the book, and about exercises
-that are there.
+that are there; quizzes.
 """
 
 import re
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+import yaml
+from bs4 import BeautifulSoup
 
 from robustbook import exercises, studies
 
@@ -45,3 +49,47 @@ def test_courses_plan_every_chapter():
     six, _, twelve = text.partition("## Twelve sessions")
     for study in CHAPTERS:
         assert f"({study}.md)" in six and f"({study}.md)" in twelve
+
+
+# Quizzes
+# --------------------------------------------------------------------------------------
+
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+quiz = import_module("quiz")
+
+
+def questions():
+    """The questions of each chapter, by study."""
+    text = (TEACH / "quizzes.md").read_text(encoding="utf-8")
+    found = re.findall(r"studies/(\w+)\.ipynb.*?```{quiz}\n(.*?)```", text, re.S)
+    return {study: yaml.safe_load(block) for study, block in found}
+
+
+def test_every_chapter_has_six_questions_whose_answers_are_all_explained():
+    asked = questions()
+    assert sorted(asked) == sorted(CHAPTERS)
+    for study, entries in asked.items():
+        assert len(entries) == 6, study
+        for entry in entries:
+            texts = [text for text, _, why in quiz.answers(entry) if why.strip()]
+            assert len(set(texts)) >= 3, entry["ask"]
+            assert all(isinstance(text, str) for text in texts)
+
+
+def test_the_place_of_the_right_answer_says_nothing():
+    places = [
+        [right for _, right, _ in quiz.answers(entry)].index(True)
+        for entries in questions().values()
+        for entry in entries
+    ]
+    assert all(places.count(place) >= len(places) / 6 for place in range(3))
+
+
+def test_a_question_unfolds_without_a_script():
+    entry = {"ask": "Is 1 < 2?", "right": "Yes", "because": "It *is*."}
+    shown = BeautifulSoup(
+        quiz._question({**entry, "wrong": {"No": "Count."}}), "html.parser"
+    )
+    folds = {one.summary.text: one.p.text for one in shown.find_all("details")}
+    assert folds == {"Yes": "Right. It is.", "No": "No. Count."}
+    assert shown.find(attrs={"role": "group"})["aria-label"] == "Is 1 < 2?"
