@@ -61,10 +61,10 @@ def attack(model, images, labels, generator):
 
 # %%
 models = {}
-for training in ("natural", "minmax"):
+for name, training in (("natural", "natural"), ("MinMax", "minmax")):
     fresh = networks.build(digits.image_shape, digits.classes, seed=0)
     recipe = Recipe(training, epochs=30, learning_rate=3e-3, epsilon=0.2, steps=7)
-    models[training] = train(
+    models[name] = train(
         fresh, digits.images, digits.labels, recipe, seed=0, attack=attack
     )
 
