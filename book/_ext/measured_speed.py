@@ -104,7 +104,7 @@ class RunTimes(RecordDirective):
             "them, other work beside them included; networks that an earlier run had "
             "trained were reused. The memory is that of all processes of a run "
             "together (the command, the notebook's and its workers'), looked at every "
-            "second; what several share counts once."
+            "few seconds; what several share counts once."
         )
         return [self.raw(str(page.table(pd.DataFrame(lines), caption=caption).data))]
 

@@ -7,8 +7,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
+from time import thread_time
 
 INTERVAL = 1.0  # seconds
+SHARE = 0.02
+"""Share of a core that looking may take: where many processes hold much memory, a look
+is dear, and there are fewer.
+"""
 
 
 class Watch(Thread):
@@ -23,8 +28,9 @@ class Watch(Thread):
     def run(self) -> None:
         """Look until `over` is set."""
         while True:
+            start = thread_time()
             self.peak = max(self.peak, held())
-            if self.over.wait(INTERVAL):
+            if self.over.wait(max(INTERVAL, (thread_time() - start) / SHARE)):
                 return
 
 
