@@ -135,7 +135,7 @@ figures.attacked(subject, seen)
 figures.attack(results)
 
 # %% jupyter={"source_hidden": true} tags=["remove-input"]
-figures.told(results, "attack")
+figures.told(results, seen)
 
 # %% [markdown]
 # **What it cannot say.** An image that no attack broke may still be broken by another
@@ -160,7 +160,7 @@ figures.degraded(subject, seen)
 figures.degradation(results)
 
 # %% jupyter={"source_hidden": true} tags=["remove-input"]
-figures.told(results, "degradation")
+figures.told(results, seen)
 
 # %% [markdown]
 # **What it cannot say.** Whether a reader could still see it: similarity is no reader.
@@ -180,7 +180,7 @@ rows.record(results, seen)
 figures.doubt(subject, seen)
 
 # %% jupyter={"source_hidden": true} tags=["remove-input"]
-figures.told(results, "posterior")
+figures.told(results, seen)
 
 # %% [markdown]
 # The alarm is two-sided: an attack may make a network too sure as well as too unsure.
@@ -206,7 +206,7 @@ figures.maps(subject, seen)
 figures.removal(results)
 
 # %% jupyter={"source_hidden": true} tags=["remove-input"]
-figures.told(results, "saliency")
+figures.told(results, seen)
 
 # %% jupyter={"source_hidden": true} tags=["remove-input"]
 figures.randomised(results)
@@ -227,7 +227,7 @@ rows.record(results, seen)
 figures.certificate(results)
 
 # %% jupyter={"source_hidden": true} tags=["remove-input"]
-figures.told(results, "certificate")
+figures.told(results, seen)
 
 # %% [markdown]
 # **What it cannot say.** That an image which is not certified can be broken: bounds are
@@ -250,7 +250,7 @@ figures.pruning(results)
 figures.layers(results)
 
 # %% jupyter={"source_hidden": true} tags=["remove-input"]
-figures.told(results, "pruning")
+figures.told(results, seen)
 
 # %% jupyter={"source_hidden": true} tags=["remove-input"]
 figures.reliability(results)

@@ -5,14 +5,11 @@ figures stand in their order, sentences are short.
 from __future__ import annotations
 
 import ast
-import json
 from pathlib import Path
 
 import pytest
-from bs4 import BeautifulSoup
 
 from robustbook import studies
-from robustbook.page import OWN_WORDS
 from robustbook.plots import style
 from robustbook.run import notebook
 
@@ -161,26 +158,3 @@ def test_a_phone_can_read_the_figures(study):
             sizes["width" if name == "figsize" else "text"].append(node.value)
     assert max(sizes["width"]) <= style.FIGURE_WIDTH
     assert min(sizes["text"]) >= style.SMALLEST
-
-
-@chapters
-def test_a_verdict_says_the_same_in_the_text_and_in_the_record(study):
-    """A verdict that is shown before its rows exist would say something else."""
-    page = ROOT / "book" / "studies" / f"{study}.ipynb"
-    if not page.exists():
-        pytest.skip("no reference run is published")
-    record = json.loads(page.with_suffix(".json").read_text(encoding="utf-8"))
-    claims = {claim["id"]: claim for claim in record["claims"]}
-    shown = [
-        verdict
-        for cell in json.loads(page.read_text(encoding="utf-8"))["cells"]
-        for output in cell.get("outputs", [])
-        for verdict in BeautifulSoup(
-            "".join(output.get("data", {}).get("text/html", [])), "html.parser"
-        ).select("p.pm-verdict:has(a.pm-id)")
-    ]
-    for verdict in shown:
-        claim = claims[verdict.select_one("a.pm-id").text]
-        sign = verdict.select_one("[aria-hidden]").text
-        words = verdict.select_one(".pm-badge").text.removeprefix(sign).strip()
-        assert words in (claim["verdict"], OWN_WORDS[claim["verdict"]]), claim["id"]

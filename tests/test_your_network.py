@@ -357,7 +357,8 @@ def test_a_page_of_lenses_that_saw_nothing_is_a_page(plain) -> None:
     rows.record_subject(results, plain)
     for name in claims.SAYINGS:
         rows.record(results, Refused(name, "no layer fits"))
-        assert "no layer fits" in figures.told(results, name).data
+        told = figures.told(results, Refused(name, "no layer fits"))
+        assert "no layer fits" in told.data
     assert len(claims.in_short(results)) == 1
     assert "100 %" in claims.in_short(results)[0]
     shown = [figures.attack, figures.degradation, figures.removal]

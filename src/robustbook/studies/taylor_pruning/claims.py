@@ -506,15 +506,10 @@ def judge_modern(results: Results) -> Judgement:
             f"{_said(least)} at worst, where all of it must lie above {RELIABLE}.",
         )
     worst = min(found, key=lambda row: row.value)
-    lowest = "the lowest" if len(found) > 1 else "the only"
+    lowest = "The lowest" if len(found) > 1 else "The only"
     answer = (
-        f"Where the oracle is reliable, {lowest} of Spearman's correlations is "
-        f"{_said(worst)}, on {_where(worst)}"
+        f"{lowest} of Spearman's correlations is {_said(worst)}, on {_where(worst)}."
     )
-    if shaky:
-        least = min(shaky, key=lambda row: row.value)
-        answer += f"; {_where(least)} have {least.value:.2f}, and too noisy an oracle"
-    answer += "."
     return Judgement(_decided(_sides(found, PUBLISHED_CORRELATION)), evidence, answer)
 
 
@@ -631,8 +626,8 @@ def _judged_leads(
     choose, most = (max, "most") if verdict == "not reproduced" else (min, "least")
     deciding = choose(firsts, key=lambda row: row.value)
     answer = (
-        f"{words} changes accuracy by {_said(deciding, 100, 1)} points at {most}, "
-        f"after {deciding.factors['length']} mini-batches."
+        f"{words} {_said(deciding, 100, 1)} points of accuracy at {most}, after "
+        f"{deciding.factors['length']} mini-batches."
     )
     return Judgement(verdict, evidence, answer)
 
@@ -648,7 +643,7 @@ def judge_iterative(results: Results) -> Judgement:
     """C6.8: at equal multiply-adds and equally many mini-batches, scoring again while
     tuning beats removing all at once, at every length of tuning.
     """
-    return _judged_leads(results, [(ITERATIVE, ONE_SHOT)], "Step by step")
+    return _judged_leads(results, [(ITERATIVE, ONE_SHOT)], "Step by step gains")
 
 
 def judge_streams(results: Results) -> Judgement:
@@ -656,7 +651,7 @@ def judge_streams(results: Results) -> Judgement:
     accuracy at every length, by the paper's score and by the score per multiply-add.
     """
     pairs = [(ITERATIVE, INNER), (PRICED, PRICED_INNER)]
-    return _judged_leads(results, pairs, "Pruning streams too")
+    return _judged_leads(results, pairs, "Pruning streams too gains")
 
 
 # The claims

@@ -57,13 +57,16 @@ MAPS = {
 }
 
 
-def told(results: Results, lens: str) -> Markdown:
-    """What a lens says in a sentence and what it cost, or why it says nothing."""
-    for row in results.select(f"{lens} failed"):
-        return page.prose(f"**This lens saw nothing:** {row.factors['reason']}.")
-    cost = results.one(f"{lens} passes").value
-    counted = f" It cost {page.number(int(cost))} passes." if cost else ""
-    return page.prose(f"**{saying(results, lens)}**{counted}")
+def told(results: Results, seen: Seen | Refused) -> Markdown:
+    """What a lens says in a sentence, what it cost and what it remarked; or why it says
+    nothing.
+    """
+    if isinstance(seen, Refused):
+        return page.prose(f"**This lens saw nothing:** {seen.reason}.")
+    cost = seen.passes.total
+    counted = f"It cost {page.number(cost)} passes." if cost else "It cost no passes."
+    words = [f"**{saying(results, seen.lens)}**", counted, *seen.remarks]
+    return page.prose(" ".join(words))
 
 
 def of_subject(subject: Subject) -> str:
@@ -76,11 +79,6 @@ def of_subject(subject: Subject) -> str:
         f"({subject.data.title}, {height} × {width} pixels, {channels} channels)."
     )
     return " ".join([first, *subject.remarks])
-
-
-def remarks(seen: Seen | Refused) -> Markdown:
-    """What a lens has to add."""
-    return page.prose("" if isinstance(seen, Refused) else " ".join(seen.remarks))
 
 
 def randomised(results: Results) -> Markdown:

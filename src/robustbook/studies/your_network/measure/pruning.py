@@ -4,6 +4,8 @@ important go at once.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
@@ -42,10 +44,11 @@ def look(subject: Subject, *, units: int) -> Seen:
             graph, subject.images[scored], subject.labels[scored], chunk=subject.chunk
         )
         scores = first_order(gradients, BATCH)
+        fixed = ~removable(graph).to(scores.device)
         numbers = _agreement(subject, graph, gradients, scores, judged, units)
         lost: dict[str, Tensor] = {}
         for share in SHARES:
-            alive = lowest_gone(graph, scores, share)
+            alive = lowest_gone(graph, scores.masked_fill(fixed, torch.inf), share)
             right = _right(subject, graph, alive, judged)
             lost[f"{share:.0%}"] = right.cpu()
             numbers.append(_accuracy("pruned accuracy", right, removed=share))
@@ -53,11 +56,44 @@ def look(subject: Subject, *, units: int) -> Seen:
         for name, alive in halved(graph, scores):
             right = _right(subject, graph, alive, judged)
             numbers.append(_accuracy("accuracy without half", right, layer=name))
-    remarks = tuple(
+    remarks = [
         f"{len(graph.refused)} layers are left whole, for example {name}: {why}."
         for name, why in list(graph.refused.items())[:1]
-    )
-    return Seen(NAME, tuple(numbers), {"right": lost}, remarks, counter.passes)
+    ]
+    if bool(fixed.any()):
+        remarks.append(
+            f"{int(fixed.sum())} of {graph.units} units cannot be taken out of the "
+            "network, and stay."
+        )
+    return Seen(NAME, tuple(numbers), {"right": lost}, tuple(remarks), counter.passes)
+
+
+def removable(graph: UnitGraph) -> Tensor:
+    """Mask (units,) of those that can be taken out of the network and not only be
+    switched off: where all layers cannot lose one together, each is tried alone.
+    """
+    if _can_lose(graph, range(len(graph.groups))):
+        return torch.ones(graph.units, dtype=torch.bool)
+    found = [
+        torch.full((group.units,), _can_lose(graph, [place]))
+        for place, group in enumerate(graph.groups)
+    ]
+    if not bool(torch.cat(found).any()):
+        raise UserError("no layer can lose a unit: the smaller network cannot be built")
+    return torch.cat(found)
+
+
+def _can_lose(graph: UnitGraph, places: Iterable[int]) -> bool:
+    """Whether these layers can lose half of their units together."""
+    alive = torch.ones(graph.units, dtype=torch.bool)
+    parts = graph.split(alive)
+    for place in places:
+        parts[place][: len(parts[place]) // 2] = False
+    try:
+        without(graph, alive)
+    except (UserError, RuntimeError, ValueError, IndexError):
+        return False
+    return True
 
 
 def lowest_gone(graph: UnitGraph, scores: Tensor, share: float) -> Tensor:
