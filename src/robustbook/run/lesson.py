@@ -17,7 +17,7 @@ import re
 import tokenize
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from html import unescape
 from importlib import import_module
 from pathlib import Path
@@ -42,6 +42,8 @@ KINDS = {
     "implement": (3, 12, "further"),
 }
 """By the first word of an exercise's heading: its points, minutes and level."""
+SCALE = 2.2
+"""Pixels of a picture for one of the page."""
 TRY = "# Try it here."
 _CUT = re.compile(r"^(?=#{2,3} |\*\*Try\.\*\*)", re.M)
 _STAGES: dict[str, Stage] = {
@@ -379,8 +381,11 @@ class _Writer:
             self._figures += 1
             alt = re.search(r'(?:aria-label|alt)="([^"]*)"', item)
             source = re.search(r'src="data:([^;]+);base64,([^"]+)"', item)
-            media, data = source.groups() if source else ("image/svg+xml", _svg(item))
-            suffix = media.rpartition("/")[2].partition("+")[0]
+            media, data = source.groups() if source else ("image/svg+xml", "")
+            if media == "image/svg+xml":
+                svg = base64.b64decode(data).decode() if data else item
+                media, data = "image/png", _png(svg)
+            suffix = media.rpartition("/")[2]
             name = f"reference-{self._figures}.{suffix}"
             words = unescape(alt[1]) if alt else ""
             found.append((name, re.sub(r"[\[\]]", "", words), media, data))
@@ -617,9 +622,16 @@ def _text(element: Any) -> str:
     return re.sub(r"\\\((.+?)\\\)", r"$\1$", words)
 
 
-def _svg(item: str) -> str:
-    """An SVG that follows its page's colours as an image on white, in base64."""
-    white = '<rect width="100%" height="100%" fill="white"/>'
-    item = re.sub(r"(<svg\b[^>]*>)", rf"\g<1>{white}", item, count=1)
-    item = item.replace("var(--pm-ground, #fff)", "#fff")
-    return base64.b64encode(item.encode()).decode("ascii")
+@cache
+def _png(svg: str) -> str:
+    """A picture of an SVG on white, in base64: JupyterLab shows no SVG in a text."""
+    import vl_convert
+    from PIL import Image
+
+    svg = re.sub(r"var\(--pm-ground, #fff\)", "#fff", svg)
+    drawn = Image.open(io.BytesIO(vl_convert.svg_to_png(svg, scale=SCALE)))
+    ground = Image.new("RGBA", drawn.size, "white")
+    ground.alpha_composite(drawn.convert("RGBA"))
+    written = io.BytesIO()
+    ground.convert("RGB").quantize(256).save(written, "PNG")
+    return base64.b64encode(written.getvalue()).decode("ascii")
