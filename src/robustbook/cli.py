@@ -502,6 +502,35 @@ def check_one(
 
 
 @app.command()
+def compare(
+    first: Annotated[
+        str, typer.Argument(metavar="RUN", help="Name of a run, or STUDY/NAME.")
+    ],
+    second: Annotated[
+        str, typer.Argument(metavar="RUN", help="Another run of the same study.")
+    ],
+) -> None:
+    """Two runs of a study: parameters that differ, numbers that differ beyond their
+    intervals, verdicts.
+
+    Example: robustbook compare mine v2
+    """
+    from robustbook.run import project, two_runs
+
+    found = two_runs.contrast(*two_runs.pair(project.find(), first, second))
+    table = new_table("what", first, second)
+    for kind in ("parameters", "numbers", "verdicts"):
+        for name, (one, other) in getattr(found, kind).items():
+            table.add_row(name, one, other)
+    show(table)
+    print(
+        f"{len(found.parameters)} parameters and {len(found.numbers)} numbers differ "
+        f"({found.alike} agree within their intervals), and {len(found.verdicts)} "
+        "verdicts"
+    )
+
+
+@app.command()
 def claims(
     study: Annotated[
         str | None,

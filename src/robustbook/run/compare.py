@@ -58,7 +58,7 @@ def differences(
     for key in sorted(before.keys() | after.keys()):
         left, right = before.get(key), after.get(key)
         if left is None or right is None or not _agree(left, right, relative, absolute):
-            found.append(Difference(key, _shown(left), _shown(right)))
+            found.append(Difference(key, shown(left), shown(right)))
     verdicts = {claim.id: claim.verdict for claim in committed.claims}
     changed = {claim.id: claim.verdict for claim in now.claims}
     names = sorted(verdicts.keys() | changed.keys())
@@ -250,7 +250,8 @@ def _close(
     return math.isclose(one, other, rel_tol=relative, abs_tol=absolute)
 
 
-def _shown(metric: Metric | None) -> str:
+def shown(metric: Metric | None) -> str:
+    """A number with its interval and what it is from; empty where there is none."""
     if metric is None:
         return ""
     interval = (
