@@ -468,6 +468,10 @@ if driven:
     display(figures.signs(results))
 
 # %% [markdown]
+# Read each panel beside the accuracies below. A posterior at chance says the same
+# whatever it sees, so no attack can change it. In the reference run this is mean-field
+# inference on signs: its flat line is no robustness.
+#
 # Two tests tell whether to trust a sampler. {term}`R-hat` asks whether chains agree.
 # *Simulation-based calibration* (Talts and others, 2018) asks whether they agree with
 # the truth: draw a network from the prior, labels from the network, and see where the
