@@ -65,7 +65,6 @@ MATCHES = (
     *_of_loss_metric("psi", "kind: median psi"),
     *_of_loss_metric("robust accuracy", "kind: strong robust accuracy"),
     _of_attacks("stoch+stoch", "mean-field VI", "EOT"),
-    _of_attacks("L2 CNN", "penalised", "EOT"),
 )
 """At one budget on one data set; the networks of the two studies differ in size,
 training images and epochs.
