@@ -32,6 +32,7 @@ HELD = (
 CHAPTERS = (
     *("studies/loss_metric", "studies/saliency_baselines", "studies/taylor_pruning"),
     "studies/bnn_verification",
+    "studies/synthesis",
 )
 """Chapters in their final shape, which are held to the limits of chapters as well."""
 
