@@ -139,7 +139,7 @@ figures.told(results, seen)
 
 # %% [markdown]
 # **What it cannot say.** An image that no attack broke may still be broken by another
-# one; only a [certificate](#certificate) excludes that. The metric psi, and why no
+# one; only a certificate excludes that. The metric psi, and why no
 # attack should be trusted alone: [how far can a prediction be
 # pushed](../studies/loss_metric.ipynb).
 #

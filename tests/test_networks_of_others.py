@@ -78,7 +78,7 @@ NETWORKS = {
 }
 
 
-def subject(name: str) -> networks.Subject:
+def subject(name: str) -> networks.Examined:
     make, shape = NETWORKS[name]
     torch.manual_seed(0)
     images = torch.rand(8, *shape)

@@ -27,7 +27,12 @@ from robustbook.studies.your_network.measure import (
     pruning,
     saliency,
 )
-from robustbook.studies.your_network.measure.looking import Number, Plan, Refused, Seen
+from robustbook.studies.your_network.measure.looking import (
+    LensPlan,
+    Number,
+    Refused,
+    Seen,
+)
 
 SMALL = {
     **{"epsilon": 0.1, "steps": 3, "queries": 3, "samples": 4, "explained": 2},
@@ -52,7 +57,7 @@ def subject_of(network: nn.Module, images: torch.Tensor, labels: torch.Tensor):
     whole = nn.Sequential(network).eval()
     with torch.no_grad():
         logits = whole(images)
-    return networks.Subject(
+    return networks.Examined(
         title="own",
         network=whole,
         data=data,
@@ -77,7 +82,7 @@ def linear(scale: float = 1.0) -> nn.Sequential:
 
 
 @pytest.fixture
-def plain() -> networks.Subject:
+def plain() -> networks.Examined:
     """Sixteen flat images, 0.1 to 0.4 away from the boundary, all right."""
     away = torch.linspace(0.12, 0.42, 16) * torch.tensor([1.0, -1.0]).repeat(8)
     images = (0.5 + away)[:, None, None, None].expand(-1, 1, 8, 8).contiguous()
@@ -91,12 +96,12 @@ def of(seen: Seen, name: str) -> list[Number]:
 # Looking ------------------------------------------------------------------------------
 
 
-def plan_of(subject, chosen=("one", "two"), **looks) -> Plan:
+def plan_of(subject, chosen=("one", "two"), **looks) -> LensPlan:
     made = {
         name: SimpleNamespace(NAME=name, passes=lambda subject: 10, look=look)
         for name, look in looks.items()
     }
-    return Plan(subject, made, {key: {} for key in made}, chosen)
+    return LensPlan(subject, made, {key: {} for key in made}, chosen)
 
 
 @torch.no_grad()

@@ -297,7 +297,7 @@ def weights_digest(model: nn.Module) -> str:
 # --------------------------------------------------------------------------------------
 
 
-class Answer(nn.Module):
+class LogitsOf(nn.Module):
     """A network's logits where it gives them in a tuple, a dictionary or an attribute,
     as probabilities, or as the one number of a two-class network.
 
@@ -399,7 +399,7 @@ def prepared(
     layers: list[nn.Module] = []
     if mean or std:
         layers.append(_normalisation(mean or (0.0,), std or (1.0,), channels))
-    layers.append(model if plain else Answer(model, output))
+    layers.append(model if plain else LogitsOf(model, output))
     return nn.Sequential(*layers).eval()
 
 
@@ -539,7 +539,7 @@ def load_own_network(
 def _is_plain(ready: nn.Sequential, images: Tensor) -> bool:
     """Whether the network gives its logits as they are, so that nothing need choose."""
     answer = ready[-1]
-    assert isinstance(answer, Answer)
+    assert isinstance(answer, LogitsOf)
     before = ready[:-1](images)
     found = answer.network.eval()(before)
     return isinstance(found, Tensor) and found.dim() == 2 and found.shape[1] > 1

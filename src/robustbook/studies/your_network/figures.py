@@ -22,7 +22,7 @@ from robustbook.plots import style
 from robustbook.results import Metric, Results
 from robustbook.studies.your_network.claims import percent, saying
 from robustbook.studies.your_network.measure.looking import Refused, Seen
-from robustbook.studies.your_network.networks import Subject
+from robustbook.studies.your_network.networks import Examined
 
 if TYPE_CHECKING:
     from IPython.display import HTML, Markdown
@@ -69,7 +69,7 @@ def told(results: Results, seen: Seen | Refused) -> Markdown:
     return page.prose(" ".join(words))
 
 
-def of_subject(subject: Subject) -> str:
+def of_subject(subject: Examined) -> str:
     """The network and its images in a paragraph, with what was remarked."""
     channels, height, width = subject.data.image_shape
     weights = sum(each.numel() for each in subject.network.parameters())
@@ -125,7 +125,7 @@ def _shown(
     )
 
 
-def _absent(subject: Subject | None, seen: Seen | Refused | None = None) -> Any:
+def _absent(subject: Examined | None, seen: Seen | Refused | None = None) -> Any:
     """A line in the place of a picture, None where there is one."""
     if isinstance(seen, Refused):
         return page.prose("*No picture: the lens saw nothing.*")
@@ -178,7 +178,7 @@ def _legend(ax: Axes, columns: int) -> None:
     ax.legend(ncols=columns, loc="upper center", bbox_to_anchor=(0.5, -0.24))
 
 
-def _name(subject: Subject, label: Tensor | int) -> str:
+def _name(subject: Examined, label: Tensor | int) -> str:
     name = subject.name_of(label)
     return name if len(name) < 14 else f"{name[:12]}…"
 
@@ -230,7 +230,7 @@ def hero(results: Results) -> HTML:
 # --------------------------------------------------------------------------------------
 
 
-def attacked(subject: Subject, seen: Seen | Refused) -> Any:
+def attacked(subject: Examined, seen: Seen | Refused) -> Any:
     """Images, what the attack changed, and the network's answers before and after."""
     if (absent := _absent(subject, seen)) is not None or isinstance(seen, Refused):
         return absent
@@ -297,7 +297,7 @@ def attack(results: Results) -> Any:
 # --------------------------------------------------------------------------------------
 
 
-def degraded(subject: Subject, seen: Seen | Refused) -> Any:
+def degraded(subject: Examined, seen: Seen | Refused) -> Any:
     """One image at every severity."""
     if (absent := _absent(subject, seen)) is not None or isinstance(seen, Refused):
         return absent
@@ -347,7 +347,7 @@ def degradation(results: Results) -> Any:
 # --------------------------------------------------------------------------------------
 
 
-def doubt(subject: Subject, seen: Seen | Refused) -> Any:
+def doubt(subject: Examined, seen: Seen | Refused) -> Any:
     """The images of which the posterior is surest and least sure."""
     if (absent := _absent(subject, seen)) is not None or isinstance(seen, Refused):
         return absent
@@ -372,7 +372,7 @@ def doubt(subject: Subject, seen: Seen | Refused) -> Any:
 # --------------------------------------------------------------------------------------
 
 
-def maps(subject: Subject, seen: Seen | Refused) -> Any:
+def maps(subject: Examined, seen: Seen | Refused) -> Any:
     """Images beside their maps."""
     if (absent := _absent(subject, seen)) is not None or isinstance(seen, Refused):
         return absent

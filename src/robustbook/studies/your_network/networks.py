@@ -1,6 +1,6 @@
 """What is measured: a reader's network beside a reader's images, ready to be asked.
 
-Read `Subject` first, then `load`. Networks of this book (`book:NAME`) are built here;
+Read `Examined` first, then `load`. Networks of this book (`book:NAME`) are built here;
 all others by `models.own`.
 """
 
@@ -37,7 +37,7 @@ TRAINED = ("mlp", "cnn", "cnn-adversarial")
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class Examined:
     """A network with the images on which it is measured, all on one device.
 
     `network` goes from `images` (N, C, H, W) in [0, 1] to logits (N, `classes`);
@@ -106,7 +106,7 @@ class Subject:
         """Random numbers for one purpose."""
         return Generator().manual_seed(1000 * self.seed + purpose)
 
-    def in_chunks_of(self, chunk: int) -> Subject:
+    def in_chunks_of(self, chunk: int) -> Examined:
         """The same with fewer images computed together."""
         return replace(self, chunk=chunk)
 
@@ -136,7 +136,7 @@ def load(
     chunk: int = 64,
     epochs: int = 8,
     seed: int = 0,
-) -> Subject:
+) -> Examined:
     """The network and its images, looked at once.
 
     Raises UserError in one line if either cannot be had or they do not fit each other.
@@ -168,7 +168,7 @@ def load(
     )
     pixels, labels = _together(given.images, found)
     chunk = max(1, min(chunk, MOST_VALUES // max(pixels[0].numel(), 1)))
-    subject = Subject(
+    subject = Examined(
         title=shortened(f"{origin.place}:{origin.name}".rpartition("/")[2].strip(":")),
         network=nn.Sequential(found.network).eval(),
         data=given.images,
@@ -207,7 +207,7 @@ def _together(data: ImageSet, found: own.OwnNetwork) -> tuple[Tensor, Tensor]:
     return data.images.to(place), data.labels.to(place)
 
 
-def _by_chance(subject: Subject) -> list[str]:
+def _by_chance(subject: Examined) -> list[str]:
     """A remark where the accuracy is what guessing gives."""
     accuracy, chance = subject.accuracy, 1 / subject.classes
     if accuracy.low > chance:

@@ -9,7 +9,7 @@ from robustbook.studies.your_network.parameters import Lens
 
 if TYPE_CHECKING:
     from robustbook.studies.your_network.measure.looking import Refused, Seen
-    from robustbook.studies.your_network.networks import Subject
+    from robustbook.studies.your_network.networks import Examined
 
 LENSES = get_args(Lens)
 
@@ -45,7 +45,7 @@ ROWS = (
 """Every row that the study measures: name, unit and the factors that it varies over."""
 
 
-def record_subject(results: Results, subject: Subject) -> None:
+def record_subject(results: Results, subject: Examined) -> None:
     """Add the network's accuracy on the images as they are."""
     results.add("clean accuracy", subject.accuracy, over="images", unit="share")
 

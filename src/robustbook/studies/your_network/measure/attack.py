@@ -19,7 +19,7 @@ from robustbook.perturb.apgd import apgd, apgd_targeted
 from robustbook.perturb.square import square_attack
 from robustbook.stats import binomial_interval, bootstrap_median
 from robustbook.studies.your_network.measure.looking import Factors, Number, Seen
-from robustbook.studies.your_network.networks import Subject
+from robustbook.studies.your_network.networks import Examined
 
 NAME = "attack"
 TARGETS = 3
@@ -33,7 +33,7 @@ SMALLEST_KL = 1e-9
 
 
 def passes(
-    subject: Subject, *, budgets: Sequence[float], steps: int, queries: int
+    subject: Examined, *, budgets: Sequence[float], steps: int, queries: int
 ) -> int:
     """At most: no image falls, and every attack is tried on each."""
     targets = min(TARGETS, subject.classes - 1)
@@ -43,7 +43,7 @@ def passes(
 
 
 def look(
-    subject: Subject, *, budgets: Sequence[float], steps: int, queries: int
+    subject: Examined, *, budgets: Sequence[float], steps: int, queries: int
 ) -> Seen:
     """Accuracy after each attack at each budget, on the images that all before it left
     right; the median distance to a mistake; psi at the middle budget.
@@ -79,12 +79,12 @@ def look(
     return Seen(NAME, (*numbers, *bracket), {"attacked": attacked}, remarks)
 
 
-def answers(subject: Subject, images: Tensor) -> Tensor:
+def answers(subject: Examined, images: Tensor) -> Tensor:
     """The class (n,) that the network gives each of `images`."""
     return compute_logits(subject.network, images, chunk=subject.chunk).argmax(1)
 
 
-def _distance(subject: Subject, budgets: Sequence[float], steps: int) -> list[Number]:
+def _distance(subject: Examined, budgets: Sequence[float], steps: int) -> list[Number]:
     right = subject.right
     if int(right.sum()) < 2:
         raise UserError("fewer than two images get their right class")
@@ -103,7 +103,7 @@ def _distance(subject: Subject, budgets: Sequence[float], steps: int) -> list[Nu
 
 
 def _psi(
-    subject: Subject, budget: float, steps: int
+    subject: Examined, budget: float, steps: int
 ) -> tuple[list[Number], tuple[str, ...]]:
     """Psi is at most what an ascent finds, and at least what a bound of the network
     allows, where there is one.
@@ -133,11 +133,11 @@ def _psi(
     return [*numbers, _median(least, "at least", subject)], ()
 
 
-def bounds_of(subject: Subject) -> Method:
+def bounds_of(subject: Examined) -> Method:
     """The method of bounds that the size of the images allows."""
     return "ibp" if subject.images[0].numel() > LARGE else "crown"
 
 
-def _median(values: object, end: str, subject: Subject) -> Number:
+def _median(values: object, end: str, subject: Examined) -> Number:
     median = bootstrap_median(values, seed=subject.seed)  # type: ignore[arg-type]
     return Number("psi", median, "images", {"end": end})

@@ -11,7 +11,7 @@ from robustbook.measure.bounds import certified as proved
 from robustbook.stats import binomial_interval
 from robustbook.studies.your_network.measure.attack import bounds_of
 from robustbook.studies.your_network.measure.looking import Number, Seen
-from robustbook.studies.your_network.networks import Subject
+from robustbook.studies.your_network.networks import Examined
 
 NAME = "certificate"
 FRACTIONS = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
@@ -19,13 +19,13 @@ FRACTIONS = (1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 TOGETHER = 8
 
 
-def passes(subject: Subject, *, budget: float, certified: int) -> int:
+def passes(subject: Examined, *, budget: float, certified: int) -> int:
     """Bounds are no passes; each takes about as long as one a class."""
     count = min(certified, len(subject.images))
     return count * len(FRACTIONS) * subject.classes
 
 
-def look(subject: Subject, *, budget: float, certified: int) -> Seen:
+def look(subject: Examined, *, budget: float, certified: int) -> Seen:
     """Share of the images that are right for certain at each budget.
 
     Raises ArgumentError that names the first layer for which there is no bound.

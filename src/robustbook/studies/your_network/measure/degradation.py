@@ -14,7 +14,7 @@ from robustbook.perturb.universal import apply, universal_perturbation
 from robustbook.stats import binomial_interval, bootstrap_mean
 from robustbook.studies.your_network.measure.attack import answers
 from robustbook.studies.your_network.measure.looking import Factors, Number, Seen
-from robustbook.studies.your_network.networks import Subject
+from robustbook.studies.your_network.networks import Examined
 
 NAME = "degradation"
 BLURS = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
@@ -27,13 +27,13 @@ COMPARED = 40
 WINDOW = 7
 
 
-def passes(subject: Subject, *, budget: float) -> int:
+def passes(subject: Examined, *, budget: float) -> int:
     """All severities, and a pattern made from half of the images."""
     count = len(subject.images)
     return count * (len(BLURS) + len(NOISES)) + count * EPOCHS + count
 
 
-def look(subject: Subject, *, budget: float) -> Seen:
+def look(subject: Examined, *, budget: float) -> Seen:
     """Accuracy and structural similarity at every severity, and the accuracy under a
     universal pattern beside a random one.
     """
@@ -50,7 +50,7 @@ def look(subject: Subject, *, budget: float) -> Seen:
     return Seen(NAME, (*numbers, *_universal(subject, budget)), shown)
 
 
-def degraded(subject: Subject) -> Iterator[tuple[str, float, Tensor]]:
+def degraded(subject: Examined) -> Iterator[tuple[str, float, Tensor]]:
     """Kind, severity (pixels or pixel units) and images, from weak to strong."""
     side = min(subject.images.shape[2:])
     for share in BLURS:
@@ -83,7 +83,7 @@ def similarity(first: Tensor, second: Tensor) -> list[float]:
     ]
 
 
-def _universal(subject: Subject, budget: float) -> list[Number]:
+def _universal(subject: Examined, budget: float) -> list[Number]:
     """The pattern is made on half of the images and measured on the others."""
     made, measured = subject.halves
     pattern = universal_perturbation(

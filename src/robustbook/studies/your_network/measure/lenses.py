@@ -14,8 +14,8 @@ from robustbook.studies.your_network.measure import (
     pruning,
     saliency,
 )
-from robustbook.studies.your_network.measure.looking import Lens, Plan
-from robustbook.studies.your_network.networks import Subject, load
+from robustbook.studies.your_network.measure.looking import Lens, LensPlan
+from robustbook.studies.your_network.networks import Examined, load
 
 LENSES: Mapping[str, Lens] = {
     each.NAME: each
@@ -24,7 +24,7 @@ LENSES: Mapping[str, Lens] = {
 
 
 def plan(
-    subject: Subject,
+    subject: Examined,
     *,
     lenses: Sequence[str],
     epsilon: float,
@@ -35,7 +35,7 @@ def plan(
     masks: int,
     certified: int,
     units: int,
-) -> Plan:
+) -> LensPlan:
     """Look through `lenses`: attacks within a quarter, a half and all of `epsilon`, the
     middle one where a lens needs one attack alone.
     """
@@ -53,10 +53,10 @@ def plan(
         "pruning": {"units": units},
     }
     chosen = LENSES if "all" in lenses else lenses
-    return Plan(subject, LENSES, settings, tuple(chosen))
+    return LensPlan(subject, LENSES, settings, tuple(chosen))
 
 
-def plan_of(values: Mapping[str, Any]) -> Plan:
+def plan_of(values: Mapping[str, Any]) -> LensPlan:
     """The plan of a run with these parameters by name; it loads network and images."""
     kinds = inspect.signature(plan).parameters
     looked = {name: values[name] for name in kinds if name in values}

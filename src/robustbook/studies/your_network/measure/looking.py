@@ -1,6 +1,7 @@
 """How one looks through a lens: what it will cost, what it saw, or why it saw nothing.
 
-Read `Lens` (what each module of a lens has), `Seen` and `Refused` first, then `Plan`.
+Read `Lens` (what each module of a lens has), `Seen` and `Refused` first, then
+`LensPlan`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch import Tensor
 from robustbook.errors import UserError, shortened
 from robustbook.models.network import Passes, count_passes, frozen
 from robustbook.stats import Interval
-from robustbook.studies.your_network.networks import Subject
+from robustbook.studies.your_network.networks import Examined
 
 WARM_IMAGES = 16
 NOTHING = Passes()
@@ -63,20 +64,20 @@ class Lens(Protocol):
 
     NAME: str
 
-    def passes(self, subject: Subject, **settings: Any) -> int:
+    def passes(self, subject: Examined, **settings: Any) -> int:
         """At most so many forward and backward passes of one image."""
 
-    def look(self, subject: Subject, **settings: Any) -> Seen:
+    def look(self, subject: Examined, **settings: Any) -> Seen:
         """Measure; UserError in one line where it cannot be done."""
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class LensPlan:
     """The lenses that are looked through, each with its settings, and what each costs
     at most.
     """
 
-    subject: Subject
+    subject: Examined
     lenses: Mapping[str, Lens]
     settings: Mapping[str, Mapping[str, Any]]
     chosen: Sequence[str]
@@ -144,7 +145,7 @@ def out_of_memory(error: Exception) -> bool:
     )
 
 
-def seconds_a_pass(subject: Subject) -> float:
+def seconds_a_pass(subject: Examined) -> float:
     """Seconds of one pass of one image, forward or backward, after a first look."""
     count = min(WARM_IMAGES, subject.chunk, len(subject.images))
     with frozen(subject.network), torch.enable_grad():

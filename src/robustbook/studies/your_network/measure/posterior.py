@@ -24,7 +24,7 @@ from robustbook.models.network import frozen
 from robustbook.perturb.gradient import pgd
 from robustbook.stats import Interval, auc, binomial_interval, bootstrap, bootstrap_mean
 from robustbook.studies.your_network.measure.looking import Number, Seen
-from robustbook.studies.your_network.networks import Subject
+from robustbook.studies.your_network.networks import Examined
 
 NAME = "posterior"
 THETA, GAMMA = 0.1, 0.05
@@ -47,14 +47,14 @@ class LastLayer:
     features: Tensor
 
 
-def passes(subject: Subject, *, samples: int, budget: float, steps: int) -> int:
+def passes(subject: Examined, *, samples: int, budget: float, steps: int) -> int:
     """An attack, and every sample of dropout where there is any."""
     drawn = samples + 300 if dropouts(subject.network) else 0
     fitted = 0 if subject.training is None else len(subject.training)
     return len(subject.images) * (2 * steps + 4 + 2 * drawn) + fitted
 
 
-def look(subject: Subject, *, samples: int, budget: float, steps: int) -> Seen:
+def look(subject: Examined, *, samples: int, budget: float, steps: int) -> Seen:
     """What the posteriors say of images as they are and attacked, on images to which
     the Gaussian was not fitted.
     """
@@ -110,7 +110,7 @@ def look(subject: Subject, *, samples: int, budget: float, steps: int) -> Seen:
 Labelled = tuple[Tensor, Tensor]
 
 
-def fitted_and_judged(subject: Subject) -> tuple[Labelled, Labelled]:
+def fitted_and_judged(subject: Examined) -> tuple[Labelled, Labelled]:
     """Images with labels to which the Gaussian is fitted, and those on which it is
     judged: the training images and all, or every other image and the rest.
     """
@@ -175,7 +175,7 @@ class Stream:
 
 
 @torch.no_grad()
-def last_layer(subject: Subject, images: Tensor) -> LastLayer:
+def last_layer(subject: Examined, images: Tensor) -> LastLayer:
     """The linear layer whose output are the logits, with its inputs (N, D).
 
     Raises UserError that names what the last layer is where there is none.
@@ -218,7 +218,7 @@ def last_layer(subject: Subject, images: Tensor) -> LastLayer:
     return LastLayer(found, torch.cat(features))
 
 
-def laplace(subject: Subject, images: Tensor, labels: Tensor, shown: Tensor) -> Draw:
+def laplace(subject: Examined, images: Tensor, labels: Tensor, shown: Tensor) -> Draw:
     """The Gaussian of the last layer given `images` (N, C, H, W) and `labels` (N,),
     asked about the images `shown` (M, C, H, W); laplace-torch does the work.
     """
@@ -287,7 +287,7 @@ def dropping(network: nn.Module) -> Iterator[None]:
             layer.eval()
 
 
-def with_dropout(subject: Subject, shown: Tensor) -> Draw:
+def with_dropout(subject: Examined, shown: Tensor) -> Draw:
     """Networks whose dropout is on, asked about the images `shown` (M, C, H, W)."""
 
     @torch.no_grad()

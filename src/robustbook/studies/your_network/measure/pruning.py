@@ -17,7 +17,7 @@ from robustbook.models.unit_graph import UnitGraph, unit_graph
 from robustbook.perturb.graph_pruning import network_cost, switched_off, without
 from robustbook.stats import binomial_interval, rank_correlation, spearman
 from robustbook.studies.your_network.measure.looking import Number, Seen
-from robustbook.studies.your_network.networks import Subject
+from robustbook.studies.your_network.networks import Examined
 
 NAME = "pruning"
 SHARES = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7)
@@ -29,13 +29,13 @@ LAYERS = 30
 BATCH = 8
 
 
-def passes(subject: Subject, *, units: int) -> int:
+def passes(subject: Examined, *, units: int) -> int:
     """Gradients, one-by-one removals on half of the images, and removals at once."""
     half = len(subject.images) // 2
     return 3 * half + half * (units + 1) + half * (len(SHARES) + LAYERS)
 
 
-def look(subject: Subject, *, units: int) -> Seen:
+def look(subject: Examined, *, units: int) -> Seen:
     """Importance from half of the images, judged on the others."""
     scored, judged = subject.halves
     graph = unit_graph(subject.network, subject.data.image_shape)
@@ -125,7 +125,9 @@ def halved(graph: UnitGraph, scores: Tensor) -> list[tuple[str, Tensor]]:
     return found
 
 
-def _right(subject: Subject, graph: UnitGraph, alive: Tensor, judged: Tensor) -> Tensor:
+def _right(
+    subject: Examined, graph: UnitGraph, alive: Tensor, judged: Tensor
+) -> Tensor:
     with switched_off(graph, alive) as network:
         logits = compute_logits(network, subject.images[judged], chunk=subject.chunk)
     return logits.argmax(1) == subject.labels[judged]
@@ -137,7 +139,7 @@ def _accuracy(name: str, right: Tensor, **factors: str | float) -> Number:
     )
 
 
-def _cost(subject: Subject, graph: UnitGraph, alive: Tensor, share: float) -> Number:
+def _cost(subject: Examined, graph: UnitGraph, alive: Tensor, share: float) -> Number:
     """Multiply-adds of the smaller network, as a share of the whole one's."""
     shape = subject.data.image_shape
     whole = network_cost(graph.network, shape).multiply_adds
@@ -146,7 +148,7 @@ def _cost(subject: Subject, graph: UnitGraph, alive: Tensor, share: float) -> Nu
 
 
 def _agreement(
-    subject: Subject,
+    subject: Examined,
     graph: UnitGraph,
     gradients: Tensor,
     scores: Tensor,

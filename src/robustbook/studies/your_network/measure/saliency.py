@@ -17,7 +17,7 @@ from robustbook.perturb.baselines import blur
 from robustbook.perturb.masks import draw_masks
 from robustbook.stats import bootstrap_mean
 from robustbook.studies.your_network.measure.looking import Number, Seen
-from robustbook.studies.your_network.networks import Subject
+from robustbook.studies.your_network.networks import Examined
 
 NAME = "saliency"
 CELLS = 7
@@ -29,13 +29,13 @@ WINDOWS, STRIDES = 4, 8
 """The window is a quarter of the shorter side and moves by an eighth of it."""
 
 
-def passes(subject: Subject, *, explained: int, masks: int) -> int:
+def passes(subject: Examined, *, explained: int, masks: int) -> int:
     """Two covers with all masks, windows, removal for four maps, and gradients."""
     count = min(explained, len(subject.images))
     return count * (2 * masks + STRIDES**2 + 4 * (2 * STEPS + 8) + 6)
 
 
-def look(subject: Subject, *, explained: int, masks: int) -> Seen:
+def look(subject: Examined, *, explained: int, masks: int) -> Seen:
     """Maps of the predicted class; how alike they are under two covers and under one;
     how fast removal destroys the answer; what is left of a map without the weights.
     """
@@ -78,7 +78,7 @@ def _mean(name: str, values: Tensor, **factors: str | float) -> Number:
 
 
 def _rise(
-    subject: Subject, images: Tensor, targets: Tensor, masks: int, covers: Tensor
+    subject: Examined, images: Tensor, targets: Tensor, masks: int, covers: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Two maps (N, H, W) of the same images by two halves of the masks, which are the
     same for all covers.
@@ -109,7 +109,7 @@ def _rise(
 
 
 def _occlusion(
-    subject: Subject, images: Tensor, targets: Tensor, covers: Tensor
+    subject: Examined, images: Tensor, targets: Tensor, covers: Tensor
 ) -> Tensor:
     side = min(images.shape[2:])
     return occlusion(
@@ -124,7 +124,7 @@ def _occlusion(
 
 
 def _removal(
-    subject: Subject, images: Tensor, targets: Tensor, maps: Tensor, covers: Tensor
+    subject: Examined, images: Tensor, targets: Tensor, maps: Tensor, covers: Tensor
 ) -> Iterator[tuple[str, Tensor]]:
     """Mean height (N,) of the curves of deletion and insertion, and of ROAD's removal
     of the most salient pixels.
@@ -153,7 +153,7 @@ def _removal(
 
 
 def _without_weights(
-    subject: Subject, images: Tensor, targets: Tensor, maps: Tensor, covers: Tensor
+    subject: Examined, images: Tensor, targets: Tensor, maps: Tensor, covers: Tensor
 ) -> list[Number]:
     """How alike the gradient's map still is when the last layer, and when all layers,
     are initialised anew.
