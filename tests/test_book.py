@@ -335,7 +335,10 @@ def addresses(tree):
 
 def test_every_study_is_in_the_table_of_contents_with_its_runs():
     chapters = {
-        entry["file"]: entry for part in TOC["parts"] for entry in part["chapters"]
+        entry["file"]: entry
+        for part in TOC["parts"]
+        for entry in part["chapters"]
+        if "file" in entry
     }
     listed = {
         name.removeprefix("studies/")
@@ -415,7 +418,8 @@ def test_on_committed_pages_every_verdict_is_where_the_scoreboard_links(path):
         for tag in BeautifulSoup(shown, "html.parser").select("[id^=verdict-]")
     ]
     claims = records.load(path.with_suffix(".json")).claims
-    assert set(places) == {f"verdict-{each.id.lower()}" for each in claims}
+    assert {f"verdict-{each.id.lower()}" for each in claims} <= set(places)
+    assert len(places) == len(set(places))
 
 
 def test_formulas_are_drawn_by_the_books_own_copy(html):
@@ -509,7 +513,7 @@ def test_the_scoreboard_has_every_claim_of_every_readable_run(html):
 def test_the_scoreboard_can_be_taken_along(html):
     lines = pd.read_csv(html / "claims.csv")
     judging = [study for study in studies.names() if studies.get(study).CLAIMS]
-    assert set(lines["study"]) == set(judging)
+    assert set(judging) <= set(lines["study"])
     assert list(lines[lines["study"] == STUDY]["claim"]) == list(VERDICTS)
     content = json.loads((html / "claims.json").read_text(encoding="utf-8"))
     assert [entry["evidence"] for entry in content] == list(lines["evidence"])
@@ -575,7 +579,8 @@ def test_the_page_of_speed_shows_ratios_limits_and_growth(html):
     assert "oracle" in limits and "7.1" in limits
     assert "10 to 1,000" in growth and "0.97–1.03" in growth
     captions = " ".join(caption.text for caption in tree.select("figcaption, caption"))
-    assert "1 of 1 comparisons stay within the limit" in captions
+    assert "Our time over a peer library's" in captions
+    assert "In 1 of 1 comparisons ours is the faster one" in tree.text
     assert "96.9% for 6" in captions
 
 
