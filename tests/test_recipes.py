@@ -163,7 +163,8 @@ def test_a_new_study_renders(done: tuple[Path, dict[str, str]]) -> None:
     book = root / "book"
     for path in book.glob("*.md"):
         path.unlink()
-    shutil.rmtree(book / "api")
+    for part in ("api", "teach"):
+        shutil.rmtree(book / part)
     (book / "index.md").write_text(FRONT)
     (book / "scoreboard.md").write_text(BOARD)
     (book / "notation.md").write_text(
