@@ -61,12 +61,17 @@ def row(name, value, half=0.01, *, dataset="mnist", **factors):
     }
 
 
-def judged(claim, *given, seeds=5, datasets=("mnist",), network=BNN):
+def judged(claim, *given, seeds=5, datasets=("mnist",), network=BNN, kept=(0.6, 0.4)):
     results = Results()
     results.add("seeds", seeds)
     for dataset in datasets:
         results.add("images", 80, dataset=dataset, title=dataset)
         results.add("Bayesian network", 1, dataset=dataset, network=network)
+        for way, share in zip(("transfer", "EOT"), kept, strict=True):
+            where = {"network": CONTROL, "attack": "PGD", "way": way}
+            for budget, more in ((0.5, 0.02), (1.0, -0.02)):
+                at = {"budget": budget, "dataset": dataset, **where}
+                results.add("accuracy under attack", share + more, **at)
     for each in given:
         results.add(**each)
     return JUDGES[claim].verdict(results)
@@ -124,6 +129,26 @@ def test_a_control_that_fails_decides_nothing(claim, broken):
     assert judged(claim, *given).verdict == "inconclusive"
     fine = judged(claim, *given[:-3], *controls())
     assert fine.verdict != "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [((0.04, 0.04), "too few"), ((0.6, 0.02), "too few"), ((0.92, 0.5), "no room")],
+)
+@pytest.mark.parametrize("claim", ["P1", "P4", "T1", "T2", "T3"])
+def test_an_attack_that_leaves_nothing_or_everything_decides_nothing(claim, kept, said):
+    given = [
+        *p1_rows(0.0, 0.0),
+        *p4_rows(0.0, 0.0),
+        row("averaged gradient over a sample's", 0.2),
+        row("failed attacks where gradients cancel, less elsewhere", 0.1),
+        row("lead lost to the strong attack", 0.0),
+        *controls(),
+    ]
+    assert judged(claim, *given).verdict != "inconclusive"
+    found = judged(claim, *given, kept=kept)
+    assert found.verdict == "inconclusive"
+    assert said in found.answer
 
 
 @pytest.mark.parametrize(

@@ -48,22 +48,6 @@ ROWS = (
     Row("averaged gradient over a sample's", "", "dataset"),
     Row("failed attacks where gradients cancel, less elsewhere", "share", "dataset"),
     Row("lead lost to the strong attack", "share", "dataset"),
-    # The reference record by the old rules has these as well, until it is run again.
-    Row("predictive variance", "", "dataset network"),
-    Row("mutual information when clean", "nats", "dataset network"),
-    Row("lead under attack, all images", "share", "dataset first over_network way"),
-    Row("C&W L2 found", "share", "dataset network way"),
-    Row("C&W L2 distance", "pixel units", "dataset network way"),
-    Row("alarm weight", "", "dataset network seed"),
-    Row("check: EOT less transfer", "share", "budget dataset network"),
-    Row("accuracy by samples in the gradient", "share", "dataset samples"),
-    Row(
-        "check: EOT from a random start less transfer",
-        "share",
-        "dataset network samples",
-    ),
-    Row("check: accuracy at a large budget", "share", "dataset"),
-    Row("check: AUROC of two sets of clean images", "", "dataset"),
 )
 """Every row that the study measures: name, unit and the factors that it varies over."""
 
@@ -86,6 +70,10 @@ smallest lead that matters.
 """
 LEFT = 0.1
 """What an attack may leave at a large budget, where no image should survive."""
+FEWEST = 0.05
+"""An attack that leaves fewer of the control's answers leaves nothing to compare; one
+that leaves more than 1 less `LEAD` leaves no room for a lead.
+"""
 FOOLED = 0.8
 """An attacker who avoids the alarm must fool this share of what the averaged attack
 fools, else an alarm that survives says nothing of him.
@@ -186,6 +174,26 @@ def _control(results: Results, dataset: str) -> str:
     for row in results.select("accuracy at a large budget", dataset=dataset):
         if row.value > LEFT:
             return f"the attack leaves {row.value:.0%} at a large budget"
+    return _room(results, dataset)
+
+
+def _room(results: Results, dataset: str) -> str:
+    """Why no lead could show on a data set, or nothing: what the attacks leave of the
+    control's answers, mean over budgets.
+    """
+    for way in ("transfer", "EOT"):
+        rows = results.select(
+            "accuracy under attack",
+            dataset=dataset,
+            network=CONTROL,
+            attack="PGD",
+            way=way,
+        )
+        left = sum(row.value for row in rows) / len(rows)
+        if left < FEWEST:
+            return f"attacks leave {left:.0%} of the control's answers, too few to lead"
+        if left > 1 - LEAD:
+            return f"attacks leave {left:.0%} of the control's answers, no room to lead"
     return ""
 
 
@@ -527,6 +535,8 @@ def _vanishing(results: Results, dataset: str) -> Found:
         f"{_within(ratio)} of the mean length of a sample's; where it has less than "
         f"the median image's, attacks fail more often by {_within(more)}."
     )
+    if failed := _room(results, dataset):
+        return "inconclusive", evidence, failed
     said = f"averaging leaves {ratio.value:.0%} of a gradient's length"
     small, fails = _side(ratio, CANCELLING), _side(more, 0.0)
     if small == "below" and fails == "above":
@@ -565,6 +575,8 @@ def _adapted(results: Results, dataset: str) -> Found:
         "from the attack on one sample at a time to the averaged one the lead over the "
         f"matched control falls by {_within(lost)}."
     )
+    if failed := _room(results, dataset):
+        return "inconclusive", evidence, failed
     said = f"the strong attack takes {points(lost)} from the lead"
     side = _side(lost, 0.0)
     if side == "above":
@@ -581,7 +593,9 @@ REPETITIONS = (
 CONTROLS = (
     f"Inconclusive where a control fails: clean accuracies more than {MATCHED} apart; "
     f"twice the steps or samples take more than {CONVERGED} from the network or its "
-    f"control; more than {LEFT} is left at eight times the budget."
+    f"control; more than {LEFT} is left at eight times the budget; the attack leaves "
+    f"less than {FEWEST} of the control's answers (nothing to compare) or more than "
+    f"{1 - LEAD} (no room for a lead)."
 )
 
 CLAIMS = (

@@ -57,6 +57,8 @@ COLOURS = {
     "det+stoch": style.OCHRE,
     CNN: style.GREY,
 }
+WORTH_ATTACKING = 0.5
+"""Clean accuracy below which a network of the sweep is not drawn."""
 INPUTS = {
     "transfer": "made on the CNN",
     "EOT": "made on itself",
@@ -91,10 +93,6 @@ def in_short(results: Results) -> list[str]:
     """What the chapter found, in four sentences."""
     main = claims.datasets(results)[0]
     own = claims.bayesian(results, main)
-    leads = {
-        way: claims.lead(results, main, own, CONTROL, way)
-        for way in ("transfer", "EOT")
-    }
     area = {
         inputs: results.one(
             "AUROC",
@@ -108,13 +106,25 @@ def in_short(results: Results) -> list[str]:
     return [
         "Attacks made on an ordinary network do less to any other network. Compared "
         "with one trained in the same way but without a posterior, the Bayesian "
-        f"network is {_more(leads['transfer'])} under such attacks.",
-        f"Attacked itself, with gradients averaged over its samples, it is "
-        f"{_more(leads['EOT'])}.",
+        f"network is {_compared(results, 'transfer')} under such attacks.",
+        "Attacked itself, with gradients averaged over its samples, it is "
+        f"{_compared(results, 'EOT')}.",
         "As an alarm, the disagreement of its samples ranks "
         f"{area['transfer']:.0%} of pairs of a clean and a transferred image rightly, "
         f"and {area['matching']:.0%} once an attacker copies the usual disagreement.",
     ]
+
+
+def _compared(results: Results, way: str) -> str:
+    """How the Bayesian network compares with its control on each data set."""
+    found: dict[str, list[str]] = {}
+    for dataset in claims.datasets(results):
+        own = claims.bayesian(results, dataset)
+        row = claims.lead(results, dataset, own, CONTROL, way)
+        found.setdefault(_more(row), []).append(claims.name(dataset))
+    if len(found) == 1:
+        return next(iter(found))
+    return ", ".join(f"{said} on {' and '.join(on)}" for said, on in found.items())
 
 
 def _more(metric: Metric) -> str:
@@ -122,7 +132,8 @@ def _more(metric: Metric) -> str:
     if low <= 0 <= high:
         return "neither more nor less robust beyond chance"
     size = abs(round(100 * metric.value))
-    return f"{size} points {'more' if metric.value > 0 else 'less'} robust"
+    unit = "point" if size == 1 else "points"
+    return f"{size} {unit} {'more' if metric.value > 0 else 'less'} robust"
 
 
 def hero(series: Sequence[Shown], names: Sequence[str]) -> HTML:
@@ -310,7 +321,8 @@ def leads(results: Results) -> HTML:
             _point(ax, row, place, style.VERMILLION if ours else style.GREY)
         ax.axvline(0, color=style.INK, linewidth=1)
         ax.axvline(LEAD, color=style.INK, linestyle=":", linewidth=1)
-        ax.set(title=INPUTS[way], xlabel="lead (points)")
+        ax.set_title(INPUTS[way].replace("made on ", "made on\n"), weight="normal")
+        ax.set(xlabel="lead (points)")
     names = [
         f"{label(kind)}, {claims.name(str(dataset))}" if several else label(kind)
         for dataset, kind in pairs
@@ -396,6 +408,8 @@ def _usual(rows: Sequence[Metric]) -> dict[str, Any]:
 def sweep(results: Results) -> HTML:
     """The Bayesian network's lead and clean accuracy against temperature and prior."""
     dataset = claims.datasets(results)[0]
+    clean = results.select("sweep: clean accuracy", dataset=dataset)
+    guessing = {_place(row) for row in clean if row.value < WORTH_ATTACKING}
     rows = results.select("sweep: lead under attack", dataset=dataset)
     figure, axes = pyplot.subplots(1, 2, figsize=(style.FIGURE_WIDTH, 3.4), sharey=True)
     heats = sorted({row.factors["temperature"] for row in rows})
@@ -411,7 +425,7 @@ def sweep(results: Results) -> HTML:
             line = [
                 row
                 for row in results.select("sweep: lead under attack", way=way, **fixed)
-                if row.factors["dataset"] == dataset
+                if row.factors["dataset"] == dataset and _place(row) not in guessing
             ]
             line.sort(key=lambda row, by=name: row.factors[by])  # type: ignore[misc]
             ax.plot(
@@ -428,8 +442,9 @@ def sweep(results: Results) -> HTML:
     axes[0].set(xlabel="temperature", ylabel="lead (points)")
     axes[1].set_xlabel("deviation of the prior")
     axes[0].legend(loc="best")
-    clean = results.select("sweep: clean accuracy", dataset=dataset)
-    worst, best = (choose(clean, key=lambda row: row.value) for choose in (min, max))
+    shown = [row for row in clean if _place(row) not in guessing] or clean
+    worst, best = (choose(shown, key=lambda row: row.value) for choose in (min, max))
+    missing = ", ".join(f"temperature {t:g} and prior {sd:g}" for t, sd in guessing)
     return _shown(
         figure,
         "sweep",
@@ -437,8 +452,14 @@ def sweep(results: Results) -> HTML:
         "against the deviation of the prior, for two ways of attack.",
         caption="Temperature 1 is variational Bayes. Clean accuracy lies between "
         f"{worst.value:.0%} (temperature {worst.factors['temperature']:g}, prior "
-        f"{worst.factors['prior_sd']:g}) and {best.value:.0%}.",
+        f"{worst.factors['prior_sd']:g}) and {best.value:.0%}."
+        + (f" Left out, since it guesses: {missing}." if missing else ""),
     )
+
+
+def _place(row: Metric) -> tuple[float, float]:
+    """Temperature and prior of a row of the sweep."""
+    return float(row.factors["temperature"]), float(row.factors["prior_sd"])
 
 
 def interference(results: Results) -> HTML:

@@ -48,7 +48,7 @@ class Parameters(BaseParameters):
     colour_dataset: Literal["none", "cifar10", "cifar10-jpeg"] = parameter(
         "none", "photographs for the published extractor; none leaves them out"
     )
-    colour_epsilon: float = parameter(0.008, "budget on photographs", 0.001, 0.5)
+    colour_epsilon: float = parameter(0.002, "budget on photographs", 0.001, 0.5)
     colour_train_images: int = parameter(
         4000, "training images of the classifier of photographs", 100, 50000
     )
