@@ -518,9 +518,7 @@ page.table(
 # - The paper's networks, data and budgets were not reached; its words are tested, its
 #   numbers are not compared.
 # - The networks are small and see few images; theory speaks of much data.
-# - On photographs attacks at 2/255 left no network a single right answer, so that no
-#   lead could show: “not reproduced” on photographs says nothing, and P1 rests on MNIST
-#   and traffic signs. The extractor is a published network and only the classifier is
+# - On photographs the extractor is a published network and only the classifier is
 #   Bayesian there; where a page names a JPEG copy of CIFAR-10, accuracy must not be
 #   compared with published numbers.
 # - The rules were written after a pilot (one training each on MNIST and traffic signs),
