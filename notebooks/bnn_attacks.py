@@ -522,8 +522,8 @@ page.table(
 #   Bayesian there; where a page names a JPEG copy of CIFAR-10, accuracy must not be
 #   compared with published numbers.
 # - The rules were written after a pilot (one training each on MNIST and traffic signs),
-#   before any comparison over repetitions. The budget on photographs was set afterwards,
-#   by what it leaves of the control (see [Corrections](../corrections.md)).
+#   before any comparison over repetitions. The budget on photographs was set later, by
+#   what it leaves of the control (see [Corrections](../corrections.md)).
 # - An attack bounds robustness from one side only.
 # - The attacker who matches the alarm is ours; another may do better.
 #
